@@ -1,0 +1,71 @@
+# ngx_http_vaani_module: see "make help"
+
+NGINX_DEV = /usr/share/nginx/src
+NGINX = /usr/sbin/nginx
+REDIS_SERVER = /usr/bin/redis-server
+
+CC = gcc
+WARNINGS = -Wall -Wextra -Werror
+CFLAGS = -O2 -g
+
+BUILD = $(CURDIR)/build
+MODULE = $(BUILD)/ngx_http_vaani_module.so
+
+SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
+	tools/lua2c
+
+all: module
+
+include t/Makefile.inc
+
+
+# ---- packages ------------------------------------------------------------
+
+deps-run:
+	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
+		libcjson-dev redis-server
+
+deps-test: deps-run
+	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
+		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev
+
+
+# ---- the module, for the packaged nginx ----------------------------------
+
+module: deps-run $(MODULE)
+
+$(MODULE): $(SOURCES)
+	@tools/build-module $(NGINX_DEV) $(BUILD)/nginx-dev "$(CC)" \
+		"$(CFLAGS) $(WARNINGS)"
+	@cp $(BUILD)/nginx-dev/objs/ngx_http_vaani_module.so $@
+
+
+# ---- see it work ---------------------------------------------------------
+
+run: module
+	@examples/demo --module $(MODULE) --nginx $(NGINX) \
+		--redis-server $(REDIS_SERVER)
+
+demo: module
+	@examples/demo --module $(MODULE) --nginx $(NGINX) \
+		--redis-server $(REDIS_SERVER) --once
+
+
+# ---- other ---------------------------------------------------------------
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo "make               build the module: build/ngx_http_vaani_module.so"
+	@echo "make run           build, start Redis and nginx, show a call arrive"
+	@echo "make demo          the same, and end"
+	@echo "make test          build and run all the tests"
+	@echo "make test-asan     the same in an nginx with AddressSanitizer, UBSan"
+	@echo "make test-unit     only the unit tests of src/core"
+	@echo "make test-nginx    only the tests with nginx and Redis"
+	@echo "make test-valgrind an end-to-end run under valgrind"
+	@echo "make fuzz          fuzz src/core, FUZZ_SECONDS=60 a target"
+	@echo "make clean         remove build/"
+
+.PHONY: all deps-run deps-test module run demo clean help

@@ -1,0 +1,813 @@
+
+/*
+ * ngx_http_vaani_module: nginx as the webhook endpoint of Vaani calls.
+ *
+ * The front door: directives, configuration and the module's life cycle.  The
+ * way of a request begins in src/http/ngx_http_vaani_handler.c.
+ */
+
+
+#include "src/http/ngx_http_vaani.h"
+
+
+#define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
+#define NGX_HTTP_VAANI_MAX_PASSWORD     4096
+
+
+static ngx_int_t ngx_http_vaani_preconfiguration(ngx_conf_t *cf);
+static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
+static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
+static ngx_vaani_redis_t *ngx_http_vaani_find_redis(
+    ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
+static ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
+static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
+static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
+
+static char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv);
+
+
+static ngx_conf_num_bounds_t  ngx_http_vaani_connections_bounds = {
+    ngx_conf_check_num_bounds, 1, NGX_HTTP_VAANI_MAX_CONNECTIONS
+};
+
+
+static ngx_conf_enum_t  ngx_http_vaani_validations[] = {
+    { ngx_string("strict"), NGX_HTTP_VAANI_STRICT },
+    { ngx_string("lenient"), NGX_HTTP_VAANI_LENIENT },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_vaani_unknown_events[] = {
+    { ngx_string("accept"), NGX_HTTP_VAANI_ACCEPT },
+    { ngx_string("reject"), NGX_HTTP_VAANI_REJECT },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_command_t  ngx_http_vaani_commands[] = {
+
+    { ngx_string("vaani_webhook"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_vaani_webhook,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_redis"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_redis_password_file"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_password_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_redis_connect_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_connect_timeout),
+      NULL },
+
+    { ngx_string("vaani_redis_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_timeout),
+      NULL },
+
+    { ngx_string("vaani_redis_connections"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_connections),
+      &ngx_http_vaani_connections_bounds },
+
+    { ngx_string("vaani_prefix"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, prefix),
+      NULL },
+
+    { ngx_string("vaani_channel"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_channel,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_stream"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_vaani_stream,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_ttl"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_ttl,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_validation"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, validation),
+      &ngx_http_vaani_validations },
+
+    { ngx_string("vaani_unknown_event"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, unknown_event),
+      &ngx_http_vaani_unknown_events },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_vaani_module_ctx = {
+    ngx_http_vaani_preconfiguration,       /* preconfiguration */
+    NULL,                                  /* postconfiguration */
+
+    ngx_http_vaani_create_main_conf,       /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_vaani_create_loc_conf,        /* create location configuration */
+    ngx_http_vaani_merge_loc_conf          /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_vaani_module = {
+    NGX_MODULE_V1,
+    &ngx_http_vaani_module_ctx,            /* module context */
+    ngx_http_vaani_commands,               /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_vaani_init_process,           /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_vaani_exit_process,           /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_str_t  ngx_http_vaani_default_redis =
+    ngx_string("redis://127.0.0.1:6379");
+
+
+static ngx_int_t
+ngx_http_vaani_preconfiguration(ngx_conf_t *cf)
+{
+    return ngx_http_vaani_add_variables(cf);
+}
+
+
+static void *
+ngx_http_vaani_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_main_conf_t));
+
+    if (vmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&vmcf->redis, cf->pool, 1, sizeof(ngx_vaani_redis_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return vmcf;
+}
+
+
+static void *
+ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_vaani_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_loc_conf_t));
+
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->webhook = 0;
+     *     conf->redis_url_file = { 0, NULL };
+     *     conf->redis_url_line = 0;
+     *     conf->redis_password = { 0, NULL };
+     *     conf->redis = NULL;
+     */
+
+    conf->redis_url = NGX_CONF_UNSET_PTR;
+    conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
+    conf->redis_timeout = NGX_CONF_UNSET_MSEC;
+    conf->redis_connections = NGX_CONF_UNSET_UINT;
+
+    conf->prefix = NGX_CONF_UNSET_PTR;
+    conf->channels = NGX_CONF_UNSET_PTR;
+    conf->stream = NGX_CONF_UNSET_PTR;
+    conf->stream_maxlen = NGX_CONF_UNSET_UINT;
+    conf->ttl = NGX_CONF_UNSET_MSEC;
+
+    conf->validation = NGX_CONF_UNSET_UINT;
+    conf->unknown_event = NGX_CONF_UNSET_UINT;
+
+    return conf;
+}
+
+
+static char *
+ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_vaani_loc_conf_t *prev = parent;
+    ngx_http_vaani_loc_conf_t *conf = child;
+
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (conf->redis_url == NGX_CONF_UNSET_PTR) {
+        conf->redis_url_file = prev->redis_url_file;
+        conf->redis_url_line = prev->redis_url_line;
+    }
+
+    ngx_conf_merge_ptr_value(conf->redis_url, prev->redis_url, NULL);
+    ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
+    ngx_conf_merge_msec_value(conf->redis_connect_timeout,
+                              prev->redis_connect_timeout, 1000);
+    ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 1000);
+    ngx_conf_merge_uint_value(conf->redis_connections,
+                              prev->redis_connections, 1);
+
+    ngx_conf_merge_ptr_value(conf->prefix, prev->prefix, NULL);
+    ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
+    ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
+    ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
+    ngx_conf_merge_msec_value(conf->ttl, prev->ttl,
+                              (ngx_msec_t) 7 * 24 * 60 * 60 * 1000);
+
+    ngx_conf_merge_uint_value(conf->validation, prev->validation,
+                              NGX_HTTP_VAANI_STRICT);
+    ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
+                              NGX_HTTP_VAANI_ACCEPT);
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* "if" and "limit_except" inside of the location are the endpoint too */
+
+    if (clcf->noname && prev->webhook) {
+        conf->webhook = 1;
+    }
+
+    if (clcf->lmt_excpt && clcf->handler == NULL && conf->webhook) {
+        clcf->handler = ngx_http_vaani_handler;
+    }
+
+    if (!conf->webhook) {
+        return NGX_CONF_OK;
+    }
+
+    return ngx_http_vaani_merge_redis(cf, conf);
+}
+
+
+/*
+ * Locations with the same settings share their connections.
+ */
+
+static char *
+ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    char                        *err;
+    ngx_str_t                    script;
+    ngx_vaani_redis_t           *redis, *same, **slot;
+    ngx_http_core_loc_conf_t    *clcf;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    if (conf->redis_url == NULL) {
+        conf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
+
+        if (conf->redis_url == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        err = ngx_vaani_redis_parse_url(cf->pool,
+                                        &ngx_http_vaani_default_redis,
+                                        conf->redis_url);
+
+        if (err != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    redis = ngx_pcalloc(cf->pool, sizeof(ngx_vaani_redis_t));
+
+    if (redis == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    redis->url = *conf->redis_url;
+    redis->connect_timeout = conf->redis_connect_timeout;
+    redis->timeout = conf->redis_timeout;
+    redis->nconnections = conf->redis_connections;
+
+    if (redis->url.password.len == 0) {
+        redis->url.password = conf->redis_password;
+    }
+
+    if (redis->url.user.len && redis->url.password.len == 0) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"vaani_redis\" has a user but no password in %V:%ui",
+                      &conf->redis_url_file, conf->redis_url_line);
+        return NGX_CONF_ERROR;
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->resolver && clcf->resolver->connections.nelts) {
+        redis->resolver = clcf->resolver;
+        redis->resolver_timeout = clcf->resolver_timeout;
+    }
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+
+    same = ngx_http_vaani_find_redis(vmcf, redis);
+
+    if (same) {
+        conf->redis = same;
+        return NGX_CONF_OK;
+    }
+
+    if (redis->resolver == NULL
+        && ngx_http_vaani_lookup_redis(cf, conf) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    redis->url.addrs = conf->redis_url->addrs;
+    redis->url.naddrs = conf->redis_url->naddrs;
+
+    script.data = (u_char *) vaani_transition_script.data;
+    script.len = vaani_transition_script.len;
+
+    ngx_vaani_redis_set_script(redis, &script);
+
+    slot = ngx_array_push(&vmcf->redis);
+
+    if (slot == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *slot = redis;
+    conf->redis = redis;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    char  *err;
+
+    err = ngx_vaani_redis_lookup_url(cf->pool, conf->redis_url);
+
+    if (err == NGX_CONF_OK) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "%s in \"vaani_redis\" \"%V\" in %V:%ui", err,
+                  &conf->redis_url->name, &conf->redis_url_file,
+                  conf->redis_url_line);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static ngx_vaani_redis_t *
+ngx_http_vaani_find_redis(ngx_http_vaani_main_conf_t *vmcf,
+    ngx_vaani_redis_t *redis)
+{
+    ngx_uint_t           n;
+    ngx_vaani_redis_t  **known;
+
+    known = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+
+        if (ngx_http_vaani_same(&known[n]->url.name, &redis->url.name)
+            && ngx_http_vaani_same(&known[n]->url.user, &redis->url.user)
+            && ngx_http_vaani_same(&known[n]->url.password,
+                                   &redis->url.password)
+            && known[n]->url.db == redis->url.db
+            && known[n]->connect_timeout == redis->connect_timeout
+            && known[n]->timeout == redis->timeout
+            && known[n]->nconnections == redis->nconnections
+            && known[n]->resolver == redis->resolver
+            && known[n]->resolver_timeout == redis->resolver_timeout)
+        {
+            return known[n];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two)
+{
+    return one->len == two->len
+           && ngx_memcmp(one->data, two->data, one->len) == 0;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                    n;
+    ngx_vaani_redis_t           **redis;
+    ngx_http_vaani_main_conf_t   *vmcf;
+
+    /* the cache manager and loader take no requests */
+
+    if (ngx_process == NGX_PROCESS_HELPER) {
+        return NGX_OK;
+    }
+
+    vmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_vaani_module);
+
+    if (vmcf == NULL) {
+        return NGX_OK;
+    }
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        if (ngx_vaani_redis_init_worker(redis[n], cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_vaani_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                    n;
+    ngx_vaani_redis_t           **redis;
+    ngx_http_vaani_main_conf_t   *vmcf;
+
+    vmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_vaani_module);
+
+    if (vmcf == NULL) {
+        return;
+    }
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_vaani_redis_exit_worker(redis[n]);
+    }
+}
+
+
+static char *
+ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (vlcf->webhook) {
+        return "is duplicate";
+    }
+
+    vlcf->webhook = 1;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_vaani_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    char       *err;
+    ngx_str_t  *value;
+
+    if (vlcf->redis_url != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    vlcf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
+
+    if (vlcf->redis_url == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], vlcf->redis_url);
+
+    if (err != NGX_CONF_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in \"vaani_redis\"", err);
+        return NGX_CONF_ERROR;
+    }
+
+    /* a name is looked up later, when it's known whether there is a resolver */
+
+    vlcf->redis_url_file = cf->conf_file->file.name;
+    vlcf->redis_url_line = cf->conf_file->line;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    char             *rv;
+    u_char           *p, *last;
+    ssize_t           n;
+    ngx_str_t        *value;
+    ngx_file_t        file;
+    ngx_file_info_t   fi;
+
+    if (vlcf->redis_password.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+
+    file.name = value[1];
+    file.log = cf->log;
+    file.fd = ngx_open_file(file.name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", &file.name);
+        return NGX_CONF_ERROR;
+    }
+
+    rv = NGX_CONF_ERROR;
+
+    if (ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_fd_info_n " \"%V\" failed", &file.name);
+        goto done;
+    }
+
+    if (ngx_file_access(&fi) & (S_IROTH|S_IWOTH)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must not be readable or writable by all, "
+                           "use chmod o-rw", &file.name);
+        goto done;
+    }
+
+    p = ngx_pnalloc(cf->pool, NGX_HTTP_VAANI_MAX_PASSWORD);
+
+    if (p == NULL) {
+        goto done;
+    }
+
+    n = ngx_read_file(&file, p, NGX_HTTP_VAANI_MAX_PASSWORD, 0);
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_read_file_n " \"%V\" failed", &file.name);
+        goto done;
+    }
+
+    /* the password is the first line */
+
+    last = ngx_strlchr(p, p + n, LF);
+
+    if (last == NULL) {
+        last = p + n;
+    }
+
+    if (last > p && last[-1] == CR) {
+        last--;
+    }
+
+    if (last == p || n == NGX_HTTP_VAANI_MAX_PASSWORD) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must hold a password on its first line",
+                           &file.name);
+        goto done;
+    }
+
+    vlcf->redis_password.data = p;
+    vlcf->redis_password.len = last - p;
+
+    rv = NGX_CONF_OK;
+
+done:
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", &file.name);
+    }
+
+    return rv;
+}
+
+
+static char *
+ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_http_complex_value_t  *cv;
+
+    value = cf->args->elts;
+
+    if (vlcf->channels == NGX_CONF_UNSET_PTR) {
+        vlcf->channels = ngx_array_create(cf->pool, 2,
+                                          sizeof(ngx_http_complex_value_t));
+
+        if (vlcf->channels == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+    } else if (vlcf->channels->nelts == 0) {
+        return "is set after \"vaani_channel off\"";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (vlcf->channels->nelts) {
+            return "\"off\" is set after another channel";
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    cv = ngx_array_push(vlcf->channels);
+
+    if (cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_vaani_compile(cf, &value[1], cv) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_int_t   maxlen;
+    ngx_str_t  *value;
+
+    if (vlcf->stream != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (cf->args->nelts > 2) {
+            return "takes no parameters after \"off\"";
+        }
+
+        vlcf->stream = NULL;
+
+        return NGX_CONF_OK;
+    }
+
+    vlcf->stream = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+
+    if (vlcf->stream == NULL
+        || ngx_http_vaani_compile(cf, &value[1], vlcf->stream) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    vlcf->stream_maxlen = 0;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[2].data, "maxlen=", 7) == 0) {
+        maxlen = ngx_atoi(value[2].data + 7, value[2].len - 7);
+
+        if (maxlen > 0) {
+            vlcf->stream_maxlen = maxlen;
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[2]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_int_t   ttl;
+    ngx_str_t  *value;
+
+    if (vlcf->ttl != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        vlcf->ttl = 0;
+        return NGX_CONF_OK;
+    }
+
+    ttl = ngx_parse_time(&value[1], 0);
+
+    if (ttl == NGX_ERROR || ttl == 0) {
+        return "invalid value";
+    }
+
+    vlcf->ttl = ttl;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return ngx_http_compile_complex_value(&ccv);
+}

@@ -1,0 +1,238 @@
+
+#include <string.h>
+
+#include "vaani_transition.h"
+
+
+#define VAANI_UINT64_LEN       20
+
+
+/* 1 + 2 keys, 8 + 11 scalars, the row's fields, direction, postprocessed */
+
+#define VAANI_MAX_ARGS         (22 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
+
+
+typedef struct {
+    vaani_str_t         *args;
+    size_t               nargs;
+    u_char              *last;          /* free memory for what is composed */
+} vaani_args_t;
+
+
+static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
+static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event);
+static void vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery);
+static void vaani_args_add(vaani_args_t *a, const vaani_str_t *str);
+static void vaani_args_literal(vaani_args_t *a, const char *str);
+static void vaani_args_uint(vaani_args_t *a, uint64_t value);
+static u_char *vaani_write(u_char *dst, const void *src, size_t len);
+static u_char *vaani_write_uint(u_char *dst, uint64_t value);
+
+
+static const char  vaani_head_event[] = "\"event\":";
+static const char  vaani_head_room[] = ",\"room_name\":";
+static const char  vaani_tail_time[] = "\"received_at\":";
+static const char  vaani_tail_key[] = ",\"key\":\"";
+static const char  vaani_tail_payload[] = "\",\"payload\":";
+
+
+int
+vaani_transition_args(const vaani_event_t *event,
+    const vaani_delivery_t *delivery, vaani_alloc_t *alloc, vaani_str_t **args,
+    size_t *nargs)
+{
+    size_t        n, size;
+    vaani_args_t  a;
+
+    n = VAANI_MAX_ARGS + delivery->nchannels;
+
+    size = n * sizeof(vaani_str_t)
+           + sizeof(vaani_head_event) + event->name_json.len
+           + sizeof(vaani_head_room) + event->room_json.len
+           + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
+           + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
+           + sizeof(vaani_tail_payload)
+           + 8 * VAANI_UINT64_LEN;
+
+    a.args = alloc->alloc(alloc->ctx, size);
+
+    if (a.args == NULL) {
+        return VAANI_NOMEM;
+    }
+
+    a.nargs = 0;
+    a.last = (u_char *) (a.args + n);
+
+    vaani_args_literal(&a, delivery->stream.len ? "2" : "1");
+    vaani_args_add(&a, &delivery->key);
+
+    if (delivery->stream.len) {
+        vaani_args_add(&a, &delivery->stream);
+    }
+
+    vaani_args_add(&a, &event->name);
+    vaani_args_uint(&a, delivery->received_at);
+    vaani_args_uint(&a, delivery->ttl);
+    vaani_args_head(&a, event);
+    vaani_args_tail(&a, delivery);
+    vaani_args_add(&a, &delivery->payload);
+    vaani_args_uint(&a, delivery->maxlen);
+    vaani_args_uint(&a, delivery->nchannels);
+
+    for (n = 0; n < delivery->nchannels; n++) {
+        vaani_args_add(&a, &delivery->channels[n]);
+    }
+
+    if (event->type) {
+        vaani_args_event(&a, event, delivery);
+    }
+
+    *args = a.args;
+    *nargs = a.nargs;
+
+    return VAANI_OK;
+}
+
+
+static void
+vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
+{
+    size_t                     n;
+    const vaani_event_type_t  *type;
+
+    type = event->type;
+
+    vaani_args_add(a, &event->room);
+    vaani_args_uint(a, type->position);
+    vaani_args_add(a, &event->status);
+    vaani_args_uint(a, vaani_status_rank(&event->status));
+    vaani_args_add(a, &type->outcome);
+    vaani_args_uint(a, vaani_outcome_rank(&type->outcome));
+
+    if (event->has_duration) {
+        vaani_args_uint(a, event->duration);
+
+    } else {
+        vaani_args_literal(a, "");
+    }
+
+    vaani_args_add(a, &type->transfer);
+    vaani_args_add(a, &delivery->digest);
+    vaani_args_add(a, &delivery->id);
+    vaani_args_literal(a, delivery->by_digest ? "1" : "0");
+
+    for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
+        if (event->values[n].data) {
+            vaani_args_add(a, &type->fields[n].hash_field);
+            vaani_args_add(a, &event->values[n]);
+        }
+    }
+
+    if (event->outbound) {
+        vaani_args_literal(a, "direction");
+        vaani_args_literal(a, "outbound");
+    }
+
+    if (type->postprocessed) {
+        vaani_args_literal(a, "postprocessed");
+        vaani_args_literal(a, "1");
+    }
+}
+
+
+/*
+ * What the message says of the event: names as the body spells them, since
+ * those are JSON strings already.
+ */
+
+static void
+vaani_args_head(vaani_args_t *a, const vaani_event_t *event)
+{
+    u_char  *p;
+
+    p = a->last;
+
+    p = vaani_write(p, vaani_head_event, sizeof(vaani_head_event) - 1);
+    p = vaani_write(p, event->name_json.data, event->name_json.len);
+    p = vaani_write(p, vaani_head_room, sizeof(vaani_head_room) - 1);
+    p = vaani_write(p, event->room_json.data, event->room_json.len);
+    *p++ = ',';
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
+}
+
+
+static void
+vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery)
+{
+    u_char  *p;
+
+    p = a->last;
+
+    p = vaani_write(p, vaani_tail_time, sizeof(vaani_tail_time) - 1);
+    p = vaani_write_uint(p, delivery->received_at);
+    p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
+    p = vaani_json_escape(p, &delivery->key);
+    p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
+}
+
+
+static void
+vaani_args_add(vaani_args_t *a, const vaani_str_t *str)
+{
+    a->args[a->nargs++] = *str;
+}
+
+
+static void
+vaani_args_literal(vaani_args_t *a, const char *str)
+{
+    a->args[a->nargs].data = (const u_char *) str;
+    a->args[a->nargs++].len = strlen(str);
+}
+
+
+static void
+vaani_args_uint(vaani_args_t *a, uint64_t value)
+{
+    u_char  *p;
+
+    p = vaani_write_uint(a->last, value);
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
+}
+
+
+static u_char *
+vaani_write(u_char *dst, const void *src, size_t len)
+{
+    memcpy(dst, src, len);
+
+    return dst + len;
+}
+
+
+static u_char *
+vaani_write_uint(u_char *dst, uint64_t value)
+{
+    u_char   buf[VAANI_UINT64_LEN], *p;
+
+    p = buf + VAANI_UINT64_LEN;
+
+    do {
+        *--p = (u_char) (value % 10 + '0');
+        value /= 10;
+    } while (value);
+
+    return vaani_write(dst, p, buf + VAANI_UINT64_LEN - p);
+}

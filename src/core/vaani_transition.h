@@ -1,0 +1,61 @@
+
+/*
+ * From a validated event to the arguments of transition.lua.
+ */
+
+
+#ifndef _VAANI_TRANSITION_H_INCLUDED_
+#define _VAANI_TRANSITION_H_INCLUDED_
+
+
+#include "vaani_event.h"
+
+
+/*
+ * What a delivery is besides its event: where it goes and what tells it from
+ * another delivery.
+ */
+
+typedef struct {
+    vaani_str_t          key;           /* of the call's hash */
+    vaani_str_t          stream;        /* key of the stream, empty: none */
+    uint64_t             maxlen;        /* of the stream, 0: any */
+    vaani_str_t         *channels;
+    size_t               nchannels;
+
+    uint64_t             ttl;           /* ms, 0: never expires */
+    uint64_t             received_at;   /* Unix time, ms */
+
+    vaani_str_t          digest;        /* of the body, printable */
+    vaani_str_t          id;            /* of the delivery, printable, empty:
+                                           none */
+    unsigned             by_digest;     /* an equal digest is a duplicate */
+
+    vaani_str_t          payload;       /* the body */
+} vaani_delivery_t;
+
+
+/* the source of the script, made from transition.lua by the build */
+
+extern const vaani_str_t  vaani_transition_script;
+
+
+/* what the script returns instead of the new seq */
+
+#define VAANI_TRANSITION_DUPLICATE    0
+#define VAANI_TRANSITION_UNKNOWN     -1
+
+
+/*
+ * Writes what follows the script's digest in an EVALSHA: the number of keys,
+ * the keys and ARGV.  *args is memory of alloc and points into the event and
+ * the delivery, which both must outlive it; *nargs is their number.
+ *
+ * Returns VAANI_OK or VAANI_NOMEM.
+ */
+int vaani_transition_args(const vaani_event_t *event,
+    const vaani_delivery_t *delivery, vaani_alloc_t *alloc, vaani_str_t **args,
+    size_t *nargs);
+
+
+#endif /* _VAANI_TRANSITION_H_INCLUDED_ */

@@ -1,0 +1,468 @@
+
+#include "ngx_http_vaani.h"
+
+
+/* what Redis takes as one argument by default, proto-max-bulk-len */
+
+#define NGX_HTTP_VAANI_MAX_BODY         (512 * 1024 * 1024)
+
+
+static void ngx_http_vaani_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_vaani_process(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+static ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_vaani_validate(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+static ngx_int_t ngx_http_vaani_reject_event(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, vaani_event_error_t *error);
+static void ngx_http_vaani_redis_handler(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+static ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, redisReply *reply);
+static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, ngx_vaani_redis_status_e status);
+static ngx_int_t ngx_http_vaani_reject(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t status, char *detail);
+static void ngx_http_vaani_cleanup(void *data);
+static void *ngx_http_vaani_palloc(void *pool, size_t size);
+
+
+static ngx_str_t  ngx_http_vaani_ok = ngx_string("{\"status\":\"ok\"}");
+static ngx_str_t  ngx_http_vaani_duplicate =
+    ngx_string("{\"status\":\"duplicate\"}");
+
+
+/* $vaani_reason of what Redis didn't take, by ngx_vaani_redis_status_e */
+
+static ngx_str_t  ngx_http_vaani_redis_reasons[] = {
+    ngx_null_string,
+    ngx_string("redis_down"),
+    ngx_string("redis_timeout"),
+    ngx_string("redis_queue_full"),
+    ngx_string("redis_unavailable"),
+    ngx_string("redis_refused"),
+    ngx_string("no_memory")
+};
+
+
+ngx_int_t
+ngx_http_vaani_handler(ngx_http_request_t *r)
+{
+    char                  *detail;
+    ngx_int_t              rc;
+    ngx_str_t              post;
+    ngx_http_cleanup_t    *cln;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_vaani_ctx_t));
+
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->alloc.alloc = ngx_http_vaani_palloc;
+    ctx->alloc.ctx = r->pool;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_vaani_module);
+
+    if (r->method != NGX_HTTP_POST) {
+        ngx_str_set(&post, "POST");
+        ngx_str_set(&ctx->reason, "method");
+
+        if (ngx_http_vaani_add_header(r, "Allow", &post) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        return ngx_http_vaani_reject(r, ctx, NGX_HTTP_NOT_ALLOWED,
+                                     "the method must be POST");
+    }
+
+    if (ngx_http_vaani_read_headers(r, ctx, &ctx->reason, &detail) != NGX_OK) {
+        return ngx_http_vaani_reject(r, ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                     detail);
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+
+    if (cln == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_http_vaani_cleanup;
+    cln->data = ctx;
+
+    r->request_body_in_single_buf = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_vaani_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_vaani_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t              rc;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+
+    rc = ngx_http_vaani_process(r, ctx);
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+/*
+ * Returns NGX_DONE if the event is on its way to Redis, else what the request
+ * is to be finalized with.
+ */
+
+static ngx_int_t
+ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_int_t                 rc;
+    ngx_vaani_redis_status_e  status;
+
+    rc = ngx_http_vaani_get_body(r, &ctx->body);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    rc = ngx_http_vaani_validate(r, ctx);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    status = ngx_http_vaani_deliver(r, ctx, ngx_http_vaani_redis_handler);
+
+    if (status != NGX_VAANI_REDIS_DONE) {
+        return ngx_http_vaani_unavailable(r, ctx, status);
+    }
+
+    return NGX_DONE;
+}
+
+
+/*
+ * Most bodies are in one buffer and are used where they are.
+ */
+
+static ngx_int_t
+ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
+{
+    off_t         size;
+    u_char       *p;
+    ssize_t       n;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    ngx_str_null(body);
+
+    if (r->request_body == NULL || r->request_body->bufs == NULL) {
+        return NGX_OK;
+    }
+
+    cl = r->request_body->bufs;
+    b = cl->buf;
+
+    if (cl->next == NULL && !b->in_file) {
+        body->data = b->pos;
+        body->len = b->last - b->pos;
+        return NGX_OK;
+    }
+
+    size = 0;
+
+    for ( /* void */ ; cl; cl = cl->next) {
+        size += ngx_buf_size(cl->buf);
+    }
+
+    if (size > NGX_HTTP_VAANI_MAX_BODY) {
+        return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
+    }
+
+    p = ngx_pnalloc(r->pool, size);
+
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    body->data = p;
+    body->len = size;
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (ngx_buf_in_memory(b)) {
+            p = ngx_cpymem(p, b->pos, b->last - b->pos);
+            continue;
+        }
+
+        size = b->file_last - b->file_pos;
+
+        n = ngx_read_file(b->file, p, size, b->file_pos);
+
+        if (n != size) {
+            ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
+                          "vaani: the temporary file of the body has %z bytes "
+                          "instead of %O", n, size);
+
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        p += n;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Returns NGX_DECLINED if the event is to be delivered.
+ */
+
+static ngx_int_t
+ngx_http_vaani_validate(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    int                         rc;
+    vaani_event_error_t         error;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+    static const vaani_str_t    event = vaani_string("event");
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    rc = vaani_event_parse(&ctx->event, ctx->body.data, ctx->body.len,
+                           vlcf->validation == NGX_HTTP_VAANI_STRICT,
+                           &ctx->alloc, &error);
+
+    if (rc == VAANI_NOMEM) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc == VAANI_OK && ctx->event.type == NULL
+        && vlcf->unknown_event == NGX_HTTP_VAANI_REJECT)
+    {
+        error.kind = VAANI_EVENT_INVALID;
+        error.reason = "unknown_event";
+        error.message = "is not one of the documented events";
+        error.field = event;
+
+        rc = VAANI_ERROR;
+    }
+
+    if (rc == VAANI_OK) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_vaani_reject_event(r, ctx, &error);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_reject_event(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    vaani_event_error_t *error)
+{
+    u_char      buf[NGX_MAX_ERROR_STR];
+    ngx_str_t   detail, field;
+
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
+    ctx->reason.data = (u_char *) error->reason;
+    ctx->reason.len = ngx_strlen(error->reason);
+
+    field.data = (u_char *) error->field.data;
+    field.len = error->field.len;
+
+    detail.data = buf;
+
+    if (error->kind == VAANI_EVENT_MALFORMED) {
+        detail.len = ngx_snprintf(buf, sizeof(buf), "%s at byte %uz",
+                                  error->message, error->offset)
+                     - buf;
+
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "vaani: event rejected: %V", &detail);
+
+        return ngx_http_vaani_send_problem(r, NGX_HTTP_BAD_REQUEST, &detail,
+                                           NULL);
+    }
+
+    detail.len = ngx_snprintf(buf, sizeof(buf), "%V%s%s", &field,
+                              field.len ? " " : "", error->message)
+                 - buf;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "vaani: event rejected: %V", &detail);
+
+    return ngx_http_vaani_send_problem(r, 422, &detail, &field);
+}
+
+
+static void
+ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    ngx_int_t              rc;
+    ngx_connection_t      *c;
+    ngx_http_request_t    *r;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ctx->cmd = NULL;
+    ctx->redis_answered = 1;
+    ctx->redis_time = ngx_current_msec - ctx->redis_start;
+
+    if (status == NGX_VAANI_REDIS_DONE) {
+        rc = ngx_http_vaani_answer(r, ctx, reply);
+
+    } else {
+        rc = ngx_http_vaani_unavailable(r, ctx, status);
+    }
+
+    ngx_http_finalize_request(r, rc);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ARRAY
+        && reply->elements == 2
+        && reply->element[0]->type == REDIS_REPLY_INTEGER)
+    {
+        /* the call has the event, but its subscribers don't */
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vaani: Redis refused to publish an event, does the "
+                      "user's ACL allow the channels?");
+
+        ngx_str_set(&ctx->reason, "not_published");
+
+        reply = reply->element[0];
+    }
+
+    if (reply->type != REDIS_REPLY_INTEGER) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vaani: Redis returned something else than a number");
+
+        return ngx_http_vaani_unavailable(r, ctx, NGX_VAANI_REDIS_REFUSED);
+    }
+
+    if (reply->integer == VAANI_TRANSITION_DUPLICATE) {
+        ctx->result = NGX_HTTP_VAANI_DUPLICATE;
+        return ngx_http_vaani_send_status(r, &ngx_http_vaani_duplicate);
+    }
+
+    ctx->result = NGX_HTTP_VAANI_OK;
+
+    return ngx_http_vaani_send_status(r, &ngx_http_vaani_ok);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_vaani_redis_status_e status)
+{
+    ngx_str_t                   detail, seconds;
+    ngx_uint_t                  after;
+    u_char                     *p;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
+    ctx->reason = ngx_http_vaani_redis_reasons[status];
+
+    after = 1;
+
+    if (status == NGX_VAANI_REDIS_DOWN) {
+        after += ngx_vaani_redis_retry_after(vlcf->redis, &ctx->key) / 1000;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    seconds.data = p;
+    seconds.len = ngx_sprintf(p, "%ui", after) - p;
+
+    if (ngx_http_vaani_add_header(r, "Retry-After", &seconds) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_str_set(&detail, "the event could not be stored");
+
+    return ngx_http_vaani_send_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                       &detail, NULL);
+}
+
+
+/*
+ * Answers before the body was read: what comes of it is thrown away, so that
+ * the connection stays usable.
+ */
+
+static ngx_int_t
+ngx_http_vaani_reject(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_uint_t status, char *detail)
+{
+    ngx_int_t  rc;
+    ngx_str_t  str;
+
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    str.data = (u_char *) detail;
+    str.len = ngx_strlen(detail);
+
+    return ngx_http_vaani_send_problem(r, status, &str, NULL);
+}
+
+
+/*
+ * The client may leave, or its HTTP/2 connection break, while the command is
+ * under way: the command then goes on without the request.
+ */
+
+static void
+ngx_http_vaani_cleanup(void *data)
+{
+    ngx_http_vaani_ctx_t  *ctx = data;
+
+    if (ctx->cmd) {
+        ngx_vaani_redis_detach(ctx->cmd);
+        ctx->cmd = NULL;
+    }
+}
+
+
+static void *
+ngx_http_vaani_palloc(void *pool, size_t size)
+{
+    return ngx_palloc(pool, size);
+}

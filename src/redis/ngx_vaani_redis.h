@@ -1,0 +1,175 @@
+
+/*
+ * A Redis client made of nginx's I/O and hiredis's protocol.
+ *
+ * An ngx_vaani_redis_t is a Redis to talk to, made while nginx reads its
+ * configuration; each worker then has its own connections to it.  Nothing
+ * here knows what the commands mean: a script comes with the configuration
+ * and is loaded on every connection, and commands call that script.
+ *
+ * Commands are sent in the order they were given, all that gathered in one
+ * turn of the event loop with one write.  A command whose connection broke is
+ * sent again on the next one, so the script must be idempotent.
+ */
+
+
+#ifndef _NGX_VAANI_REDIS_H_INCLUDED_
+#define _NGX_VAANI_REDIS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+
+#include <hiredis/hiredis.h>
+
+
+#define NGX_VAANI_REDIS_PORT            6379
+
+/* bounds of what may wait on one connection */
+
+#define NGX_VAANI_REDIS_MAX_COMMANDS    16384
+#define NGX_VAANI_REDIS_MAX_BYTES       (64 * 1024 * 1024)
+
+/* the longest reply taken; those of scripts are a few bytes */
+
+#define NGX_VAANI_REDIS_MAX_REPLY       (1024 * 1024)
+
+/* how often a command is sent before its connection is held to be its fault */
+
+#define NGX_VAANI_REDIS_MAX_ATTEMPTS    3
+
+/* time before a reconnect, ms: doubled from failure to failure */
+
+#define NGX_VAANI_REDIS_MIN_BACKOFF     50
+#define NGX_VAANI_REDIS_MAX_BACKOFF     1000
+
+
+typedef struct ngx_vaani_redis_conn_s  ngx_vaani_redis_conn_t;
+typedef struct ngx_vaani_redis_cmd_s   ngx_vaani_redis_cmd_t;
+
+
+/*
+ * How a command ended.
+ */
+
+typedef enum {
+    NGX_VAANI_REDIS_DONE = 0,       /* there is a reply, and no error */
+    NGX_VAANI_REDIS_DOWN,           /* no connection */
+    NGX_VAANI_REDIS_TIMEOUT,        /* no reply in time */
+    NGX_VAANI_REDIS_FULL,           /* too much waits already */
+    NGX_VAANI_REDIS_UNAVAILABLE,    /* Redis can't take it now */
+    NGX_VAANI_REDIS_REFUSED,        /* Redis will never take it */
+    NGX_VAANI_REDIS_FAILED          /* out of memory here */
+} ngx_vaani_redis_status_e;
+
+
+/*
+ * Called once for a command, unless it was detached.  reply is NULL unless
+ * status is NGX_VAANI_REDIS_DONE, and is freed after the call.
+ */
+
+typedef void (*ngx_vaani_redis_handler_pt)(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+
+
+typedef struct {
+    ngx_str_t                   name;       /* the URL without credentials */
+
+    ngx_str_t                   host;       /* a name, to be resolved again */
+    in_port_t                   port;
+    ngx_addr_t                 *addrs;
+    ngx_uint_t                  naddrs;
+
+    ngx_str_t                   user;
+    ngx_str_t                   password;
+    ngx_uint_t                  db;
+} ngx_vaani_redis_url_t;
+
+
+typedef struct {
+    ngx_vaani_redis_url_t       url;
+
+    ngx_msec_t                  connect_timeout;    /* until it is set up */
+    ngx_msec_t                  timeout;            /* of a command */
+    ngx_uint_t                  nconnections;       /* a worker */
+
+    ngx_str_t                   script;
+    u_char                      script_sha1[40];    /* hexadecimal */
+
+    ngx_resolver_t             *resolver;           /* NULL: addrs are fixed */
+    ngx_msec_t                  resolver_timeout;
+
+    ngx_vaani_redis_conn_t     *conns;              /* of this worker */
+} ngx_vaani_redis_t;
+
+
+/*
+ * ngx_vaani_redis_url.c
+ *
+ * Parses "redis://[user[:password]@]host[:port][/db]" or
+ * "unix:/path[?db=N][&user=NAME]" into *url; user and password may be
+ * percent-encoded (RFC 3986).  A name is left in url->host, without addresses.
+ * Memory is of pool.  Returns NGX_CONF_OK or a static text saying what is
+ * wrong, which never quotes the URL.
+ */
+char *ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
+    ngx_vaani_redis_url_t *url);
+
+/*
+ * Looks up url->host, blocking as nginx does for its configuration, unless
+ * that was an address or a path.  Returns as above.
+ */
+char *ngx_vaani_redis_lookup_url(ngx_pool_t *pool, ngx_vaani_redis_url_t *url);
+
+
+/*
+ * ngx_vaani_redis.c
+ */
+
+/*
+ * Sets the script that the commands of this Redis call, which must live as
+ * long as the configuration.
+ */
+void ngx_vaani_redis_set_script(ngx_vaani_redis_t *redis, ngx_str_t *script);
+
+/*
+ * Begins to connect, in a worker; memory is of cycle->pool.  Returns NGX_OK
+ * or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis,
+    ngx_cycle_t *cycle);
+
+/*
+ * Closes the connections of a worker that exits.  Commands that still wait
+ * are dropped without a call of their handlers.
+ */
+void ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis);
+
+/*
+ * Sends "EVALSHA <script> args...".  key decides over which connection, so
+ * that the commands of one key stay in order.  The arguments are copied.
+ *
+ * Returns the command, for ngx_vaani_redis_detach() until its handler is
+ * called; or NULL with *status set, and the handler is never called.
+ */
+ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
+    ngx_str_t *key, ngx_str_t *args, ngx_uint_t nargs,
+    ngx_vaani_redis_handler_pt handler, void *data,
+    ngx_vaani_redis_status_e *status);
+
+/*
+ * Forgets the handler of a command.  The command itself goes on.
+ */
+void ngx_vaani_redis_detach(ngx_vaani_redis_cmd_t *cmd);
+
+/*
+ * The time in ms until the next attempt to connect for this key, 0 if it is
+ * connected or connects now.
+ */
+ngx_msec_t ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis,
+    ngx_str_t *key);
+
+
+#endif /* _NGX_VAANI_REDIS_H_INCLUDED_ */

@@ -1,0 +1,575 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+#define NGX_VAANI_REDIS_BUFFER_SIZE     16384
+
+
+static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
+static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
+static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_deadline_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_setup_timeout(ngx_event_t *ev);
+static void ngx_vaani_redis_reconnect_handler(ngx_event_t *ev);
+
+
+void
+ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_t *redis, ngx_log_t *log)
+{
+    ngx_memzero(conn, sizeof(ngx_vaani_redis_conn_t));
+
+    conn->redis = redis;
+    conn->log = *log;
+    conn->peer_log = *log;
+
+    /* what goes wrong is logged here: once, and with what it means */
+
+    if (!(log->log_level & NGX_LOG_DEBUG_ALL)) {
+        conn->peer_log.log_level = NGX_LOG_EMERG;
+    }
+
+    ngx_queue_init(&conn->waiting);
+    ngx_queue_init(&conn->inflight);
+
+    conn->last_out = &conn->out;
+
+    conn->flush.handler = ngx_vaani_redis_flush_handler;
+    conn->flush.data = conn;
+    conn->flush.log = &conn->log;
+
+    conn->deadline.handler = ngx_vaani_redis_deadline_handler;
+    conn->deadline.data = conn;
+    conn->deadline.log = &conn->log;
+
+    conn->setup.handler = ngx_vaani_redis_setup_timeout;
+    conn->setup.data = conn;
+    conn->setup.log = &conn->log;
+
+    conn->reconnect.handler = ngx_vaani_redis_reconnect_handler;
+    conn->reconnect.data = conn;
+    conn->reconnect.log = &conn->log;
+
+    /*
+     * Only commands hold up a worker that exits, and their deadline is what
+     * does it: nginx waits for timers, not for requests.
+     */
+
+    conn->deadline.cancelable = 1;
+    conn->setup.cancelable = 1;
+    conn->reconnect.cancelable = 1;
+}
+
+
+void
+ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_resolve(conn);
+}
+
+
+void
+ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_int_t               rc;
+    ngx_connection_t       *c;
+    ngx_peer_connection_t  *peer;
+
+    conn->state = NGX_VAANI_REDIS_CONNECTING;
+    conn->proved = 0;
+    conn->condemned = 0;
+    conn->loading = 0;
+
+    peer = &conn->peer;
+
+    ngx_memzero(peer, sizeof(ngx_peer_connection_t));
+
+    peer->sockaddr = conn->addr.sockaddr;
+    peer->socklen = conn->addr.socklen;
+    peer->name = &conn->addr.name;
+    peer->get = ngx_event_get_peer;
+    peer->log = &conn->peer_log;
+    peer->log_error = NGX_ERROR_ERR;
+
+    rc = ngx_event_connect_peer(peer);
+
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        ngx_vaani_redis_fail(conn, ngx_socket_errno, "connect() failed");
+        return;
+    }
+
+    c = peer->connection;
+
+    c->data = conn;
+    c->read->handler = ngx_vaani_redis_read_handler;
+    c->write->handler = ngx_vaani_redis_write_handler;
+
+    conn->reader = redisReaderCreate();
+
+    if (conn->reader == NULL) {
+        ngx_vaani_redis_fail(conn, 0, "no memory for a connection");
+        return;
+    }
+
+    ngx_add_timer(&conn->setup, conn->redis->connect_timeout);
+
+    if (rc == NGX_OK) {
+        ngx_vaani_redis_set_up(conn);
+    }
+}
+
+
+static void
+ngx_vaani_redis_read_handler(ngx_event_t *rev)
+{
+    ssize_t                  n;
+    ngx_connection_t        *c;
+    ngx_vaani_redis_conn_t  *conn;
+    static char              buffer[NGX_VAANI_REDIS_BUFFER_SIZE];
+
+    c = rev->data;
+    conn = c->data;
+
+    if (conn->state == NGX_VAANI_REDIS_CONNECTING) {
+        ngx_vaani_redis_connected(conn);
+        return;
+    }
+
+    do {
+        n = c->recv(c, (u_char *) buffer, sizeof(buffer));
+
+        if (n == NGX_AGAIN) {
+            break;
+        }
+
+        if (n == NGX_ERROR || n == 0) {
+            ngx_vaani_redis_lost(conn, n ? ngx_socket_errno : 0,
+                                 "closed the connection");
+            return;
+        }
+
+        if (redisReaderFeed(conn->reader, buffer, n) != REDIS_OK) {
+            ngx_vaani_redis_lost(conn, 0, "sent more than there is memory for");
+            return;
+        }
+
+        if (ngx_vaani_redis_read_replies(conn) != NGX_OK) {
+            return;
+        }
+
+    } while (rev->ready);
+
+    if (conn->condemned && ngx_queue_empty(&conn->inflight)) {
+        ngx_vaani_redis_fail(conn, 0, "can't take events");
+        return;
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        ngx_vaani_redis_lost(conn, 0, "can't be waited for");
+    }
+}
+
+
+static void
+ngx_vaani_redis_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t        *c;
+    ngx_vaani_redis_conn_t  *conn;
+
+    c = wev->data;
+    conn = c->data;
+
+    if (conn->state == NGX_VAANI_REDIS_CONNECTING) {
+        ngx_vaani_redis_connected(conn);
+        return;
+    }
+
+    ngx_vaani_redis_flush(conn);
+}
+
+
+static void
+ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
+{
+    int        err;
+    socklen_t  len;
+
+    err = 0;
+    len = sizeof(int);
+
+    if (getsockopt(conn->peer.connection->fd, SOL_SOCKET, SO_ERROR,
+                   (void *) &err, &len)
+        == -1)
+    {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
+        ngx_vaani_redis_fail(conn, err, "connect() failed");
+        return;
+    }
+
+    ngx_vaani_redis_set_up(conn);
+}
+
+
+ngx_vaani_redis_status_e
+ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
+{
+    size_t  size;
+
+    if (conn->state == NGX_VAANI_REDIS_CLOSED || conn->down
+        || conn->condemned || conn->exiting)
+    {
+        return NGX_VAANI_REDIS_DOWN;
+    }
+
+    size = cmd->buf.end - cmd->buf.start;
+
+    if (conn->ncommands == NGX_VAANI_REDIS_MAX_COMMANDS
+        || (conn->ncommands && conn->nbytes + size > NGX_VAANI_REDIS_MAX_BYTES))
+    {
+        return NGX_VAANI_REDIS_FULL;
+    }
+
+    conn->ncommands++;
+    conn->nbytes += size;
+
+    cmd->deadline = ngx_current_msec + conn->redis->timeout;
+
+    /*
+     * One timer for all: it isn't moved as commands come and go, but looks
+     * for what is due when it fires.
+     */
+
+    if (!conn->deadline.timer_set) {
+        ngx_add_timer(&conn->deadline, conn->redis->timeout);
+    }
+
+    conn->deadline.cancelable = 0;
+
+    if (conn->state == NGX_VAANI_REDIS_READY) {
+        ngx_vaani_redis_queue(conn, cmd);
+
+    } else {
+        ngx_queue_insert_tail(&conn->waiting, &cmd->queue);
+    }
+
+    return NGX_VAANI_REDIS_DONE;
+}
+
+
+/*
+ * The write is posted, so that it takes all that this turn of the event loop
+ * brings.
+ */
+
+void
+ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
+{
+    cmd->attempts++;
+    cmd->buf.pos = cmd->buf.start;
+    cmd->out.next = NULL;
+
+    *conn->last_out = &cmd->out;
+    conn->last_out = &cmd->out.next;
+
+    ngx_queue_insert_tail(&conn->inflight, &cmd->queue);
+
+    ngx_post_event(&conn->flush, &ngx_posted_events);
+}
+
+
+static void
+ngx_vaani_redis_flush_handler(ngx_event_t *ev)
+{
+    ngx_vaani_redis_flush(ev->data);
+}
+
+
+void
+ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_chain_t       *out;
+    ngx_connection_t  *c;
+
+    c = conn->peer.connection;
+
+    if (conn->out) {
+        out = c->send_chain(c, conn->out, 0);
+
+        if (out == NGX_CHAIN_ERROR) {
+            ngx_vaani_redis_lost(conn, ngx_socket_errno, "can't be written to");
+            return;
+        }
+
+        conn->out = out;
+
+        if (out == NULL) {
+            conn->last_out = &conn->out;
+        }
+    }
+
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        ngx_vaani_redis_lost(conn, 0, "can't be waited for");
+    }
+}
+
+
+/*
+ * A connection that was in use broke.  The next one is tried at once if this
+ * one had been good for something, else it could go on like this for ever.
+ */
+
+void
+ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    ngx_queue_t             spent, *q, *next;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    if (conn->state != NGX_VAANI_REDIS_READY
+        || (!conn->proved
+            && ngx_current_msec - conn->ready_since
+               < NGX_VAANI_REDIS_MAX_BACKOFF))
+    {
+        ngx_vaani_redis_fail(conn, err, what);
+        return;
+    }
+
+    ngx_vaani_redis_close(conn);
+
+    ngx_log_error(NGX_LOG_WARN, &conn->log, err,
+                  "vaani: %V %s, connecting again, %ui events wait for it",
+                  &conn->redis->url.name, what, conn->ncommands);
+
+    ngx_queue_init(&spent);
+
+    for (q = ngx_queue_head(&conn->waiting);
+         q != ngx_queue_sentinel(&conn->waiting);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        if (cmd->attempts >= NGX_VAANI_REDIS_MAX_ATTEMPTS) {
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&spent, q);
+        }
+    }
+
+    ngx_vaani_redis_connect(conn);
+
+    ngx_vaani_redis_finish_all(conn, &spent, NGX_VAANI_REDIS_UNAVAILABLE);
+}
+
+
+void
+ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    ngx_uint_t   level;
+    ngx_queue_t  given_up;
+
+    ngx_vaani_redis_close(conn);
+
+    level = conn->down ? NGX_LOG_INFO : NGX_LOG_ERR;
+
+    ngx_log_error(level, &conn->log, err,
+                  "vaani: %V %s, events are refused until it is back",
+                  &conn->redis->url.name, what);
+
+    conn->down = 1;
+
+    conn->backoff = conn->backoff
+                    ? ngx_min(conn->backoff * 2, NGX_VAANI_REDIS_MAX_BACKOFF)
+                    : NGX_VAANI_REDIS_MIN_BACKOFF;
+
+    /* the workers must not all come back in the same moment */
+
+    ngx_add_timer(&conn->reconnect,
+                  conn->backoff / 2 + ngx_random() % (conn->backoff / 2 + 1));
+
+    ngx_queue_init(&given_up);
+
+    if (!ngx_queue_empty(&conn->waiting)) {
+        ngx_queue_add(&given_up, &conn->waiting);
+        ngx_queue_init(&conn->waiting);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &given_up, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Closes the connection.  Its commands wait for the next one, in their order.
+ */
+
+static void
+ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    conn->ncloses++;
+
+    if (conn->resolving) {
+        ngx_resolve_name_done(conn->resolving);
+        conn->resolving = NULL;
+    }
+
+    if (conn->peer.connection) {
+        ngx_close_connection(conn->peer.connection);
+        conn->peer.connection = NULL;
+    }
+
+    if (conn->reader) {
+        redisReaderFree(conn->reader);
+        conn->reader = NULL;
+    }
+
+    if (conn->flush.posted) {
+        ngx_delete_posted_event(&conn->flush);
+    }
+
+    if (conn->setup.timer_set) {
+        ngx_del_timer(&conn->setup);
+    }
+
+    while (!ngx_queue_empty(&conn->inflight)) {
+        q = ngx_queue_last(&conn->inflight);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+
+        if (cmd->setup) {
+            ngx_free(cmd);
+
+        } else {
+            ngx_queue_insert_head(&conn->waiting, q);
+        }
+    }
+
+    conn->out = NULL;
+    conn->last_out = &conn->out;
+    conn->state = NGX_VAANI_REDIS_CLOSED;
+}
+
+
+static void
+ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
+{
+    ngx_uint_t               i, hung;
+    ngx_msec_t               left, next;
+    ngx_queue_t              expired, *q, *following, *queues[2];
+    ngx_vaani_redis_cmd_t   *cmd;
+    ngx_vaani_redis_conn_t  *conn;
+
+    conn = ev->data;
+
+    queues[0] = &conn->inflight;
+    queues[1] = &conn->waiting;
+
+    ngx_queue_init(&expired);
+    hung = 0;
+    next = 0;
+
+    for (i = 0; i < 2; i++) {
+        for (q = ngx_queue_head(queues[i]);
+             q != ngx_queue_sentinel(queues[i]);
+             q = following)
+        {
+            following = ngx_queue_next(q);
+            cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+            left = cmd->deadline - ngx_current_msec;
+
+            if ((ngx_msec_int_t) left > 0) {
+
+                if (!cmd->setup && (next == 0 || left < next)) {
+                    next = left;
+                }
+
+                continue;
+            }
+
+            if (cmd->setup) {
+                continue;
+            }
+
+            if (i == 0) {
+                hung = 1;
+            }
+
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&expired, q);
+        }
+    }
+
+    if (hung) {
+
+        /*
+         * Replies come in order, so nothing more can be had of a connection
+         * that owes one.  New events don't wait for the next connection.
+         */
+
+        ngx_vaani_redis_close(conn);
+
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V didn't reply within %M ms, connecting again, "
+                      "events are refused until it is back",
+                      &conn->redis->url.name, conn->redis->timeout);
+
+        conn->down = 1;
+
+        ngx_vaani_redis_connect(conn);
+    }
+
+    if (next) {
+        ngx_add_timer(&conn->deadline, next);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &expired, NGX_VAANI_REDIS_TIMEOUT);
+}
+
+
+static void
+ngx_vaani_redis_setup_timeout(ngx_event_t *ev)
+{
+    ngx_vaani_redis_fail(ev->data, NGX_ETIMEDOUT, "could not be set up in time");
+}
+
+
+static void
+ngx_vaani_redis_reconnect_handler(ngx_event_t *ev)
+{
+    ngx_vaani_redis_connect(ev->data);
+}
+
+
+void
+ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    conn->exiting = 1;
+
+    ngx_vaani_redis_close(conn);
+
+    if (conn->reconnect.timer_set) {
+        ngx_del_timer(&conn->reconnect);
+    }
+
+    if (conn->deadline.timer_set) {
+        ngx_del_timer(&conn->deadline);
+    }
+
+    while (!ngx_queue_empty(&conn->waiting)) {
+        q = ngx_queue_head(&conn->waiting);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_free(cmd);
+    }
+}

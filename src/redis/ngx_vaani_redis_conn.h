@@ -1,0 +1,212 @@
+
+/*
+ * One connection to one Redis: private to src/redis.
+ */
+
+
+#ifndef _NGX_VAANI_REDIS_CONN_H_INCLUDED_
+#define _NGX_VAANI_REDIS_CONN_H_INCLUDED_
+
+
+#include "ngx_vaani_redis.h"
+
+
+typedef enum {
+    NGX_VAANI_REDIS_CLOSED = 0,     /* waits for the reconnect timer */
+    NGX_VAANI_REDIS_RESOLVING,
+    NGX_VAANI_REDIS_CONNECTING,
+    NGX_VAANI_REDIS_SETTING_UP,     /* AUTH, SELECT, SCRIPT LOAD */
+    NGX_VAANI_REDIS_READY
+} ngx_vaani_redis_state_e;
+
+
+/*
+ * A command owns its bytes, in the same allocation, until its reply is there
+ * or it is given up: they may have to be sent once more.
+ */
+
+struct ngx_vaani_redis_cmd_s {
+    ngx_queue_t                 queue;
+
+    ngx_vaani_redis_handler_pt  handler;        /* NULL: detached */
+    void                       *data;
+
+    ngx_msec_t                  deadline;       /* of ngx_current_msec */
+    ngx_uint_t                  attempts;
+    unsigned                    setup:1;        /* one of the connection's */
+
+    ngx_chain_t                 out;
+    ngx_buf_t                   buf;
+};
+
+
+/*
+ * What an error reply asks for.
+ */
+
+typedef enum {
+    NGX_VAANI_REDIS_RELOAD = 0,     /* load the script, send again */
+    NGX_VAANI_REDIS_RECONNECT,      /* unavailable, another server may do */
+    NGX_VAANI_REDIS_WAIT,           /* unavailable for now */
+    NGX_VAANI_REDIS_GIVE_UP         /* it will never be taken */
+} ngx_vaani_redis_action_e;
+
+
+typedef struct {
+    ngx_str_t                   code;
+    ngx_vaani_redis_action_e    action;
+    char                       *advice;
+} ngx_vaani_redis_error_t;
+
+
+struct ngx_vaani_redis_conn_s {
+    ngx_vaani_redis_t          *redis;
+    ngx_vaani_redis_state_e     state;
+    ngx_log_t                   log;
+    ngx_log_t                   peer_log;       /* of nginx's own I/O */
+
+    ngx_peer_connection_t       peer;
+    ngx_resolver_ctx_t         *resolving;
+    ngx_addr_t                  addr;           /* to connect to */
+    ngx_sockaddr_t              resolved;
+    u_char                      resolved_name[NGX_SOCKADDR_STRLEN];
+    ngx_uint_t                  tries;          /* choose among addresses */
+
+    redisReader                *reader;
+
+    ngx_queue_t                 waiting;        /* until READY */
+    ngx_queue_t                 inflight;       /* in the order of replies */
+    ngx_uint_t                  ncommands;      /* in both, without set-up */
+    size_t                      nbytes;
+
+    ngx_chain_t                *out;            /* of inflight, yet to send */
+    ngx_chain_t               **last_out;
+
+    ngx_event_t                 flush;          /* posted */
+    ngx_event_t                 deadline;       /* of the commands */
+    ngx_event_t                 setup;          /* deadline until READY */
+    ngx_event_t                 reconnect;
+
+    ngx_uint_t                  nsetup;         /* replies still expected */
+    ngx_uint_t                  ncloses;        /* tells it from the next one */
+    ngx_msec_t                  backoff;
+    ngx_msec_t                  ready_since;
+
+    /* the error reply that was logged last, see ngx_vaani_redis_complain() */
+    const ngx_vaani_redis_error_t  *error;
+    time_t                      error_time;
+    ngx_uint_t                  nerrors;
+
+    unsigned                    down:1;         /* the last attempt failed */
+    unsigned                    proved:1;       /* it answered a command */
+    unsigned                    loading:1;      /* a SCRIPT LOAD is sent */
+    unsigned                    condemned:1;    /* to be closed when idle */
+    unsigned                    exiting:1;      /* closed for good */
+};
+
+
+/*
+ * ngx_vaani_redis_error.c
+ *
+ * Classifies the text of an error reply.  Never returns NULL.
+ */
+const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
+
+
+/*
+ * ngx_vaani_redis_command.c
+ *
+ * Makes a command of the protocol (RESP2) of two lists of arguments, either
+ * of which may be empty; they are copied.  Returns NULL if there is no memory.
+ * The command is freed with ngx_free().
+ */
+ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
+    ngx_uint_t nfirst, const ngx_str_t *rest, ngx_uint_t nrest,
+    ngx_log_t *log);
+
+
+/*
+ * ngx_vaani_redis_conn.c: the life of the connection, and its writes
+ */
+
+void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_t *redis, ngx_log_t *log);
+
+/* begins to connect; the connection then looks after itself */
+void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * Gives a command to the connection, which owns it from then on.  Returns
+ * NGX_VAANI_REDIS_DONE; any other status leaves the command to the caller.
+ */
+ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* queues a command for the next write, whatever the state */
+void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* writes what is queued; may end in ngx_vaani_redis_lost() */
+void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * The connection broke, or could not be made; it is closed.  what is a static
+ * text for the log, err the errno or 0.  After ngx_vaani_redis_lost() a
+ * connection that had been good is tried again at once, and its commands wait
+ * for that; after ngx_vaani_redis_fail() commands are refused until the next
+ * attempt has succeeded.
+ */
+void ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
+void ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
+
+/* closes for good and drops what waits, without a call of handlers */
+void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_resolve.c
+ *
+ * Sets conn->addr, at once or later, and then calls
+ * ngx_vaani_redis_connect_addr() or ngx_vaani_redis_fail().
+ */
+void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_setup.c: from a connection to a READY one
+ */
+
+/* sends AUTH, SELECT and SCRIPT LOAD, as far as they are needed */
+void ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn);
+
+/* takes the reply to one of them */
+void ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+
+/* sends SCRIPT LOAD once more.  Returns NGX_OK or NGX_ERROR (no memory) */
+ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_reply.c: what comes back
+ */
+
+/*
+ * Takes all whole replies from the reader.  Returns NGX_OK, or NGX_DONE if the
+ * connection was closed on the way.
+ */
+ngx_int_t ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn);
+
+/* logs an error reply, one from time to time while the same one lasts */
+void ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_error_t *error, redisReply *reply);
+
+/* ends commands that are in no queue of the connection any more */
+void ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn,
+    ngx_queue_t *queue, ngx_vaani_redis_status_e status);
+
+
+#endif /* _NGX_VAANI_REDIS_CONN_H_INCLUDED_ */

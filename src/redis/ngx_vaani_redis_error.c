@@ -1,0 +1,117 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
+
+
+/*
+ * The error codes of https://redis.io/docs/latest/develop/reference/
+ * protocol-spec/#simple-errors that can meet a script.  What isn't here is
+ * the command's own fault.
+ */
+
+static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
+
+    { ngx_string("NOSCRIPT"), NGX_VAANI_REDIS_RELOAD,
+      "the script cache was emptied" },
+
+    { ngx_string("LOADING"), NGX_VAANI_REDIS_WAIT,
+      "it reads its data set from disk, wait until it is done" },
+
+    { ngx_string("BUSY"), NGX_VAANI_REDIS_WAIT,
+      "a script runs for too long, see SCRIPT KILL" },
+
+    { ngx_string("OOM"), NGX_VAANI_REDIS_WAIT,
+      "it is out of memory, raise maxmemory or let it evict" },
+
+    { ngx_string("MISCONF"), NGX_VAANI_REDIS_WAIT,
+      "it can't persist to disk, see its log" },
+
+    { ngx_string("NOREPLICAS"), NGX_VAANI_REDIS_WAIT,
+      "fewer replicas are connected than min-replicas-to-write" },
+
+    { ngx_string("CLUSTERDOWN"), NGX_VAANI_REDIS_WAIT,
+      "the cluster is down, see CLUSTER INFO" },
+
+    { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_WAIT,
+      "a slot of the cluster is being moved" },
+
+    { ngx_string("MOVED"), NGX_VAANI_REDIS_WAIT,
+      "it is a node of a cluster and the key is on another one" },
+
+    { ngx_string("ASK"), NGX_VAANI_REDIS_WAIT,
+      "it is a node of a cluster and the key is on another one" },
+
+    { ngx_string("NOPERM"), NGX_VAANI_REDIS_WAIT,
+      "the user's ACL doesn't allow the commands, keys or channels" },
+
+    { ngx_string("MASTERDOWN"), NGX_VAANI_REDIS_RECONNECT,
+      "it is a replica without a link to its master" },
+
+    { ngx_string("READONLY"), NGX_VAANI_REDIS_RECONNECT,
+      "it is a replica, name its master in \"vaani_redis\"" },
+
+    { ngx_string("NOAUTH"), NGX_VAANI_REDIS_RECONNECT,
+      "it asks for a password, set one in \"vaani_redis\" or in "
+      "\"vaani_redis_password_file\"" },
+
+    { ngx_string("WRONGPASS"), NGX_VAANI_REDIS_RECONNECT,
+      "the user or the password is wrong" },
+
+    { ngx_null_string, NGX_VAANI_REDIS_GIVE_UP,
+      "the key of the call may hold something else" }
+};
+
+
+const ngx_vaani_redis_error_t *
+ngx_vaani_redis_error(u_char *text, size_t len)
+{
+    u_char                         *code, *last;
+    ngx_str_t                       str;
+    const ngx_vaani_redis_error_t  *error;
+
+    last = text + len;
+
+    /*
+     * Redis before 7.0 wraps what a command inside a script fails with:
+     * "ERR Error running script (call to f_...): @user_script:1:
+     * @user_script: 1: -READONLY You can't write ..."
+     */
+
+    for (code = text;
+         code != NULL;
+         code = ngx_vaani_redis_find_code(code, last))
+    {
+        for (error = ngx_vaani_redis_errors; error->code.len; error++) {
+
+            str = error->code;
+
+            if ((size_t) (last - code) >= str.len
+                && ngx_strncmp(code, str.data, str.len) == 0
+                && (code + str.len == last || code[str.len] == ' '))
+            {
+                return error;
+            }
+        }
+    }
+
+    return &ngx_vaani_redis_errors[sizeof(ngx_vaani_redis_errors)
+                                   / sizeof(ngx_vaani_redis_error_t) - 1];
+}
+
+
+static u_char *
+ngx_vaani_redis_find_code(u_char *text, u_char *last)
+{
+    u_char  *p;
+
+    for (p = text; last - p > 3; p++) {
+
+        if (p[0] == ':' && p[1] == ' ') {
+            return (p[2] == '-') ? p + 3 : p + 2;
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,223 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+/* how often the same error reply is logged, s */
+
+#define NGX_VAANI_REDIS_COMPLAIN_EVERY  10
+
+
+static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
+static void ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
+static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
+    redisReply *reply);
+
+
+/*
+ * Returns NGX_DONE if the connection was closed on the way.
+ */
+
+ngx_int_t
+ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
+{
+    void                   *reply;
+    ngx_uint_t              ncloses;
+    ngx_queue_t            *q;
+    redisReader            *reader;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    reader = conn->reader;
+    ncloses = conn->ncloses;
+
+    for ( ;; ) {
+
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+            ngx_vaani_redis_lost(conn, 0, "doesn't speak the Redis protocol");
+            return NGX_DONE;
+        }
+
+        if (reply == NULL) {
+            break;
+        }
+
+        q = ngx_queue_head(&conn->inflight);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        if (ngx_queue_empty(&conn->inflight)
+            || cmd->buf.pos != cmd->buf.last)
+        {
+            freeReplyObject(reply);
+            ngx_vaani_redis_lost(conn, 0, "replied to no command");
+            return NGX_DONE;
+        }
+
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_reply(conn, cmd, reply);
+
+        freeReplyObject(reply);
+
+        if (conn->ncloses != ncloses) {
+            return NGX_DONE;
+        }
+    }
+
+    if (reader->len - reader->pos > NGX_VAANI_REDIS_MAX_REPLY) {
+        ngx_vaani_redis_lost(conn, 0, "sent too long a reply");
+        return NGX_DONE;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
+    redisReply *reply)
+{
+    if (cmd->setup) {
+        ngx_free(cmd);
+        ngx_vaani_redis_setup_reply(conn, reply);
+        return;
+    }
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        ngx_vaani_redis_error_reply(conn, cmd, reply);
+        return;
+    }
+
+    conn->proved = 1;
+
+    ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
+}
+
+
+static void
+ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply)
+{
+    const ngx_vaani_redis_error_t  *error;
+
+    error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
+
+    if (error->action == NGX_VAANI_REDIS_RELOAD
+        && cmd->attempts < NGX_VAANI_REDIS_MAX_ATTEMPTS)
+    {
+        if (conn->loading || ngx_vaani_redis_load_script(conn) == NGX_OK) {
+            ngx_vaani_redis_queue(conn, cmd);
+            return;
+        }
+    }
+
+    ngx_vaani_redis_complain(conn, error, reply);
+
+    if (error->action == NGX_VAANI_REDIS_GIVE_UP) {
+        ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_REFUSED, NULL);
+        return;
+    }
+
+    if (error->action == NGX_VAANI_REDIS_RECONNECT) {
+        conn->condemned = 1;
+    }
+
+    ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_UNAVAILABLE, NULL);
+}
+
+
+/*
+ * One line for a problem, and one from time to time while it lasts.  The text
+ * of an error is only logged if its code isn't known, and not that of a set-up
+ * command: it may quote the command.
+ */
+
+void
+ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_error_t *error, redisReply *reply)
+{
+    size_t     len;
+    ngx_str_t  text;
+    char      *end;
+
+    if (error == conn->error
+        && ngx_time() - conn->error_time < NGX_VAANI_REDIS_COMPLAIN_EVERY)
+    {
+        conn->nerrors++;
+        return;
+    }
+
+    text = error->code;
+
+    if (text.len == 0) {
+        text.data = (u_char *) reply->str;
+        text.len = ngx_min(reply->len, 128);
+
+        end = memchr(reply->str, ' ', reply->len);
+
+        if (end && conn->state != NGX_VAANI_REDIS_READY) {
+            len = end - reply->str;
+            text.len = ngx_min(text.len, len);
+        }
+    }
+
+    if (error == conn->error && conn->nerrors) {
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V answered \"%V\" %ui more times: %s",
+                      &conn->redis->url.name, &text, conn->nerrors + 1,
+                      error->advice);
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V answered \"%V\": %s",
+                      &conn->redis->url.name, &text, error->advice);
+    }
+
+    conn->error = error;
+    conn->error_time = ngx_time();
+    conn->nerrors = 0;
+}
+
+
+static void
+ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    void                        *data;
+    ngx_vaani_redis_handler_pt   handler;
+
+    conn->ncommands--;
+    conn->nbytes -= cmd->buf.end - cmd->buf.start;
+
+    if (conn->ncommands == 0) {
+        conn->deadline.cancelable = 1;
+    }
+
+    handler = cmd->handler;
+    data = cmd->data;
+
+    ngx_free(cmd);
+
+    if (handler) {
+        handler(data, status, reply);
+    }
+}
+
+
+void
+ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn, ngx_queue_t *queue,
+    ngx_vaani_redis_status_e status)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    while (!ngx_queue_empty(queue)) {
+        q = ngx_queue_head(queue);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_vaani_redis_finish(conn, cmd, status, NULL);
+    }
+}

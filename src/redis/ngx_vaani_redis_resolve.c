@@ -1,0 +1,114 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+static void ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx);
+static ngx_int_t ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * A name is looked up anew for every connection, so that a Redis that has
+ * moved is found; several addresses take turns.
+ */
+
+void
+ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_t   *redis;
+    ngx_resolver_ctx_t  *ctx;
+
+    redis = conn->redis;
+
+    if (redis->url.host.len == 0 || redis->resolver == NULL) {
+        (void) ngx_vaani_redis_use_fixed(conn);
+        ngx_vaani_redis_connect_addr(conn);
+        return;
+    }
+
+    conn->state = NGX_VAANI_REDIS_RESOLVING;
+
+    ctx = ngx_resolve_start(redis->resolver, NULL);
+
+    if (ctx == NULL) {
+        ngx_vaani_redis_fail(conn, 0, "no memory to resolve its name");
+        return;
+    }
+
+    ctx->name = redis->url.host;
+    ctx->handler = ngx_vaani_redis_resolved;
+    ctx->data = conn;
+    ctx->timeout = redis->resolver_timeout;
+    ctx->cancelable = 1;
+
+    conn->resolving = ctx;
+
+    if (ngx_resolve_name(ctx) != NGX_OK) {
+        conn->resolving = NULL;
+        ngx_vaani_redis_fail(conn, 0, "its name could not be resolved");
+    }
+}
+
+
+static void
+ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
+{
+    ngx_resolver_addr_t     *addr;
+    ngx_vaani_redis_conn_t  *conn;
+
+    conn = ctx->data;
+    conn->resolving = NULL;
+
+    if (ctx->state || ctx->naddrs == 0) {
+        ngx_resolve_name_done(ctx);
+
+        if (conn->addr.sockaddr == NULL
+            && ngx_vaani_redis_use_fixed(conn) != NGX_OK)
+        {
+            ngx_vaani_redis_fail(conn, 0, "its name could not be resolved");
+            return;
+        }
+
+        /* the name server may be away while Redis isn't */
+
+        ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+                      "vaani: the name of %V could not be resolved, "
+                      "its latest known address is used",
+                      &conn->redis->url.name);
+
+        ngx_vaani_redis_connect_addr(conn);
+        return;
+    }
+
+    addr = &ctx->addrs[conn->tries++ % ctx->naddrs];
+
+    ngx_memcpy(&conn->resolved, addr->sockaddr, addr->socklen);
+    ngx_inet_set_port(&conn->resolved.sockaddr, conn->redis->url.port);
+
+    conn->addr.sockaddr = &conn->resolved.sockaddr;
+    conn->addr.socklen = addr->socklen;
+    conn->addr.name.data = conn->resolved_name;
+    conn->addr.name.len = ngx_sock_ntop(&conn->resolved.sockaddr,
+                                        addr->socklen, conn->resolved_name,
+                                        NGX_SOCKADDR_STRLEN, 1);
+
+    ngx_resolve_name_done(ctx);
+
+    ngx_vaani_redis_connect_addr(conn);
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_url_t  *url;
+
+    url = &conn->redis->url;
+
+    if (url->naddrs == 0) {
+        return NGX_DECLINED;
+    }
+
+    conn->addr = url->addrs[conn->tries++ % url->naddrs];
+
+    return NGX_OK;
+}

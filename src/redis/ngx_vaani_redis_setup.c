@@ -1,0 +1,162 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+static ngx_int_t ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn,
+    ngx_str_t *args, ngx_uint_t nargs);
+static void ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn);
+
+
+void
+ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_str_t               auth[3], select[2], *arg;
+    ngx_vaani_redis_url_t  *url;
+    u_char                  db[NGX_INT_T_LEN];
+
+    conn->state = NGX_VAANI_REDIS_SETTING_UP;
+    conn->nsetup = 0;
+
+    if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK) {
+        ngx_vaani_redis_fail(conn, ngx_socket_errno, "setsockopt() failed");
+        return;
+    }
+
+    url = &conn->redis->url;
+
+    if (url->password.len) {
+        arg = auth;
+        ngx_str_set(arg, "AUTH");
+        arg++;
+
+        if (url->user.len) {
+            *arg++ = url->user;
+        }
+
+        *arg++ = url->password;
+
+        if (ngx_vaani_redis_add_setup(conn, auth, arg - auth) != NGX_OK) {
+            goto failed;
+        }
+    }
+
+    if (url->db) {
+        ngx_str_set(&select[0], "SELECT");
+        select[1].data = db;
+        select[1].len = ngx_sprintf(db, "%ui", url->db) - db;
+
+        if (ngx_vaani_redis_add_setup(conn, select, 2) != NGX_OK) {
+            goto failed;
+        }
+    }
+
+    if (ngx_vaani_redis_load_script(conn) != NGX_OK) {
+        goto failed;
+    }
+
+    ngx_vaani_redis_flush(conn);
+
+    return;
+
+failed:
+
+    ngx_vaani_redis_fail(conn, 0, "no memory for a command");
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn, ngx_str_t *args,
+    ngx_uint_t nargs)
+{
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    cmd = ngx_vaani_redis_command(args, nargs, NULL, 0, &conn->log);
+
+    if (cmd == NULL) {
+        return NGX_ERROR;
+    }
+
+    cmd->setup = 1;
+    cmd->deadline = ngx_current_msec + conn->redis->connect_timeout;
+
+    conn->nsetup++;
+
+    ngx_vaani_redis_queue(conn, cmd);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_str_t  args[3];
+
+    ngx_str_set(&args[0], "SCRIPT");
+    ngx_str_set(&args[1], "LOAD");
+    args[2] = conn->redis->script;
+
+    conn->loading = 1;
+
+    return ngx_vaani_redis_add_setup(conn, args, 3);
+}
+
+
+void
+ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+{
+    const ngx_vaani_redis_error_t  *error;
+
+    conn->nsetup--;
+
+    if (conn->nsetup == 0) {
+        conn->loading = 0;
+    }
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
+
+        /* in READY it was a SCRIPT LOAD: the commands behind it will tell */
+
+        if (conn->state != NGX_VAANI_REDIS_READY) {
+            ngx_vaani_redis_complain(conn, error, reply);
+            ngx_vaani_redis_fail(conn, 0, "refused the set-up");
+        }
+
+        return;
+    }
+
+    if (conn->nsetup == 0 && conn->state != NGX_VAANI_REDIS_READY) {
+        ngx_vaani_redis_ready(conn);
+    }
+}
+
+
+static void
+ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_uint_t              level;
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    level = conn->down ? NGX_LOG_NOTICE : NGX_LOG_INFO;
+
+    ngx_log_error(level, &conn->log, 0,
+                  "vaani: connected to %V%s", &conn->redis->url.name,
+                  conn->down ? ", events are accepted again" : "");
+
+    ngx_del_timer(&conn->setup);
+
+    conn->state = NGX_VAANI_REDIS_READY;
+    conn->down = 0;
+    conn->backoff = 0;
+    conn->ready_since = ngx_current_msec;
+
+    while (!ngx_queue_empty(&conn->waiting)) {
+        q = ngx_queue_head(&conn->waiting);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_vaani_redis_queue(conn, cmd);
+    }
+}
