@@ -1,0 +1,160 @@
+package Vaani::Test::Redis;
+
+# A redis-server of the test's own: empty, without persistence, on a unix
+# socket. REDIS_BIN in the environment chooses another server (Valkey).
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Vaani::Test::Dir qw(slurp spew subdir tail);
+use Vaani::Test::Process qw(in_test_process register_service);
+use Vaani::Test::RESP ();
+use Vaani::Test::Socket qw(free_port now pause);
+
+# Options:
+#   tcp       1: listen on a free port of 127.0.0.1 too; url() is then of it
+#   port      that port, when it matters
+#   socket    path of the unix socket, when it matters
+#   password  requirepass; client() uses it
+#   config    [ further lines of redis.conf ]; %%DIR%% stands for dir()
+#   dir       working directory, default a fresh one
+#   timeout   s until it must answer, default 30
+# Returns when it answers PING, be it with LOADING or NOAUTH.
+sub start ($class, %opt) {
+    my $dir = $opt{dir} // subdir('redis');
+
+    my $self = bless {
+        dir      => $dir,
+        socket   => $opt{socket} // "$dir/redis.sock",
+        port     => $opt{port} // ($opt{tcp} ? free_port() : undef),
+        password => $opt{password},
+        config   => $opt{config} // [],
+        timeout  => $opt{timeout} // 30,
+    }, $class;
+
+    register_service($self);
+    $self->_launch;
+    return $self;
+}
+
+sub dir ($self)    { return $self->{dir} }
+sub socket ($self) { return $self->{socket} }
+sub port ($self)   { return $self->{port} }
+sub pid ($self)    { return $self->{process} && $self->{process}->pid }
+sub log ($self)    { return slurp("$self->{dir}/redis.log") }
+
+# For the module's vaani_redis; without credentials.
+sub url ($self) {
+    return defined $self->{port} ? "redis://127.0.0.1:$self->{port}" : "unix:$self->{socket}";
+}
+
+# A new connection, over the unix socket. Options as of RESP->connect.
+sub client ($self, %opt) {
+    $opt{password} //= $self->{password} if !exists $opt{password};
+    delete $opt{password} if !defined $opt{password};
+    return Vaani::Test::RESP->connect($self->{socket}, %opt);
+}
+
+# Orderly: SIGTERM. True when it ended by itself within the timeout.
+sub stop ($self, $timeout = 30) {
+    my $process = delete $self->{process} // return 1;
+
+    $process->signal('TERM');
+    $process->signal('CONT');    # a suspended one would never see it
+    my $ended = $process->wait($timeout);
+    $process->kill_group;
+
+    return $ended ? 1 : 0;
+}
+
+# As a crash: SIGKILL.
+sub kill ($self) {
+    my $process = delete $self->{process} // return;
+    $process->kill_group;
+    return;
+}
+
+# Again, at the same socket and port. Options: config (replaces the lines),
+# crash => 1 (SIGKILL instead of SIGTERM). Also starts a stopped one.
+sub restart ($self, %opt) {
+    $opt{crash} ? $self->kill : $self->stop;
+    $self->{config} = $opt{config} if $opt{config};
+    $self->_launch;
+    return $self;
+}
+
+# Alive but silent, as a machine that hangs: connections are still accepted by
+# the kernel, nothing is answered.
+sub suspend ($self) { $self->{process}->suspend; return }
+sub resume ($self)  { $self->{process}->signal('CONT'); return }
+
+sub _launch ($self) {
+    my $dir = $self->{dir};
+
+    my @lines = (
+        'daemonize no',
+        $self->{port} ? ("port $self->{port}", 'bind 127.0.0.1') : 'port 0',
+        "unixsocket $self->{socket}",
+        'unixsocketperm 777',
+        "dir $dir",
+        "logfile $dir/redis.log",
+        'save ""',
+        'appendonly no',
+        defined $self->{password} ? "requirepass $self->{password}" : (),
+        map { s/%%DIR%%/$dir/gr } @{ $self->{config} },
+    );
+    spew("$dir/redis.conf", join('', map { "$_\n" } @lines));
+
+    my $process = Vaani::Test::Process->spawn(
+        argv   => [ $ENV{REDIS_BIN} || 'redis-server', "$dir/redis.conf" ],
+        stdout => "$dir/redis.out",
+        stderr => "$dir/redis.out",
+    );
+    $self->{process} = $process;
+
+    my $deadline = now() + $self->{timeout};
+    my $interval = 0.001;
+
+    until ($self->_answers) {
+        if (!$process->alive) {
+            $process->kill_group;
+            delete $self->{process};
+            die "redis-server ended at once:\n" . tail("$dir/redis.out") . tail("$dir/redis.log");
+        }
+        if (now() > $deadline) {
+            $self->kill;
+            die "redis-server does not answer within $self->{timeout} s\n"
+                . tail("$dir/redis.log");
+        }
+        pause($interval);
+        $interval *= 1.5 if $interval < 0.02;
+    }
+
+    return;
+}
+
+sub _answers ($self) {
+    my $answer = eval {
+        my $client = Vaani::Test::RESP->connect($self->{socket}, timeout => 5);
+        my ($reply, $error) = $client->try_cmd('PING');
+        $reply // $error;
+    } // return 0;
+
+    return $answer =~ /^(?:PONG|NOAUTH|LOADING|MASTERDOWN)/ ? 1 : 0;
+}
+
+sub at_end ($self, $failed) {
+    $self->kill;
+    return;
+}
+
+sub DESTROY ($self) {
+    return if ${^GLOBAL_PHASE} eq 'DESTRUCT' || !in_test_process();
+    local ($@, $?, $!);
+    $self->kill;
+    return;
+}
+
+1;
