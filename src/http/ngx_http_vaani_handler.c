@@ -209,6 +209,11 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
             continue;
         }
 
+        if (!b->in_file) {
+            /* the mark at the end of a chunked body */
+            continue;
+        }
+
         size = b->file_last - b->file_pos;
 
         n = ngx_read_file(b->file, p, size, b->file_pos);
@@ -273,8 +278,9 @@ static ngx_int_t
 ngx_http_vaani_reject_event(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     vaani_event_error_t *error)
 {
-    u_char      buf[NGX_MAX_ERROR_STR];
+    u_char     *p;
     ngx_str_t   detail, field;
+    u_char      buf[256];
 
     ctx->result = NGX_HTTP_VAANI_REJECTED;
     ctx->reason.data = (u_char *) error->reason;
@@ -286,9 +292,14 @@ ngx_http_vaani_reject_event(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     detail.data = buf;
 
     if (error->kind == VAANI_EVENT_MALFORMED) {
-        detail.len = ngx_snprintf(buf, sizeof(buf), "%s at byte %uz",
-                                  error->message, error->offset)
-                     - buf;
+        p = ngx_snprintf(buf, sizeof(buf), "%s", error->message);
+
+        if (ctx->body.len) {
+            p = ngx_slprintf(p, buf + sizeof(buf), " at byte %uz",
+                             error->offset);
+        }
+
+        detail.len = p - buf;
 
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "vaani: event rejected: %V", &detail);
