@@ -1,0 +1,219 @@
+
+/*
+ * The whole input is the body of a delivery.  Both modes of validation must
+ * judge it as the contract does, and make of it what the contract says.
+ */
+
+
+#include "vaani_contract.h"
+#include "vaani_event.h"
+#include "vaani_fuzz.h"
+#include "vaani_reference.h"
+#include "vaani_test.h"
+
+
+static int fuzz_parse(const u_char *data, size_t size, unsigned strict);
+static void fuzz_error(const vaani_event_t *event,
+    const vaani_event_error_t *error, const vaani_ref_t *ref,
+    const char *verdict);
+static void fuzz_event(const vaani_event_t *event, const u_char *text,
+    size_t size);
+static void fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
+    size_t nallocs);
+
+
+/* the static words of errors; anything else could be from the body */
+
+static const char  *reasons[] = {
+    "empty_body", "invalid_json", "not_an_object", "missing_field",
+    "mistyped_field", "invalid_room_name", "contradictory_status"
+};
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int  strict, lenient;
+
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    strict = fuzz_parse(data, size, 1);
+    lenient = fuzz_parse(data, size, 0);
+
+    /* who is strict accepts nothing more */
+
+    vaani_fuzz_check(strict != VAANI_OK || lenient == VAANI_OK);
+
+    return 0;
+}
+
+
+static int
+fuzz_parse(const u_char *data, size_t size, unsigned strict)
+{
+    int                   rc;
+    size_t                nallocs;
+    const char           *verdict;
+    vaani_ref_t           ref;
+    vaani_event_t         event;
+    const u_char         *text;
+    vaani_test_arena_t    arena;
+    vaani_event_error_t   error;
+
+    vaani_test_arena_init(&arena);
+    vaani_test_cjson_hook(&arena);
+
+    text = vaani_test_text(&arena, data, size);
+
+    rc = vaani_event_parse(&event, text, size, strict, &arena.alloc, &error);
+
+    nallocs = arena.nallocs;
+    verdict = NULL;
+
+    if (vaani_ref_read(&ref, text, size)) {
+        verdict = vaani_contract_verdict(&ref, strict);
+    }
+
+    if (ref.bad || verdict) {
+        vaani_fuzz_check(rc == VAANI_ERROR);
+        fuzz_error(&event, &error, &ref, verdict);
+
+    } else {
+        vaani_fuzz_check(rc == VAANI_OK);
+        vaani_fuzz_check(vaani_contract_differs(&event, &ref) == NULL);
+        fuzz_event(&event, text, size);
+    }
+
+    vaani_fuzz_check(vaani_test_cjson.nblocks == 0);
+
+    vaani_ref_free(&ref);
+    vaani_test_arena_free(&arena);
+
+    fuzz_no_memory(data, size, strict, nallocs);
+
+    return rc;
+}
+
+
+static void
+fuzz_error(const vaani_event_t *event, const vaani_event_error_t *error,
+    const vaani_ref_t *ref, const char *verdict)
+{
+    size_t  n;
+
+    for (n = 0; n < vaani_test_nelems(reasons); n++) {
+        if (strcmp(error->reason, reasons[n]) == 0) {
+            break;
+        }
+    }
+
+    vaani_fuzz_check(n < vaani_test_nelems(reasons));
+
+    vaani_fuzz_check(error->message[0] != '\0');
+    vaani_fuzz_check((const u_char *) error->message < ref->text
+                     || (const u_char *) error->message >= ref->end);
+    vaani_fuzz_check(error->field.len == 0
+                     || error->field.data < ref->text
+                     || error->field.data >= ref->end);
+
+    if (verdict) {
+        vaani_fuzz_check(error->kind == VAANI_EVENT_INVALID);
+        vaani_fuzz_check(error->offset == 0);
+        vaani_fuzz_check(vaani_contract_str_is(&error->field, verdict));
+
+        /* what is known of the event by now, is known to be good */
+
+        vaani_fuzz_check((event->name.data == NULL)
+                         == (verdict[0] == '\0'
+                             || strcmp(verdict, "event") == 0));
+        vaani_fuzz_check((event->room.data == NULL)
+                         == (event->name.data == NULL
+                             || strcmp(verdict, "room_name") == 0));
+
+    } else {
+        vaani_fuzz_check(error->kind == VAANI_EVENT_MALFORMED);
+        vaani_fuzz_check(ref->text + error->offset == ref->bad);
+        vaani_fuzz_check(error->field.len == 0);
+        vaani_fuzz_check(event->name.data == NULL);
+        vaani_fuzz_check(event->room.data == NULL);
+    }
+}
+
+
+/*
+ * What holds for each event, whatever the reference says.
+ */
+
+static void
+fuzz_event(const vaani_event_t *event, const u_char *text, size_t size)
+{
+    size_t  n;
+
+    vaani_fuzz_check(event->name.data != NULL);
+    vaani_fuzz_check(vaani_fuzz_within(&event->name_json, text, size));
+    vaani_fuzz_check(event->name_json.len >= event->name.len + 2);
+
+    vaani_fuzz_check(event->room.len >= 1);
+    vaani_fuzz_check(event->room.len <= VAANI_ROOM_MAX_LEN);
+    vaani_fuzz_check(vaani_fuzz_within(&event->room_json, text, size));
+    vaani_fuzz_check(event->room_json.len >= event->room.len + 2);
+
+    for (n = 0; n < event->room.len; n++) {
+        vaani_fuzz_check(event->room.data[n] >= 0x20);
+    }
+
+    vaani_fuzz_check(vaani_event_find(&event->name) == event->type);
+    vaani_fuzz_check(event->duration <= VAANI_JSON_MAX_INT);
+    vaani_fuzz_check(event->has_duration || event->duration == 0);
+
+    if (event->type == NULL) {
+        return;
+    }
+
+    vaani_fuzz_check(vaani_status_rank(&event->status) > 0);
+
+    for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
+
+        if (event->values[n].data == NULL) {
+            continue;
+        }
+
+        vaani_fuzz_check(event->type->fields[n].hash_field.len > 0);
+
+        if (event->type->fields[n].type == VAANI_FIELD_OBJECT) {
+            vaani_fuzz_check(vaani_fuzz_within(&event->values[n], text, size));
+            vaani_fuzz_check(event->values[n].data[0] == '{');
+        }
+    }
+}
+
+
+static void
+fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
+    size_t nallocs)
+{
+    int                  rc;
+    vaani_event_t        event;
+    vaani_test_arena_t   arena;
+    vaani_event_error_t  error;
+
+    if (nallocs == 0) {
+        return;
+    }
+
+    vaani_test_arena_init(&arena);
+    vaani_test_cjson_hook(&arena);
+
+    arena.fail_at = 1 + size % nallocs;
+    arena.fail_once = data[0] & 1;
+
+    rc = vaani_event_parse(&event, data, size, strict, &arena.alloc, &error);
+
+    vaani_fuzz_check(rc == VAANI_NOMEM);
+    vaani_fuzz_check(vaani_test_cjson.nblocks == 0);
+
+    vaani_test_arena_free(&arena);
+    vaani_test_cjson_hook(NULL);
+}

@@ -1,0 +1,308 @@
+
+/*
+ * The whole input is the text.  It must be judged as the reference does, and
+ * what the scanner says of a text must hold.
+ */
+
+
+#include "vaani_fuzz.h"
+#include "vaani_json.h"
+#include "vaani_reference.h"
+#include "vaani_test.h"
+
+
+static void fuzz_error(const u_char *text, size_t size,
+    const vaani_json_error_t *error, const vaani_ref_t *ref);
+static void fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
+    const vaani_ref_member_t *expected, const u_char *text, size_t size);
+static void fuzz_value(const vaani_json_member_t *member,
+    vaani_alloc_t *alloc);
+static void fuzz_string(const vaani_str_t *value, vaani_alloc_t *alloc);
+static void fuzz_number(const vaani_str_t *number);
+static void fuzz_escape(const u_char *text, size_t size,
+    vaani_alloc_t *alloc);
+static void fuzz_no_memory(const u_char *text, size_t size, size_t nallocs);
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int                  rc, ok;
+    size_t               n, nallocs;
+    vaani_ref_t          ref;
+    vaani_json_t         json;
+    const u_char        *text;
+    vaani_json_error_t   error;
+    vaani_test_arena_t   arena;
+
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    vaani_test_arena_init(&arena);
+    vaani_test_cjson_hook(&arena);
+
+    text = vaani_test_text(&arena, data, size);
+
+    error.message = NULL;
+
+    rc = vaani_json_scan(&json, text, size, &arena.alloc, &error);
+    ok = vaani_ref_read(&ref, text, size);
+
+    nallocs = arena.nallocs;
+
+    vaani_fuzz_check(rc == (ok ? VAANI_OK : VAANI_ERROR));
+
+    if (ok) {
+        vaani_fuzz_check(json.type == ref.type);
+        vaani_fuzz_check(json.nmembers == ref.nmembers);
+
+        for (n = 0; n < json.nmembers; n++) {
+            fuzz_member(&json, &json.members[n], &ref.members[n], text, size);
+        }
+
+    } else {
+        fuzz_error(text, size, &error, &ref);
+    }
+
+    fuzz_escape(text, size, &arena.alloc);
+
+    vaani_fuzz_check(vaani_test_cjson.nblocks == 0);
+
+    vaani_ref_free(&ref);
+    vaani_test_arena_free(&arena);
+
+    fuzz_no_memory(data, size, nallocs);
+
+    return 0;
+}
+
+
+/*
+ * An error is where the reference has it, and what is before it could be the
+ * beginning of a text: cut off there it either is a text already, or one that
+ * only lacks its end, or one that only has a key twice.
+ */
+
+static void
+fuzz_error(const u_char *text, size_t size, const vaani_json_error_t *error,
+    const vaani_ref_t *ref)
+{
+    int                  rc;
+    vaani_json_t         json;
+    const u_char        *prefix;
+    vaani_json_error_t   cut;
+    vaani_test_arena_t   arena;
+
+    vaani_fuzz_check(error->message != NULL && error->message[0] != '\0');
+    vaani_fuzz_check(error->offset <= size);
+    vaani_fuzz_check(text + error->offset == ref->bad);
+
+    vaani_test_arena_init(&arena);
+
+    prefix = vaani_test_text(&arena, text, error->offset);
+
+    rc = vaani_json_scan(&json, prefix, error->offset, &arena.alloc, &cut);
+
+    vaani_fuzz_check(rc == VAANI_OK || cut.offset == error->offset
+                     || strcmp(cut.message, "duplicate key") == 0);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+static void
+fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
+    const vaani_ref_member_t *expected, const u_char *text, size_t size)
+{
+    unsigned     escaped;
+    vaani_str_t  value;
+
+    vaani_fuzz_check(member->offset < size && text[member->offset] == '"');
+    vaani_fuzz_check(member->offset == expected->offset);
+    vaani_fuzz_check(vaani_str_eq(&member->key, &expected->key));
+
+    vaani_fuzz_check(vaani_fuzz_within(&member->raw, text, size));
+    vaani_fuzz_check(member->raw.data == expected->raw.data);
+    vaani_fuzz_check(member->raw.len == expected->raw.len);
+    vaani_fuzz_check(member->type == expected->type);
+
+    vaani_fuzz_check(vaani_json_find(json, &member->key) == member);
+
+    fuzz_value(member, json->alloc);
+
+    if (member->type == VAANI_JSON_NUMBER) {
+        fuzz_number(&member->raw);
+    }
+
+    if (member->type == VAANI_JSON_STRING) {
+        vaani_fuzz_check(vaani_json_string(json, member, &value) == VAANI_OK);
+        vaani_fuzz_check(value.len == member->decoded);
+        vaani_fuzz_check(vaani_str_eq(&value, &expected->string));
+
+        /* what has no escapes isn't copied */
+
+        escaped = (memchr(member->raw.data, '\\', member->raw.len) != NULL);
+
+        vaani_fuzz_check(escaped != vaani_fuzz_within(&value, text, size));
+
+        fuzz_string(&value, json->alloc);
+    }
+
+    fuzz_string(&member->key, json->alloc);
+}
+
+
+/*
+ * A member's value alone is a text of the same type, with nothing around it.
+ */
+
+static void
+fuzz_value(const vaani_json_member_t *member, vaani_alloc_t *alloc)
+{
+    int                  rc;
+    vaani_json_t         json;
+    vaani_json_error_t   error;
+
+    rc = vaani_json_scan(&json, member->raw.data, member->raw.len, alloc,
+                         &error);
+
+    /* it may have a key twice, which is fine where it comes from */
+
+    if (rc == VAANI_ERROR) {
+        vaani_fuzz_check(member->type == VAANI_JSON_OBJECT);
+        vaani_fuzz_check(strcmp(error.message, "duplicate key") == 0);
+        return;
+    }
+
+    vaani_fuzz_check(rc == VAANI_OK);
+    vaani_fuzz_check(json.type == member->type);
+
+    vaani_fuzz_check(strchr(" \t\r\n", member->raw.data[0]) == NULL);
+    vaani_fuzz_check(strchr(" \t\r\n",
+                            member->raw.data[member->raw.len - 1]) == NULL);
+}
+
+
+/*
+ * A string escaped and read again is the same.
+ */
+
+static void
+fuzz_string(const vaani_str_t *value, vaani_alloc_t *alloc)
+{
+    u_char              *dst, *last;
+    size_t               len;
+    vaani_str_t          again;
+    vaani_json_t         json;
+    vaani_json_error_t   error;
+
+    len = vaani_json_escaped_len(value);
+    dst = alloc->alloc(alloc->ctx, len + 7);
+
+    memcpy(dst, "{\"k\":\"", 6);
+    last = vaani_json_escape(dst + 6, value);
+    vaani_fuzz_check(last <= dst + 6 + len);
+
+    len = last - dst;
+    dst = alloc->alloc(alloc->ctx, len + 2);
+    memcpy(dst, "{\"k\":\"", 6);
+    (void) vaani_json_escape(dst + 6, value);
+    memcpy(dst + len, "\"}", 2);
+
+    vaani_fuzz_check(vaani_json_scan(&json, dst, len + 2, alloc, &error)
+                     == VAANI_OK);
+    vaani_fuzz_check(json.nmembers == 1);
+    vaani_fuzz_check(vaani_json_string(&json, &json.members[0], &again)
+                     == VAANI_OK);
+    vaani_fuzz_check(vaani_str_eq(&again, value));
+}
+
+
+static void
+fuzz_number(const vaani_str_t *number)
+{
+    int          shift, rc;
+    uint64_t     value, expected;
+    const char  *message, *complaint;
+
+    for (shift = 0; shift <= 3; shift += 3) {
+        message = NULL;
+        complaint = vaani_ref_integer(number, shift, &expected);
+
+        rc = vaani_json_integer(number, shift, &value, &message);
+
+        if (complaint) {
+            vaani_fuzz_check(rc == VAANI_ERROR);
+            vaani_fuzz_check(strcmp(message, complaint) == 0);
+
+        } else {
+            vaani_fuzz_check(rc == VAANI_OK);
+            vaani_fuzz_check(value == expected);
+            vaani_fuzz_check(value <= VAANI_JSON_MAX_INT);
+        }
+    }
+}
+
+
+/*
+ * Any bytes at all, escaped, are the inside of a string.
+ */
+
+static void
+fuzz_escape(const u_char *text, size_t size, vaani_alloc_t *alloc)
+{
+    u_char              *dst, *last;
+    size_t               len;
+    vaani_str_t          src;
+    vaani_json_t         json;
+    vaani_json_error_t   error;
+
+    src.data = text;
+    src.len = size;
+
+    len = vaani_json_escaped_len(&src);
+    dst = alloc->alloc(alloc->ctx, len + 2);
+
+    dst[0] = '"';
+    last = vaani_json_escape(dst + 1, &src);
+    vaani_fuzz_check(last <= dst + 1 + len);
+    *last++ = '"';
+
+    vaani_fuzz_check(vaani_json_scan(&json, dst, last - dst, alloc, &error)
+                     == VAANI_OK);
+    vaani_fuzz_check(json.type == VAANI_JSON_STRING);
+}
+
+
+/*
+ * Memory runs out at one of the scan's allocations: nothing else that is wrong
+ * with the text comes before that, or there wouldn't have been so many.
+ */
+
+static void
+fuzz_no_memory(const u_char *text, size_t size, size_t nallocs)
+{
+    int                  rc;
+    vaani_json_t         json;
+    vaani_json_error_t   error;
+    vaani_test_arena_t   arena;
+
+    if (nallocs == 0) {
+        return;
+    }
+
+    vaani_test_arena_init(&arena);
+    vaani_test_cjson_hook(&arena);
+
+    arena.fail_at = 1 + size % nallocs;
+    arena.fail_once = text[0] & 1;
+
+    rc = vaani_json_scan(&json, text, size, &arena.alloc, &error);
+
+    vaani_fuzz_check(rc == VAANI_NOMEM);
+    vaani_fuzz_check(vaani_test_cjson.nblocks == 0);
+
+    vaani_test_arena_free(&arena);
+    vaani_test_cjson_hook(NULL);
+}

@@ -1,0 +1,50 @@
+
+/*
+ * What the fuzz targets share.
+ */
+
+
+#ifndef _VAANI_FUZZ_H_INCLUDED_
+#define _VAANI_FUZZ_H_INCLUDED_
+
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+/*
+ * abort() is what a fuzzer takes for a crash and keeps the input of.  assert()
+ * won't do: it is gone with NDEBUG.
+ */
+
+#define vaani_fuzz_check(condition)                                           \
+    do {                                                                      \
+        if (!(condition)) {                                                   \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__,        \
+                    #condition);                                              \
+            abort();                                                          \
+        }                                                                     \
+    } while (0)
+
+
+/*
+ * Whether str lies in text.
+ */
+
+#define vaani_fuzz_within(str, text, size)                                    \
+    ((str)->data >= (text) && (str)->len <= (size)                            \
+     && (size_t) ((str)->data - (text)) <= (size) - (str)->len)
+
+
+/* a text longer than that costs the reference's comparison of keys too much */
+
+#define VAANI_FUZZ_MAX_SIZE  65536
+
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+
+#endif /* _VAANI_FUZZ_H_INCLUDED_ */
