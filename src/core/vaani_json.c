@@ -63,10 +63,15 @@ vaani_json_scan(vaani_json_t *json, const u_char *text, size_t len,
 
     s.start = text;
     s.pos = text;
-    s.end = text + len;
     s.json = json;
     s.error = error;
     s.depth = 0;
+
+    if (len == 0) {
+        return vaani_json_fail(&s, text, "unexpected end of data");
+    }
+
+    s.end = text + len;
 
     rc = vaani_json_value(&s);
 
@@ -735,14 +740,13 @@ vaani_json_decode(vaani_alloc_t *alloc, const vaani_str_t *raw, size_t decoded,
     cJSON   *string;
     u_char  *data;
 
-    value->len = decoded;
-
     if (raw->len == decoded + 2) {
         value->data = raw->data + 1;
+        value->len = decoded;
         return VAANI_OK;
     }
 
-    data = alloc->alloc(alloc->ctx, decoded ? decoded : 1);
+    data = alloc->alloc(alloc->ctx, decoded);
 
     if (data == NULL) {
         return VAANI_NOMEM;
@@ -756,6 +760,7 @@ vaani_json_decode(vaani_alloc_t *alloc, const vaani_str_t *raw, size_t decoded,
 
     memcpy(data, string->valuestring, decoded);
     value->data = data;
+    value->len = decoded;
 
     cJSON_Delete(string);
 
@@ -843,7 +848,7 @@ vaani_json_cmp_members(const void *one, const void *two)
         return rc;
     }
 
-    return (first->offset < second->offset) ? -1 : 1;
+    return (first->offset > second->offset) - (first->offset < second->offset);
 }
 
 

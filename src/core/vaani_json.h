@@ -101,7 +101,7 @@ typedef struct {
 
 
 /*
- * Checks that text[0..len) is one JSON text of RFC 8259 in valid UTF-8 (RFC
+ * Checks that text[0..len), NULL if len is 0, is one JSON text of RFC 8259 in valid UTF-8 (RFC
  * 3629) without a byte order mark, with no more than VAANI_JSON_MAX_DEPTH
  * levels, no surrogate that stands alone and no key twice in the top-level
  * object, and lists the members of that object in *json.

@@ -1711,6 +1711,11 @@ test_empty(void **state)
     assert_int_equal(json.nmembers, 0);
     assert_int_equal(arena.nallocs, 0);
 
+    assert_int_equal(vaani_json_scan(&json, NULL, 0, &arena.alloc, &error),
+                     VAANI_ERROR);
+    assert_int_equal(error.offset, 0);
+    assert_string_equal(error.message, END);
+
     vaani_test_arena_free(&arena);
 }
 
