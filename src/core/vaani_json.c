@@ -115,6 +115,7 @@ value:
 
     start = s->pos;
     decoded = 0;
+    object = 0;
 
     switch (*s->pos) {
 

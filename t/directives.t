@@ -1,0 +1,654 @@
+# What nginx -t accepts and what it refuses, with the file and the line; and
+# how settings are inherited, as the events that arrive show.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use Vaani::Test::Events;
+use Vaani::Test::Socket qw(try_connect);
+
+use constant OK => '{"status":"ok"}';
+
+# A name server that does not answer must not take long to say so.
+$ENV{RES_OPTIONS} = 'timeout:1 attempts:1';
+
+# An nginx -t that ends with an error frees nothing, and needs not.
+my @check_env = (ASAN_OPTIONS => join ':', $ENV{ASAN_OPTIONS} // (), 'detect_leaks=0');
+
+sub config (%lines) {
+    return join "\n", $lines{http} // '',
+        'server { listen unix:%%SOCK%%;', $lines{server} // '',
+        'location / {', $lines{webhook} // 'vaani_webhook;', $lines{location} // '', '}', '}', '';
+}
+
+sub check (%options) {
+    local %ENV = (%ENV, @check_env);
+    return Vaani::Test::Nginx->check(%options);
+}
+
+sub accepted ($name, %lines) {
+    my ($ok, $output) = check(http => config(%lines));
+    return ok($ok && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/, $name) || diag $output;
+}
+
+# Each of these in a location of its own.
+sub all_accepted ($name, @texts) {
+    my $n = 0;
+    return accepted($name, server => join '', map { $n++; "location /$n { vaani_webhook; $_ }\n" } @texts);
+}
+
+# The message names the line, which is known by the comment at its end.
+sub refused ($message, $name, %lines) {
+    $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
+    return refused_config($message, $name, http => config(%lines));
+}
+
+sub refused_config ($message, $name, %options) {
+    my ($ok, $output) = check(%options);
+    my ($error, $file, $line) = $output =~ m{\[emerg\] (?:\d+#\d+: )?(.*) in (/\S+/nginx\.conf):(\d+)$}m;
+    my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
+
+    return ok(!$ok && defined $error && $error =~ $message && $text =~ /# here$/, $name)
+        || diag "wanted: $message, in: $text\n", $output;
+}
+
+my @EVERYWHERE = qw(http server location);
+
+# Every directive with a good value; those that take one value, and only once.
+my %GOOD = (
+    vaani_redis                 => 'redis://127.0.0.1:6380',
+    vaani_redis_password_file   => '%%TMPDIR%%/password',
+    vaani_redis_connect_timeout => '2s',
+    vaani_redis_timeout         => '500ms',
+    vaani_redis_connections     => '2',
+    vaani_prefix                => 'calls',
+    vaani_channel               => 'events',
+    vaani_stream                => 'stream',
+    vaani_ttl                   => '1h',
+    vaani_validation            => 'lenient',
+    vaani_unknown_event         => 'reject',
+);
+my %REPEATABLE = map { $_ => 1 } qw(vaani_channel);
+
+sub password_file ($name, $bytes, $mode = 0600) {
+    spew(tmpdir() . "/$name", $bytes);
+    chmod $mode, tmpdir() . "/$name" or die "chmod: $!\n";
+    return;
+}
+
+password_file('password', "secret\n");
+
+subtest 'contexts' => sub {
+    my @all = map { "$_ $GOOD{$_};" } sort keys %GOOD;
+
+    accepted 'nothing but the endpoint', ();
+    accepted "all in $_", $_ => "@all" for @EVERYWHERE;
+    accepted 'all of them everywhere', map { $_ => "@all" } @EVERYWHERE;
+    accepted 'also without an endpoint', webhook => '', map { $_ => "@all" } @EVERYWHERE;
+
+    for my $directive (sort keys %GOOD) {
+        my $text = "$directive $GOOD{$directive};";
+        refused_config qr/^"$directive" directive is not allowed here$/, "$directive in main",
+            main => "$text # here", http => config();
+        refused qr/^"$directive" directive is not allowed here$/, "$directive in if", location => "if (\$uri) { $text }";
+        refused qr/^"$directive" directive is not allowed here$/, "$directive in limit_except",
+            location => "limit_except GET { $text }";
+    }
+
+    refused_config qr/^"vaani_webhook" directive is not allowed here$/, 'vaani_webhook in main',
+        main => 'vaani_webhook; # here', http => config();
+    for my $where (qw(http server)) {
+        refused qr/^"vaani_webhook" directive is not allowed here$/, "vaani_webhook in $where", $where => 'vaani_webhook;';
+    }
+    refused qr/^"vaani_webhook" directive is not allowed here$/, 'vaani_webhook in if',
+        location => 'if ($uri) { vaani_webhook; }';
+};
+
+subtest 'numbers of parameters' => sub {
+    refused qr/^invalid number of arguments in "vaani_webhook" directive$/, 'vaani_webhook on',
+        webhook => '', location => 'vaani_webhook on;';
+
+    for my $directive (sort keys %GOOD) {
+        my $message = qr/^invalid number of arguments in "$directive" directive$/;
+        my @too_many = ($GOOD{$directive}, $directive eq 'vaani_stream' ? 'maxlen=1' : (), 'more');
+
+        refused $message, "$directive without any", http => "$directive;";
+        refused $message, "$directive with too many", http => "$directive @too_many;";
+    }
+};
+
+subtest 'twice' => sub {
+    refused qr/^"vaani_webhook" directive is duplicate$/, 'vaani_webhook', location => 'vaani_webhook;';
+
+    for my $directive (sort keys %GOOD) {
+        for my $where (@EVERYWHERE) {
+            my $text = "$directive $GOOD{$directive};";
+            $REPEATABLE{$directive}
+                ? accepted("$directive in $where", $where => "$text $text")
+                : refused(qr/^"$directive" directive is duplicate$/, "$directive in $where", $where => "$text\n$text");
+        }
+    }
+    for my $directive (qw(vaani_stream vaani_ttl)) {
+        for my $order ([ 'off', $GOOD{$directive} ], [ $GOOD{$directive}, 'off' ], [ 'off', 'off' ]) {
+            refused qr/^"$directive" directive is duplicate$/, "$directive @$order",
+                http => join "\n", map { "$directive $_;" } @$order;
+        }
+    }
+};
+
+subtest 'values' => sub {
+    my %values = (
+        vaani_redis_connect_timeout => { good => [qw(1 1s 100ms 1m)], bad => [qw(x -1 1x ms), '""', '"1 s"', '99999999999999999999'] },
+        vaani_redis_timeout         => { good => [qw(1 1s 100ms 1m)], bad => [qw(x -1 1x ms), '""', '"1 s"', '99999999999999999999'] },
+        vaani_redis_connections     => { good => [qw(1 2 64)], bad => [qw(0 65 -1 x 1x 1.5 99999999999999999999), '""'] },
+        vaani_ttl                   => { good => [qw(off 1 1s 500ms 7d 1w 1M 1y 1h30m), '"1w 2d"'],
+                                         bad  => [qw(0 0s 0ms -1 x 1x on OFF 1.5h 99999999999999999999d), '""'] },
+        vaani_validation            => { good => [qw(strict lenient)], bad => [qw(on off stricter lax 0), '""', '$uri'] },
+        vaani_unknown_event         => { good => [qw(accept reject)], bad => [qw(on off accepted drop 1), '""', '$uri'] },
+        vaani_prefix                => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
+        vaani_channel               => { good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
+                                         bad  => [] },
+        vaani_stream                => {
+            good => [ 'off', '$host', 'a:$vaani_event', 'x maxlen=1', 'x maxlen=1000000', '$host maxlen=5' ],
+            bad  => [
+                map({ "x $_" } qw(maxlen maxlen= maxlen=0 maxlen=-1 maxlen=x maxlen=1x maxlen=1.5 MAXLEN=1 max=1 1
+                    maxlen=$host maxlen=99999999999999999999 off), '"maxlen= 1"'),
+                'off maxlen=1', 'off x',
+            ],
+        },
+    );
+
+    for my $directive (sort keys %values) {
+        all_accepted "$directive @{ $values{$directive}{good} }", map { "$directive $_;" } @{ $values{$directive}{good} };
+        refused qr/invalid|must be|takes no/, "$directive $_", http => "$directive $_;" for @{ $values{$directive}{bad} };
+    }
+
+    refused qr/^value must be between 1 and 64$/, 'the bounds are told', server => 'vaani_redis_connections 65;';
+    refused qr/^invalid parameter "maxlen=0"$/, 'the parameter is told', server => 'vaani_stream x maxlen=0;';
+    refused qr/^"vaani_ttl" directive invalid value$/, 'the directive is told', server => 'vaani_ttl 0;';
+    refused qr/^invalid value "lax"$/, 'the value is told', server => 'vaani_validation lax;';
+
+    my $after_off = qr/^"vaani_channel" directive is set after "vaani_channel off"$/;
+    refused $after_off, 'a channel after off', location => "vaani_channel off;\nvaani_channel x;";
+    refused $after_off, 'off after off',       location => "vaani_channel off;\nvaani_channel off;";
+    refused qr/^"vaani_channel" directive "off" is set after another channel$/, 'off after a channel',
+        location => "vaani_channel x;\nvaani_channel off;";
+    accepted 'off and a channel at another level', http => 'vaani_channel off;', location => 'vaani_channel x;';
+    accepted 'a channel and off at another level', http => 'vaani_channel x;', location => 'vaani_channel off;';
+
+    for my $directive (qw(vaani_prefix vaani_channel vaani_stream)) {
+        my ($ok, $output) = check(http => config(location => "$directive x\$no_such_variable;"));
+        ok !$ok, "$directive with an unknown variable";
+        like $output, qr/unknown "no_such_variable" variable/, '... says so';
+        refused qr/^invalid variable name$/, "$directive with a bad variable", location => qq($directive "x\$";);
+        refused qr/the closing bracket in "no_end" variable is missing/, "$directive with an open variable",
+            location => qq($directive "\${no_end";);
+    }
+};
+
+subtest 'vaani_redis' => sub {
+    my $long = '/' . 'x' x 60 . '/' . 'y' x 60;
+
+    all_accepted 'good URLs', map { "vaani_redis $_;" } qw(
+        redis://127.0.0.1
+        redis://127.0.0.1:6379
+        redis://127.0.0.1:6379/
+        redis://127.0.0.1/0
+        redis://127.0.0.1:1/15
+        REDIS://127.0.0.1
+        redis://:secret@127.0.0.1
+        redis://user:secret@127.0.0.1:6379/2
+        redis://us%3Aer:s%40cr%2ft%25@127.0.0.1
+        redis://:a:b@127.0.0.1
+        redis://[::1]
+        redis://[::1]:6379
+        redis://user:secret@[::1]:6379/3
+        redis://localhost
+        redis://localhost:6379/1
+        unix:/tmp/redis.sock
+        unix:/tmp/redis.sock?db=0
+        unix:/tmp/redis.sock?db=15
+        UNIX:/tmp/redis.sock
+    );
+    all_accepted 'a user and a file', map { "vaani_redis $_; vaani_redis_password_file %%TMPDIR%%/password;" }
+        'redis://user@127.0.0.1', 'redis://user:@127.0.0.1', 'unix:/x?user=user', 'unix:/x?user=user&db=3',
+        'unix:/x?db=3&user=us%20er';
+
+    my $scheme = qr/^the URL must begin with "redis:\/\/" or "unix:" in "vaani_redis"$/;
+    refused $scheme, $_, http => "vaani_redis $_;"
+        for '""', qw(127.0.0.1 127.0.0.1:6379 localhost :6379 http://127.0.0.1 tcp://127.0.0.1 redis redis: redis:/127.0.0.1
+        redis:127.0.0.1 redi://127.0.0.1 //127.0.0.1 /tmp/redis.sock unix unix/tmp/redis.sock redis+socket:///x valkey://127.0.0.1);
+
+    for my $url (
+        qw(redis:// redis:/// redis:///1 redis://@ redis://:secret@ redis://:6379 redis://@:6379
+        redis://127.0.0.1: redis://127.0.0.1:0 redis://127.0.0.1:65536 redis://127.0.0.1:x redis://127.0.0.1:-1
+        redis://127.0.0.1:6379x redis://[::1 redis://[::1]x redis://[::1]: redis://[::1]:0 redis://[] redis://[x]
+        redis://[127.0.0.1] redis://127.0.0.1/x redis://127.0.0.1/-1 redis://127.0.0.1/1x redis://127.0.0.1/1/2
+        redis://127.0.0.1//1 redis://127.0.0.1/0x1 redis://127.0.0.1/99999999999999999999 redis://127.0.0.1/4294967296
+        redis://127.0.0.1?db=1 redis://127.0.0.1/1?timeout=1 redis://127.0.0.1/?x
+        redis://:%@127.0.0.1 redis://:%1@127.0.0.1 redis://:%zz@127.0.0.1 redis://:a%2@127.0.0.1
+        redis://:%-1@127.0.0.1 redis://%xx:secret@127.0.0.1 redis://a:b@c@127.0.0.1
+        unix: unix:? unix:?db=1 unix:/x?db= unix:/x?db=x unix:/x?db=-1 unix:/x?db=1x unix:/x?db unix:/x?1 unix:/x?DB=1
+        unix:/x?db=1&x=2 unix:/x?password=secret unix:/x?user= unix:/x?user=%zz unix:/x?db=99999999999999999999),
+        'redis://127.0.0.1#f' =~ s/(.*)/"$1"/r, "unix:$long",
+    ) {
+        refused qr/in "vaani_redis"$/, $url, http => "vaani_redis $url;";
+    }
+
+    refused qr/TLS \("rediss:\/\/"\) is not supported/, 'rediss', http => 'vaani_redis rediss://127.0.0.1;';
+    refused qr/^"vaani_redis" has a user but no password$/, $_, http => "vaani_redis $_;"
+        for qw(redis://user@127.0.0.1 redis://user:@127.0.0.1 unix:/x?user=user);
+    refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid:6379"$/, 'a name that is unknown',
+        server => 'vaani_redis redis://no-such-host.invalid:6379/1;';
+    accepted '... unless there is a resolver', server => 'vaani_redis redis://no-such-host.invalid; resolver 127.0.0.1:1;';
+    accepted '... or nobody uses it', webhook => '', http => 'vaani_redis redis://no-such-host.invalid;';
+
+    for my $url (qw(redis://user:hush-hush@ redis://user:hush-hush@no-such-host.invalid http://user:hush-hush@127.0.0.1
+        redis://:hush-hush%zz@127.0.0.1 redis://user:hush-hush@127.0.0.1/x redis://user:hush-hush@127.0.0.1:0
+        redis://a:hush-hush@hush-hush@127.0.0.1))
+    {
+        my ($ok, $output) = check(http => config(http => "vaani_redis $url;"));
+        ok !$ok, "$url is refused";
+        unlike $output, qr/hush/, '... and the password is not told';
+    }
+};
+
+subtest 'vaani_redis_password_file' => sub {
+    my %files = (
+        'bare'      => [ 'secret' ],
+        'lines'     => [ "secret\nanother line\n" ],
+        'crlf'      => [ "secret\r\n" ],
+        'spaces'    => [ "  se cret \n" ],
+        'group'     => [ "secret\n", 0640 ],
+        'read-only' => [ "secret\n", 0400 ],
+        'long'      => [ 'x' x 4000 . "\n" ],
+    );
+    for my $name (sort keys %files) {
+        password_file("good-$name", @{ $files{$name} });
+    }
+    all_accepted "@{[ sort keys %files ]}",
+        map { "vaani_redis_password_file %%TMPDIR%%/good-$_;" } sort keys %files;
+
+    # Relative to nginx.conf, which lies in a directory below this one.
+    accepted 'a relative path', http => 'vaani_redis_password_file ../password;';
+
+    my $first_line = qr/must hold a password on its first line$/;
+    my $all = qr/must not be readable or writable by all/;
+    %files = (
+        'empty'          => [ $first_line, '' ],
+        'newline'        => [ $first_line, "\n" ],
+        'crlf'           => [ $first_line, "\r\n" ],
+        'second-line'    => [ $first_line, "\nsecret\n" ],
+        'too-long'       => [ $first_line, 'x' x 5000 . "\n" ],
+        'all-may-read'   => [ $all, "secret\n", 0644 ],
+        'all-may-write'  => [ $all, "secret\n", 0602 ],
+        'all-may-both'   => [ $all, "secret\n", 0666 ],
+    );
+    for my $name (sort keys %files) {
+        my ($message, @file) = @{ $files{$name} };
+        password_file("bad-$name", @file);
+        refused $message, $name, server => "vaani_redis_password_file %%TMPDIR%%/bad-$name;";
+    }
+
+    refused qr/^open\(\) "\S+\/none" failed \(2: No such file or directory\)$/, 'missing',
+        location => 'vaani_redis_password_file %%TMPDIR%%/none;';
+    refused qr/"\S+\/nowhere" failed \(2: /, 'missing, relative', location => 'vaani_redis_password_file nowhere;';
+    mkdir tmpdir() . '/directory', 0700 or die "mkdir: $!\n";
+    refused qr/"\S+\/directory" failed \(21: /, 'a directory', http => 'vaani_redis_password_file %%TMPDIR%%/directory;';
+};
+
+# --- what the settings do
+
+my $redis = Vaani::Test::Redis->start;
+my $client = $redis->client;
+my %db = map { $_ => $redis->client(db => $_) } 0 .. 6;
+my $subscriber = $redis->client->psubscribe('*');
+
+my $unix = $redis->url;
+my $count = 0;
+sub room () { return 'room-' . ++$count }
+
+sub nginx (%options) { return Vaani::Test::Nginx->start(%options) }
+
+# The channels of one event, of however many messages.
+sub channels () {
+    $client->cmd('PUBLISH', 'mark', '');
+    my @channels;
+    while (my $message = $subscriber->next_message(30)) {
+        last if $message->{channel} eq 'mark';
+        push @channels, $message->{channel};
+    }
+    return join ' ', @channels;
+}
+
+subtest 'defaults' => sub {
+    # The default Redis is that of the machine, not of this test: nothing is sent.
+    accepted 'the default Redis', http => '';
+
+    my $nginx = nginx(http => config(http => "vaani_redis $unix;"));
+    my $room = room();
+    is $nginx->http->post('/', event('call_started', room => $room))->body, OK, 'an event';
+    is $db{0}->cmd('HGET', "vaani:call:$room", 'status'), 'dialing', 'database 0, prefix vaani';
+    is channels(), "vaani:events vaani:room:$room", 'channels';
+    is $db{0}->cmd('DBSIZE'), 1, 'no stream';
+
+    my $week = 7 * 86_400_000;
+    my $ttl = $db{0}->cmd('PTTL', "vaani:call:$room");
+    cmp_ok $ttl, '<=', $week, 'ttl: a week';
+    cmp_ok $ttl, '>', $week - 60_000, '... not less';
+    $client->cmd('FLUSHALL');
+};
+
+subtest 'inheritance' => sub {
+    my $nginx = nginx(http => <<"CONF");
+        vaani_redis $unix?db=1;
+        vaani_prefix http;
+        vaani_channel http-one;
+        vaani_channel http-two:\$vaani_room;
+        vaani_stream http-stream maxlen=2;
+        vaani_ttl 1h;
+        vaani_validation lenient;
+        vaani_unknown_event reject;
+
+        server {
+            listen unix:%%SOCK%%;
+
+            location /http { vaani_webhook; }
+            location /own {
+                vaani_redis $unix?db=2;
+                vaani_prefix own;
+                vaani_channel own;
+                vaani_stream own-stream;
+                vaani_ttl 1m;
+                vaani_validation strict;
+                vaani_unknown_event accept;
+                vaani_webhook;
+            }
+            location /off {
+                vaani_channel off;
+                vaani_stream off;
+                vaani_ttl off;
+                vaani_webhook;
+            }
+            location /outer {
+                vaani_redis $unix?db=3;
+                vaani_prefix outer;
+                vaani_channel outer;
+                location /outer/inner {
+                    vaani_webhook;
+                    vaani_ttl 2m;
+                    if (\$arg_x) { set \$x 1; }
+                    limit_except GET { allow all; }
+                }
+            }
+        }
+
+        server {
+            listen unix:%%DIR%%/second.sock;
+            vaani_redis $unix?db=4;
+            vaani_prefix server;
+            vaani_channel server;
+            vaani_stream server-stream maxlen=1;
+            vaani_ttl 2h;
+            vaani_validation strict;
+            vaani_unknown_event accept;
+
+            location /server { vaani_webhook; }
+            location /own { vaani_webhook; vaani_prefix own; vaani_stream own-stream; }
+        }
+CONF
+
+    my %http = (sock => $nginx->http, second => Vaani::Test::HTTP->new(sock => $nginx->dir . '/second.sock'));
+    my $hour = 3600_000;
+
+    for my $case (
+        # where, path, database, prefix, channels, stream, its length after 3, ttl, validation, unknown events
+        [ 'sock', '/http', 1, 'http', 'http-one http-two:ROOM', 'http-stream', 2, $hour, 'lenient', 'reject' ],
+        [ 'sock', '/own', 2, 'own', 'own', 'own-stream', 3, 60_000, 'strict', 'accept' ],
+        [ 'sock', '/off', 1, 'http', '', undef, 0, -1, 'lenient', 'reject' ],
+        [ 'sock', '/outer/inner', 3, 'outer', 'outer', 'http-stream', 2, 120_000, 'lenient', 'reject' ],
+        [ 'sock', '/outer/inner?x=1', 3, 'outer', 'outer', 'http-stream', 2, 120_000, 'lenient', 'reject' ],
+        [ 'second', '/server', 4, 'server', 'server', 'server-stream', 1, 2 * $hour, 'strict', 'accept' ],
+        [ 'second', '/own', 4, 'own', 'server', 'own-stream', 3, 2 * $hour, 'strict', 'accept' ],
+    ) {
+        my ($where, $path, $db, $prefix, $channels, $stream, $length, $ttl, $validation, $unknown) = @$case;
+        my $room = room();
+        my $post = sub (@event) { $http{$where}->post($path, event(shift @event, room => $room, @event)) };
+
+        for my $name (qw(call_started call_ringing user_picked_up_at)) {
+            is $post->($name)->body, OK, "$where$path: $name";
+            is channels(), $channels =~ s/ROOM/$room/r, '... channels';
+        }
+        is $db{$db}->cmd('HGET', "$prefix:call:$room", 'seq'), 3, '... prefix and database';
+        is_deeply [ $db{$db}->cmd('KEYS', "*$room*") ], [ ["$prefix:call:$room"] ], '... nothing else there';
+
+        if (defined $stream) {
+            is $db{$db}->cmd('XLEN', $stream), $length, '... stream';
+        } else {
+            is_deeply $db{$db}->cmd('KEYS', '*stream*'), [ map { "$_-stream" } qw(http) ], '... no stream';
+            is $db{$db}->cmd('XLEN', 'http-stream'), 2, '... nor more in that of others';
+        }
+
+        my $left = $db{$db}->cmd('PTTL', "$prefix:call:$room");
+        $ttl < 0 ? is($left, $ttl, '... never expires') : ok($left <= $ttl && $left > $ttl - 30_000, '... ttl')
+            || diag "$left instead of $ttl";
+
+        is $post->('call_failed', error => 1)->status, $validation eq 'strict' ? 422 : 200, "... $validation";
+        is $post->('new_one')->status, $unknown eq 'reject' ? 422 : 200, "... unknown: $unknown";
+        channels();
+    }
+    $client->cmd('FLUSHALL');
+};
+
+subtest 'parameters with variables' => sub {
+    my $nginx = nginx(http => <<"CONF");
+        map \$vaani_event \$outcome {
+            call_ended  ended;
+            call_failed failed;
+            default     "";
+        }
+        vaani_redis $unix;
+        server {
+            listen unix:%%SOCK%%;
+            location / {
+                vaani_webhook;
+                vaani_prefix \$arg_tenant;
+                vaani_channel \$arg_tenant:\$vaani_event;
+                vaani_channel \$outcome;
+                vaani_stream s:\$arg_stream maxlen=1;
+            }
+            location /maybe { vaani_webhook; vaani_channel off; vaani_stream \$arg_stream; }
+        }
+CONF
+    my $http = $nginx->http;
+
+    for my $tenant (qw(a b)) {
+        my $room = room();
+        is $http->post("/?tenant=$tenant&stream=$tenant$_", event($_, room => $room))->body, OK, "$tenant: $_"
+            for qw(call_started call_ended);
+        is $db{0}->cmd('HGET', "$tenant:call:$room", 'seq'), 2, '... prefix';
+        is channels(), "$tenant:call_started $tenant:call_ended ended", '... channels; none where the variable has no value';
+        is $db{0}->cmd('XLEN', "s:$tenant$_"), 1, "... stream of $_" for qw(call_started call_ended);
+    }
+
+    my $room = room();
+    is $http->post('/maybe', event('call_started', room => $room))->body, OK, 'a stream without a name';
+    is $db{0}->cmd('EXISTS', ''), 0, '... is none';
+    is $http->post('/maybe?stream=yes', event('call_ringing', room => $room))->body, OK, 'and one with';
+    is $db{0}->cmd('XLEN', 'yes'), 1, '... is one';
+    is channels(), '', 'no channels';
+    $client->cmd('FLUSHALL');
+};
+
+subtest 'ttl' => sub {
+    # The longest that nginx can read must not be too long for Redis.
+    for my $ttl ('1ms', '1s', '365d', '365000d', '36500000000d', '106751991167d') {
+        my %lines = (http => "vaani_redis $unix; vaani_ttl $ttl;");
+        my ($ok, $output) = check(http => config(%lines));
+
+        if (!$ok) {
+            like $output, qr/invalid value in \S+:\d+/, "$ttl is refused";
+            next;
+        }
+        my $nginx = nginx(http => config(%lines));
+        my $room = room();
+        is $nginx->http->post('/', event('call_started', room => $room))->body, OK, "$ttl is taken";
+        is channels(), "vaani:events vaani:room:$room", '... and the event published';
+    }
+
+    # It counts from the latest transition, and off makes it stay.
+    my $nginx = nginx(http => <<"CONF");
+        vaani_redis $unix;
+        server {
+            listen unix:%%SOCK%%;
+            location /long  { vaani_webhook; vaani_ttl 1d; }
+            location /short { vaani_webhook; vaani_ttl 100s; }
+            location /off   { vaani_webhook; vaani_ttl off; }
+        }
+CONF
+    my $http = $nginx->http;
+    my $room = room();
+    my $key = "vaani:call:$room";
+
+    for my $case ([ long => 'call_started', 86_400 ], [ short => 'call_ringing', 100 ], [ off => 'user_picked_up_at', -1 ],
+        [ short => 'call_ended', 100 ], [ long => 'call_postprocessing', 86_400 ])
+    {
+        my ($where, $event, $seconds) = @$case;
+        is $http->post("/$where", event($event, room => $room))->body, OK, "/$where";
+        my $left = $client->cmd('TTL', $key);
+        ok $left <= $seconds && $left >= $seconds - 30, '... ttl' or diag $left;
+    }
+    channels();
+    $client->cmd('FLUSHALL');
+};
+
+subtest 'connections' => sub {
+    my $clients = sub { scalar(() = $client->cmd('CLIENT', 'LIST') =~ /^/mg) };
+    my $others = $clients->();
+
+    for my $case (
+        [ 'one by default', 1, '', '' ],
+        [ 'as many as one says', 5, 'vaani_redis_connections 5;', '' ],
+        [ 'the same settings share them', 3, 'vaani_redis_connections 3;',
+            'location /a { vaani_webhook; vaani_prefix a; } location /b { vaani_webhook; vaani_redis_connections 3; }' ],
+        [ 'other settings do not', 1 + 1 + 2 + 1, '', <<"CONF" ],
+            location /a { vaani_webhook; vaani_redis $unix?db=1; }
+            location /b { vaani_webhook; vaani_redis_connections 2; }
+            location /c { vaani_webhook; vaani_redis_timeout 5s; }
+CONF
+        [ 'if and limit_except have none of their own', 1, '', <<'CONF' ],
+            location /a { vaani_webhook; if ($uri) { set $x 1; } limit_except GET { allow all; } }
+CONF
+        [ 'unused settings have none', 1, '', "location /a { vaani_redis $unix?db=1; vaani_redis_connections 9; }" ],
+    ) {
+        my ($name, $wanted, $http_lines, $server_lines) = @$case;
+        my $nginx = nginx(http => config(http => "vaani_redis $unix; $http_lines", server => $server_lines), workers => 2);
+
+        # Both workers are connected; the count goes no higher.
+        $nginx->wait_log(qr/vaani: connected to/);
+        wait_for(sub { $nginx->log_lines(qr/vaani: connected to/) >= 2 * $wanted });
+        is $nginx->http->post('/', event('call_started'))->status, 200, $name;
+        is $clients->() - $others, 2 * $wanted, "... $wanted a worker";
+        $nginx->stop;
+        ok wait_for(sub { $clients->() == $others }), '... and they are closed in the end';
+        channels();
+        $client->cmd('FLUSHALL');
+    }
+};
+
+subtest 'timeouts' => sub {
+    my $nginx = nginx(http => <<"CONF");
+        vaani_redis $unix;
+        vaani_redis_timeout 1h;
+        server {
+            listen unix:%%SOCK%%;
+            location /slow { vaani_webhook; }
+            location /fast { vaani_webhook; vaani_redis_timeout 30ms; }
+        }
+CONF
+    my ($slow, $fast) = ($nginx->http, $nginx->http);
+    is $_->[0]->post($_->[1], event('call_started', room => room()))->status, 200, $_->[1]
+        for [ $slow, '/slow' ], [ $fast, '/fast' ];
+
+    $redis->suspend;
+    my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/slow', body => event('call_ended'));
+    $slow->send_raw($head . $body);
+    is $fast->post('/fast', event('call_ended', room => room()))->status, 503, 'the short one is over';
+    ok !$slow->wait_closed(0), 'the long one is not';
+    $redis->resume;
+    is $slow->read_response->body, OK, '... and gets its answer';
+    channels();
+    $client->cmd('FLUSHALL');
+};
+
+subtest 'ways to Redis' => sub {
+    my $secret = 'p@ss:w/rd?#&%$"\' \\';
+    my $escaped = join '', map { sprintf '%%%02x', ord } split //, $secret;
+    my $v6 = try_v6();
+
+    my $guarded = Vaani::Test::Redis->start(
+        tcp      => 1,
+        password => $secret =~ s/(["\\])/\\$1/gr =~ s/(.*)/"$1"/r,
+        config   => [ $v6 ? 'bind 127.0.0.1 ::1' : () ],
+    );
+    my $admin = Vaani::Test::RESP->connect($guarded->socket, password => $secret);
+    $admin->cmd('ACL', 'SETUSER', 'a:l@ice', 'on', '>wonder%land', '~*', '&*', '+@all');
+    my ($port, $socket) = ($guarded->port, $guarded->socket);
+
+    password_file('guarded', "$secret\n");
+    password_file('guarded-crlf', "$secret\r\nother\n");
+    password_file('guarded-bare', $secret);
+    password_file('alice', "wonder%land\n");
+    password_file('wrong', "wrong\n");
+
+    my $by_file = sub ($name) { return "vaani_redis_password_file %%TMPDIR%%/$name;" };
+    my %ways = (
+        'password'            => "vaani_redis redis://:$escaped\@127.0.0.1:$port/1;",
+        'a password of user default' => "vaani_redis redis://default:$escaped\@127.0.0.1:$port/1;",
+        'user and password'   => "vaani_redis redis://a%3al%40ice:wonder%25land\@127.0.0.1:$port/1;",
+        'password file'       => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded'),
+        'its line ends with CRLF' => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded-crlf'),
+        'it has no line end'  => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded-bare'),
+        'user and file'       => "vaani_redis redis://a%3Al%40ice\@127.0.0.1:$port/1; " . $by_file->('alice'),
+        'password, not the file' => "vaani_redis redis://:$escaped\@127.0.0.1:$port/1; " . $by_file->('wrong'),
+        'host name'           => "vaani_redis redis://:$escaped\@localhost:$port/1;",
+        'unix socket, user and file' => "vaani_redis unix:$socket?db=1&user=a:l\@ice; " . $by_file->('alice'),
+        'unix socket and file' => "vaani_redis unix:$socket?db=1; " . $by_file->('guarded'),
+        'file, relative'      => "vaani_redis unix:$socket?db=1; vaani_redis_password_file ../guarded;",
+        $v6 ? ('IPv6' => "vaani_redis redis://:$escaped\@[::1]:$port/1;") : (),
+    );
+    my $stored = Vaani::Test::RESP->connect($socket, password => $secret, db => 1);
+
+    for my $name (sort keys %ways) {
+        my $nginx = nginx(http => config(http => $ways{$name} . ' vaani_redis_connect_timeout 10s;'));
+        my $room = room();
+        is $nginx->http->post('/', event('call_started', room => $room))->body, OK, $name;
+        is $stored->cmd('EXISTS', "vaani:call:$room"), 1, '... in its database';
+    }
+
+    for my $case (
+        [ 'no password'    => "redis://127.0.0.1:$port" ],
+        [ 'wrong password' => "redis://:wrong-one\@127.0.0.1:$port" ],
+        [ 'wrong user'     => "redis://bob:wonder%25land\@127.0.0.1:$port" ],
+        [ 'no database'    => "redis://:$escaped\@127.0.0.1:$port/16" ],
+    ) {
+        my ($name, $url) = @$case;
+        my $nginx = nginx(http => config(http => "vaani_redis $url;"));
+        is $nginx->http->post('/', event('call_started'))->status, 503, "$name: refused";
+        ok defined $nginx->wait_log(qr/vaani: redis:\S+ answered /), '... the log says why';
+        $nginx->log_unlike(qr/wrong-one|wonder|p\@ss|$escaped/, '... without the password');
+    }
+};
+
+sub try_v6 () {
+    require Socket;
+    socket(my $fh, Socket::AF_INET6(), Socket::SOCK_STREAM(), 0) or return 0;
+    return bind($fh, Socket::pack_sockaddr_in6(0, Socket::inet_pton(Socket::AF_INET6(), '::1')));
+}
+
+done_testing;

@@ -1,0 +1,617 @@
+# The documentation: its configurations pass nginx -t, its tables agree with the
+# sources in both directions, its links resolve, and its messages and answers
+# are those that nginx and Redis really give.
+#
+# An HTML comment before a fenced block says what the block is:
+#
+#   <!-- nginx: file -->        a whole nginx.conf
+#   <!-- nginx: location -->    directives of that context: main, http, server
+#                               or location
+#   <!-- message -->            JSON: a message of a call with the usual events
+#   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use Encode ();
+use File::Basename qw(dirname);
+use JSON::PP ();
+use Vaani::Test::Events;
+
+use constant ROOT => "$FindBin::Bin/..";
+use constant DOCS => qw(
+    README.md CONTRIBUTING.md docs/directives.md docs/data-model.md
+    docs/operations.md docs/architecture.md
+);
+
+my %doc = map { $_ => slurp(ROOT . "/$_") } DOCS;
+my @blocks = map { blocks($_) } DOCS;
+my %source = map { $_ => uncomment(slurp(ROOT . "/$_")) } sources();
+my $json = JSON::PP->new->utf8;
+
+# --- Markdown
+
+# The fenced blocks: { doc, line, lang, marker, text }.
+sub blocks ($doc) {
+    my (@found, $block, $marker);
+    my $line = 0;
+
+    for (split /^/, $doc{$doc}) {
+        $line++;
+        if ($block) {
+            if (/^```\s*$/) { push @found, $block; undef $block }
+            else            { $block->{text} .= $_ }
+        } elsif (/^```(\w*)\s*$/) {
+            $block = { doc => $doc, line => $line, lang => $1, marker => $marker, text => '' };
+            undef $marker;
+        } elsif (/^<!-- (.+) -->$/) {
+            $marker = $1;
+        } elsif (/\S/) {
+            undef $marker;
+        }
+    }
+
+    die "$doc: line $block->{line}: the block has no end\n" if $block;
+    return @found;
+}
+
+sub where ($block) { return "$block->{doc}:$block->{line}" }
+
+# The text without its fenced blocks.
+sub prose ($doc) { return $doc{$doc} =~ s/^```\w*\n.*?^```\n//msgr }
+
+# What comes below a heading, up to the next one of the same or a higher level.
+sub section ($doc, $heading) {
+    my ($level, $text);
+
+    for (split /^/, prose($doc)) {
+        if (/^(#+) (.+?)\s*$/) {
+            last if defined $text && length $1 <= $level;
+            ($level, $text) = (length $1, ''), next if $2 eq $heading;
+        }
+        $text .= $_ if defined $text;
+    }
+
+    return $text // die "$doc has no \"$heading\"\n";
+}
+
+# The rows of the tables in a text: array references of cells, without heads.
+sub rows ($text) {
+    my (@rows, $in_body);
+
+    for (split /^/, $text) {
+        if    (!/^\|(.*)\|\s*$/)   { $in_body = 0 }
+        elsif (/^\|[-| ]+\|\s*$/)  { $in_body = 1 }
+        elsif ($in_body) {
+            push @rows, [ map { s/^\s+|\s+$//gr } split /(?<!\\)\|/, $1 =~ s/\s+$//r, -1 ];
+        }
+    }
+
+    return @rows;
+}
+
+# The `code` in a text; "\|" is how a table spells "|".
+sub codes ($text) { return map { s/\\\|/|/gr } $text =~ /`([^`]+)`/g }
+
+sub first_codes (@rows) { return map { codes($_->[0]) } @rows }
+
+# --- sources
+
+sub sources () {
+    return map { s{^\Q${\ROOT}/\E}{}r } glob ROOT . '/*.c ' . ROOT . '/src/*/*.[ch] ' . ROOT . '/src/*/*.lua';
+}
+
+sub uncomment ($text) { return $text =~ s{/\*.*?\*/}{}sgr }
+
+sub c_sources (@folders) {
+    my $folders = join '|', map { quotemeta } @folders;
+    return join "\n", map { $source{$_} } grep { /\.c$/ && /^(?:$folders)/ } sort keys %source;
+}
+
+# "a" "b" of C as one string of Perl.
+sub literal ($text) {
+    return join '', map { s/\\(["\\])/$1/gr } $text =~ /"((?:[^"\\]|\\.)*)"/g;
+}
+
+# The entries of a C array.
+sub array ($file, $name) {
+    my ($body) = $source{$file} =~ /\b\Q$name\E\[\]\s*=\s*\{(.*?)^\s*\};/ms
+        or die "$file has no $name\n";
+    return $body;
+}
+
+# Both lists have the same members; those of only one are told.
+sub same_set ($got, $want, $name, $got_name = 'documented', $want_name = 'in the source') {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my %got  = map { $_ => 1 } @$got;
+    my %want = map { $_ => 1 } @$want;
+    my @more = map { "only $got_name: $_" } grep { !$want{$_} } sort keys %got;
+    my @less = map { "only $want_name: $_" } grep { !$got{$_} } sort keys %want;
+
+    ok(!@more && !@less && %got, $name) or diag(join "\n", @more, @less, %got ? () : 'nothing found');
+    return;
+}
+
+# --- the documents themselves
+
+subtest 'links' => sub {
+    my %slugs;
+
+    for my $doc (DOCS) {
+        my @slugs = map { slug($_) } prose($doc) =~ /^#+ (.+?)\s*$/mg;
+        $slugs{$doc} = { map { $_ => 1 } @slugs };
+        cmp_ok scalar keys %{ $slugs{$doc} }, '==', @slugs, "$doc: no heading twice";
+    }
+
+    my $relative = 0;
+    for my $doc (DOCS) {
+        for my $target (prose($doc) =~ /\]\(([^)\s]+)\)/g) {
+            next if $target =~ m{^https://};
+            $relative++;
+
+            my ($path, $anchor) = $target =~ /^([^#]*)(?:#(.+))?$/;
+            my $file = $path eq '' ? $doc : (dirname($doc) . "/$path") =~ s{^\./}{}r;
+            1 while $file =~ s{[^/]+/\.\./}{};
+
+            ok -e ROOT . "/$file", "$doc: $target" or next;
+            ok $slugs{$file}{$anchor}, "$doc: #$anchor in $file" if defined $anchor;
+        }
+    }
+    cmp_ok $relative, '>', 20, 'there are links';
+};
+
+sub slug ($heading) {
+    my $slug = lc $heading =~ s/`//gr;
+    return $slug =~ s/[^\w -]//gr =~ tr/ /-/r;
+}
+
+subtest 'shell' => sub {
+    my @shell = grep { $_->{lang} eq 'sh' } @blocks;
+    cmp_ok scalar @shell, '>', 5, 'there are shell commands';
+
+    for my $block (@shell) {
+        my ($exit, undef, $stderr) = run([ 'bash', '-n' ], stdin => $block->{text});
+        is $exit, 0, where($block) or diag $stderr;
+    }
+
+    my %target = map { $_ => 1 }
+        map { slurp(ROOT . "/$_") =~ /^([a-z][a-z-]*):/mg } qw(Makefile t/Makefile.inc);
+    my @named = map { codes(prose($_)) } DOCS;
+    for my $name (map { /^make ([a-z-]+)$/ } @named, map { split /\n/, $_->{text} } @shell) {
+        next if $name eq 'modules';    # of nginx's own Makefile
+        ok $target{$name}, "make $name";
+    }
+
+    my $help = slurp(ROOT . '/Makefile');
+    my %described = map { $_ => 1 } codes(prose('CONTRIBUTING.md'));
+    ok $described{"make $_"}, "make $_ is described" for $help =~ /"make ([a-z-]+) +/g;
+};
+
+# --- configurations
+
+my $password_file = spew(tmpdir() . '/redis.password', "secret\n");
+chmod 0600, $password_file;
+
+# nginx -t of a block in the frame of its context, with paths, addresses and
+# names that can be had here.
+sub check_config ($kind, $text) {
+    for ($text) {
+        s{^\s*#.*}{}mg;
+        s{^\s*load_module\s+modules/ngx_http_vaani_module\.so;}{}m;
+        s{^\s*(?:user\s+\S+|daemon\s+off);}{}mg;
+        s{/(?:var/log/nginx|run)/(?!redis)}{%%DIR%%/}g;
+        s{(\bvaani_redis_password_file\s+)[^;]+;}{$1%%TMPDIR%%/redis.password;}g;
+        s{(\blisten\s+)[^\s;]+}{$1unix:%%SOCK%%}g;
+    }
+
+    # With a resolver, names are not looked up.
+    my $resolver = $text =~ /^\s*resolver\s/m ? '' : "resolver 127.0.0.1;\n";
+
+    my %config =
+          $kind eq 'file'     ? split_file($text)
+        : $kind eq 'main'     ? (main => $text)
+        : $kind eq 'http'     ? (http => $text)
+        : $kind eq 'server'   ? (http => "server { listen unix:%%SOCK%%; $text }")
+        : $kind eq 'location' ? (http => "server { listen unix:%%SOCK%%; location = /x { $text } }")
+        :                       die "unknown kind of configuration: $kind\n";
+
+    $config{http} = $resolver . ($config{http} // '');
+    return Vaani::Test::Nginx->check(%config);
+}
+
+sub split_file ($text) {
+    my $braces = qr/(\{(?:[^{}"']++|"[^"]*"|'[^']*'|(?-1))*\})/;
+    my %config;
+
+    for my $name (qw(events http)) {
+        $text =~ s/^$name\s*$braces//m or die "the file has no $name { }\n";
+        $config{$name} = substr $1, 1, -1;
+    }
+    return (%config, main => $text);
+}
+
+subtest 'configurations' => sub {
+    my @nginx = grep { $_->{lang} eq 'nginx' } @blocks;
+    my %kinds;
+
+    for my $block (@nginx) {
+        my ($kind) = ($block->{marker} // '') =~ /^nginx: (\w+)$/;
+        ok defined $kind, where($block) . ': says what it is' or next;
+        $kinds{$kind}++;
+
+        my ($ok, $output) = check_config($kind, $block->{text});
+        ok $ok, where($block) . ": $kind" or diag $output;
+    }
+    ok $kinds{$_}, "there is one for $_" for qw(file main http server location);
+
+    # What is wrong is seen in every frame.
+    for my $kind (qw(main http server location)) {
+        my ($ok, $output) = check_config($kind, 'vaani_nonsense on;');
+        ok !$ok && $output =~ /unknown directive "vaani_nonsense"/, "a wrong directive in $kind";
+    }
+    my ($file) = grep { $_->{marker} eq 'nginx: file' } @nginx;
+    my ($ok) = check_config('file', $file->{text} =~ s/vaani_webhook;/vaani_webhook on;/r);
+    ok !$ok, 'a wrong parameter in the file';
+};
+
+# --- directives and variables
+
+my %flags = $source{'ngx_http_vaani_module.c'}
+    =~ /\{\s*ngx_string\("(vaani_\w+)"\),\s*([A-Z0-9_|\s]+?),\s*\w+,/g;
+
+my %directive = map {
+    my %row = map { $_->[0] => $_->[1] } entry($_);
+    $_ => \%row;
+} prose('docs/directives.md') =~ /^### (vaani_\w+)$/mg;
+
+# The rows of the table at the top of an entry, whose head is empty.
+sub entry ($name) {
+    return rows(section('docs/directives.md', $name));
+}
+
+subtest 'directives' => sub {
+    same_set [ keys %directive ], [ keys %flags ], 'the entries';
+
+    my @contexts = ([ MAIN => 'http' ], [ SRV => 'server' ], [ LOC => 'location' ]);
+
+    for my $name (sort keys %flags) {
+        my $entry = $directive{$name} // next;
+        my $flags = $flags{$name} =~ s/\s+//gr;
+
+        is $entry->{'Context:'},
+            join(', ', map { $_->[1] } grep { $flags =~ /\bNGX_HTTP_$_->[0]_CONF\b/ } @contexts),
+            "$name: context";
+
+        my @syntax = codes($entry->{'Syntax:'} // '');
+        my %takes;
+        for my $syntax (@syntax) {
+            my ($arguments) = $syntax =~ /^\Q$name\E(?:\s+(.+))?;$/
+                or fail("$name: syntax \"$syntax\"") or next;
+            my $text = ($arguments // '') =~ s/\s*\|\s*/|/gr;
+            my $optional = () = $text =~ /\[[^\]]+\]/g;
+            my $required = () = $text =~ s/\[[^\]]+\]//gr =~ /\S+/g;
+            $takes{$_} = 1 for $required .. $required + $optional;
+        }
+        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|TAKE\d+)\b/;
+        is join('', sort keys %takes), $number eq 'NOARGS' ? 0 : $number =~ s/TAKE//r,
+            "$name: number of parameters";
+
+        # A default is a directive that can be given.
+        for my $default (grep { /;$/ } codes($entry->{'Default:'} // '')) {
+            my ($ok, $output) = check_config('http', $default);
+            ok $ok && $default =~ /^\Q$name\E /, "$name: default \"$default\"" or diag $output;
+        }
+    }
+
+    my $text = $source{'ngx_http_vaani_module.c'};
+    while ($text =~ /ngx_conf_enum_t\s+(\w+)\[\]\s*=\s*\{(.*?)^\};/msg) {
+        my ($enum, $body) = ($1, $2);
+        my @values = $body =~ /ngx_string\("(\w+)"\)/g;
+        my ($name) = $text =~ /ngx_string\("(vaani_\w+)"\),(?:(?!ngx_string).)*&\Q$enum\E\s*\}/s;
+        my ($syntax) = codes($directive{ $name // '' }{'Syntax:'} // '');
+        is $syntax, "$name " . join(' | ', @values) . ';', "$enum: the values of $name";
+    }
+
+    # Nothing is named that is not there.
+    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md)) {
+        same_set [ $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g, keys %flags ], [ keys %flags ],
+            "$doc names directives that exist";
+    }
+};
+
+my $variables = array('src/http/ngx_http_vaani_variables.c', 'ngx_http_vaani_variables');
+
+subtest 'variables' => sub {
+    my @variables = map { "\$$_" } $variables =~ /ngx_string\("(\w+)"\)/g;
+
+    same_set [ prose('docs/directives.md') =~ /^### (\$\w+)$/mg ], \@variables, 'the entries';
+    same_set [ @variables, $doc{$_} =~ /(\$vaani_\w+)/g ], \@variables, "$_ names variables that exist"
+        for DOCS;
+
+    my $results = array('src/http/ngx_http_vaani_variables.c', 'ngx_http_vaani_results');
+    same_set [ first_codes(rows(section('docs/directives.md', '$vaani_result'))) ],
+        [ $results =~ /ngx_string\("(\w+)"\)/g ], 'the values of $vaani_result';
+
+    my $code = c_sources('src/http/', 'src/core/vaani_event.c');
+    my @reasons = (
+        $code =~ /ngx_str_set\((?:&ctx->)?reason, "(\w+)"\)/g,
+        array('src/http/ngx_http_vaani_handler.c', 'ngx_http_vaani_redis_reasons')
+            =~ /ngx_string\("(\w+)"\)/g,
+        map { /"(\w+)"/g } $code =~ /\breason = ([^;]*"[^;]*);/g,
+    );
+    my @invalid = $code =~ /vaani_event_invalid\(error,\s*&[\w>-]+,\s*"(\w+)"/g;
+    my $calls = () = $code =~ /return vaani_event_invalid\(/g;
+    is scalar @invalid, $calls, 'all the faults of events are found in the source';
+
+    same_set [ first_codes(rows(section('docs/directives.md', '$vaani_reason'))) ],
+        [ @reasons, @invalid ], 'the values of $vaani_reason';
+};
+
+# --- the table of events, and its ladders
+
+subtest 'events' => sub {
+    my $table = array('src/core/vaani_event.c', 'vaani_events');
+    my %event;
+
+    for my $row (split /(?=\{ vaani_string\("\w+"\), VAANI_POSITION_)/, $table) {
+        my ($name) = $row =~ /^\{ vaani_string\("(\w+)"\)/ or next;
+        $event{$name} = {
+            required => [ $row =~ /vaani_required\("(\w+)"/g ],
+            optional => [
+                $row =~ /vaani_optional\("(\w+)"/g,
+                $row =~ /vaani_const_status|\{ vaani_string\("status"\)/ ? 'status' : (),
+            ],
+            outbound => $row =~ /, 1, [01],\s*\{/ ? 1 : 0,
+        };
+    }
+    is_deeply [ sort keys %event ], [ sort @EVENTS ], 'the rows of the source';
+
+    my %documented = map { (codes($_->[0]))[0] // $_->[0] => $_ }
+        rows(section('docs/directives.md', 'Validation'));
+    delete $documented{all};
+    same_set [ keys %documented ], [ keys %event ], 'the rows of "Validation"';
+
+    for my $name (sort keys %event) {
+        my ($required, $optional) = map { [ grep { !/^(?:ringing|active|rejected|no_answer|failed)$/ } codes($_) ] }
+            @{ $documented{$name} // [ '', '', '' ] }[ 1, 2 ];
+        is_deeply [ sort @$required ], [ sort @{ $event{$name}{required} } ], "$name: required";
+        is_deeply [ sort @$optional ], [ sort @{ $event{$name}{optional} } ], "$name: typed";
+    }
+
+    my ($direction) = grep { $_->[0] eq '`direction`' } rows(section('docs/data-model.md', 'Fields'));
+    same_set [ grep { $event{$_} && $_ ne 'call_started' } codes($direction->[2]) ],
+        [ grep { $event{$_}{outbound} } keys %event ], 'what only outbound calls have';
+
+    my ($ladder) = map { $_->{text} } grep { $_->{text} =~ /^ +8 +ended/m } @blocks;
+    my %ranks = ($ladder // '') =~ /^ +(\d) +(\w+)/mg;
+    my @statuses = array('src/core/vaani_event.c', 'vaani_statuses') =~ /vaani_string\("(\w+)"\)/g;
+    is_deeply \%ranks, { map { $_ + 1 => $statuses[$_] } 0 .. $#statuses }, 'the ladder of statuses';
+
+    is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Outcome')) ],
+        [ reverse array('src/core/vaani_event.c', 'vaani_outcomes') =~ /vaani_string\("(\w+)"\)/g ],
+        'the order of outcomes';
+};
+
+# --- what operators see
+
+subtest 'log lines' => sub {
+    my $code = c_sources('');
+    my (@formats, @messages);
+
+    while ($code =~ /\b(ngx_(?:conf_)?log_error)\(((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g) {
+        my ($function, $arguments) = ($1, $2);
+        next if $arguments =~ /\bngx_\w+_n\b/;    # a system call that failed
+        my $format = literal($arguments =~ s/ \? ".*//sr);
+
+        if ($format =~ /^vaani: /) { push @formats, $format }
+        else                       { push @messages, $format }
+    }
+    cmp_ok scalar @formats, '>=', 10, 'the log lines of the source';
+
+    my @lines = first_codes(rows(section('docs/operations.md', 'Log lines')));
+    my @documented = grep { /^vaani: / } @lines;
+    my %matched;
+
+    for my $format (@formats) {
+        my $regex = join '', map { /^%s$/ ? '.*' : /^%\w+$/ ? '[A-Z]+' : quotemeta } split /(%u?[a-zA-Z])/, $format;
+        my @match = grep { /^$regex$/ } @documented;
+        ok scalar @match, "\"$format\"";
+        $matched{$_} = 1 for @match;
+    }
+    ok $matched{$_}, "still there: $_" for @documented;
+
+    my @what = $code =~ /ngx_vaani_redis_(?:fail|lost)\([^;]*?"([^"]+)"\)/g;
+    my ($what_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
+    same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';
+
+    # Of nginx -t.
+    my $section = section('docs/operations.md', 'Configuration errors');
+    push @messages, map { literal($_) }
+        $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
+        $source{'ngx_http_vaani_module.c'} =~ /return ("(?:[^"\\]|\\.)+");/g;
+    cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
+
+    for my $message (@messages) {
+        next if $message =~ /^(?:no memory|is duplicate|invalid value)$/;    # nginx's words
+        my ($longest) = sort { length $b <=> length $a }
+            map { s/^[" ,]+|(?: in)?[" ]*$//gr } split /"?%\w+"?/, $message;
+        ok index($section =~ s/"//gr, $longest =~ s/"//gr) >= 0, "nginx -t: $message";
+    }
+};
+
+subtest 'error replies' => sub {
+    my $table = array('src/redis/ngx_vaani_redis_error.c', 'ngx_vaani_redis_errors');
+    my (%advice, %codes);
+
+    while ($table =~ /\{ (?:ngx_string\("(\w+)"\)|ngx_null_string), NGX_VAANI_REDIS_(\w+),\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\}/g) {
+        my ($code, $action, $text) = ($1 // '', $2, literal($3));
+        $advice{$code} = $text;
+        push @{ $codes{$action} }, $code if $code ne '';
+    }
+    cmp_ok scalar keys %advice, '>', 10, 'the errors of the source';
+
+    my ($code_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for CODE.*?)^The texts/ms;
+    my %documented;
+    for my $row (rows($code_table)) {
+        my @codes = codes($row->[0]);
+        $documented{$_} = (codes($row->[1]))[0] for @codes ? @codes : '';
+    }
+    is_deeply \%documented, \%advice, 'the codes and the advice in the log';
+
+    my @rows = rows(section('docs/architecture.md', 'Error replies'));
+    my %by_action;
+    @by_action{qw(RELOAD WAIT RECONNECT)} = map { [ sort { $a cmp $b } codes($_->[0]) ] } @rows[ 0 .. 2 ];
+    is_deeply \%by_action, { map { $_ => [ sort { $a cmp $b } @{ $codes{$_} } ] } keys %codes },
+        'what each code asks for';
+};
+
+subtest 'numbers' => sub {
+    my $code = join "\n", values %source;
+    my %constant = map { s/^\s+|\s+$//gr } $code =~ /^#define (NGX_\w+|VAANI_\w+) +([\d(][\d* ()]*)$/mg;
+    my ($limit) = $code =~ /^\s*local LIMIT = (\d+)$/m;
+
+    my ($bounds, $answers) = (section('docs/architecture.md', 'Bounds'), prose('docs/directives.md'));
+    my $back_off = section('docs/architecture.md', 'The connection to Redis');
+
+    for my $case (
+        [ NGX_VAANI_REDIS_MAX_COMMANDS    => $bounds,   sub ($n) { "| $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_BYTES       => $bounds,   sub ($n) { $n / 2**20 . ' MiB; a single' } ],
+        [ NGX_VAANI_REDIS_MAX_REPLY       => $bounds,   sub ($n) { $n / 2**20 . ' MiB | the connection' } ],
+        [ NGX_VAANI_REDIS_MAX_ATTEMPTS    => $bounds,   sub ($n) { "attempts to send a command | $n |" } ],
+        [ NGX_VAANI_REDIS_MIN_BACKOFF     => $back_off, sub ($n) { "from $n ms" } ],
+        [ NGX_VAANI_REDIS_MAX_BACKOFF     => $back_off, sub ($n) { 'ms to ' . $n / 1000 . ' s;' } ],
+        [ VAANI_JSON_MAX_DEPTH            => $bounds,   sub ($n) { "nesting of a body | $n |" } ],
+        [ VAANI_JSON_MAX_DEPTH            => $answers,  sub ($n) { "objects may nest $n deep" } ],
+        [ VAANI_ROOM_MAX_LEN              => $answers,  sub ($n) { "1 to $n bytes" } ],
+        [ NGX_HTTP_VAANI_MAX_CONNECTIONS  => $answers,  sub ($n) { "1 to $n." } ],
+        [ NGX_HTTP_VAANI_MAX_PASSWORD     => $answers,  sub ($n) { "one of $n bytes or more" } ],
+        [ NGX_HTTP_VAANI_MAX_BODY         => $answers,  sub ($n) { 'over ' . $n / 2**20 . ' MB' } ],
+    ) {
+        my ($name, $text, $spelling) = @$case;
+        my $number = eval($constant{$name} // '') // fail("$name is in the source") || next;
+        ok index($text =~ s/\s+/ /gr, $spelling->($number)) >= 0, "$name is $number"
+            or diag 'not found: ' . $spelling->($number);
+    }
+
+    like $bounds, qr/transfer attempts remembered \| $limit of each kind/, 'LIMIT of the script';
+};
+
+# --- what nginx and Redis really do
+
+my $redis = Vaani::Test::Redis->start;
+my $client = $redis->client;
+my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+    vaani_redis @{[ $redis->url ]};
+    server {
+        listen unix:%%SOCK%%;
+        location = /hook { vaani_webhook; }
+    }
+CONF
+my $http = $nginx->http;
+
+sub deliver ($body, %headers) {
+    my $response = $http->post('/hook', $body, %headers);
+    my ($name) = $body =~ /"event":\s*"(\w+)"/;
+    is $response->status, 200, "$name is accepted" or diag $response->body;
+    return;
+}
+
+subtest 'fields of the hash' => sub {
+    my $rooms = 0;
+
+    for my $path (sort keys %CALL_PATHS) {
+        my $room = 'fields-' . ++$rooms;
+        my ($call, $transfer) = split m{/}, $path;
+        deliver($_) for call_path($path, $room);
+    }
+    deliver(event('call_started', room => 'fields-id'), 'Webhook-Id' => 'msg_1');
+
+    my %real;
+    for my $key (@{ $client->cmd('KEYS', 'vaani:call:fields-*') }) {
+        $real{$_} = 1 for keys %{ $client->hgetall($key) };
+    }
+    my @real = map { s/^(at|_body):(?!transfer$).+/$1:<event>/r =~ s/^_id:.+/_id:<digest>/r } keys %real;
+
+    my @rows = rows(section('docs/data-model.md', 'Fields'));
+    same_set [ map { (codes($_->[0]))[0] } @rows ], [ grep { $_ ne '_body:transfer' } @real ],
+        'docs/data-model.md', 'documented', 'in Redis';
+    same_set [ first_codes(rows(section('README.md', 'What the hash holds'))) ],
+        [ grep { !/^_/ } @real ], 'README.md', 'documented', 'in Redis';
+
+    # The examples of the table are of the type that it gives.
+    for my $row (grep { @$_ == 4 } @rows) {
+        my ($name, $type, undef, $example) = @$row;
+        my $value = (codes($example))[-1];
+        my $regex = $type =~ /^integer/ ? qr/^\d+$/ : $type eq 'time' ? qr/^\d{13}$/
+            : $type =~ /^JSON/ ? qr/^\{.*\}$/ : qr/^.+$/;
+        like $value // '', $regex, "the example of $name";
+    }
+};
+
+# The members of the outer object, in their order.
+sub members ($text) {
+    my ($head) = $text =~ /^(.*?"payload":)/s;
+    return [ $head =~ /"(\w+)":/g ];
+}
+
+# What a subscriber gets for the payload of an example, after those events of a
+# call that its seq says.
+sub published ($example) {
+    my $message = $json->decode($example);
+    my ($payload) = $example =~ /"payload":\s*(\{.*\})\s*\}\s*\z/s;
+    my $before = $message->{seq} - (exists $message->{known} ? 0 : 1);
+
+    $client->cmd('FLUSHALL');
+    deliver($_) for (call_path('outbound-answered/none', $message->{room_name}))[ 0 .. $before - 1 ];
+
+    my $subscriber = $redis->client->subscribe('vaani:events');
+    deliver($payload);
+    return ($subscriber->next_message(10) // {})->{payload} // '{}';
+}
+
+subtest 'messages' => sub {
+    my @examples = grep { ($_->{marker} // '') eq 'message' } @blocks;
+    cmp_ok scalar @examples, '>=', 3, 'there are examples';
+
+    my %seen;
+    for my $block (@examples) {
+        my $real = published($block->{text});
+        my ($want, $got) = map { $json->decode($_) } $block->{text}, $real;
+
+        is_deeply members($block->{text}), members($real), where($block) . ': the members and their order';
+        like $_->{received_at}, qr/^[0-9]{13}$/, where($block) . ': a time' for $want, $got;
+        delete $_->{received_at} for $want, $got;
+        is_deeply $want, $got, where($block) . ': their values';
+        $seen{$_} = 1 for @{ members($real) };
+    }
+
+    is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
+        members(published((grep { $_->{text} =~ /"previous_status"/ } @examples)[0]->{text})),
+        'the table of members, and their order';
+    ok delete $seen{known}, 'an unknown event is among them';
+};
+
+subtest 'answers' => sub {
+    my @examples = grep { ($_->{marker} // '') =~ /^answer to: / } @blocks;
+    cmp_ok scalar @examples, '>=', 2, 'there are examples';
+
+    for my $block (@examples) {
+        my ($body) = $block->{marker} =~ /^answer to: (.+)$/;
+        my $response = $http->post('/hook', Encode::encode('UTF-8', $body));
+        is $response->body, compact($block->{text}), where($block);
+    }
+
+    ok !(grep { $_->{lang} eq 'json' && !defined $_->{marker} } @blocks), 'every JSON block is checked';
+};
+
+# As the module writes it: without white space outside of strings.
+sub compact ($text) {
+    return $text =~ s{("(?:[^"\\]|\\.)*")|\s+}{ $1 // '' }gers;
+}
+
+done_testing;
