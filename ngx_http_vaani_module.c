@@ -13,6 +13,10 @@
 #define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
 #define NGX_HTTP_VAANI_MAX_PASSWORD     4096
 
+/* s: a Redis refuses what leads beyond the end of its time */
+
+#define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
+
 
 static ngx_int_t ngx_http_vaani_preconfiguration(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
@@ -35,6 +39,8 @@ static char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
+    void *data);
 static char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -43,6 +49,11 @@ static char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t *cv);
+
+
+static ngx_conf_post_t  ngx_http_vaani_timeout_post = {
+    ngx_http_vaani_check_timeout
+};
 
 
 static ngx_conf_num_bounds_t  ngx_http_vaani_connections_bounds = {
@@ -92,14 +103,14 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_vaani_loc_conf_t, redis_connect_timeout),
-      NULL },
+      &ngx_http_vaani_timeout_post },
 
     { ngx_string("vaani_redis_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_vaani_loc_conf_t, redis_timeout),
-      NULL },
+      &ngx_http_vaani_timeout_post },
 
     { ngx_string("vaani_redis_connections"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -457,7 +468,8 @@ static ngx_uint_t
 ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two)
 {
     return one->len == two->len
-           && ngx_memcmp(one->data, two->data, one->len) == 0;
+           && (one->len == 0
+               || ngx_memcmp(one->data, two->data, one->len) == 0);
 }
 
 
@@ -670,6 +682,15 @@ done:
 
 
 static char *
+ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t *timeout = data;
+
+    return *timeout ? NGX_CONF_OK : "must not be 0";
+}
+
+
+static char *
 ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vaani_loc_conf_t *vlcf = conf;
@@ -785,9 +806,18 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    ttl = ngx_parse_time(&value[1], 0);
+    /* months and years are for seconds, milliseconds for the others */
 
-    if (ttl == NGX_ERROR || ttl == 0) {
+    ttl = ngx_parse_time(&value[1], 1);
+
+    if (ttl != NGX_ERROR && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
+        ttl *= 1000;
+
+    } else {
+        ttl = ngx_parse_time(&value[1], 0);
+    }
+
+    if (ttl <= 0 || ttl / 1000 > NGX_HTTP_VAANI_MAX_TTL) {
         return "invalid value";
     }
 

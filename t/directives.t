@@ -50,7 +50,7 @@ sub refused ($message, $name, %lines) {
 
 sub refused_config ($message, $name, %options) {
     my ($ok, $output) = check(%options);
-    my ($error, $file, $line) = $output =~ m{\[emerg\] (?:\d+#\d+: )?(.*) in (/\S+/nginx\.conf):(\d+)$}m;
+    my ($error, $file, $line) = $output =~ m{\[emerg\] (?:\d+#\d+: )?(.*) in (/\S+):(\d+)$}m;
     my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
 
     return ok(!$ok && defined $error && $error =~ $message && $text =~ /# here$/, $name)
@@ -247,6 +247,12 @@ subtest 'vaani_redis' => sub {
         server => 'vaani_redis redis://no-such-host.invalid:6379/1;';
     accepted '... unless there is a resolver', server => 'vaani_redis redis://no-such-host.invalid; resolver 127.0.0.1:1;';
     accepted '... or nobody uses it', webhook => '', http => 'vaani_redis redis://no-such-host.invalid;';
+
+    # What is found out late is told of the place where it was set.
+    spew(tmpdir() . '/included.conf', "\nvaani_redis redis://user\@127.0.0.1; # here\n");
+    refused_config qr/has a user but no password$/, 'in an included file', http => config(http => 'include %%TMPDIR%%/included.conf;');
+    spew(tmpdir() . '/included.conf', "vaani_redis redis://no-such-host.invalid; # here\n");
+    refused_config qr/^host not found/, 'a name in an included file', http => config(server => 'include %%TMPDIR%%/included.conf;');
 
     for my $url (qw(redis://user:hush-hush@ redis://user:hush-hush@no-such-host.invalid http://user:hush-hush@127.0.0.1
         redis://:hush-hush%zz@127.0.0.1 redis://user:hush-hush@127.0.0.1/x redis://user:hush-hush@127.0.0.1:0

@@ -168,8 +168,10 @@ sub delivers ($size, $name, $send, $prefix = 'vaani') {
     my ($body, $room, $transcript) = body_of($size);
     my $response = $send->($body);
 
-    is $response->body, OK, "$name: answer";
-    published($body, $name, $prefix, $room);
+    # Without that, there is nothing to wait for.
+    if (is $response->body, OK, "$name: answer") {
+        published($body, $name, $prefix, $room);
+    }
     stored("$prefix:call:$room", $transcript, $name);
     return $response;
 }

@@ -10,9 +10,9 @@
 # this graph, so if all its ends are equal, all permutations end equal.
 #
 # Left out of what tells states apart, because the script does nothing with them
-# but to keep them: the times; last_event, which it only writes; and the fields
-# "_id:*", random numbers that recognize a command that is sent to Redis again
-# after a lost connection.
+# but to keep them: the times; last_event, which it only writes; and "_recent",
+# the random numbers that recognize a command that is sent to Redis again after a
+# lost connection.
 #
 # Each state is kept under a prefix of its own. The room, and so every byte of
 # the bodies, is the same everywhere.
@@ -84,7 +84,7 @@ my $canonical = JSON::PP->new->canonical;
 my %canonical;
 
 sub state_of ($hash) {
-    my %fields = map { /^_id:/ || is_time($_) || $_ eq 'last_event' ? () : ($_ => $hash->{$_}) } keys %$hash;
+    my %fields = map { $_ eq '_recent' || is_time($_) || $_ eq 'last_event' ? () : ($_ => $hash->{$_}) } keys %$hash;
 
     # Its members have no order, for Lua no more than for JSON.
     if (defined(my $transfers = $fields{_transfers})) {

@@ -15,7 +15,7 @@
 --
 --   room_name, position, status, rank of the status, outcome, rank of the
 --   outcome, duration (ms, '': none), transfer ('': none), digest of the body,
---   delivery id ('': none), 1 if the digest tells duplicates;
+--   delivery id ('': none), nonce ('' if there is an id);
 --   then pairs of fields and values.
 --
 -- Whatever can be refused comes before the first write, or is a write that
@@ -69,21 +69,29 @@ local room_name, position = ARGV[arg + 1], tonumber(ARGV[arg + 2])
 local new_status, new_rank = ARGV[arg + 3], tonumber(ARGV[arg + 4])
 local new_outcome, new_outcome_rank = ARGV[arg + 5], tonumber(ARGV[arg + 6])
 local duration, transfer = ARGV[arg + 7], ARGV[arg + 8]
-local digest, id, by_digest = ARGV[arg + 9], ARGV[arg + 10], ARGV[arg + 11]
+local digest, id, nonce = ARGV[arg + 9], ARGV[arg + 10], ARGV[arg + 11]
 local first_pair = arg + 12
 
 
--- An equal transfer body may be a new attempt, so for those only the latest
--- transfer event counts, whichever it was.
+-- Without an id, an equal body is the same delivery.  An equal transfer body
+-- may be a new attempt, so for those only the latest transfer event counts,
+-- whichever it was.  The nonce is of the command: it tells one that is sent
+-- again because its reply was lost, even if others came between.
 
 local at_field = 'at:' .. event
 local id_field = '_id:' .. id
 local digest_field = transfer == '' and '_body:' .. event or '_body:transfer'
 
 local call = redis.call('HMGET', key, 'seq', 'status', '_state', 'created_at',
-                        'updated_at', at_field, id_field, digest_field)
+                        'updated_at', at_field, id_field, digest_field,
+                        '_recent')
+local recent = call[9] or ''
 
-if (id ~= '' and call[7]) or (by_digest == '1' and call[8] == digest) then
+if id ~= '' then
+    if call[7] then
+        return 0
+    end
+elseif call[8] == digest or string.find(recent, nonce, 1, true) then
     return 0
 end
 
@@ -143,6 +151,9 @@ put('_state', string.format('%d %d %d %d', rank, reached, outcome_rank, timed))
 
 if id ~= '' then
     put(id_field, seq)
+else
+    -- the latest 128 of 9 bytes each
+    put('_recent', string.sub(recent .. nonce .. ' ', -1152))
 end
 
 -- Spooled events come with the time of their receipt, so the earlier and the

@@ -101,10 +101,11 @@ typedef struct {
 
 
 /*
- * Checks that text[0..len), NULL if len is 0, is one JSON text of RFC 8259 in valid UTF-8 (RFC
- * 3629) without a byte order mark, with no more than VAANI_JSON_MAX_DEPTH
- * levels, no surrogate that stands alone and no key twice in the top-level
- * object, and lists the members of that object in *json.
+ * Checks that text[0..len), which may be NULL if len is 0, is one JSON text of
+ * RFC 8259 in valid UTF-8 (RFC 3629) without a byte order mark, with no more
+ * than VAANI_JSON_MAX_DEPTH levels, no surrogate that stands alone and no key
+ * twice in the top-level object, and lists the members of that object in
+ * *json.
  *
  * json->members point into the text and must not outlive it.  alloc is used
  * for members beyond the first VAANI_JSON_NPREALLOC and for escaped keys.

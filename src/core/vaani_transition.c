@@ -121,7 +121,7 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     vaani_args_add(a, &type->transfer);
     vaani_args_add(a, &delivery->digest);
     vaani_args_add(a, &delivery->id);
-    vaani_args_literal(a, delivery->by_digest ? "1" : "0");
+    vaani_args_add(a, &delivery->nonce);
 
     for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
         if (event->values[n].data) {

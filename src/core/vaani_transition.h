@@ -11,6 +11,9 @@
 #include "vaani_event.h"
 
 
+#define VAANI_NONCE_LEN        8
+
+
 /*
  * What a delivery is besides its event: where it goes and what tells it from
  * another delivery.
@@ -29,7 +32,8 @@ typedef struct {
     vaani_str_t          digest;        /* of the body, printable */
     vaani_str_t          id;            /* of the delivery, printable, empty:
                                            none */
-    unsigned             by_digest;     /* an equal digest is a duplicate */
+    vaani_str_t          nonce;         /* VAANI_NONCE_LEN printable bytes
+                                           without a space, if there is no id */
 
     vaani_str_t          payload;       /* the body */
 } vaani_delivery_t;

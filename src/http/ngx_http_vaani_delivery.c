@@ -19,8 +19,9 @@ static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix, vaani_delivery_t *delivery);
 static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
     ngx_http_complex_value_t *cv, vaani_str_t *value);
-static void ngx_http_vaani_identify(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, vaani_delivery_t *delivery, u_char *buf);
+static void ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx,
+    vaani_delivery_t *delivery, u_char *buf);
+static void ngx_http_vaani_nonce(u_char *dst);
 static void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 
 
@@ -69,7 +70,7 @@ ngx_http_vaani_deliver(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     delivery.payload.data = ctx->body.data;
     delivery.payload.len = ctx->body.len;
 
-    ngx_http_vaani_identify(r, ctx, &delivery, digests);
+    ngx_http_vaani_identify(ctx, &delivery, digests);
 
     if (vaani_transition_args(&ctx->event, &delivery, &ctx->alloc, &args,
                               &nargs)
@@ -215,26 +216,16 @@ ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
 
 
 /*
- * Equal bodies are the same delivery, unless there are ids to tell.  An equal
- * transfer may be a new attempt, though, and only the last transfer event is
- * compared with: those get an id here, which keeps a command that is sent
- * again after a lost connection from counting twice.
+ * Equal bodies are the same delivery, unless there are ids to tell.
  */
 
 static void
-ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    vaani_delivery_t *delivery, u_char *buf)
+ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx, vaani_delivery_t *delivery,
+    u_char *buf)
 {
-    struct {
-        ngx_pid_t          pid;
-        ngx_msec_t         msec;
-        ngx_time_t         time;
-        ngx_atomic_uint_t  number;
-        long               random;
-        ngx_uint_t         count;
-    } nonce;
-
-    static ngx_uint_t  count;
+    if (ctx->event.type == NULL) {
+        return;
+    }
 
     ngx_http_vaani_digest(buf, ctx->body.data, ctx->body.len);
 
@@ -246,27 +237,49 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     if (ctx->id.len) {
         ngx_http_vaani_digest(buf, ctx->id.data, ctx->id.len);
 
+        delivery->id.data = buf;
+        delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
+
     } else {
-        delivery->by_digest = 1;
+        ngx_http_vaani_nonce(buf);
 
-        if (ctx->event.type == NULL || ctx->event.type->transfer.len == 0) {
-            return;
-        }
+        delivery->nonce.data = buf;
+        delivery->nonce.len = VAANI_NONCE_LEN;
+    }
+}
 
-        ngx_memzero(&nonce, sizeof(nonce));
 
-        nonce.pid = ngx_pid;
-        nonce.msec = ngx_current_msec;
-        nonce.time = *ngx_timeofday();
-        nonce.number = r->connection->number;
-        nonce.random = ngx_random();
-        nonce.count = count++;
+/*
+ * 48 bits: a random number of the worker and a count.  It only has to differ
+ * from those of other events of the same call.
+ */
 
-        ngx_http_vaani_digest(buf, &nonce, sizeof(nonce));
+static void
+ngx_http_vaani_nonce(u_char *dst)
+{
+    u_char           bytes[6];
+    uint64_t         number;
+    ngx_uint_t       n;
+    ngx_str_t        src, encoded;
+
+    static uint64_t  seed, count;
+
+    if (count == 0) {
+        seed = (uint64_t) ngx_random() << 24 ^ (uint64_t) ngx_random()
+               ^ (uint64_t) ngx_pid << 32;
     }
 
-    delivery->id.data = buf;
-    delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
+    number = seed + count++;
+
+    for (n = 0; n < sizeof(bytes); n++) {
+        bytes[n] = (u_char) (number >> (8 * n));
+    }
+
+    src.data = bytes;
+    src.len = sizeof(bytes);
+    encoded.data = dst;
+
+    ngx_encode_base64url(&encoded, &src);
 }
 
 

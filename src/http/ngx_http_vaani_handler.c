@@ -169,6 +169,17 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     ngx_str_null(body);
 
+    if (r->reading_body) {
+
+        /* another handler had it, without buffering, and left off */
+
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vaani: the body was read only in part before an "
+                      "internal redirect");
+
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (r->request_body == NULL || r->request_body->bufs == NULL) {
         return NGX_OK;
     }
@@ -179,7 +190,9 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
     if (cl->next == NULL && !b->in_file) {
         body->data = b->pos;
         body->len = b->last - b->pos;
-        return NGX_OK;
+
+        return (body->len > NGX_HTTP_VAANI_MAX_BODY)
+               ? NGX_HTTP_REQUEST_ENTITY_TOO_LARGE : NGX_OK;
     }
 
     size = 0;

@@ -2,9 +2,11 @@
 #include "ngx_http_vaani.h"
 
 
-static ngx_int_t ngx_http_vaani_variable_str(ngx_http_request_t *r,
+static ngx_int_t ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_vaani_variable_core_str(ngx_http_request_t *r,
+static ngx_int_t ngx_http_vaani_variable_room(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_vaani_variable_reason(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_result(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -16,22 +18,17 @@ static ngx_int_t ngx_http_vaani_set_variable(ngx_http_variable_value_t *v,
 
 static ngx_http_variable_t  ngx_http_vaani_variables[] = {
 
-    { ngx_string("vaani_event"), NULL, ngx_http_vaani_variable_core_str,
-      offsetof(ngx_http_vaani_ctx_t, event)
-      + offsetof(vaani_event_t, name),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+    { ngx_string("vaani_event"), NULL, ngx_http_vaani_variable_event,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
-    { ngx_string("vaani_room"), NULL, ngx_http_vaani_variable_core_str,
-      offsetof(ngx_http_vaani_ctx_t, event)
-      + offsetof(vaani_event_t, room),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+    { ngx_string("vaani_room"), NULL, ngx_http_vaani_variable_room,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("vaani_result"), NULL, ngx_http_vaani_variable_result,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
-    { ngx_string("vaani_reason"), NULL, ngx_http_vaani_variable_str,
-      offsetof(ngx_http_vaani_ctx_t, reason),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+    { ngx_string("vaani_reason"), NULL, ngx_http_vaani_variable_reason,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("vaani_redis_time"), NULL,
       ngx_http_vaani_variable_redis_time,
@@ -70,11 +67,18 @@ ngx_http_vaani_add_variables(ngx_conf_t *cf)
 }
 
 
+/*
+ * The name of an event can be any string, and a variable can end up in a
+ * header: control characters become question marks.
+ */
+
 static ngx_int_t
-ngx_http_vaani_variable_str(ngx_http_request_t *r,
+ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t             *str;
+    u_char                *p;
+    size_t                 n;
+    vaani_str_t           *name;
     ngx_http_vaani_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
@@ -84,17 +88,31 @@ ngx_http_vaani_variable_str(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    str = (ngx_str_t *) ((u_char *) ctx + data);
+    name = &ctx->event.name;
 
-    return ngx_http_vaani_set_variable(v, str->data, str->len);
+    if (name->len == 0 || ctx->event.type) {
+        return ngx_http_vaani_set_variable(v, name->data, name->len);
+    }
+
+    p = ngx_pnalloc(r->pool, name->len);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (n = 0; n < name->len; n++) {
+        p[n] = (name->data[n] < 0x20 || name->data[n] == 0x7f)
+               ? '?' : name->data[n];
+    }
+
+    return ngx_http_vaani_set_variable(v, p, name->len);
 }
 
 
 static ngx_int_t
-ngx_http_vaani_variable_core_str(ngx_http_request_t *r,
+ngx_http_vaani_variable_room(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    vaani_str_t           *str;
     ngx_http_vaani_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
@@ -104,9 +122,25 @@ ngx_http_vaani_variable_core_str(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    str = (vaani_str_t *) ((u_char *) ctx + data);
+    return ngx_http_vaani_set_variable(v, ctx->event.room.data,
+                                       ctx->event.room.len);
+}
 
-    return ngx_http_vaani_set_variable(v, str->data, str->len);
+
+static ngx_int_t
+ngx_http_vaani_variable_reason(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_vaani_set_variable(v, ctx->reason.data, ctx->reason.len);
 }
 
 

@@ -81,7 +81,11 @@ ngx_vaani_redis_write_args(u_char *p, const ngx_str_t *args, ngx_uint_t nargs)
 
     for (n = 0; n < nargs; n++) {
         p = ngx_vaani_redis_write_length(p, '$', args[n].len);
-        p = ngx_cpymem(p, args[n].data, args[n].len);
+
+        if (args[n].len) {
+            p = ngx_cpymem(p, args[n].data, args[n].len);
+        }
+
         *p++ = CR;
         *p++ = LF;
     }

@@ -81,6 +81,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     conn->proved = 0;
     conn->condemned = 0;
     conn->loading = 0;
+    conn->nread = 0;
 
     peer = &conn->peer;
 
@@ -154,6 +155,8 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
             ngx_vaani_redis_lost(conn, 0, "sent more than there is memory for");
             return;
         }
+
+        conn->nread += n;
 
         if (ngx_vaani_redis_read_replies(conn) != NGX_OK) {
             return;
@@ -373,10 +376,10 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_vaani_redis_close(conn);
 
-    level = conn->down ? NGX_LOG_INFO : NGX_LOG_ERR;
+    level = (conn->down || conn->refusing) ? NGX_LOG_INFO : NGX_LOG_ERR;
 
     ngx_log_error(level, &conn->log, err,
-                  "vaani: %V %s, events are refused until it is back",
+                  "vaani: %V %s, no event reaches it until it is back",
                   &conn->redis->url.name, what);
 
     conn->down = 1;
@@ -517,7 +520,7 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V didn't reply within %M ms, connecting again, "
-                      "events are refused until it is back",
+                      "no event reaches it until it is back",
                       &conn->redis->url.name, conn->redis->timeout);
 
         conn->down = 1;
@@ -536,7 +539,8 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 static void
 ngx_vaani_redis_setup_timeout(ngx_event_t *ev)
 {
-    ngx_vaani_redis_fail(ev->data, NGX_ETIMEDOUT, "could not be set up in time");
+    ngx_vaani_redis_fail(ev->data, NGX_ETIMEDOUT,
+                         "could not be set up in time");
 }
 
 

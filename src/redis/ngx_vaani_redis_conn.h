@@ -55,7 +55,7 @@ typedef enum {
 typedef struct {
     ngx_str_t                   code;
     ngx_vaani_redis_action_e    action;
-    char                       *advice;
+    char                       *advice;     /* NULL: the code isn't known */
 } ngx_vaani_redis_error_t;
 
 
@@ -73,6 +73,7 @@ struct ngx_vaani_redis_conn_s {
     ngx_uint_t                  tries;          /* choose among addresses */
 
     redisReader                *reader;
+    size_t                      nread;          /* of an unfinished reply */
 
     ngx_queue_t                 waiting;        /* until READY */
     ngx_queue_t                 inflight;       /* in the order of replies */
@@ -98,6 +99,7 @@ struct ngx_vaani_redis_conn_s {
     ngx_uint_t                  nerrors;
 
     unsigned                    down:1;         /* the last attempt failed */
+    unsigned                    refusing:1;     /* it connects, not more */
     unsigned                    proved:1;       /* it answered a command */
     unsigned                    loading:1;      /* a SCRIPT LOAD is sent */
     unsigned                    condemned:1;    /* to be closed when idle */

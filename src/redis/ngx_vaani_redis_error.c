@@ -59,8 +59,10 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
     { ngx_string("WRONGPASS"), NGX_VAANI_REDIS_RECONNECT,
       "the user or the password is wrong" },
 
-    { ngx_null_string, NGX_VAANI_REDIS_GIVE_UP,
-      "the key of the call may hold something else" }
+    { ngx_string("WRONGTYPE"), NGX_VAANI_REDIS_GIVE_UP,
+      "the key holds something else than it should" },
+
+    { ngx_null_string, NGX_VAANI_REDIS_GIVE_UP, NULL }
 };
 
 
@@ -70,6 +72,16 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     u_char                         *code, *last;
     ngx_str_t                       str;
     const ngx_vaani_redis_error_t  *error;
+
+    static ngx_str_t  acl =
+        ngx_string("ERR The user executing the script can't");
+
+    /* what is NOPERM outside of a script */
+
+    if (len > acl.len && ngx_strncmp(text, acl.data, acl.len) == 0) {
+        text = (u_char *) "NOPERM";
+        len = 6;
+    }
 
     last = text + len;
 

@@ -6,6 +6,10 @@
 
 #define NGX_VAANI_REDIS_COMPLAIN_EVERY  10
 
+/* how much of an unknown error is logged, bytes */
+
+#define NGX_VAANI_REDIS_MAX_ERROR       128
+
 
 static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
@@ -43,6 +47,8 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
             break;
         }
 
+        conn->nread = reader->len - reader->pos;
+
         q = ngx_queue_head(&conn->inflight);
         cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
 
@@ -65,7 +71,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
         }
     }
 
-    if (reader->len - reader->pos > NGX_VAANI_REDIS_MAX_REPLY) {
+    if (conn->nread > NGX_VAANI_REDIS_MAX_REPLY) {
         ngx_vaani_redis_lost(conn, 0, "sent too long a reply");
         return NGX_DONE;
     }
@@ -90,6 +96,13 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
     }
 
     conn->proved = 1;
+
+    if (conn->refusing) {
+        conn->refusing = 0;
+
+        ngx_log_error(NGX_LOG_NOTICE, &conn->log, 0,
+                      "vaani: %V takes events again", &conn->redis->url.name);
+    }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
 }
@@ -121,6 +134,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 
     if (error->action == NGX_VAANI_REDIS_RECONNECT) {
         conn->condemned = 1;
+        conn->refusing = 1;
     }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_UNAVAILABLE, NULL);
@@ -128,18 +142,17 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 
 
 /*
- * One line for a problem, and one from time to time while it lasts.  The text
- * of an error is only logged if its code isn't known, and not that of a set-up
- * command: it may quote the command.
+ * One line for a problem, and one from time to time while it lasts.
  */
 
 void
 ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t *error, redisReply *reply)
 {
-    size_t     len;
-    ngx_str_t  text;
-    char      *end;
+    char       *advice;
+    ngx_str_t   text;
+
+    static ngx_str_t  unknown = ngx_string("ERR unknown command");
 
     if (error == conn->error
         && ngx_time() - conn->error_time < NGX_VAANI_REDIS_COMPLAIN_EVERY)
@@ -149,29 +162,34 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     }
 
     text = error->code;
+    advice = error->advice;
 
-    if (text.len == 0) {
+    if (advice == NULL) {
         text.data = (u_char *) reply->str;
-        text.len = ngx_min(reply->len, 128);
+        text.len = ngx_min(reply->len, NGX_VAANI_REDIS_MAX_ERROR);
 
-        end = memchr(reply->str, ' ', reply->len);
+        advice = (conn->state == NGX_VAANI_REDIS_READY)
+                 ? "the event can't be applied"
+                 : "the connection can't be set up";
 
-        if (end && conn->state != NGX_VAANI_REDIS_READY) {
-            len = end - reply->str;
-            text.len = ngx_min(text.len, len);
+        /* such an answer goes on with the arguments, of AUTH for example */
+
+        if (text.len > unknown.len
+            && ngx_strncmp(text.data, unknown.data, unknown.len) == 0)
+        {
+            text = unknown;
         }
     }
 
     if (error == conn->error && conn->nerrors) {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V answered \"%V\" %ui more times: %s",
-                      &conn->redis->url.name, &text, conn->nerrors + 1,
-                      error->advice);
+                      &conn->redis->url.name, &text, conn->nerrors + 1, advice);
 
     } else {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V answered \"%V\": %s",
-                      &conn->redis->url.name, &text, error->advice);
+                      &conn->redis->url.name, &text, advice);
     }
 
     conn->error = error;

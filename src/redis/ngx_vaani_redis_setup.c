@@ -139,11 +139,12 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     ngx_queue_t            *q;
     ngx_vaani_redis_cmd_t  *cmd;
 
-    level = conn->down ? NGX_LOG_NOTICE : NGX_LOG_INFO;
+    /* a replica can be connected to as well */
 
-    ngx_log_error(level, &conn->log, 0,
-                  "vaani: connected to %V%s", &conn->redis->url.name,
-                  conn->down ? ", events are accepted again" : "");
+    level = (conn->down && !conn->refusing) ? NGX_LOG_NOTICE : NGX_LOG_INFO;
+
+    ngx_log_error(level, &conn->log, 0, "vaani: connected to %V",
+                  &conn->redis->url.name);
 
     ngx_del_timer(&conn->setup);
 

@@ -84,6 +84,10 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
         }
 
         p = at + 1;
+
+        if (ngx_strlchr(p, slash, '@')) {
+            return "the URL has two \"@\", one in a password is \"%40\"";
+        }
     }
 
     place.data = p;

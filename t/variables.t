@@ -1,0 +1,377 @@
+# The module's variables: in logs, headers and maps, and where the module
+# itself takes variables.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use JSON::PP ();
+use Vaani::Test::Events;
+use Vaani::Test::Socket qw(pause);
+
+my @NAMES = qw(event room result reason redis_time);
+my $time = qr/^\d+\.\d{3}$/;
+
+my $redis = Vaani::Test::Redis->start;
+my $client = $redis->client;
+
+# Full, deaf to publications, never there, and one to be suspended.
+my $full = Vaani::Test::Redis->start;
+my $mute = Vaani::Test::Redis->start;
+my $silent = Vaani::Test::Redis->start;
+$full->client->cmd('CONFIG', 'SET', 'maxmemory', 1);
+$mute->client->cmd('ACL', 'SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
+
+my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+    log_format plain '\$uri "\$vaani_event" "\$vaani_room" "\$vaani_result" "\$vaani_reason" "\$vaani_redis_time" \$status';
+    log_format json escape=json '{"uri":"\$uri","event":"\$vaani_event","room":"\$vaani_room",'
+        '"result":"\$vaani_result","reason":"\$vaani_reason","redis_time":"\$vaani_redis_time","status":\$status}';
+
+    map \$vaani_result \$bad {
+        ok      "";
+        default 1;
+    }
+    map "\$vaani_event \$vaani_result" \$summary {
+        "~^call_(?<what>\\w+) (?<how>\\w+)\$" "\$what-\$how";
+        default                             other;
+    }
+
+    vaani_redis @{[ $redis->url ]};
+    vaani_redis_connect_timeout 10s;
+    vaani_redis_timeout 20s;
+
+    server {
+        listen unix:%%SOCK%%;
+        keepalive_requests 100000;
+
+        access_log %%DIR%%/plain.log plain;
+        access_log %%DIR%%/json.log json;
+        access_log %%DIR%%/bad.log plain if=\$bad;
+
+        add_header X-Event \$vaani_event always;
+        add_header X-Room \$vaani_room always;
+        add_header X-Result \$vaani_result always;
+        add_header X-Reason \$vaani_reason always;
+        add_header X-Redis_Time \$vaani_redis_time always;
+        add_header X-Summary \$summary always;
+        add_header X-Good \$vaani_result;
+
+        location = /hook    { vaani_webhook; }
+        location = /known   { vaani_webhook; vaani_unknown_event reject; }
+        location = /down    { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; }
+        location = /full    { vaani_webhook; vaani_redis @{[ $full->url ]}; }
+        location = /mute    { vaani_webhook; vaani_redis @{[ $mute->url ]}?user=mute; vaani_redis_password_file %%TMPDIR%%/mute; }
+        location = /timeout { vaani_webhook; vaani_redis @{[ $silent->url ]}; vaani_redis_timeout 60ms; }
+        location = /slow    { vaani_webhook; vaani_redis @{[ $silent->url ]}; vaani_prefix slow; }
+        location = /other   { return 200 other; }
+        location = /early   {
+            vaani_webhook;
+            add_header X-Nothing "";    # and none of the others
+            vaani_channel "early:\$vaani_event:\$vaani_room:\$vaani_result\$vaani_reason\$vaani_redis_time";
+        }
+        location = /parts   {
+            vaani_webhook;
+            vaani_prefix "p/\$vaani_event";
+            vaani_channel "c/\$vaani_room/\$vaani_event";
+            vaani_channel \$vaani_event;
+            vaani_channel \$vaani_reason;
+            vaani_stream "s/\$vaani_room";
+        }
+    }
+CONF
+
+BEGIN {
+    spew(tmpdir() . '/mute', "secret\n");
+    chmod 0600, tmpdir() . '/mute' or die "chmod: $!\n";
+}
+
+my $http = $nginx->http;
+my $json = JSON::PP->new->utf8->allow_nonref;
+
+my $count = 0;
+sub room () { return 'room-' . ++$count }
+
+my %mark = (plain => 0, json => 0, bad => 0);
+
+# What a log has got since the last call. A request is logged before the next
+# one on its connection is read.
+sub logged ($log) {
+    $http->get('/other');
+    $http->get('/other');
+    my $path = $nginx->dir . "/$log.log";
+    my $new = slurp($path, $mark{$log});
+    $mark{$log} += length $new;
+    return grep { !m{^(?:/other |\{"uri":"/other")} } split /(?<=\n)/, $new;
+}
+
+# nginx's own escaping.
+sub unescape ($text) { return $text =~ s/\\x([0-9A-F]{2})/chr hex $1/ger }
+
+# Values in the order of @NAMES; undef where there is none, or a regex.
+sub shows ($name, $response, $status, @values) {
+    my %wanted;
+    @wanted{@NAMES} = @values;
+
+    my @plain = logged('plain');
+    my @json = logged('json');
+    is $response->status, $status, "$name: status";
+    is scalar(@plain), 1, '... one line';
+    is scalar(@json), 1, '... one line of JSON';
+
+    my ($uri, @logged) = $plain[0] =~ /^(\S+) "([^"]*)" "([^"]*)" "([^"]*)" "([^"]*)" "([^"]*)" $status$/;
+    my %plain;
+    @plain{@NAMES} = map { $_ eq '-' ? undef : unescape($_) } @logged;
+    my $parsed = eval { $json->decode($json[0]) } // {};
+
+    for my $variable (@NAMES) {
+        my $header = $response->header("X-\u$variable");
+        my $from_json = $parsed->{$variable} // '';
+        utf8::encode($from_json);
+
+        for my $case ([ header => $header ], [ log => $plain{$variable} ], [ JSON => $from_json eq '' ? undef : $from_json ]) {
+            my ($where, $value) = @$case;
+            my $wanted = $wanted{$variable};
+            ref $wanted ? like($value, $wanted, "... \$vaani_$variable in the $where")
+                : is($value, $wanted, "... \$vaani_$variable in the $where");
+        }
+    }
+    return;
+}
+
+subtest 'ok and duplicate' => sub {
+    for my $event (@EVENTS) {
+        my $room = room();
+        my $body = event($event, room => $room);
+        shows $event, $http->post('/hook', $body), 200, $event, $room, 'ok', undef, $time;
+        shows "$event again", $http->post('/hook', $body), 200, $event, $room, 'duplicate', undef, $time;
+    }
+    my $room = room();
+    shows 'an unknown event', $http->post('/hook', event('new_one', room => $room)), 200, 'new_one', $room, 'ok', undef, $time;
+    shows 'an id again', $http->post('/hook', event('call_ended', room => $room, end_reason => "x$_"), 'Webhook-Id' => 1), 200,
+        'call_ended', $room, $_ == 1 ? 'ok' : 'duplicate', undef, $time
+        for 1, 2;
+
+    my $event = event('call_started', room => room(), phone_number => '+4912345');
+    my $response = $http->post('/mute', $event);
+    shows 'stored but not published', $response, 200, 'call_started', qr/^room-/, 'ok', 'not_published', $time;
+};
+
+subtest 'rejected' => sub {
+    my $room = room();
+    my $body = event('call_failed', room => $room);
+
+    for my $method (qw(GET PUT HEAD OPTIONS)) {
+        shows $method, $http->request(method => $method, uri => '/hook', body => $body), 405,
+            undef, undef, 'rejected', 'method', undef;
+    }
+    shows 'media type', $http->post('/hook', $body, 'Content-Type' => 'text/plain'), 415,
+        undef, undef, 'rejected', 'content_type', undef;
+    shows 'charset', $http->post('/hook', $body, 'Content-Type' => 'application/json; charset=latin1'), 415,
+        undef, undef, 'rejected', 'content_type', undef;
+    shows 'content coding', $http->post('/hook', $body, 'Content-Encoding' => 'gzip'), 415,
+        undef, undef, 'rejected', 'content_encoding', undef;
+
+    shows 'empty', $http->post('/hook', ''), 400, undef, undef, 'rejected', 'empty_body', undef;
+    for my $bad ('{', ' ', "$body x", '{"event":"a","event":"b"}', '[' x 513, "\"\xff\"") {
+        shows "'" . substr($bad, 0, 20) . "'", $http->post('/hook', $bad), 400,
+            undef, undef, 'rejected', 'invalid_json', undef;
+    }
+    shows $_, $http->post('/hook', $_), 422, undef, undef, 'rejected', 'not_an_object', undef
+        for '[]', '1', '"x"', 'null';
+
+    shows 'no event', $http->post('/hook', '{"room_name":"r"}'), 422, undef, undef, 'rejected', 'missing_field', undef;
+    shows 'event: 1', $http->post('/hook', '{"event":1,"room_name":"r"}'), 422,
+        undef, undef, 'rejected', 'mistyped_field', undef;
+
+    # What was found good before is told.
+    shows 'no room', $http->post('/hook', '{"event":"call_ended"}'), 422,
+        'call_ended', undef, 'rejected', 'missing_field', undef;
+    shows 'room: 1', $http->post('/hook', event('call_ended', room => 1)), 422,
+        'call_ended', undef, 'rejected', 'mistyped_field', undef;
+    for my $bad ('', 'x' x 257, "a\nb", "\0", "\x{85}") {
+        shows 'room: ' . $json->encode(substr $bad, 0, 9), $http->post('/hook', event('call_ended', room => $bad)), 422,
+            'call_ended', undef, 'rejected', 'invalid_room_name', undef;
+    }
+    for my $case (
+        [ missing_field        => call_ended => call_duration => ABSENT ],
+        [ mistyped_field       => call_ended => call_duration => 'x' ],
+        [ mistyped_field       => call_ended => call_duration => \'-1' ],
+        [ mistyped_field       => call_postprocessing => entities => [] ],
+        [ contradictory_status => call_failed => status => 'active' ],
+    ) {
+        my ($reason, $event, @change) = @$case;
+        shows "$event: $change[0]", $http->post('/hook', event($event, room => $room, @change)), 422,
+            $event, $room, 'rejected', $reason, undef;
+    }
+    shows 'unknown', $http->post('/known', event('new_one', room => $room)), 422,
+        'new_one', $room, 'rejected', 'unknown_event', undef;
+};
+
+subtest 'unavailable' => sub {
+    my $room = room();
+    my $body = event('call_started', room => $room);
+    my @shown = ('call_started', $room, 'unavailable');
+
+    # The first attempt to connect may be under way.
+    shows "no Redis ($_)", $http->post('/down', $body), 503, @shown, 'redis_down', qr/^$|$time/ for 1, 2;
+
+    shows 'Redis is full', $http->post('/full', $body), 503, @shown, 'redis_unavailable', $time;
+
+    $client->cmd('SET', "vaani:call:$room", 1);
+    shows 'no hash', $http->post('/hook', $body), 503, @shown, 'redis_refused', $time;
+
+    $silent->suspend;
+    shows 'Redis does not answer', $http->post('/timeout', $body), 503, @shown, 'redis_timeout', qr/^0\.(?:0[6-9]|[1-9])\d+$|^[1-9]\d*\.\d{3}$/;
+    $silent->resume;
+};
+
+subtest 'the time of Redis' => sub {
+    # Warm, and then as slow as we want it.
+    is $http->post('/slow', event('call_started', room => room()))->status, 200, 'connected';
+    logged($_) for qw(plain json);
+
+    my $room = room();
+    my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/slow', body => event('call_ended', room => $room));
+    $silent->suspend;
+    $http->send_raw($head . $body);
+    pause(0.08);
+    $silent->resume;
+    shows 'slow', $http->read_response, 200, 'call_ended', $room, 'ok', undef, qr/^(?:0\.(?:0[5-9]|[1-9])\d+|[1-9]\d*\.\d{3})$/;
+
+    # And no slower than it is.
+    my $start = now();
+    my $response = $http->post('/hook', event('call_ended', room => $room));
+    cmp_ok $response->header('X-Redis_Time'), '<=', now() - $start + 0.05, 'fast';
+};
+
+subtest 'elsewhere' => sub {
+    my $response = $http->get('/other');
+    is $response->header("X-\u$_"), undef, "no \$vaani_$_ in another location" for @NAMES;
+    is $response->header('X-Summary'), 'other', 'nor in a map';
+
+    $http->get('/other');
+    my $path = $nginx->dir . '/plain.log';
+    like slurp($path), qr{^/other "-" "-" "-" "-" "-" 200$}m, '... nor in the log';
+    like slurp($nginx->dir . '/json.log'),
+        qr/^\{"uri":"\/other","event":"","room":"","result":"","reason":"","redis_time":"","status":200\}$/m, '... nor in JSON';
+
+    $response = $http->post('/none', event('call_started'));
+    is $response->status, 404, 'no location';
+    is $response->header('X-Event'), undef, '... no event';
+};
+
+subtest 'maps, conditions, headers' => sub {
+    logged('bad');
+    my $room = room();
+    my $body = event('call_ringing', room => $room);
+
+    my $response = $http->post('/hook', $body);
+    is $response->header('X-Summary'), 'ringing-ok', 'a map';
+    is $response->header('X-Good'), 'ok', 'a header without always';
+    is scalar(logged('bad')), 0, 'a condition of access_log, false';
+
+    $response = $http->post('/hook', $body);
+    is $response->header('X-Summary'), 'ringing-duplicate', 'a map';
+    is $response->header('X-Good'), 'duplicate', 'a header without always';
+    is_deeply [ map { (split)[ 1, 3 ] } logged('bad') ], [ '"call_ringing"', '"duplicate"' ], 'a condition, true';
+
+    $response = $http->post('/hook', event('call_ringing', status => 'active'));
+    is $response->header('X-Summary'), 'ringing-rejected', 'a map';
+    is $response->header('X-Good'), undef, 'a header without always is none';
+    is_deeply [ map { (split)[ 1, 3 ] } logged('bad') ], [ '"call_ringing"', '"rejected"' ], 'a condition, true';
+};
+
+subtest 'parameters of the module' => sub {
+    my $subscriber = $redis->client->psubscribe('*');
+    my $room = "a room \x{e9}";
+    my $bytes = "a room \xc3\xa9";
+
+    is $http->post('/parts', event('call_started', room => $room))->status, 200, 'an event';
+    is $client->cmd('HGET', "p/call_started:call:$bytes", 'room_name'), $bytes, 'prefix';
+    is $client->cmd('XLEN', "s/$bytes"), 1, 'stream';
+
+    $client->cmd('PUBLISH', 'mark', '');
+    my @messages;
+    while (my $message = $subscriber->next_message(30)) {
+        last if $message->{channel} eq 'mark';
+        push @messages, $message;
+    }
+    is_deeply [ map { $_->{channel} } @messages ], [ "c/$bytes/call_started", 'call_started' ],
+        'channels; none for a variable without a value';
+    like $messages[0]{payload}, qr/"key":"p\/call_started:call:\Q$bytes\E"/, 'the message names the key';
+
+    is $http->post('/parts', event('call_ended', room => $room))->status, 200, 'another';
+    is $client->cmd('HGET', "p/call_ended:call:$bytes", 'seq'), 1, 'another prefix';
+    is $client->cmd('XLEN', "s/$bytes"), 2, 'the same stream';
+    logged($_) for qw(plain json);
+};
+
+subtest 'what was asked for too early is right later' => sub {
+    my $subscriber = $redis->client->psubscribe('early:*');
+    my $room = room();
+    my $response = $http->post('/early', event('call_started', room => $room));
+    is $subscriber->next_message->{channel}, "early:call_started:$room:", 'not known yet';
+    is $response->status, 200, 'an answer';
+    like +(logged('plain'))[0], qr{^/early "call_started" "$room" "ok" "-" "\d+\.\d{3}" 200$}, 'the log has it all';
+    logged('json');
+};
+
+subtest 'nothing breaks out of a line' => sub {
+    # Rooms have no control characters, but anything else.
+    my @rooms = (
+        '"', '\\', '\\"', '" "ok" "', 'a" 200', "'", '%0d%0a', '\\n', '\\x22', '\\u0022', '$vaani_event', '<b>', '{"a":"b"}', '","result":"ok',
+        "\x{e9}", "\x{20ac}", "\x{1f600}", "\x{2028}", "\x{a0}", "\x{feff}", "\x{fffe}", ' ', '-', ('x' x 256),
+    );
+    for my $room (@rooms) {
+        my $bytes = $room;
+        utf8::encode($bytes);
+        shows 'room ' . $json->encode(substr $room, 0, 20), $http->post('/hook', event('call_started', room => $room)), 200,
+            'call_started', ($bytes =~ /^ *$/ ? qr/^ *$|^$/ : $bytes eq '-' ? qr/^-?$/ : $bytes), 'ok', undef, $time
+            if $bytes !~ /^[ -]*$/;    # indistinguishable from none
+    }
+
+    # So has the name of an event that the table does not know.
+    for my $event (@rooms[ 0 .. 21 ], 'x' x 3000) {
+        my $bytes = $event;
+        utf8::encode($bytes);
+        shows 'event ' . $json->encode(substr $event, 0, 20), $http->post('/hook', event($event, room => 'r')), 200,
+            $bytes, 'r', 'ok', undef, $time
+            if $bytes !~ /^[ -]*$/;
+    }
+
+    # With control characters, wherever they end up.
+    for my $event (
+        "a\nb", "a\rb", "a\r\nb", "\r\n\r\n", "\n\n", "\r", "a\0b", "\0", "\t", "\b\f", "\x{1b}[2J", "\x{7f}", "\x{85}", "\x{9b}",
+        "x\n/hook \"call_ended\" \"r\" \"ok\" \"-\" \"0.000\" 200", "x\r\nX-Injected: 1", "x\nX-Injected: 1",
+        "x\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nX-Injected: 1\r\n\r\n",
+    ) {
+        my $name = 'event ' . $json->encode($event);
+
+        my $raw = $nginx->http;
+        $raw->send_raw(join '', Vaani::Test::HTTP::format_request(
+            uri => '/hook', body => event($event, room => 'r'), headers => { Connection => 'close' }));
+        my ($head, $body) = split /\r\n\r\n/, $raw->read_raw, 2;
+
+        like $body, qr/^(?:\{"status":"ok"\}|\{"type":.*\})\z/, "$name: the body is nothing but the answer";
+        my ($line, @fields) = split /\r\n/, $head;
+        my %known = map { $_ => 1 } qw(server date content-type content-length connection x-good x-summary), map { "x-$_" } @NAMES;
+        is_deeply [ grep { !/^([A-Za-z_-]+): / || !$known{ lc $1 } } @fields ], [], '... the header has no other field';
+        unlike join('', $line, @fields), qr/[\r\n\0]/, '... and no broken one';
+
+        my @plain = logged('plain');
+        is scalar(@plain), 1, '... one line';
+        like $plain[0] // '', qr{^/hook (?:"[^"\x00-\x1f\x7f-\xff]*" ){5}(?:200|422)\n\z}, '... which is whole';
+
+        my @lines = logged('json');
+        is scalar(@lines), 1, '... one line of JSON';
+        like eval { $json->decode($lines[0])->{status} } // '', qr/^(?:200|422)$/, '... which is JSON';
+    }
+};
+
+ok $nginx->stop, 'stop';
+
+done_testing;
