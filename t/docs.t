@@ -488,7 +488,7 @@ subtest 'numbers' => sub {
     for my $case (
         [ NGX_VAANI_REDIS_MAX_COMMANDS    => $bounds,   sub ($n) { "| $n |" } ],
         [ NGX_VAANI_REDIS_MAX_BYTES       => $bounds,   sub ($n) { $n / 2**20 . ' MiB; a single' } ],
-        [ NGX_VAANI_REDIS_MAX_REPLY       => $bounds,   sub ($n) { $n / 2**10 . ' KiB | the connection' } ],
+        [ NGX_VAANI_REDIS_MAX_REPLY       => $bounds,   sub ($n) { $n / 2**20 . ' MiB | the connection' } ],
         [ NGX_VAANI_REDIS_MAX_ATTEMPTS    => $bounds,   sub ($n) { "attempts to send a command | $n |" } ],
         [ NGX_VAANI_REDIS_MIN_BACKOFF     => $back_off, sub ($n) { "from $n ms" } ],
         [ NGX_VAANI_REDIS_MAX_BACKOFF     => $back_off, sub ($n) { 'ms to ' . $n / 1000 . ' s;' } ],

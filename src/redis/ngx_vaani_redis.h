@@ -34,7 +34,11 @@
 
 /* the longest reply taken; those of scripts are a few bytes */
 
-#define NGX_VAANI_REDIS_MAX_REPLY       65536
+#define NGX_VAANI_REDIS_MAX_REPLY       (1024 * 1024)
+
+/* and the most elements of an array in it */
+
+#define NGX_VAANI_REDIS_MAX_ELEMENTS    16
 
 /* how often a command is sent before its connection is held to be its fault */
 

@@ -107,7 +107,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     c->read->handler = ngx_vaani_redis_read_handler;
     c->write->handler = ngx_vaani_redis_write_handler;
 
-    conn->reader = redisReaderCreate();
+    conn->reader = ngx_vaani_redis_create_reader();
 
     if (conn->reader == NULL) {
         ngx_vaani_redis_fail(conn, 0, "no memory for a connection");

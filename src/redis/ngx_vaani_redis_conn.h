@@ -196,6 +196,9 @@ ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);
  * ngx_vaani_redis_reply.c: what comes back
  */
 
+/* a reader that bounds what it takes, or NULL (no memory) */
+redisReader *ngx_vaani_redis_create_reader(void);
+
 /*
  * Takes all whole replies from the reader.  Returns NGX_OK, or NGX_DONE if the
  * connection was closed on the way.

@@ -11,6 +11,15 @@
 #define NGX_VAANI_REDIS_MAX_ERROR       128
 
 
+#if (HIREDIS_MAJOR >= 1)
+typedef size_t  ngx_vaani_redis_elements_t;
+#else
+typedef int  ngx_vaani_redis_elements_t;
+#endif
+
+
+static void *ngx_vaani_redis_create_array(const redisReadTask *task,
+    ngx_vaani_redis_elements_t n);
 static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 static void ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
@@ -18,6 +27,50 @@ static void ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
     redisReply *reply);
+
+
+static redisReplyObjectFunctions  *ngx_vaani_redis_default_functions;
+static redisReplyObjectFunctions   ngx_vaani_redis_functions;
+
+
+redisReader *
+ngx_vaani_redis_create_reader(void)
+{
+    redisReader  *reader;
+
+    reader = redisReaderCreate();
+
+    if (reader == NULL) {
+        return NULL;
+    }
+
+    if (ngx_vaani_redis_default_functions == NULL) {
+        ngx_vaani_redis_default_functions = reader->fn;
+        ngx_vaani_redis_functions = *reader->fn;
+        ngx_vaani_redis_functions.createArray = ngx_vaani_redis_create_array;
+    }
+
+    reader->fn = &ngx_vaani_redis_functions;
+
+    return reader;
+}
+
+
+/*
+ * hiredis makes room for as many elements as are announced, and looks at each
+ * of them when it frees the array: seconds for a line of a few bytes.
+ */
+
+static void *
+ngx_vaani_redis_create_array(const redisReadTask *task,
+    ngx_vaani_redis_elements_t n)
+{
+    if (n > NGX_VAANI_REDIS_MAX_ELEMENTS) {
+        return NULL;
+    }
+
+    return ngx_vaani_redis_default_functions->createArray(task, n);
+}
 
 
 /*
