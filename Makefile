@@ -14,7 +14,7 @@ MODULE = $(BUILD)/ngx_http_vaani_module.so
 SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
 	tools/lua2c
 
-all: module
+all: module tool
 
 include t/Makefile.inc
 
@@ -40,6 +40,19 @@ $(MODULE): $(SOURCES)
 	@cp $(BUILD)/nginx-dev/objs/ngx_http_vaani_module.so $@
 
 
+# ---- the tool that looks into a spool ------------------------------------
+
+TOOL = $(BUILD)/vaani-spool
+
+tool: deps-run $(TOOL)
+
+$(TOOL): src/tool/vaani_spool.c $(wildcard src/core/*.[ch]) \
+	src/spool/vaani_journal.c src/spool/vaani_journal.h \
+	$(BUILD)/unit/vaani_transition_script.c
+	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
+		$(filter %.c,$^) -lhiredis -lcjson
+
+
 # ---- see it work ---------------------------------------------------------
 
 run: module
@@ -57,7 +70,7 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@echo "make               build the module: build/ngx_http_vaani_module.so"
+	@echo "make               build build/ngx_http_vaani_module.so, vaani-spool"
 	@echo "make run           build, start Redis and nginx, show a call arrive"
 	@echo "make demo          the same, and end"
 	@echo "make test          build and run all the tests"
@@ -68,4 +81,4 @@ help:
 	@echo "make fuzz          fuzz src/core, FUZZ_SECONDS=60 a target"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-test module run demo clean help
+.PHONY: all deps-run deps-test module tool run demo clean help

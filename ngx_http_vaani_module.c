@@ -11,11 +11,6 @@
 
 
 #define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
-#define NGX_HTTP_VAANI_MAX_PASSWORD     4096
-
-/* s: a Redis refuses what leads beyond the end of its time */
-
-#define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
 
 
 static ngx_int_t ngx_http_vaani_preconfiguration(ngx_conf_t *cf);
@@ -29,26 +24,10 @@ static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 static ngx_vaani_redis_t *ngx_http_vaani_find_redis(
     ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
-static ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
-static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
-static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
-
-static char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf,
-    ngx_command_t *cmd, void *conf);
 static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
-static char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_complex_value_t *cv);
+static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
+static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
 
 
 static ngx_conf_post_t  ngx_http_vaani_timeout_post = {
@@ -147,6 +126,13 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       0,
       NULL },
 
+    { ngx_string("vaani_spool"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      ngx_http_vaani_spool_directive,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("vaani_validation"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_enum_slot,
@@ -219,7 +205,10 @@ ngx_http_vaani_create_main_conf(ngx_conf_t *cf)
     }
 
     if (ngx_array_init(&vmcf->redis, cf->pool, 1, sizeof(ngx_vaani_redis_t *))
-        != NGX_OK)
+        != NGX_OK
+        || ngx_array_init(&vmcf->spools, cf->pool, 1,
+                          sizeof(ngx_vaani_spool_t *))
+           != NGX_OK)
     {
         return NULL;
     }
@@ -259,6 +248,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
     conf->ttl = NGX_CONF_UNSET_MSEC;
+    conf->spool = NGX_CONF_UNSET_PTR;
 
     conf->validation = NGX_CONF_UNSET_UINT;
     conf->unknown_event = NGX_CONF_UNSET_UINT;
@@ -294,6 +284,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
     ngx_conf_merge_msec_value(conf->ttl, prev->ttl,
                               (ngx_msec_t) 7 * 24 * 60 * 60 * 1000);
+    ngx_conf_merge_ptr_value(conf->spool, prev->spool, NULL);
 
     ngx_conf_merge_uint_value(conf->validation, prev->validation,
                               NGX_HTTP_VAANI_STRICT);
@@ -316,7 +307,28 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_OK;
     }
 
-    return ngx_http_vaani_merge_redis(cf, conf);
+    if (ngx_http_vaani_merge_redis(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->spool == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    /* records don't say which Redis they are for */
+
+    if (conf->spool->data && conf->spool->data != conf->redis) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"vaani_spool\" \"%V\" is used with two Redis servers "
+                      "or different settings for one, use two directories",
+                      &conf->spool->path->name);
+        return NGX_CONF_ERROR;
+    }
+
+    conf->spool->data = conf->redis;
+    conf->spool->replay = ngx_http_vaani_replay;
+
+    return NGX_CONF_OK;
 }
 
 
@@ -464,12 +476,12 @@ ngx_http_vaani_find_redis(ngx_http_vaani_main_conf_t *vmcf,
 }
 
 
-static ngx_uint_t
-ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two)
+static char *
+ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post, void *data)
 {
-    return one->len == two->len
-           && (one->len == 0
-               || ngx_memcmp(one->data, two->data, one->len) == 0);
+    ngx_msec_t *timeout = data;
+
+    return *timeout ? NGX_CONF_OK : "must not be 0";
 }
 
 
@@ -478,6 +490,7 @@ ngx_http_vaani_init_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                    n;
     ngx_vaani_redis_t           **redis;
+    ngx_vaani_spool_t           **spool;
     ngx_http_vaani_main_conf_t   *vmcf;
 
     /* the cache manager and loader take no requests */
@@ -500,6 +513,16 @@ ngx_http_vaani_init_process(ngx_cycle_t *cycle)
         }
     }
 
+    spool = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+        if (spool[n]->data
+            && ngx_vaani_spool_init_worker(spool[n], cycle) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
     return NGX_OK;
 }
 
@@ -509,6 +532,7 @@ ngx_http_vaani_exit_process(ngx_cycle_t *cycle)
 {
     ngx_uint_t                    n;
     ngx_vaani_redis_t           **redis;
+    ngx_vaani_spool_t           **spool;
     ngx_http_vaani_main_conf_t   *vmcf;
 
     vmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_vaani_module);
@@ -517,327 +541,15 @@ ngx_http_vaani_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    spool = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+        ngx_vaani_spool_exit_worker(spool[n]);
+    }
+
     redis = vmcf->redis.elts;
 
     for (n = 0; n < vmcf->redis.nelts; n++) {
         ngx_vaani_redis_exit_worker(redis[n]);
     }
-}
-
-
-static char *
-ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_http_core_loc_conf_t  *clcf;
-
-    if (vlcf->webhook) {
-        return "is duplicate";
-    }
-
-    vlcf->webhook = 1;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_vaani_handler;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    char       *err;
-    ngx_str_t  *value;
-
-    if (vlcf->redis_url != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    vlcf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
-
-    if (vlcf->redis_url == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;
-
-    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], vlcf->redis_url);
-
-    if (err != NGX_CONF_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "%s in \"vaani_redis\"", err);
-        return NGX_CONF_ERROR;
-    }
-
-    /* a name is looked up later, when it's known whether there is a resolver */
-
-    vlcf->redis_url_file = cf->conf_file->file.name;
-    vlcf->redis_url_line = cf->conf_file->line;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    char             *rv;
-    u_char           *p, *last;
-    ssize_t           n;
-    ngx_str_t        *value;
-    ngx_file_t        file;
-    ngx_file_info_t   fi;
-
-    if (vlcf->redis_password.data) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&file, sizeof(ngx_file_t));
-
-    file.name = value[1];
-    file.log = cf->log;
-    file.fd = ngx_open_file(file.name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (file.fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &file.name);
-        return NGX_CONF_ERROR;
-    }
-
-    rv = NGX_CONF_ERROR;
-
-    if (ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_fd_info_n " \"%V\" failed", &file.name);
-        goto done;
-    }
-
-    if (ngx_file_access(&fi) & (S_IROTH|S_IWOTH)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" must not be readable or writable by all, "
-                           "use chmod o-rw", &file.name);
-        goto done;
-    }
-
-    p = ngx_pnalloc(cf->pool, NGX_HTTP_VAANI_MAX_PASSWORD);
-
-    if (p == NULL) {
-        goto done;
-    }
-
-    n = ngx_read_file(&file, p, NGX_HTTP_VAANI_MAX_PASSWORD, 0);
-
-    if (n == NGX_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_read_file_n " \"%V\" failed", &file.name);
-        goto done;
-    }
-
-    /* the password is the first line */
-
-    last = ngx_strlchr(p, p + n, LF);
-
-    if (last == NULL) {
-        last = p + n;
-    }
-
-    if (last > p && last[-1] == CR) {
-        last--;
-    }
-
-    if (last == p || n == NGX_HTTP_VAANI_MAX_PASSWORD) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" must hold a password on its first line",
-                           &file.name);
-        goto done;
-    }
-
-    vlcf->redis_password.data = p;
-    vlcf->redis_password.len = last - p;
-
-    rv = NGX_CONF_OK;
-
-done:
-
-    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", &file.name);
-    }
-
-    return rv;
-}
-
-
-static char *
-ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post, void *data)
-{
-    ngx_msec_t *timeout = data;
-
-    return *timeout ? NGX_CONF_OK : "must not be 0";
-}
-
-
-static char *
-ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_str_t                 *value;
-    ngx_http_complex_value_t  *cv;
-
-    value = cf->args->elts;
-
-    if (vlcf->channels == NGX_CONF_UNSET_PTR) {
-        vlcf->channels = ngx_array_create(cf->pool, 2,
-                                          sizeof(ngx_http_complex_value_t));
-
-        if (vlcf->channels == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-    } else if (vlcf->channels->nelts == 0) {
-        return "is set after \"vaani_channel off\"";
-    }
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (vlcf->channels->nelts) {
-            return "\"off\" is set after another channel";
-        }
-
-        return NGX_CONF_OK;
-    }
-
-    cv = ngx_array_push(vlcf->channels);
-
-    if (cv == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    return ngx_http_vaani_compile(cf, &value[1], cv) == NGX_OK
-           ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_int_t   maxlen;
-    ngx_str_t  *value;
-
-    if (vlcf->stream != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
-        vlcf->stream = NULL;
-
-        return NGX_CONF_OK;
-    }
-
-    vlcf->stream = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-
-    if (vlcf->stream == NULL
-        || ngx_http_vaani_compile(cf, &value[1], vlcf->stream) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    vlcf->stream_maxlen = 0;
-
-    if (cf->args->nelts == 2) {
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_strncmp(value[2].data, "maxlen=", 7) == 0) {
-        maxlen = ngx_atoi(value[2].data + 7, value[2].len - 7);
-
-        if (maxlen > 0) {
-            vlcf->stream_maxlen = maxlen;
-            return NGX_CONF_OK;
-        }
-    }
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                       &value[2]);
-
-    return NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_int_t   ttl;
-    ngx_str_t  *value;
-
-    if (vlcf->ttl != NGX_CONF_UNSET_MSEC) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-        vlcf->ttl = 0;
-        return NGX_CONF_OK;
-    }
-
-    /* months and years are for seconds, milliseconds for the others */
-
-    ttl = ngx_parse_time(&value[1], 1);
-
-    if (ttl != NGX_ERROR && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
-        ttl *= 1000;
-
-    } else {
-        ttl = ngx_parse_time(&value[1], 0);
-    }
-
-    if (ttl <= 0 || ttl / 1000 > NGX_HTTP_VAANI_MAX_TTL) {
-        return "invalid value";
-    }
-
-    vlcf->ttl = ttl;
-
-    return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_complex_value_t *cv)
-{
-    ngx_http_compile_complex_value_t  ccv;
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = value;
-    ccv.complex_value = cv;
-
-    return ngx_http_compile_complex_value(&ccv);
 }

@@ -37,7 +37,6 @@ static int vaani_json_digits(vaani_json_scanner_t *s);
 static int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded);
 static int vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded);
 static int vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code);
-static size_t vaani_json_utf8(const u_char *p, const u_char *end);
 static const u_char *vaani_json_plain(const u_char *p, const u_char *end);
 static vaani_json_member_t *vaani_json_add(vaani_json_t *json);
 static int vaani_json_decode(vaani_alloc_t *alloc, const vaani_str_t *raw,
@@ -494,7 +493,7 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded)
                                    "must be escaped");
         }
 
-        n = vaani_json_utf8(s->pos, s->end);
+        n = vaani_utf8_len(s->pos, s->end);
 
         if (n == 0) {
             return vaani_json_fail(s, s->pos, "invalid UTF-8");
@@ -611,8 +610,8 @@ vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code)
  * first one: that excludes overlong forms, surrogates and all over U+10FFFF.
  */
 
-static size_t
-vaani_json_utf8(const u_char *p, const u_char *end)
+size_t
+vaani_utf8_len(const u_char *p, const u_char *end)
 {
     size_t  n, i;
     u_char  low, high;
@@ -885,169 +884,4 @@ vaani_json_string(const vaani_json_t *json, const vaani_json_member_t *member,
 {
     return vaani_json_decode(json->alloc, &member->raw, member->decoded,
                              value);
-}
-
-
-int
-vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
-    const char **message)
-{
-    int            negative, frac, zero;
-    int64_t        exponent, e, esign, digits;
-    uint64_t       mantissa;
-    const u_char  *p, *end;
-
-    p = number->data;
-    end = p + number->len;
-
-    negative = (*p == '-');
-
-    if (negative) {
-        p++;
-    }
-
-    /*
-     * The value is mantissa * 10^exponent.  18 significant digits are kept:
-     * what follows them is less than can matter below VAANI_JSON_MAX_INT.
-     */
-
-    mantissa = 0;
-    digits = 0;
-    exponent = 0;
-    frac = 0;
-    zero = 1;
-
-    for ( /* void */ ; p < end && *p != 'e' && *p != 'E'; p++) {
-
-        if (*p == '.') {
-            frac = 1;
-            continue;
-        }
-
-        if (*p != '0') {
-            zero = 0;
-        }
-
-        if (digits < 18) {
-            mantissa = mantissa * 10 + (*p - '0');
-            digits += !zero;
-            exponent -= frac;
-
-        } else {
-            exponent += !frac;
-        }
-    }
-
-    if (p < end) {
-        p++;
-        esign = (*p == '-') ? -1 : 1;
-
-        if (*p == '-' || *p == '+') {
-            p++;
-        }
-
-        /* any exponent near 2^30 outweighs all the digits of a body */
-
-        for (e = 0; p < end; p++) {
-            if (e < ((int64_t) 1 << 30)) {
-                e = e * 10 + (*p - '0');
-            }
-        }
-
-        exponent += esign * e;
-    }
-
-    if (zero) {
-        *value = 0;
-        return VAANI_OK;
-    }
-
-    if (negative) {
-        *message = "must not be negative";
-        return VAANI_ERROR;
-    }
-
-    if (digits + exponent >= 310) {
-        *message = "must be finite";
-        return VAANI_ERROR;
-    }
-
-    exponent += shift;
-
-    while (exponent > 0 && mantissa <= VAANI_JSON_MAX_INT) {
-        mantissa *= 10;
-        exponent--;
-    }
-
-    while (exponent < -1 && mantissa > 0) {
-        mantissa /= 10;
-        exponent++;
-    }
-
-    if (exponent < 0) {
-        mantissa = (mantissa + 5) / 10;
-    }
-
-    *value = (mantissa < VAANI_JSON_MAX_INT) ? mantissa : VAANI_JSON_MAX_INT;
-
-    return VAANI_OK;
-}
-
-
-size_t
-vaani_json_escaped_len(const vaani_str_t *src)
-{
-    /* a byte becomes six at the most: \u001f, or \ufffd in three */
-
-    return src->len * 6;
-}
-
-
-u_char *
-vaani_json_escape(u_char *dst, const vaani_str_t *src)
-{
-    size_t               n;
-    const u_char        *p, *end;
-    static const u_char  hex[] = "0123456789abcdef";
-
-    p = src->data;
-    end = p + src->len;
-
-    while (p < end) {
-
-        if (*p >= 0x80) {
-            n = vaani_json_utf8(p, end);
-
-            if (n == 0) {
-                memcpy(dst, "\xef\xbf\xbd", 3);
-                dst += 3;
-                p++;
-                continue;
-            }
-
-            memcpy(dst, p, n);
-            dst += n;
-            p += n;
-            continue;
-        }
-
-        if (*p == '"' || *p == '\\') {
-            *dst++ = '\\';
-            *dst++ = *p++;
-            continue;
-        }
-
-        if (*p < 0x20 || *p == 0x7f) {
-            memcpy(dst, "\\u00", 4);
-            dst[4] = hex[*p >> 4];
-            dst[5] = hex[*p & 0xf];
-            dst += 6;
-            p++;
-            continue;
-        }
-
-        *dst++ = *p++;
-    }
-
-    return dst;
 }

@@ -158,5 +158,11 @@ int vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
 size_t vaani_json_escaped_len(const vaani_str_t *src);
 u_char *vaani_json_escape(u_char *dst, const vaani_str_t *src);
 
+/*
+ * The length in bytes, 2 to 4, of the well-formed multibyte character (RFC
+ * 3629) that p begins with and end doesn't cut off; 0 if there is none.
+ */
+size_t vaani_utf8_len(const u_char *p, const u_char *end);
+
 
 #endif /* _VAANI_JSON_H_INCLUDED_ */

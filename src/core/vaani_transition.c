@@ -34,7 +34,8 @@ static const char  vaani_head_event[] = "\"event\":";
 static const char  vaani_head_room[] = ",\"room_name\":";
 static const char  vaani_tail_time[] = "\"received_at\":";
 static const char  vaani_tail_key[] = ",\"key\":\"";
-static const char  vaani_tail_payload[] = "\",\"payload\":";
+static const char  vaani_tail_replayed[] = "\",\"replayed\":true";
+static const char  vaani_tail_payload[] = ",\"payload\":";
 
 
 int
@@ -52,7 +53,7 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_head_room) + event->room_json.len
            + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
-           + sizeof(vaani_tail_payload)
+           + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_payload)
            + 8 * VAANI_UINT64_LEN;
 
     a.args = alloc->alloc(alloc->ctx, size);
@@ -177,6 +178,15 @@ vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery)
     p = vaani_write_uint(p, delivery->received_at);
     p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
     p = vaani_json_escape(p, &delivery->key);
+
+    if (delivery->replayed) {
+        p = vaani_write(p, vaani_tail_replayed,
+                        sizeof(vaani_tail_replayed) - 1);
+
+    } else {
+        *p++ = '"';
+    }
+
     p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
 
     a->args[a->nargs].data = a->last;

@@ -34,6 +34,7 @@ typedef struct {
                                            none */
     vaani_str_t          nonce;         /* VAANI_NONCE_LEN printable bytes
                                            without a space, if there is no id */
+    unsigned             replayed;      /* it was in the spool */
 
     vaani_str_t          payload;       /* the body */
 } vaani_delivery_t;

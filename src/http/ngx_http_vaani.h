@@ -13,7 +13,9 @@
 #include <ngx_http.h>
 
 #include "../core/vaani_transition.h"
+#include "../core/vaani_record.h"
 #include "../redis/ngx_vaani_redis.h"
+#include "../spool/ngx_vaani_spool.h"
 
 
 #define NGX_HTTP_VAANI_STRICT           0
@@ -25,6 +27,7 @@
 
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
+    ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
 } ngx_http_vaani_main_conf_t;
 
 
@@ -47,9 +50,20 @@ typedef struct {
     ngx_uint_t                  stream_maxlen;      /* 0: any */
     ngx_msec_t                  ttl;                /* 0: never */
 
+    ngx_vaani_spool_t          *spool;              /* NULL: none */
+
     ngx_uint_t                  validation;
     ngx_uint_t                  unknown_event;
 } ngx_http_vaani_loc_conf_t;
+
+
+/*
+ * Digests are the first 128 bits of a SHA-1, in base64url: they tell bodies
+ * and ids apart, they don't protect them.
+ */
+
+#define NGX_HTTP_VAANI_DIGEST_BYTES     16
+#define NGX_HTTP_VAANI_DIGEST_LEN       22
 
 
 /*
@@ -60,6 +74,7 @@ typedef enum {
     NGX_HTTP_VAANI_PENDING = 0,
     NGX_HTTP_VAANI_OK,
     NGX_HTTP_VAANI_DUPLICATE,
+    NGX_HTTP_VAANI_QUEUED,
     NGX_HTTP_VAANI_REJECTED,
     NGX_HTTP_VAANI_UNAVAILABLE
 } ngx_http_vaani_result_e;
@@ -75,8 +90,13 @@ typedef struct {
 
     ngx_str_t                   id;         /* of the delivery, a header */
     ngx_str_t                   body;
-    ngx_str_t                   key;        /* of the call's hash */
     vaani_event_t               event;
+    vaani_delivery_t            delivery;
+    u_char                      digest[NGX_HTTP_VAANI_DIGEST_LEN];
+    u_char                      id_digest[NGX_HTTP_VAANI_DIGEST_LEN];
+    u_char                      nonce[VAANI_NONCE_LEN];
+
+    ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
 
     ngx_msec_t                  redis_start;
     ngx_msec_t                  redis_time;         /* ms */
@@ -86,6 +106,22 @@ typedef struct {
 
 
 extern ngx_module_t  ngx_http_vaani_module;
+
+
+/* ngx_http_vaani_directives.c: what the slots of core can't set */
+
+char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* whether two strings are equal */
+ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
 
 /* ngx_http_vaani_handler.c: the content handler of a webhook location */
@@ -107,14 +143,52 @@ ngx_int_t ngx_http_vaani_read_headers(ngx_http_request_t *r,
 
 /*
  * ngx_http_vaani_delivery.c
- *
- * Sends the event of ctx to Redis; ctx->key is set.  handler is called with
- * ctx when it is through, unless ctx->cmd was detached.  Returns
- * NGX_VAANI_REDIS_DONE, or why it could not be sent.
  */
 
-ngx_vaani_redis_status_e ngx_http_vaani_deliver(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_vaani_redis_handler_pt handler);
+/*
+ * Fills ctx->delivery from the event and the location.  Returns NGX_OK or
+ * NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+/*
+ * Sends a delivery to Redis; memory is needed until it returns.  Returns the
+ * command, or NULL with *status set, as ngx_vaani_redis_eval().
+ */
+ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
+    const vaani_event_t *event, const vaani_delivery_t *delivery,
+    ngx_pool_t *pool, ngx_vaani_redis_handler_pt handler, void *data,
+    ngx_vaani_redis_status_e *status);
+
+/* the allocator of src/core for a pool, which is its ctx */
+void *ngx_http_vaani_palloc(void *pool, size_t size);
+
+
+/*
+ * ngx_http_vaani_queue.c: deliveries that go to the spool, and come back
+ */
+
+/* the order of a delivery in the spool: that of its call */
+uint32_t ngx_http_vaani_order(const vaani_delivery_t *delivery);
+
+/*
+ * Writes the delivery of ctx to the spool of the location; handler is called
+ * with ctx, unless ctx->entry was detached.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_vaani_queue(ngx_vaani_spool_t *spool,
+    ngx_http_vaani_ctx_t *ctx, ngx_vaani_spool_append_pt handler);
+
+/*
+ * The request goes while its command is under way: if Redis doesn't take the
+ * delivery, the spool does.
+ */
+void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
+    ngx_http_vaani_ctx_t *ctx);
+
+/* delivers a record of a spool, see ngx_vaani_spool_replay_pt */
+ngx_int_t ngx_http_vaani_replay(void *data, void *slot, u_char *record,
+    size_t len, ngx_str_t *reason);
 
 
 /*

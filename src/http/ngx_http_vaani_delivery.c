@@ -4,23 +4,13 @@
 #include <ngx_sha1.h>
 
 
-/*
- * Digests are the first 128 bits of a SHA-1, in base64url: they tell bodies
- * and ids apart, they don't protect them.
- */
-
-#define NGX_HTTP_VAANI_DIGEST_BYTES     16
-#define NGX_HTTP_VAANI_DIGEST_LEN       22
-
-
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix, vaani_delivery_t *delivery);
+    ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
     ngx_http_complex_value_t *cv, vaani_str_t *value);
-static void ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx,
-    vaani_delivery_t *delivery, u_char *buf);
+static void ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx);
 static void ngx_http_vaani_nonce(u_char *dst);
 static void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 
@@ -28,61 +18,73 @@ static void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
 
 
-ngx_vaani_redis_status_e
-ngx_http_vaani_deliver(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    ngx_vaani_redis_handler_pt handler)
+ngx_int_t
+ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
-    size_t                      n, nargs;
-    ngx_str_t                   prefix, *argv;
+    ngx_str_t                   prefix;
     ngx_time_t                 *tp;
-    vaani_str_t                *args;
-    vaani_delivery_t            delivery;
-    ngx_vaani_redis_status_e    status;
+    vaani_delivery_t           *delivery;
     ngx_http_vaani_loc_conf_t  *vlcf;
-    u_char                      digests[2 * NGX_HTTP_VAANI_DIGEST_LEN];
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    ngx_memzero(&delivery, sizeof(vaani_delivery_t));
+    delivery = &ctx->delivery;
 
     prefix = ngx_http_vaani_default_prefix;
 
     if (vlcf->prefix
         && ngx_http_complex_value(r, vlcf->prefix, &prefix) != NGX_OK)
     {
-        return NGX_VAANI_REDIS_FAILED;
+        return NGX_ERROR;
     }
 
     if (ngx_http_vaani_key(r, ctx, &prefix) != NGX_OK
-        || ngx_http_vaani_channels(r, ctx, &prefix, &delivery) != NGX_OK
-        || ngx_http_vaani_value(r, vlcf->stream, &delivery.stream) != NGX_OK)
+        || ngx_http_vaani_channels(r, ctx, &prefix) != NGX_OK
+        || ngx_http_vaani_value(r, vlcf->stream, &delivery->stream) != NGX_OK)
     {
-        return NGX_VAANI_REDIS_FAILED;
+        return NGX_ERROR;
     }
 
     tp = ngx_timeofday();
 
-    delivery.key.data = ctx->key.data;
-    delivery.key.len = ctx->key.len;
-    delivery.maxlen = vlcf->stream_maxlen;
-    delivery.ttl = vlcf->ttl;
-    delivery.received_at = (uint64_t) tp->sec * 1000 + tp->msec;
-    delivery.payload.data = ctx->body.data;
-    delivery.payload.len = ctx->body.len;
+    delivery->maxlen = vlcf->stream_maxlen;
+    delivery->ttl = vlcf->ttl;
+    delivery->received_at = (uint64_t) tp->sec * 1000 + tp->msec;
+    delivery->payload.data = ctx->body.data;
+    delivery->payload.len = ctx->body.len;
 
-    ngx_http_vaani_identify(ctx, &delivery, digests);
+    ngx_http_vaani_identify(ctx);
 
-    if (vaani_transition_args(&ctx->event, &delivery, &ctx->alloc, &args,
-                              &nargs)
+    return NGX_OK;
+}
+
+
+ngx_vaani_redis_cmd_t *
+ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
+    const vaani_delivery_t *delivery, ngx_pool_t *pool,
+    ngx_vaani_redis_handler_pt handler, void *data,
+    ngx_vaani_redis_status_e *status)
+{
+    size_t          n, nargs;
+    ngx_str_t       key, *argv;
+    vaani_str_t    *args;
+    vaani_alloc_t   alloc;
+
+    *status = NGX_VAANI_REDIS_FAILED;
+
+    alloc.alloc = ngx_http_vaani_palloc;
+    alloc.ctx = pool;
+
+    if (vaani_transition_args(event, delivery, &alloc, &args, &nargs)
         != VAANI_OK)
     {
-        return NGX_VAANI_REDIS_FAILED;
+        return NULL;
     }
 
-    argv = ngx_palloc(r->pool, nargs * sizeof(ngx_str_t));
+    argv = ngx_palloc(pool, nargs * sizeof(ngx_str_t));
 
     if (argv == NULL) {
-        return NGX_VAANI_REDIS_FAILED;
+        return NULL;
     }
 
     for (n = 0; n < nargs; n++) {
@@ -90,13 +92,11 @@ ngx_http_vaani_deliver(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         argv[n].data = (u_char *) args[n].data;
     }
 
-    ctx->redis_asked = 1;
-    ctx->redis_start = ngx_current_msec;
+    key.len = delivery->key.len;
+    key.data = (u_char *) delivery->key.data;
 
-    ctx->cmd = ngx_vaani_redis_eval(vlcf->redis, &ctx->key, argv, nargs,
-                                    handler, ctx, &status);
-
-    return status;
+    return ngx_vaani_redis_eval(redis, &key, argv, nargs, handler, data,
+                                status);
 }
 
 
@@ -105,19 +105,20 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_str_t *prefix)
 {
     u_char       *p;
-    vaani_str_t  *room;
+    vaani_str_t  *room, *key;
 
     room = &ctx->event.room;
+    key = &ctx->delivery.key;
 
-    ctx->key.len = prefix->len + sizeof(":call:") - 1 + room->len;
+    key->len = prefix->len + sizeof(":call:") - 1 + room->len;
 
-    p = ngx_pnalloc(r->pool, ctx->key.len);
+    p = ngx_pnalloc(r->pool, key->len);
 
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    ctx->key.data = p;
+    key->data = p;
 
     p = ngx_cpymem(p, prefix->data, prefix->len);
     p = ngx_cpymem(p, ":call:", sizeof(":call:") - 1);
@@ -129,15 +130,18 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
 static ngx_int_t
 ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    ngx_str_t *prefix, vaani_delivery_t *delivery)
+    ngx_str_t *prefix)
 {
     u_char                     *p;
     ngx_uint_t                  n;
     vaani_str_t                *room, *channel;
+    vaani_delivery_t           *delivery;
     ngx_http_complex_value_t   *cv;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    delivery = &ctx->delivery;
 
     n = vlcf->channels ? vlcf->channels->nelts : 2;
 
@@ -220,30 +224,31 @@ ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
  */
 
 static void
-ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx, vaani_delivery_t *delivery,
-    u_char *buf)
+ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx)
 {
+    vaani_delivery_t  *delivery;
+
     if (ctx->event.type == NULL) {
         return;
     }
 
-    ngx_http_vaani_digest(buf, ctx->body.data, ctx->body.len);
+    delivery = &ctx->delivery;
 
-    delivery->digest.data = buf;
+    ngx_http_vaani_digest(ctx->digest, ctx->body.data, ctx->body.len);
+
+    delivery->digest.data = ctx->digest;
     delivery->digest.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
-    buf += NGX_HTTP_VAANI_DIGEST_LEN;
-
     if (ctx->id.len) {
-        ngx_http_vaani_digest(buf, ctx->id.data, ctx->id.len);
+        ngx_http_vaani_digest(ctx->id_digest, ctx->id.data, ctx->id.len);
 
-        delivery->id.data = buf;
+        delivery->id.data = ctx->id_digest;
         delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
     } else {
-        ngx_http_vaani_nonce(buf);
+        ngx_http_vaani_nonce(ctx->nonce);
 
-        delivery->nonce.data = buf;
+        delivery->nonce.data = ctx->nonce;
         delivery->nonce.len = VAANI_NONCE_LEN;
     }
 }
@@ -299,4 +304,11 @@ ngx_http_vaani_digest(u_char *dst, const void *data, size_t len)
     encoded.data = dst;
 
     ngx_encode_base64url(&encoded, &src);
+}
+
+
+void *
+ngx_http_vaani_palloc(void *pool, size_t size)
+{
+    return ngx_palloc(pool, size);
 }

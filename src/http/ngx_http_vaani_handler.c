@@ -20,17 +20,23 @@ static void ngx_http_vaani_redis_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
 static ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, redisReply *reply);
-static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
+static ngx_int_t ngx_http_vaani_not_taken(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_vaani_redis_status_e status);
+static ngx_int_t ngx_http_vaani_spool(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+static void ngx_http_vaani_spool_handler(void *data, ngx_int_t rc);
+static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t after);
 static ngx_int_t ngx_http_vaani_reject(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t status, char *detail);
 static void ngx_http_vaani_cleanup(void *data);
-static void *ngx_http_vaani_palloc(void *pool, size_t size);
 
 
 static ngx_str_t  ngx_http_vaani_ok = ngx_string("{\"status\":\"ok\"}");
 static ngx_str_t  ngx_http_vaani_duplicate =
     ngx_string("{\"status\":\"duplicate\"}");
+static ngx_str_t  ngx_http_vaani_queued =
+    ngx_string("{\"status\":\"queued\"}");
 
 
 /* $vaani_reason of what Redis didn't take, by ngx_vaani_redis_status_e */
@@ -122,15 +128,16 @@ ngx_http_vaani_body_handler(ngx_http_request_t *r)
 
 
 /*
- * Returns NGX_DONE if the event is on its way to Redis, else what the request
- * is to be finalized with.
+ * Returns NGX_DONE if the event is on its way, else what the request is to be
+ * finalized with.
  */
 
 static ngx_int_t
 ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
-    ngx_int_t                 rc;
-    ngx_vaani_redis_status_e  status;
+    ngx_int_t                   rc;
+    ngx_vaani_redis_status_e    status;
+    ngx_http_vaani_loc_conf_t  *vlcf;
 
     rc = ngx_http_vaani_get_body(r, &ctx->body);
 
@@ -144,10 +151,31 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         return rc;
     }
 
-    status = ngx_http_vaani_deliver(r, ctx, ngx_http_vaani_redis_handler);
+    if (ngx_http_vaani_prepare(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    /* events of a call stay in order: those that wait go first */
+
+    if (vlcf->spool
+        && ngx_vaani_spool_behind(vlcf->spool,
+                                  ngx_http_vaani_order(&ctx->delivery)))
+    {
+        ngx_str_set(&ctx->reason, "behind");
+        return ngx_http_vaani_spool(r, ctx);
+    }
+
+    ctx->redis_asked = 1;
+    ctx->redis_start = ngx_current_msec;
+
+    ctx->cmd = ngx_http_vaani_eval(vlcf->redis, &ctx->event, &ctx->delivery,
+                                   r->pool, ngx_http_vaani_redis_handler, ctx,
+                                   &status);
 
     if (status != NGX_VAANI_REDIS_DONE) {
-        return ngx_http_vaani_unavailable(r, ctx, status);
+        return ngx_http_vaani_not_taken(r, ctx, status);
     }
 
     return NGX_DONE;
@@ -355,10 +383,12 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
         rc = ngx_http_vaani_answer(r, ctx, reply);
 
     } else {
-        rc = ngx_http_vaani_unavailable(r, ctx, status);
+        rc = ngx_http_vaani_not_taken(r, ctx, status);
     }
 
-    ngx_http_finalize_request(r, rc);
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
 
     ngx_http_run_posted_requests(c);
 }
@@ -387,7 +417,7 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "vaani: Redis returned something else than a number");
 
-        return ngx_http_vaani_unavailable(r, ctx, NGX_VAANI_REDIS_REFUSED);
+        return ngx_http_vaani_not_taken(r, ctx, NGX_VAANI_REDIS_REFUSED);
     }
 
     if (reply->integer == VAANI_TRANSITION_DUPLICATE) {
@@ -401,25 +431,100 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 }
 
 
+/*
+ * Redis didn't take the event: the spool does, if there is one.  Returns as
+ * ngx_http_vaani_process().
+ */
+
 static ngx_int_t
-ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+ngx_http_vaani_not_taken(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_vaani_redis_status_e status)
 {
-    ngx_str_t                   detail, seconds;
+    ngx_str_t                   key;
     ngx_uint_t                  after;
-    u_char                     *p;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
     ctx->reason = ngx_http_vaani_redis_reasons[status];
+
+    if (vlcf->spool) {
+        return ngx_http_vaani_spool(r, ctx);
+    }
 
     after = 1;
 
     if (status == NGX_VAANI_REDIS_DOWN) {
-        after += ngx_vaani_redis_retry_after(vlcf->redis, &ctx->key) / 1000;
+        key.len = ctx->delivery.key.len;
+        key.data = (u_char *) ctx->delivery.key.data;
+
+        after += ngx_vaani_redis_retry_after(vlcf->redis, &key) / 1000;
     }
+
+    return ngx_http_vaani_unavailable(r, ctx, after);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_spool(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (ngx_http_vaani_queue(vlcf->spool, ctx, ngx_http_vaani_spool_handler)
+        != NGX_OK)
+    {
+        ngx_str_set(&ctx->reason, "spool_full");
+        return ngx_http_vaani_unavailable(r, ctx, 1);
+    }
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
+{
+    ngx_connection_t      *c;
+    ngx_http_request_t    *r;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ctx->entry = NULL;
+
+    if (rc == NGX_OK) {
+        ctx->result = NGX_HTTP_VAANI_QUEUED;
+        rc = ngx_http_vaani_send_status(r, &ngx_http_vaani_queued);
+
+    } else {
+        ngx_str_set(&ctx->reason, "spool_failed");
+        rc = ngx_http_vaani_unavailable(r, ctx, 1);
+    }
+
+    ngx_http_finalize_request(r, rc);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * after: when it is worth to try again, s.
+ */
+
+static ngx_int_t
+ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_uint_t after)
+{
+    u_char     *p;
+    ngx_str_t   detail, seconds;
+
+    ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
 
     p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
 
@@ -469,24 +574,33 @@ ngx_http_vaani_reject(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
 
 /*
- * The client may leave, or its HTTP/2 connection break, while the command is
- * under way: the command then goes on without the request.
+ * The client may leave, or its HTTP/2 connection break, while the event is
+ * under way: that goes on without the request.
  */
 
 static void
 ngx_http_vaani_cleanup(void *data)
 {
-    ngx_http_vaani_ctx_t  *ctx = data;
+    ngx_http_vaani_ctx_t *ctx = data;
+
+    ngx_http_vaani_loc_conf_t  *vlcf;
 
     if (ctx->cmd) {
-        ngx_vaani_redis_detach(ctx->cmd);
+        vlcf = ngx_http_get_module_loc_conf(ctx->request,
+                                            ngx_http_vaani_module);
+
+        if (vlcf->spool) {
+            ngx_http_vaani_outlive(vlcf->spool, ctx);
+
+        } else {
+            ngx_vaani_redis_detach(ctx->cmd);
+        }
+
         ctx->cmd = NULL;
     }
-}
 
-
-static void *
-ngx_http_vaani_palloc(void *pool, size_t size)
-{
-    return ngx_palloc(pool, size);
+    if (ctx->entry) {
+        ngx_vaani_spool_detach(ctx->entry);
+        ctx->entry = NULL;
+    }
 }

@@ -42,6 +42,7 @@ static ngx_str_t  ngx_http_vaani_results[] = {
     ngx_null_string,
     ngx_string("ok"),
     ngx_string("duplicate"),
+    ngx_string("queued"),
     ngx_string("rejected"),
     ngx_string("unavailable")
 };

@@ -133,6 +133,15 @@ ngx_vaani_redis_detach(ngx_vaani_redis_cmd_t *cmd)
 }
 
 
+void
+ngx_vaani_redis_redirect(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_handler_pt handler, void *data)
+{
+    cmd->handler = handler;
+    cmd->data = data;
+}
+
+
 ngx_msec_t
 ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
 {

@@ -70,8 +70,9 @@ typedef enum {
 
 
 /*
- * Called once for a command, unless it was detached.  reply is NULL unless
- * status is NGX_VAANI_REDIS_DONE, and is freed after the call.
+ * Called once for a command, unless it was detached.  reply is that of Redis if
+ * status is NGX_VAANI_REDIS_DONE, the error of Redis if it is
+ * NGX_VAANI_REDIS_REFUSED, else NULL; it is freed after the call.
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,
@@ -167,6 +168,12 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
  * Forgets the handler of a command.  The command itself goes on.
  */
 void ngx_vaani_redis_detach(ngx_vaani_redis_cmd_t *cmd);
+
+/*
+ * Gives a command another handler.
+ */
+void ngx_vaani_redis_redirect(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_handler_pt handler, void *data);
 
 /*
  * The time in ms until the next attempt to connect for this key, 0 if it is

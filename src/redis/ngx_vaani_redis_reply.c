@@ -181,7 +181,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_complain(conn, error, reply);
 
     if (error->action == NGX_VAANI_REDIS_GIVE_UP) {
-        ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_REFUSED, NULL);
+        ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_REFUSED, reply);
         return;
     }
 

@@ -1,0 +1,192 @@
+
+#include <string.h>
+
+#include "vaani_record.h"
+
+
+/*
+ * Integers are big-endian, strings are preceded by their lengths:
+ *
+ *     version, 1 byte; number of channels, 2 bytes;
+ *     received_at, ttl, maxlen, 8 bytes each;
+ *     key, stream, digest, id, nonce, the channels, payload: 4 bytes and the
+ *     string
+ */
+
+#define VAANI_RECORD_FIXED     (1 + 2 + 3 * 8)
+
+
+typedef struct {
+    const u_char        *pos;
+    const u_char        *end;
+} vaani_record_reader_t;
+
+
+static u_char *vaani_record_write_uint(u_char *dst, uint64_t value,
+    size_t size);
+static u_char *vaani_record_write_str(u_char *dst, const vaani_str_t *str);
+static int vaani_record_read_uint(vaani_record_reader_t *r, uint64_t *value,
+    size_t size);
+static int vaani_record_read_str(vaani_record_reader_t *r, vaani_str_t *str);
+
+
+size_t
+vaani_record_size(const vaani_delivery_t *delivery)
+{
+    size_t  n, size;
+
+    size = VAANI_RECORD_FIXED
+           + 4 + delivery->key.len
+           + 4 + delivery->stream.len
+           + 4 + delivery->digest.len
+           + 4 + delivery->id.len
+           + 4 + delivery->nonce.len
+           + 4 + delivery->payload.len;
+
+    for (n = 0; n < delivery->nchannels; n++) {
+        size += 4 + delivery->channels[n].len;
+    }
+
+    return size;
+}
+
+
+u_char *
+vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
+{
+    size_t  n;
+
+    dst = vaani_record_write_uint(dst, VAANI_RECORD_VERSION, 1);
+    dst = vaani_record_write_uint(dst, delivery->nchannels, 2);
+    dst = vaani_record_write_uint(dst, delivery->received_at, 8);
+    dst = vaani_record_write_uint(dst, delivery->ttl, 8);
+    dst = vaani_record_write_uint(dst, delivery->maxlen, 8);
+    dst = vaani_record_write_str(dst, &delivery->key);
+    dst = vaani_record_write_str(dst, &delivery->stream);
+    dst = vaani_record_write_str(dst, &delivery->digest);
+    dst = vaani_record_write_str(dst, &delivery->id);
+    dst = vaani_record_write_str(dst, &delivery->nonce);
+
+    for (n = 0; n < delivery->nchannels; n++) {
+        dst = vaani_record_write_str(dst, &delivery->channels[n]);
+    }
+
+    return vaani_record_write_str(dst, &delivery->payload);
+}
+
+
+int
+vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
+    vaani_alloc_t *alloc)
+{
+    size_t                 n;
+    uint64_t               version, nchannels;
+    vaani_record_reader_t  r;
+
+    memset(delivery, 0, sizeof(vaani_delivery_t));
+
+    r.pos = data;
+    r.end = data + len;
+
+    if (vaani_record_read_uint(&r, &version, 1) != VAANI_OK
+        || version != VAANI_RECORD_VERSION
+        || vaani_record_read_uint(&r, &nchannels, 2) != VAANI_OK
+        || vaani_record_read_uint(&r, &delivery->received_at, 8) != VAANI_OK
+        || vaani_record_read_uint(&r, &delivery->ttl, 8) != VAANI_OK
+        || vaani_record_read_uint(&r, &delivery->maxlen, 8) != VAANI_OK
+        || vaani_record_read_str(&r, &delivery->key) != VAANI_OK
+        || vaani_record_read_str(&r, &delivery->stream) != VAANI_OK
+        || vaani_record_read_str(&r, &delivery->digest) != VAANI_OK
+        || vaani_record_read_str(&r, &delivery->id) != VAANI_OK
+        || vaani_record_read_str(&r, &delivery->nonce) != VAANI_OK)
+    {
+        return VAANI_ERROR;
+    }
+
+    delivery->replayed = 1;
+    delivery->nchannels = nchannels;
+
+    if (nchannels) {
+        delivery->channels = alloc->alloc(alloc->ctx,
+                                          nchannels * sizeof(vaani_str_t));
+
+        if (delivery->channels == NULL) {
+            return VAANI_NOMEM;
+        }
+    }
+
+    for (n = 0; n < nchannels; n++) {
+        if (vaani_record_read_str(&r, &delivery->channels[n]) != VAANI_OK) {
+            return VAANI_ERROR;
+        }
+    }
+
+    if (vaani_record_read_str(&r, &delivery->payload) != VAANI_OK
+        || r.pos != r.end)
+    {
+        return VAANI_ERROR;
+    }
+
+    return VAANI_OK;
+}
+
+
+static u_char *
+vaani_record_write_uint(u_char *dst, uint64_t value, size_t size)
+{
+    size_t  n;
+
+    for (n = size; n > 0; n--) {
+        dst[n - 1] = (u_char) (value & 0xff);
+        value >>= 8;
+    }
+
+    return dst + size;
+}
+
+
+static u_char *
+vaani_record_write_str(u_char *dst, const vaani_str_t *str)
+{
+    dst = vaani_record_write_uint(dst, str->len, 4);
+
+    if (str->len) {
+        memcpy(dst, str->data, str->len);
+    }
+
+    return dst + str->len;
+}
+
+
+static int
+vaani_record_read_uint(vaani_record_reader_t *r, uint64_t *value, size_t size)
+{
+    if ((size_t) (r->end - r->pos) < size) {
+        return VAANI_ERROR;
+    }
+
+    for (*value = 0; size > 0; size--) {
+        *value = (*value << 8) | *r->pos++;
+    }
+
+    return VAANI_OK;
+}
+
+
+static int
+vaani_record_read_str(vaani_record_reader_t *r, vaani_str_t *str)
+{
+    uint64_t  len;
+
+    if (vaani_record_read_uint(r, &len, 4) != VAANI_OK
+        || (size_t) (r->end - r->pos) < len)
+    {
+        return VAANI_ERROR;
+    }
+
+    str->data = r->pos;
+    str->len = len;
+    r->pos += len;
+
+    return VAANI_OK;
+}

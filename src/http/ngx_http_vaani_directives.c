@@ -1,0 +1,492 @@
+
+#include "ngx_http_vaani.h"
+
+
+#define NGX_HTTP_VAANI_MAX_PASSWORD     4096
+
+/* s: a Redis refuses what leads beyond the end of its time */
+
+#define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
+
+#define NGX_HTTP_VAANI_SPOOL_MAX        (1024 * 1024 * 1024)
+
+
+static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
+    ngx_vaani_spool_t *spool, ngx_str_t *value);
+static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
+    ngx_vaani_spool_t *spool);
+static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv);
+
+
+char *
+ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (vlcf->webhook) {
+        return "is duplicate";
+    }
+
+    vlcf->webhook = 1;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_vaani_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    char       *err;
+    ngx_str_t  *value;
+
+    if (vlcf->redis_url != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    vlcf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
+
+    if (vlcf->redis_url == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], vlcf->redis_url);
+
+    if (err != NGX_CONF_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in \"vaani_redis\"", err);
+        return NGX_CONF_ERROR;
+    }
+
+    /* a name is looked up later, when it's known whether there is a resolver */
+
+    vlcf->redis_url_file = cf->conf_file->file.name;
+    vlcf->redis_url_line = cf->conf_file->line;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    char             *rv;
+    u_char           *p, *last;
+    ssize_t           n;
+    ngx_str_t        *value;
+    ngx_file_t        file;
+    ngx_file_info_t   fi;
+
+    if (vlcf->redis_password.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+
+    file.name = value[1];
+    file.log = cf->log;
+    file.fd = ngx_open_file(file.name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", &file.name);
+        return NGX_CONF_ERROR;
+    }
+
+    rv = NGX_CONF_ERROR;
+
+    if (ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_fd_info_n " \"%V\" failed", &file.name);
+        goto done;
+    }
+
+    if (ngx_file_access(&fi) & (S_IROTH|S_IWOTH)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must not be readable or writable by all, "
+                           "use chmod o-rw", &file.name);
+        goto done;
+    }
+
+    p = ngx_pnalloc(cf->pool, NGX_HTTP_VAANI_MAX_PASSWORD);
+
+    if (p == NULL) {
+        goto done;
+    }
+
+    n = ngx_read_file(&file, p, NGX_HTTP_VAANI_MAX_PASSWORD, 0);
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_read_file_n " \"%V\" failed", &file.name);
+        goto done;
+    }
+
+    /* the password is the first line */
+
+    last = ngx_strlchr(p, p + n, LF);
+
+    if (last == NULL) {
+        last = p + n;
+    }
+
+    if (last > p && last[-1] == CR) {
+        last--;
+    }
+
+    if (last == p || n == NGX_HTTP_VAANI_MAX_PASSWORD) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must hold a password on its first line",
+                           &file.name);
+        goto done;
+    }
+
+    vlcf->redis_password.data = p;
+    vlcf->redis_password.len = last - p;
+
+    rv = NGX_CONF_OK;
+
+done:
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", &file.name);
+    }
+
+    return rv;
+}
+
+
+char *
+ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_http_complex_value_t  *cv;
+
+    value = cf->args->elts;
+
+    if (vlcf->channels == NGX_CONF_UNSET_PTR) {
+        vlcf->channels = ngx_array_create(cf->pool, 2,
+                                          sizeof(ngx_http_complex_value_t));
+
+        if (vlcf->channels == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+    } else if (vlcf->channels->nelts == 0) {
+        return "is set after \"vaani_channel off\"";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (vlcf->channels->nelts) {
+            return "\"off\" is set after another channel";
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    cv = ngx_array_push(vlcf->channels);
+
+    if (cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_vaani_compile(cf, &value[1], cv) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_int_t   maxlen;
+    ngx_str_t  *value;
+
+    if (vlcf->stream != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (cf->args->nelts > 2) {
+            return "takes no parameters after \"off\"";
+        }
+
+        vlcf->stream = NULL;
+
+        return NGX_CONF_OK;
+    }
+
+    vlcf->stream = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+
+    if (vlcf->stream == NULL
+        || ngx_http_vaani_compile(cf, &value[1], vlcf->stream) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    vlcf->stream_maxlen = 0;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[2].data, "maxlen=", 7) == 0) {
+        maxlen = ngx_atoi(value[2].data + 7, value[2].len - 7);
+
+        if (maxlen > 0) {
+            vlcf->stream_maxlen = maxlen;
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[2]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_int_t   ttl;
+    ngx_str_t  *value;
+
+    if (vlcf->ttl != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        vlcf->ttl = 0;
+        return NGX_CONF_OK;
+    }
+
+    /* months and years are for seconds, milliseconds for the others */
+
+    ttl = ngx_parse_time(&value[1], 1);
+
+    if (ttl != NGX_ERROR && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
+        ttl *= 1000;
+
+    } else {
+        ttl = ngx_parse_time(&value[1], 0);
+    }
+
+    if (ttl <= 0 || ttl / 1000 > NGX_HTTP_VAANI_MAX_TTL) {
+        return "invalid value";
+    }
+
+    vlcf->ttl = ttl;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    char               *rv;
+    ngx_str_t          *value;
+    ngx_uint_t          n;
+    ngx_vaani_spool_t  *spool;
+
+    if (vlcf->spool != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (cf->args->nelts > 2) {
+            return "takes no parameters after \"off\"";
+        }
+
+        vlcf->spool = NULL;
+
+        return NGX_CONF_OK;
+    }
+
+    spool = ngx_pcalloc(cf->pool, sizeof(ngx_vaani_spool_t));
+
+    if (spool == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    spool->path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
+
+    if (spool->path == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    spool->max = NGX_HTTP_VAANI_SPOOL_MAX;
+    spool->sync = NGX_VAANI_SPOOL_BATCH;
+
+    spool->path->name = value[1];
+
+    if (value[1].len > 1 && value[1].data[value[1].len - 1] == '/') {
+        spool->path->name.len--;
+    }
+
+    if (ngx_conf_full_name(cf->cycle, &spool->path->name, 0) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (n = 2; n < cf->args->nelts; n++) {
+        rv = ngx_http_vaani_spool_parameter(cf, spool, &value[n]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    vlcf->spool = ngx_http_vaani_add_spool(cf, spool);
+
+    return vlcf->spool ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
+    ngx_str_t *value)
+{
+    off_t      max;
+    ngx_str_t  size;
+
+    if (ngx_strncmp(value->data, "max=", 4) == 0) {
+        size.data = value->data + 4;
+        size.len = value->len - 4;
+
+        max = ngx_parse_offset(&size);
+
+        if (max > 0) {
+            spool->max = max;
+            return NGX_CONF_OK;
+        }
+
+    } else if (ngx_strcmp(value->data, "sync=batch") == 0) {
+        spool->sync = NGX_VAANI_SPOOL_BATCH;
+        return NGX_CONF_OK;
+
+    } else if (ngx_strcmp(value->data, "sync=always") == 0) {
+        spool->sync = NGX_VAANI_SPOOL_ALWAYS;
+        return NGX_CONF_OK;
+
+    } else if (ngx_strcmp(value->data, "sync=off") == 0) {
+        spool->sync = NGX_VAANI_SPOOL_OFF;
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", value);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/*
+ * Locations with the same directory share a spool.
+ */
+
+static ngx_vaani_spool_t *
+ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
+{
+    ngx_uint_t                    n;
+    ngx_vaani_spool_t           **known, **slot;
+    ngx_http_vaani_main_conf_t   *vmcf;
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+
+    known = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+
+        if (!ngx_http_vaani_same(&known[n]->path->name, &spool->path->name)) {
+            continue;
+        }
+
+        if (known[n]->max != spool->max || known[n]->sync != spool->sync) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"vaani_spool\" \"%V\" has other parameters "
+                               "elsewhere", &spool->path->name);
+            return NULL;
+        }
+
+        return known[n];
+    }
+
+    spool->path->conf_file = cf->conf_file->file.name.data;
+    spool->path->line = cf->conf_file->line;
+
+    if (ngx_add_path(cf, &spool->path) != NGX_OK
+        || ngx_vaani_spool_init(cf, spool) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    slot = ngx_array_push(&vmcf->spools);
+
+    if (slot == NULL) {
+        return NULL;
+    }
+
+    *slot = spool;
+
+    return spool;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return ngx_http_compile_complex_value(&ccv);
+}
+
+
+ngx_uint_t
+ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two)
+{
+    return one->len == two->len
+           && (one->len == 0
+               || ngx_memcmp(one->data, two->data, one->len) == 0);
+}

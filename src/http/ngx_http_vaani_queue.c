@@ -1,0 +1,192 @@
+
+#include "ngx_http_vaani.h"
+
+
+/*
+ * What is left of a request that went: its record, ready for the spool.
+ */
+
+typedef struct {
+    ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_entry_t    *entry;
+    uint32_t                    order;
+} ngx_http_vaani_orphan_t;
+
+
+static ngx_vaani_spool_entry_t *ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
+    const vaani_delivery_t *delivery);
+static void ngx_http_vaani_orphan_handler(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+static void ngx_http_vaani_replay_handler(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+
+
+uint32_t
+ngx_http_vaani_order(const vaani_delivery_t *delivery)
+{
+    return ngx_crc32_short((u_char *) delivery->key.data, delivery->key.len);
+}
+
+
+static ngx_vaani_spool_entry_t *
+ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
+    const vaani_delivery_t *delivery)
+{
+    u_char                   *record;
+    ngx_vaani_spool_entry_t  *entry;
+
+    entry = ngx_vaani_spool_alloc(spool, vaani_record_size(delivery), &record);
+
+    if (entry) {
+        (void) vaani_record_write(record, delivery);
+    }
+
+    return entry;
+}
+
+
+ngx_int_t
+ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx,
+    ngx_vaani_spool_append_pt handler)
+{
+    ngx_vaani_spool_entry_t  *entry;
+
+    entry = ngx_http_vaani_entry(spool, &ctx->delivery);
+
+    if (entry == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->entry = entry;
+
+    ngx_vaani_spool_append(spool, entry, ngx_http_vaani_order(&ctx->delivery),
+                           handler, ctx);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_vaani_outlive(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_http_vaani_orphan_t  *orphan;
+
+    orphan = ngx_alloc(sizeof(ngx_http_vaani_orphan_t), spool->log);
+
+    if (orphan == NULL) {
+        ngx_vaani_redis_detach(ctx->cmd);
+        return;
+    }
+
+    orphan->spool = spool;
+    orphan->order = ngx_http_vaani_order(&ctx->delivery);
+    orphan->entry = ngx_http_vaani_entry(spool, &ctx->delivery);
+
+    if (orphan->entry == NULL) {
+        ngx_free(orphan);
+        ngx_vaani_redis_detach(ctx->cmd);
+        return;
+    }
+
+    ngx_vaani_redis_redirect(ctx->cmd, ngx_http_vaani_orphan_handler, orphan);
+}
+
+
+static void
+ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    ngx_http_vaani_orphan_t  *orphan = data;
+
+    if (status == NGX_VAANI_REDIS_DONE) {
+        ngx_vaani_spool_free(orphan->entry);
+
+    } else {
+        ngx_vaani_spool_append(orphan->spool, orphan->entry, orphan->order,
+                               NULL, NULL);
+    }
+
+    ngx_free(orphan);
+}
+
+
+ngx_int_t
+ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
+    ngx_str_t *reason)
+{
+    ngx_vaani_redis_t *redis = data;
+
+    ngx_int_t                  rc;
+    ngx_pool_t                *pool;
+    vaani_event_t              event;
+    vaani_alloc_t              alloc;
+    vaani_delivery_t           delivery;
+    vaani_event_error_t        error;
+    ngx_vaani_redis_status_e   status;
+
+    pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, ngx_cycle->log);
+
+    if (pool == NULL) {
+        return NGX_BUSY;
+    }
+
+    alloc.alloc = ngx_http_vaani_palloc;
+    alloc.ctx = pool;
+
+    /* the body passed the location's validation when it came */
+
+    rc = vaani_record_read(&delivery, record, len, &alloc);
+
+    if (rc == VAANI_OK) {
+        rc = vaani_event_parse(&event, delivery.payload.data,
+                               delivery.payload.len, 0, &alloc, &error);
+    }
+
+    if (rc != VAANI_OK) {
+        ngx_destroy_pool(pool);
+
+        if (rc == VAANI_NOMEM) {
+            return NGX_BUSY;
+        }
+
+        ngx_str_set(reason, "UNREADABLE by this version");
+
+        return NGX_DECLINED;
+    }
+
+    (void) ngx_http_vaani_eval(redis, &event, &delivery, pool,
+                               ngx_http_vaani_replay_handler, slot, &status);
+
+    ngx_destroy_pool(pool);
+
+    return (status == NGX_VAANI_REDIS_DONE) ? NGX_AGAIN : NGX_BUSY;
+}
+
+
+static void
+ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    ngx_int_t  rc;
+    ngx_str_t  reason;
+
+    ngx_str_null(&reason);
+
+    switch (status) {
+
+    case NGX_VAANI_REDIS_DONE:
+        rc = NGX_OK;
+        break;
+
+    case NGX_VAANI_REDIS_REFUSED:
+        rc = NGX_DECLINED;
+        reason.data = (u_char *) reply->str;
+        reason.len = reply->len;
+        break;
+
+    default:
+        rc = NGX_BUSY;
+    }
+
+    ngx_vaani_spool_replayed(data, rc, &reason);
+}

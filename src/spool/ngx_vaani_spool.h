@@ -1,0 +1,145 @@
+
+/*
+ * A durable queue on disk for what can't be delivered now.
+ *
+ * The workers append to one segment file after the other.  One worker at a
+ * time, the one that holds the lock of the directory, seals the oldest segment,
+ * gives its records to a callback in their order, and deletes the segment when
+ * all of them are done.  All locks are dropped by the kernel with the process
+ * that holds them, so whatever ends, another worker goes on.
+ *
+ * Nothing here knows what the records mean.
+ */
+
+
+#ifndef _NGX_VAANI_SPOOL_H_INCLUDED_
+#define _NGX_VAANI_SPOOL_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_thread_pool.h>
+
+
+/* a segment that has so many bytes is followed by another one */
+
+#define NGX_VAANI_SPOOL_SEGMENT     (4 * 1024 * 1024)
+
+/* what may wait to be written, in a worker */
+
+#define NGX_VAANI_SPOOL_MAX_BYTES   (64 * 1024 * 1024)
+
+/* records given to the callback at the same time */
+
+#define NGX_VAANI_SPOOL_WINDOW      16
+
+/* how often a worker looks for work, ms */
+
+#define NGX_VAANI_SPOOL_INTERVAL    100
+
+
+typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
+typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
+typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
+
+
+typedef enum {
+    NGX_VAANI_SPOOL_BATCH = 0,      /* one sync for all that gathered */
+    NGX_VAANI_SPOOL_ALWAYS,         /* one for each record */
+    NGX_VAANI_SPOOL_OFF             /* whenever the kernel likes to */
+} ngx_vaani_spool_sync_e;
+
+
+/*
+ * Called once for an appended record, unless it was detached: rc is NGX_OK if
+ * the record is safe, as far as "sync" asks for that, or NGX_ERROR.
+ */
+
+typedef void (*ngx_vaani_spool_append_pt)(void *data, ngx_int_t rc);
+
+
+/*
+ * Delivers a record.  Returns NGX_AGAIN if ngx_vaani_spool_replayed() will be
+ * called for *slot, else what that would be called with.
+ */
+
+typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
+    u_char *record, size_t len, ngx_str_t *reason);
+
+
+struct ngx_vaani_spool_s {
+    ngx_path_t                 *path;
+    size_t                      max;            /* bytes on disk */
+    ngx_vaani_spool_sync_e      sync;
+
+    ngx_shm_zone_t             *shm_zone;
+#if (NGX_THREADS)
+    ngx_thread_pool_t          *thread_pool;
+#endif
+
+    ngx_vaani_spool_replay_pt   replay;
+    void                       *data;
+
+    /* of this worker */
+
+    ngx_log_t                  *log;
+    ngx_queue_t                 entries;        /* to be written */
+    size_t                      nbytes;         /* of them */
+    void                       *append;
+    ngx_vaani_spool_replay_t   *replayer;
+
+    time_t                      complained;
+    unsigned                    refusing:1;     /* it was full or failed */
+};
+
+
+/*
+ * Sets up the spool of a configuration: its directory, its shared memory, its
+ * thread pool.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool);
+
+/*
+ * Starts and ends a worker's part.  The callbacks of records that wait aren't
+ * called any more after the exit.
+ */
+ngx_int_t ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool);
+
+/*
+ * Whether a record of this order must go behind others of it that are in the
+ * spool.
+ */
+ngx_uint_t ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order);
+
+/*
+ * Makes room for a record of size bytes: *record is where it is to be written.
+ * Returns NULL if the spool is full or there is no memory; that was logged.
+ */
+ngx_vaani_spool_entry_t *ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool,
+    size_t size, u_char **record);
+
+/*
+ * Appends the record that was written to the entry; the spool owns it from
+ * then on.  handler may be NULL.
+ */
+void ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_entry_t *entry, uint32_t order,
+    ngx_vaani_spool_append_pt handler, void *data);
+
+/* frees an entry that wasn't appended */
+void ngx_vaani_spool_free(ngx_vaani_spool_entry_t *entry);
+
+/* forgets the handler of an entry; the entry itself goes on */
+void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
+
+/*
+ * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY to deliver it again
+ * later; NGX_DECLINED if it never can be, for *reason, and is to be kept aside.
+ */
+void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
+
+
+#endif /* _NGX_VAANI_SPOOL_H_INCLUDED_ */

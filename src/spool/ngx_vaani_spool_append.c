@@ -1,0 +1,398 @@
+
+#include "ngx_vaani_spool_private.h"
+
+
+/* how often a spool that refuses is logged, s */
+
+#define NGX_VAANI_SPOOL_COMPLAIN_EVERY  10
+
+
+typedef struct {
+    ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_task_t      task;
+
+    ngx_queue_t                 batch;      /* what the thread writes */
+    size_t                      nbytes;
+    ngx_err_t                   err;
+} ngx_vaani_spool_append_t;
+
+
+static void ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append);
+static void ngx_vaani_spool_append_thread(void *data);
+static ngx_int_t ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
+    ngx_queue_t *first, ngx_queue_t *last);
+static void ngx_vaani_spool_append_done(void *data);
+static void ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err,
+    char *why);
+
+
+ngx_int_t
+ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
+{
+    ngx_vaani_spool_append_t  *append;
+
+    append = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_spool_append_t));
+
+    if (append == NULL) {
+        return NGX_ERROR;
+    }
+
+    append->spool = spool;
+    spool->append = append;
+    spool->nbytes = 0;
+
+    ngx_queue_init(&spool->entries);
+    ngx_queue_init(&append->batch);
+
+    ngx_vaani_spool_task_init(&append->task, ngx_vaani_spool_append_thread,
+                              ngx_vaani_spool_append_done, append, cycle->log);
+
+    return NGX_OK;
+}
+
+
+ngx_vaani_spool_entry_t *
+ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
+{
+    size_t                      len;
+    ngx_vaani_spool_entry_t    *entry;
+    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_append_t   *append;
+
+    if (spool->append == NULL
+        && ngx_vaani_spool_init_worker(spool, (ngx_cycle_t *) ngx_cycle)
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    shared = ngx_vaani_spool_shared(spool);
+    append = spool->append;
+
+    len = VAANI_JOURNAL_HEADER + size;
+
+    if (size > NGX_MAX_INT32_VALUE
+        || shared->bytes + spool->nbytes + append->nbytes + len > spool->max)
+    {
+        ngx_vaani_spool_refuse(spool, 0, "is full, raise its \"max\"");
+        return NULL;
+    }
+
+    if (spool->nbytes && spool->nbytes + len > NGX_VAANI_SPOOL_MAX_BYTES) {
+        ngx_vaani_spool_refuse(spool, 0, "is too slow");
+        return NULL;
+    }
+
+    entry = ngx_alloc(sizeof(ngx_vaani_spool_entry_t) + len, spool->log);
+
+    if (entry == NULL) {
+        return NULL;
+    }
+
+    entry->len = len;
+
+    *record = ngx_vaani_spool_entry_data(entry) + VAANI_JOURNAL_HEADER;
+
+    return entry;
+}
+
+
+void
+ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_entry_t *entry, uint32_t order,
+    ngx_vaani_spool_append_pt handler, void *data)
+{
+    entry->order = order;
+    entry->handler = handler;
+    entry->data = data;
+    entry->rc = NGX_ERROR;
+    entry->segment = 0;
+
+    vaani_journal_seal(ngx_vaani_spool_entry_data(entry),
+                       entry->len - VAANI_JOURNAL_HEADER, order);
+
+    ngx_queue_insert_tail(&spool->entries, &entry->queue);
+    spool->nbytes += entry->len;
+
+    ngx_vaani_spool_append_next(spool->append);
+}
+
+
+void
+ngx_vaani_spool_free(ngx_vaani_spool_entry_t *entry)
+{
+    ngx_free(entry);
+}
+
+
+void
+ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry)
+{
+    entry->handler = NULL;
+}
+
+
+/*
+ * What comes while a batch is written makes up the next one, so that the sync
+ * of a slow disk is shared by as many records as there are.
+ */
+
+static void
+ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append)
+{
+    ngx_vaani_spool_t  *spool;
+
+    spool = append->spool;
+
+    if (append->task.busy || ngx_queue_empty(&spool->entries)) {
+        return;
+    }
+
+    ngx_queue_add(&append->batch, &spool->entries);
+    ngx_queue_init(&spool->entries);
+
+    append->nbytes = spool->nbytes;
+    append->err = 0;
+    spool->nbytes = 0;
+
+    if (ngx_vaani_spool_task_post(spool, &append->task) != NGX_OK) {
+        append->err = EAGAIN;
+        ngx_vaani_spool_append_done(append);
+    }
+}
+
+
+static void
+ngx_vaani_spool_append_thread(void *data)
+{
+    ngx_vaani_spool_append_t  *append = data;
+
+    ngx_queue_t  *q, *next;
+
+    if (append->spool->sync != NGX_VAANI_SPOOL_ALWAYS) {
+        (void) ngx_vaani_spool_append_some(append,
+                                           ngx_queue_head(&append->batch),
+                                           ngx_queue_sentinel(&append->batch));
+        return;
+    }
+
+    for (q = ngx_queue_head(&append->batch);
+         q != ngx_queue_sentinel(&append->batch);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+
+        if (ngx_vaani_spool_append_some(append, q, next) != NGX_OK) {
+            break;
+        }
+    }
+}
+
+
+/*
+ * Writes the entries from first to before last, and makes them durable.
+ * Workers append to the same file without a lock, which O_APPEND allows: if a
+ * write ends early, the part of the record stays, and is skipped on reading.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
+    ngx_queue_t *first, ngx_queue_t *last)
+{
+    int                        fd;
+    ngx_int_t                  rc;
+    ngx_str_t                 *dir;
+    ngx_queue_t               *q, *synced;
+    ngx_uint_t                 moved;
+    ngx_atomic_uint_t          segment;
+    ngx_vaani_spool_entry_t   *entry;
+    ngx_vaani_spool_shared_t  *shared;
+
+    dir = &append->spool->path->name;
+    shared = ngx_vaani_spool_shared(append->spool);
+
+    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+
+    if (fd == -1) {
+        append->err = errno;
+        return NGX_ERROR;
+    }
+
+    /* even if this process ends before it can tell that it has written */
+
+    ngx_vaani_spool_raise(&shared->appended, segment);
+
+    rc = NGX_OK;
+    moved = 0;
+    synced = first;
+
+    for (q = first; q != last; /* void */ ) {
+        entry = ngx_queue_data(q, ngx_vaani_spool_entry_t, queue);
+
+        if (ngx_vaani_spool_write(fd, ngx_vaani_spool_entry_data(entry),
+                                  entry->len)
+            == NGX_OK)
+        {
+            entry->segment = segment;
+            (void) ngx_atomic_fetch_add(&shared->bytes, entry->len);
+            q = ngx_queue_next(q);
+            continue;
+        }
+
+        append->err = errno;
+        rc = NGX_ERROR;
+
+        if (append->err != EFBIG || moved) {
+            break;
+        }
+
+        /* the process may not write larger files, but another one */
+
+        moved = 1;
+
+        if (append->spool->sync != NGX_VAANI_SPOOL_OFF
+            && fdatasync(fd) == -1)
+        {
+            append->err = errno;
+            goto done;
+        }
+
+        for ( /* void */ ; synced != q; synced = ngx_queue_next(synced)) {
+            entry = ngx_queue_data(synced, ngx_vaani_spool_entry_t, queue);
+            entry->rc = NGX_OK;
+        }
+
+        (void) close(fd);
+
+        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 1);
+
+        if (fd == -1) {
+            append->err = errno;
+            return NGX_ERROR;
+        }
+
+        ngx_vaani_spool_raise(&shared->appended, segment);
+        rc = NGX_OK;
+    }
+
+    if (append->spool->sync != NGX_VAANI_SPOOL_OFF && fdatasync(fd) == -1) {
+        append->err = errno;
+        rc = NGX_ERROR;
+        goto done;
+    }
+
+    for ( /* void */ ; synced != q; synced = ngx_queue_next(synced)) {
+        entry = ngx_queue_data(synced, ngx_vaani_spool_entry_t, queue);
+        entry->rc = NGX_OK;
+    }
+
+done:
+
+    /* drops the lock */
+
+    (void) close(fd);
+
+    return rc;
+}
+
+
+static void
+ngx_vaani_spool_append_done(void *data)
+{
+    ngx_vaani_spool_append_t  *append = data;
+
+    ngx_int_t                  rc;
+    ngx_uint_t                 n;
+    ngx_queue_t               *q, batch;
+    ngx_vaani_spool_t         *spool;
+    ngx_vaani_spool_entry_t   *entry;
+    ngx_vaani_spool_shared_t  *shared;
+    void                      *handler_data;
+    ngx_vaani_spool_append_pt  handler;
+
+    spool = append->spool;
+    shared = ngx_vaani_spool_shared(spool);
+
+    if (append->err) {
+        ngx_vaani_spool_refuse(spool, append->err, "can't be written to");
+
+    } else if (spool->refusing) {
+        ngx_log_error(NGX_LOG_NOTICE, spool->log, 0,
+                      "vaani: the spool \"%V\" takes events again",
+                      &spool->path->name);
+        spool->refusing = 0;
+    }
+
+    ngx_queue_init(&batch);
+
+    if (!ngx_queue_empty(&append->batch)) {
+        ngx_queue_add(&batch, &append->batch);
+        ngx_queue_init(&append->batch);
+    }
+
+    append->nbytes = 0;
+
+    ngx_vaani_spool_append_next(append);
+
+    while (!ngx_queue_empty(&batch)) {
+        q = ngx_queue_head(&batch);
+        entry = ngx_queue_data(q, ngx_vaani_spool_entry_t, queue);
+
+        ngx_queue_remove(q);
+
+        if (entry->segment) {
+            n = entry->order & (NGX_VAANI_SPOOL_SLOTS - 1);
+
+            ngx_vaani_spool_raise(&shared->last[n], entry->segment);
+        }
+
+        rc = entry->rc;
+        handler = entry->handler;
+        handler_data = entry->data;
+
+        ngx_free(entry);
+
+        if (handler) {
+            handler(handler_data, rc);
+        }
+    }
+}
+
+
+static void
+ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err, char *why)
+{
+    if (spool->refusing
+        && ngx_time() - spool->complained < NGX_VAANI_SPOOL_COMPLAIN_EVERY)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_CRIT, spool->log, err,
+                  "vaani: the spool \"%V\" %s, events are refused while Redis "
+                  "can't take them", &spool->path->name, why);
+
+    spool->refusing = 1;
+    spool->complained = ngx_time();
+}
+
+
+void
+ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool)
+{
+    ngx_queue_t               *q;
+    ngx_vaani_spool_entry_t   *entry;
+    ngx_vaani_spool_append_t  *append;
+
+    append = spool->append;
+
+    ngx_vaani_spool_task_exit(&append->task);
+
+    while (!ngx_queue_empty(&spool->entries)) {
+        q = ngx_queue_head(&spool->entries);
+        entry = ngx_queue_data(q, ngx_vaani_spool_entry_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_free(entry);
+    }
+}

@@ -1,0 +1,271 @@
+
+#include "ngx_vaani_spool_private.h"
+
+#include <sys/file.h>
+
+
+/* 20 digits of a number that sort as it does */
+
+#define NGX_VAANI_SPOOL_DIGITS      20
+
+#define NGX_VAANI_SPOOL_SUFFIX      ".log"
+
+/* how many segments are tried before something must be wrong */
+
+#define NGX_VAANI_SPOOL_ATTEMPTS    100
+
+
+static ngx_atomic_uint_t ngx_vaani_spool_segment_number(char *name);
+
+
+void
+ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
+    ngx_atomic_uint_t number)
+{
+    (void) ngx_snprintf(dst, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA%s%Z", dir,
+                        number, NGX_VAANI_SPOOL_SUFFIX);
+}
+
+
+static ngx_atomic_uint_t
+ngx_vaani_spool_segment_number(char *name)
+{
+    ngx_int_t  number;
+
+    if (ngx_strlen(name)
+        != NGX_VAANI_SPOOL_DIGITS + sizeof(NGX_VAANI_SPOOL_SUFFIX) - 1
+        || ngx_strcmp(name + NGX_VAANI_SPOOL_DIGITS, NGX_VAANI_SPOOL_SUFFIX)
+           != 0)
+    {
+        return 0;
+    }
+
+    number = ngx_atoi((u_char *) name, NGX_VAANI_SPOOL_DIGITS);
+
+    return (number == NGX_ERROR) ? 0 : number;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
+    ngx_atomic_uint_t *highest, off_t *size)
+{
+    DIR                *d;
+    u_char              name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t           err;
+    struct stat         st;
+    struct dirent      *de;
+    ngx_atomic_uint_t   number;
+
+    *lowest = 0;
+
+    if (highest) {
+        *highest = 0;
+    }
+
+    if (size) {
+        *size = 0;
+    }
+
+    d = opendir((char *) dir->data);
+
+    if (d == NULL) {
+        return NGX_ERROR;
+    }
+
+    for ( ;; ) {
+        errno = 0;
+        de = readdir(d);
+
+        if (de == NULL) {
+            break;
+        }
+
+        number = ngx_vaani_spool_segment_number(de->d_name);
+
+        if (number == 0) {
+            continue;
+        }
+
+        if (*lowest == 0 || number < *lowest) {
+            *lowest = number;
+        }
+
+        if (highest && number > *highest) {
+            *highest = number;
+        }
+
+        if (size) {
+            ngx_vaani_spool_segment_name(name, dir, number);
+
+            if (stat((char *) name, &st) == 0) {
+                *size += st.st_size;
+            }
+        }
+    }
+
+    err = errno;
+
+    (void) closedir(d);
+
+    errno = err;
+
+    return err ? NGX_ERROR : NGX_OK;
+}
+
+
+int
+ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
+    ngx_atomic_uint_t *number, ngx_uint_t full)
+{
+    int                fd;
+    u_char             name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t          err;
+    ngx_uint_t         n;
+    struct stat        st;
+    ngx_atomic_uint_t  segment;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_ATTEMPTS; n++) {
+        segment = *current;
+
+        if (full && n == 0) {
+            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
+            continue;
+        }
+
+        ngx_vaani_spool_segment_name(name, dir, segment);
+
+        fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
+
+        if (fd == -1) {
+            return -1;
+        }
+
+        /* who replays a segment holds an exclusive lock on it */
+
+        if (flock(fd, LOCK_SH|LOCK_NB) == -1) {
+
+            if (errno != EWOULDBLOCK) {
+                goto failed;
+            }
+
+            (void) close(fd);
+            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
+            continue;
+        }
+
+        if (fstat(fd, &st) == -1) {
+            goto failed;
+        }
+
+        if (st.st_nlink == 0) {
+
+            /* it was replayed and deleted after it was opened */
+
+            (void) close(fd);
+            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
+            continue;
+        }
+
+        if (st.st_size >= NGX_VAANI_SPOOL_SEGMENT) {
+            (void) close(fd);
+            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
+            continue;
+        }
+
+        if (st.st_size == 0 && ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
+            goto failed;
+        }
+
+        *number = segment;
+
+        return fd;
+    }
+
+    errno = EAGAIN;
+
+    return -1;
+
+failed:
+
+    err = errno;
+    (void) close(fd);
+    errno = err;
+
+    return -1;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_sync_dir(u_char *dir)
+{
+    int        fd, rc;
+    ngx_err_t  err;
+
+    fd = open((char *) dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return NGX_ERROR;
+    }
+
+    rc = fsync(fd);
+    err = errno;
+
+    (void) close(fd);
+
+    errno = err;
+
+    return (rc == -1) ? NGX_ERROR : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_write(int fd, u_char *data, size_t len)
+{
+    ssize_t  n;
+
+    while (len) {
+        n = write(fd, data, len);
+
+        if (n == -1) {
+
+            if (errno == EINTR) {
+                continue;
+            }
+
+            return NGX_ERROR;
+        }
+
+        data += n;
+        len -= n;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
+{
+    int        fd;
+    ngx_int_t  rc;
+    ngx_err_t  err;
+
+    fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_vaani_spool_write(fd, data, len);
+
+    if (rc == NGX_OK && fdatasync(fd) == -1) {
+        rc = NGX_ERROR;
+    }
+
+    err = errno;
+    (void) close(fd);
+    errno = err;
+
+    return rc;
+}

@@ -1,0 +1,233 @@
+
+#include "ngx_vaani_spool_private.h"
+
+#include <sys/file.h>
+
+
+static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
+    size_t size);
+static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir, ngx_atomic_uint_t number);
+
+
+/*
+ * Takes the oldest segment: from then on nobody appends to it.
+ */
+
+void
+ngx_vaani_spool_seal_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_str_t                 *dir;
+    struct stat                st;
+    ngx_atomic_uint_t          current, lowest;
+    ngx_vaani_spool_shared_t  *shared;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    dir = &replay->spool->path->name;
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    replay->err = 0;
+    replay->segment = 0;
+    replay->none_below = 0;
+    replay->aside = 0;
+
+    current = shared->current;
+
+    if (ngx_vaani_spool_list(dir, &lowest, NULL, NULL) != NGX_OK) {
+        replay->err = errno;
+        return;
+    }
+
+    if (lowest == 0) {
+        replay->none_below = current;
+        return;
+    }
+
+    if (lowest >= current) {
+        (void) ngx_atomic_cmp_set(&shared->current, current, lowest + 1);
+    }
+
+    ngx_vaani_spool_segment_name(name, dir, lowest);
+
+    replay->fd = open((char *) name, O_RDONLY|O_CLOEXEC);
+
+    if (replay->fd == -1) {
+        replay->err = errno;
+        ngx_vaani_spool_put_aside(replay, dir, lowest);
+        return;
+    }
+
+    if (flock(replay->fd, LOCK_EX|LOCK_NB) == -1) {
+
+        /* an append is under way */
+
+        if (errno != EWOULDBLOCK) {
+            replay->err = errno;
+        }
+
+        goto failed;
+    }
+
+    if (fstat(replay->fd, &st) == -1) {
+        replay->err = errno;
+        goto failed;
+    }
+
+    if (ngx_vaani_spool_read(replay, st.st_size) != NGX_OK) {
+        replay->err = errno;
+        ngx_vaani_spool_put_aside(replay, dir, lowest);
+        goto failed;
+    }
+
+    replay->segment = lowest;
+
+    return;
+
+failed:
+
+    (void) close(replay->fd);
+    replay->fd = -1;
+}
+
+
+/*
+ * A segment that can't be read must not stop those behind it.
+ */
+
+static void
+ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
+    ngx_atomic_uint_t number)
+{
+    u_char  from[NGX_VAANI_SPOOL_NAME_LEN], to[NGX_VAANI_SPOOL_NAME_LEN];
+
+    switch (replay->err) {
+
+    case EIO:
+    case EACCES:
+    case EPERM:
+    case EISDIR:
+    case ELOOP:
+        break;
+
+    default:
+        /* a matter of the process, not of the file */
+        return;
+    }
+
+    ngx_vaani_spool_segment_name(from, dir, number);
+
+    ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", from);
+
+    if (rename((char *) from, (char *) to) == 0
+        && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
+    {
+        replay->aside = number;
+    }
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
+{
+    ssize_t  n;
+
+    replay->data = malloc(size ? size : 1);
+
+    if (replay->data == NULL) {
+        errno = ENOMEM;
+        return NGX_ERROR;
+    }
+
+    for (replay->size = 0; replay->size < size; replay->size += n) {
+
+        n = pread(replay->fd, replay->data + replay->size,
+                  size - replay->size, replay->size);
+
+        if (n <= 0) {
+
+            if (n == -1 && errno == EINTR) {
+                n = 0;
+                continue;
+            }
+
+            if (n == 0) {
+                errno = EIO;
+            }
+
+            free(replay->data);
+            replay->data = NULL;
+
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * What is kept aside is safe before the segment goes.
+ */
+
+void
+ngx_vaani_spool_finish_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_str_t   *dir;
+    ngx_uint_t   kept;
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    dir = &replay->spool->path->name;
+    replay->err = 0;
+    kept = 0;
+
+    if (replay->nbad) {
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
+                     replay->segment);
+
+        if (ngx_vaani_spool_append_file(name, replay->bad, replay->nbad)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        replay->nbad = 0;
+        kept = 1;
+    }
+
+    if (replay->ndead) {
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/dead-letters%Z", dir);
+
+        if (ngx_vaani_spool_append_file(name, replay->dead, replay->ndead)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        replay->ndead = 0;
+        kept = 1;
+    }
+
+    if (kept && ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
+        goto failed;
+    }
+
+    ngx_vaani_spool_segment_name(name, dir, replay->segment);
+
+    if (unlink((char *) name) == -1 && errno != ENOENT) {
+        goto failed;
+    }
+
+    if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
+        goto failed;
+    }
+
+    return;
+
+failed:
+
+    replay->err = errno;
+}

@@ -1,0 +1,84 @@
+
+/*
+ * The format of the spool's files: records one after the other, each of which
+ * can be told from garbage.  No nginx types: the tool reads them too.
+ *
+ *     magic      4 bytes: 0xff "VJ" and the version
+ *     length     4 bytes, big-endian, of the content
+ *     order      4 bytes, big-endian: records of the same order stay in order
+ *     CRC32C     4 bytes, big-endian, of length, order and content
+ *     content
+ *
+ * A dead letter is a record whose content is a zero byte, the length of the
+ * reason in one byte, the reason, and the content that it had.
+ *
+ * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
+ */
+
+
+#ifndef _VAANI_JOURNAL_H_INCLUDED_
+#define _VAANI_JOURNAL_H_INCLUDED_
+
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+
+#define VAANI_JOURNAL_VERSION  1
+#define VAANI_JOURNAL_HEADER   16
+
+
+typedef struct {
+    const u_char        *data;
+    size_t               len;
+    size_t               pos;
+} vaani_journal_reader_t;
+
+
+typedef struct {
+    size_t               offset;        /* of the record or the bad bytes */
+    size_t               size;          /* of them, with the header */
+
+    const u_char        *content;
+    size_t               len;
+    uint32_t             order;
+} vaani_journal_record_t;
+
+
+#define VAANI_JOURNAL_RECORD   0
+#define VAANI_JOURNAL_BAD      1
+#define VAANI_JOURNAL_END      2
+
+
+/*
+ * Writes the header of a record to dst; its content, of len bytes, already
+ * stands at dst + VAANI_JOURNAL_HEADER.
+ */
+void vaani_journal_seal(u_char *dst, size_t len, uint32_t order);
+
+/*
+ * Gives the next record of reader->data in *record, which points into it.
+ *
+ * Returns VAANI_JOURNAL_RECORD; VAANI_JOURNAL_BAD for bytes that are no
+ * record, up to the next one or the end (record->offset and ->size say which);
+ * VAANI_JOURNAL_END.
+ */
+int vaani_journal_next(vaani_journal_reader_t *reader,
+    vaani_journal_record_t *record);
+
+/*
+ * If the record is a dead letter, takes the reason out of its content: *reason
+ * points there, *len is its length.  Returns 1 if it was one, else 0.
+ */
+int vaani_journal_dead_letter(vaani_journal_record_t *record,
+    const u_char **reason, size_t *len);
+
+/*
+ * CRC32C (Castagnoli, RFC 3720, appendix B.4) of len bytes, continued from
+ * crc, which is 0 at first.
+ */
+uint32_t vaani_crc32c(uint32_t crc, const u_char *data, size_t len);
+
+
+#endif /* _VAANI_JOURNAL_H_INCLUDED_ */

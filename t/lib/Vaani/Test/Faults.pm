@@ -1,0 +1,688 @@
+package Vaani::Test::Faults;
+
+# A load of calls that goes on while a test breaks things, and the account of
+# it afterwards: what was answered 200 has to be in Redis, once.
+#
+#   my $load = Vaani::Test::Faults->start($nginx);
+#   $load->await(ok => 50);              # that many more of these answers
+#   $redis->kill;
+#   $load->await(queued => 50);
+#   $redis->restart;
+#   $load->stop;
+#   my $account = $load->verify($redis, spool => $dir);
+#   is $account->{lost}, 0;
+#
+# The load is a process of its own. Each of its calls sends one event after the
+# other, as they happen in a call, every one over another connection, so that
+# events of a call meet different workers. The locations that it posts to must
+# append all messages to one stream (vaani_stream).
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Scalar::Util qw(blessed);
+use Vaani::Test::Dir qw(tmpdir);
+use Vaani::Test::Events qw(call_paths);
+use Vaani::Test::HTTP::Request qw(format_request);
+use Vaani::Test::HTTP::Response;
+use Vaani::Test::Process;
+use Vaani::Test::Socket qw(now pause read_some try_connect write_some);
+
+# Answers that promise something.
+my %PROMISE = map { $_ => 1 } qw(ok duplicate queued);
+
+use constant INTERVAL => 0.003;    # for what announces itself nowhere
+use constant PAGE => 5000;         # messages of the stream, or rooms, at a time
+
+my $count = 0;
+
+# $target: an Nginx object, a socket path or a port. Options:
+#   uri          default /hook
+#   connections  default 12
+#   calls        that are under way at the same time, default 24
+#   rate         events a second, 0: as many as possible; default 1500
+#   ids          0: no webhook-id headers; default 1
+#   resend       0: a delivery whose connection broke without an answer is not
+#                sent again; default 1. Only done with ids.
+#   timeout      s until an answer is held to never come, default 15
+#   rooms        what the names of the rooms begin with
+#   keep         0: deliveries are only counted, for loads without a verify();
+#                default 1
+sub start ($class, $target, %opt) {
+    $target = $target->sock if blessed $target && $target->can('sock');
+    my $n = ++$count;
+
+    my $self = bless {
+        target      => $target,
+        uri         => $opt{uri} // '/hook',
+        connections => $opt{connections} // 12,
+        calls       => $opt{calls} // 24,
+        rate        => $opt{rate} // 1500,
+        ids         => $opt{ids} // 1,
+        resend      => $opt{resend} // 1,
+        timeout     => $opt{timeout} // 15,
+        rooms       => $opt{rooms} // "load$n",
+        keep        => $opt{keep} // 1,
+        journal     => tmpdir() . "/load$n.tsv",
+        offset      => 0,
+        partial     => '',
+        counts      => {},
+        deliveries  => [],
+    }, $class;
+    $self->{resend} = 0 if !$self->{ids};
+
+    open $self->{in}, '+>:raw', $self->{journal} or die "open $self->{journal}: $!\n";
+    pipe(my $control, $self->{control}) or die "pipe: $!\n";
+
+    $self->{process} = Vaani::Test::Process->spawn_code(sub {
+        close $self->{control};
+        open my $out, '>>:raw', $self->{journal} or die "open: $!\n";
+        Vaani::Test::Faults::Client->new($self, $control, $out)->run;
+        return 0;
+    });
+
+    return $self;
+}
+
+# --- while it runs
+
+# Takes what was answered since the last look.
+sub _look ($self) {
+    while (1) {
+        my $n = sysread $self->{in}, $self->{partial}, 1 << 20, length $self->{partial};
+        last if !$n;
+    }
+
+    while ($self->{partial} =~ /\G([^\n]*)\n/gc) {
+        my %delivery;
+        @delivery{qw(id room event n sent answered status ms tries)} = split /\t/, $1;
+        $self->{counts}{ $delivery{status} }++;
+        push @{ $self->{deliveries} }, \%delivery if $self->{keep};
+    }
+    substr $self->{partial}, 0, pos($self->{partial}) // 0, '';
+
+    return;
+}
+
+# How many answers of a kind there were: ok, duplicate, queued, 503 ..., none.
+sub count ($self, $status) {
+    $self->_look;
+    return $self->{counts}{$status} // 0;
+}
+
+# { answer => how often }
+sub counts ($self) {
+    $self->_look;
+    return { %{ $self->{counts} } };
+}
+
+# Waits for so many more of them. False when they do not come.
+sub await ($self, $status, $n, $timeout = 30) {
+    my $goal = $self->count($status) + $n;
+    my $deadline = now() + $timeout;
+
+    while ($self->count($status) < $goal) {
+        return 0 if now() >= $deadline || !$self->{process}->alive;
+        pause(INTERVAL);
+    }
+    return 1;
+}
+
+# The end of the load: everything that was sent is answered, or given up.
+sub stop ($self) {
+    my $control = delete $self->{control} // return;
+    syswrite $control, 'x';    # another load may have the pipe open, too
+    close $control;
+
+    my $ended = $self->{process}->wait($self->{timeout} + 15);
+    my $status = $self->{process}->status;
+    $self->{process}->kill_group;
+    die "the load does not end\n" if !$ended;
+    die "the load ended with status $status\n" if $status;
+
+    $self->_look;
+    return;
+}
+
+# --- the account
+
+# When everything is replayed. Options:
+#   spool    directory, which must get empty; or a list of them
+#   timeout  s for that, default 30
+#   stream   default vaani:stream
+#   lost     sub (\%delivery): true when Redis itself may have lost it
+#   refused  1: what was refused may be in Redis all the same: its connection
+#            broke before the reply, say, and the spool was full
+#   order    0: the messages of a room may come in another order than they were
+#            sent; default 1
+# Returns { acknowledged, unanswered, refused, lost, twice, longest (ms),
+# problems => [ texts, the first few ] }; all is well when there are none.
+sub verify ($self, $redis, %opt) {
+    $self->stop;
+
+    my $account = {
+        acknowledged => 0, unanswered => 0, refused => 0,
+        lost => 0, twice => 0, longest => 0, problems => [],
+    };
+    my $problem = sub ($text) {
+        push @{ $account->{problems} }, $text if @{ $account->{problems} } < 12;
+    };
+
+    for my $dir (ref $opt{spool} ? @{ $opt{spool} } : $opt{spool} // ()) {
+        my @left = await_empty($dir, $opt{timeout} // 30);
+        $problem->("the spool still has @left") if @left;
+    }
+
+    my (%rooms, %known);
+    for my $delivery (@{ $self->{deliveries} }) {
+        $known{ $delivery->{id} } = $delivery;
+        push @{ $rooms{ $delivery->{room} } }, $delivery;
+
+        my $status = $delivery->{status};
+        if ($PROMISE{$status}) {
+            $account->{acknowledged}++;
+        } elsif ($status eq 'none') {
+            $account->{unanswered}++;
+        } elsif ($status eq '503') {
+            $account->{refused}++;
+        } else {
+            $problem->("$delivery->{id} was answered $status");
+        }
+
+        if ($status ne 'none' && $delivery->{ms} > $account->{longest}) {
+            $account->{longest} = $delivery->{ms};
+        }
+        if ($status eq 'none' && $delivery->{ms} >= 1000 * $self->{timeout}) {
+            $problem->("$delivery->{id} got no answer in $self->{timeout} s");
+        }
+    }
+
+    my $client = $redis->client;
+    my $messages = $self->_read_stream($client, $opt{stream} // 'vaani:stream', $problem);
+    my %arrived;    # id => position in the stream of its room
+
+    for my $room (sort keys %{$messages}) {
+        my $expected = 1;
+        for my $message (@{ $messages->{$room} }) {
+            my ($seq, $id) = @$message{qw(seq id)};
+
+            $problem->("$id has seq $seq, expected $expected") if $seq != $expected;
+            $expected = $seq + 1;
+
+            if (defined $arrived{$id}) {
+                $account->{twice}++;
+                $problem->("$id was applied twice (seq $arrived{$id} and $seq)");
+            } elsif (!$known{$id}) {
+                $problem->("$id is in Redis and was never sent");
+            } elsif ($message->{replayed} && $known{$id}{status} eq 'ok' && $known{$id}{tries} < 2) {
+                $problem->("$id was answered ok and came through the spool");
+            }
+            $arrived{$id} //= $seq;
+        }
+    }
+
+    my @rooms = sort keys %rooms;
+    while (my @page = splice @rooms, 0, PAGE) {
+        my @calls = $client->pipeline(map { [ HGETALL => "vaani:call:$_" ] } @page);
+        $self->_verify_room($_, $rooms{$_}, { @{ shift @calls } }, $messages->{$_} // [],
+            \%arrived, \%opt, $account, $problem)
+            for @page;
+    }
+
+    return $account;
+}
+
+sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $account, $problem) {
+    my ($acknowledged, $unanswered, $excused, $last) = (0, 0, 0, 0);
+
+    for my $delivery (sort { $a->{n} <=> $b->{n} } @$deliveries) {
+        my $id = $delivery->{id};
+
+        if ($delivery->{status} eq 'none') {
+            $unanswered++;
+            next;
+        }
+        if (!$PROMISE{ $delivery->{status} }) {
+            # Refused is refused: the sender may take it elsewhere.
+            if ($opt->{refused}) {
+                $unanswered++;
+            } elsif (defined $arrived->{$id}) {
+                $problem->("$id was answered $delivery->{status} and is in Redis");
+            }
+            next;
+        }
+        if ($opt->{lost} && !defined $arrived->{$id} && $opt->{lost}->($delivery)) {
+            $excused++;
+            next;
+        }
+
+        $acknowledged++;
+
+        if (!defined $arrived->{$id}) {
+            $account->{lost}++;
+            $problem->("$id, answered $delivery->{status}, is lost");
+            next;
+        }
+        $problem->("$id left no at:$delivery->{event}")
+            if !defined $call->{"at:$delivery->{event}"};
+
+        if ($opt->{order} // 1) {
+            $problem->("$id was overtaken by a later event of its room")
+                if $arrived->{$id} < $last;
+            $last = $arrived->{$id};
+        }
+    }
+
+    # The hash, the stream and the answers must agree.
+    my $seq = $call->{seq} // 0;
+    my $most = $acknowledged + $unanswered;
+    $problem->("$room has seq $seq and " . @$messages . ' messages') if $seq != @$messages;
+    $problem->("$room has seq $seq, acknowledged were $acknowledged, unanswered $unanswered")
+        if $seq < $acknowledged || $seq > $most;
+
+    return;
+}
+
+# { room => [ messages ] } of this load.
+sub _read_stream ($self, $client, $stream, $problem) {
+    my %rooms;
+
+    for my $message (messages($client, $stream)) {
+        my ($room, $id) = @$message{qw(room id)};
+
+        if (!defined $room || !defined $id) {
+            $problem->("not a message of an event of ours: $message->{text}");
+            next;
+        }
+        next if $room !~ /^\Q$self->{rooms}\E-/;
+
+        $problem->("$id is in the stream with room $room") if $id !~ m{^\Q$room\E/};
+        push @{ $rooms{$room} }, $message;
+    }
+
+    return \%rooms;
+}
+
+# What is in the stream, in its order: { text, seq, room, id, received_at,
+# replayed }. The id is the member "delivery", at the end of the payload.
+sub messages ($client, $stream = 'vaani:stream') {
+    my @messages;
+    my $from = '-';
+
+    while (1) {
+        my $page = $client->cmd('XRANGE', $stream, $from, '+', 'COUNT', PAGE);
+
+        for my $entry (@$page) {
+            my %message = (text => $entry->[1][1]);
+            my $payload;
+
+            # Far faster than a JSON parser in Perl.
+            (@message{qw(seq room received_at replayed)}, $payload) = $message{text} =~ m{
+                ^\{"seq":(\d+),"event":"\w+","room_name":"([^"]+)",.*?
+                "received_at":(\d+),"key":"[^"]+"(,"replayed":true)?,"payload":(.*)\}\z
+            }xs;
+            ($message{id}) = $payload =~ /"delivery":"([^"]+)"\}\z/ if defined $payload;
+            push @messages, \%message;
+        }
+
+        last if @$page < PAGE;
+        $from = "($page->[-1][0]";
+    }
+
+    return @messages;
+}
+
+# --- spool directories
+
+# Segments that are in a spool, in their order.
+sub segments ($dir) {
+    opendir my $dh, $dir or return;
+    my @names = sort grep { /^\d{20}\.log\z/ } readdir $dh;
+    return @names;
+}
+
+# Waits until there are none. Returns those that are left after the timeout.
+sub await_empty ($dir, $timeout = 30) {
+    my $deadline = now() + $timeout;
+
+    while (my @left = segments($dir)) {
+        return @left if now() >= $deadline;
+        pause(INTERVAL);
+    }
+    return;
+}
+
+# --- the format of the spool's files: src/spool/vaani_journal.h and
+# src/core/vaani_record.c say what it is
+
+sub crc32c ($bytes) {
+    state $table = do {
+        my @table;
+        for my $n (0 .. 255) {
+            my $c = $n;
+            $c = $c & 1 ? ($c >> 1) ^ 0x82f63b78 : $c >> 1 for 1 .. 8;
+            push @table, $c;
+        }
+        \@table;
+    };
+
+    my $crc = 0xffffffff;
+    $crc = $table->[ ($crc ^ $_) & 0xff ] ^ ($crc >> 8) for unpack 'C*', $bytes;
+    return $crc ^ 0xffffffff;
+}
+
+# A record of the journal with that content.
+sub journal_record ($content, $order = 0) {
+    my $head = pack 'NN', length $content, $order;
+    return "\xffVJ\x01" . $head . pack('N', crc32c($head . $content)) . $content;
+}
+
+# The contents of records that follow each other without anything between.
+sub journal_contents ($bytes) {
+    my @contents;
+    my $pos = 0;
+
+    while ($pos < length $bytes) {
+        my ($magic, $length, $order, $crc) = unpack 'a4NNN', substr $bytes, $pos, 16;
+        my $content = substr $bytes, $pos + 16, $length;
+        die "no record at offset $pos\n"
+            if $magic ne "\xffVJ\x01" || length $content != $length
+            || $crc != crc32c(pack('NN', $length, $order) . $content);
+        push @contents, $content;
+        $pos += 16 + $length;
+    }
+
+    return @contents;
+}
+
+# The content for an event as a location with the default data model would
+# write it. Options: body, room, id, and received_at, ttl, maxlen, stream,
+# digest, channels => [].
+sub delivery_content (%opt) {
+    my @channels = @{ $opt{channels} // [ 'vaani:events', "vaani:room:$opt{room}" ] };
+    return pack('CCnQ>3', 1, 0, scalar @channels, $opt{received_at} // 1790000000123,
+            $opt{ttl} // 604800000, $opt{maxlen} // 0)
+        . join '', map { pack 'N/a*', $_ } (
+            "vaani:call:$opt{room}", $opt{stream} // 'vaani:stream',
+            $opt{digest} // "digest of $opt{id}", $opt{id}, @channels, $opt{body},
+        );
+}
+
+# --- the table
+
+my @rows;
+
+sub add_row ($fault, $account) {
+    push @rows, [ $fault, @$account{qw(acknowledged lost twice refused longest)} ];
+    return;
+}
+
+sub table () {
+    my @table = (
+        [ 'fault', 'acknowledged', 'lost', 'applied twice', '503', 'longest answer' ],
+        map { [ @$_[ 0 .. 4 ], sprintf '%d ms', $_->[5] ] } @rows,
+    );
+
+    my @width = (0) x 6;
+    for my $row (@table) {
+        for my $i (0 .. 5) {
+            my $length = length $row->[$i];
+            $width[$i] = $length if $length > $width[$i];
+        }
+    }
+
+    return map { sprintf("%-$width[0]s" . join('', map { "  %$width[$_]s" } 1 .. 5), @$_) } @table;
+}
+
+# The process that sends.
+package Vaani::Test::Faults::Client;
+
+use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
+use Vaani::Test::HTTP::Request qw(format_request);
+use Vaani::Test::Socket qw(now read_some try_connect write_some);
+
+# A connection serves so many requests at most: workers come and go.
+use constant REQUESTS => 40;
+
+# How long to wait when nobody listens, s.
+use constant REST => 0.01;
+
+sub new ($class, $load, $control, $journal) {
+    my %paths = Vaani::Test::Events::call_paths('@ROOM@');
+
+    my $self = bless {
+        %$load{qw(target uri connections calls rate ids resend timeout rooms)},
+        control => $control,
+        journal => $journal,
+        lines   => '',
+        paths   => [ @paths{ sort keys %paths } ],
+        made    => 0,       # calls
+        ready   => [],      # calls whose next event may go
+        idle    => [],
+        busy    => {},      # fd => connection
+        stopped => 0,
+        rest    => 0,       # nobody listens, until then
+    }, $class;
+
+    push @{ $self->{ready} }, $self->_new_call for 1 .. $self->{calls};
+    return $self;
+}
+
+sub _new_call ($self) {
+    my $n = ++$self->{made};
+    return {
+        room => "$self->{rooms}-$n",
+        path => $self->{paths}[ $n % @{ $self->{paths} } ],
+        n    => 0,
+    };
+}
+
+# What is to be sent next for a call.
+sub _next_delivery ($self, $call) {
+    my $n = ++$call->{n};
+    my $id = "$call->{room}/$n";
+    my $body = $call->{path}[ $n - 1 ] =~ s/\@ROOM\@/$call->{room}/r;
+    my ($event) = $body =~ /"event":"(\w+)"/;
+    $body =~ s/\}\z/,"delivery":"$id"}/;
+
+    my ($head, $bytes) = format_request(
+        method  => 'POST',
+        uri     => $self->{uri},
+        body    => $body,
+        headers => [
+            'Content-Type' => 'application/json',
+            $self->{ids} ? ('webhook-id' => "msg_$id") : (),
+        ],
+    );
+
+    return {
+        id => $id, event => $event, n => $n, call => $call, out => "$head$bytes", tries => 0,
+    };
+}
+
+sub run ($self) {
+    my $began = now();
+    my $sent = 0;
+    my $deadline;
+
+    while (1) {
+        my $now = now();
+        $deadline //= $now + $self->{timeout} if $self->{stopped};
+        last if $self->{stopped} && (!%{ $self->{busy} } || $now > $deadline + 1);
+
+        # Not more than the rate asks for, but without catching up after a pause.
+        my $may = 1e9;
+        if ($self->{rate}) {
+            $may = int(($now - $began) * $self->{rate}) - $sent;
+            if ($may > 50) {
+                $began = $now;
+                $sent = 0;
+                $may = 50;
+            }
+        }
+
+        while (!$self->{stopped} && $may > 0 && @{ $self->{ready} }
+            && keys %{ $self->{busy} } < $self->{connections} && $now >= $self->{rest})
+        {
+            $self->_send or last;
+            $sent++;
+            $may--;
+        }
+
+        $self->_turn;
+        $self->_write_journal;
+    }
+
+    $self->_end($_, 'none') for values %{ $self->{busy} };
+    $self->_write_journal;
+    return;
+}
+
+# Sends an event of the call that waits for the longest time. False when nobody
+# listens.
+sub _send ($self) {
+    my $conn = $self->_connection // return 0;
+    my $waiting = shift @{ $self->{ready} };
+
+    my $delivery = delete $waiting->{again} // $self->_next_delivery($waiting);
+    $delivery->{tries}++;
+    $delivery->{sent} = now();
+
+    @$conn{qw(delivery offset)} = ($delivery, 0);
+    $conn->{requests}++;
+    $self->{busy}{ fileno $conn->{fh} } = $conn;
+    return 1;
+}
+
+sub _connection ($self) {
+    my $idle = $self->{idle};
+
+    while (my $conn = shift @$idle) {
+        my $bits = '';
+        vec($bits, fileno $conn->{fh}, 1) = 1;
+        return $conn if $conn->{requests} < $conn->{most} && !select $bits, undef, undef, 0;
+        close $conn->{fh};
+    }
+
+    my $fh = eval { try_connect($self->{target}, 0) };
+    if (!$fh) {
+        $self->{rest} = now() + REST;
+        return;
+    }
+    return {
+        fh => $fh, parser => Vaani::Test::HTTP::Parser->new,
+        requests => 0, most => 1 + int rand REQUESTS,
+    };
+}
+
+# Waits for something to happen, and lets it.
+sub _turn ($self) {
+    my ($r, $w) = ('', '');
+    for my $conn (values %{ $self->{busy} }) {
+        my $fd = fileno $conn->{fh};
+        vec($r, $fd, 1) = 1;
+        vec($w, $fd, 1) = 1 if $conn->{offset} < length $conn->{delivery}{out};
+    }
+    vec($r, fileno $self->{control}, 1) = 1 if !$self->{stopped};
+
+    my $n = select $r, $w, undef, 0.005;
+    my $now = now();
+
+    if ($n > 0 && !$self->{stopped} && vec $r, fileno $self->{control}, 1) {
+        $self->{stopped} = 1;
+    }
+
+    for my $conn (values %{ $self->{busy} }) {
+        my $fd = fileno $conn->{fh};
+
+        if ($n > 0 && vec $w, $fd, 1) {
+            my $out = \$conn->{delivery}{out};
+            $conn->{offset} += write_some($conn->{fh}, $out, $conn->{offset})
+                // length($$out) - $conn->{offset};
+        }
+        if ($n > 0 && vec $r, $fd, 1) {
+            $self->_read($conn);
+        } elsif ($now - $conn->{delivery}{sent} > $self->{timeout}) {
+            $self->_end($conn, 'none');
+        }
+    }
+
+    return;
+}
+
+sub _read ($self, $conn) {
+    my $got = read_some($conn->{fh}, $conn->{parser}->buffer) // return;
+    my $eof = $got == 0;
+    my $response = eval { $conn->{parser}->next_response('POST', $eof) };
+
+    if (!$response) {
+        return if !$eof && $@ eq '';
+        $self->_broken($conn);
+        return;
+    }
+
+    my $status = $response->{status};
+    if ($status == 200) {
+        ($status) = $response->{body} =~ /^\{"status":"(\w+)"\}\z/;
+        $status //= '200';
+    } elsif ($status == 503 && !$response->{headers}{'retry-after'}) {
+        $status = '503-without-retry-after';
+    }
+
+    my $keep = $response->{keepalive} && !$eof
+        && $conn->{offset} == length $conn->{delivery}{out};
+    $self->_end($conn, $status, $keep);
+    return;
+}
+
+# Without an answer nobody knows what became of the delivery. With an id it may
+# be sent again.
+sub _broken ($self, $conn) {
+    my $delivery = $conn->{delivery};
+
+    if ($self->{resend} && $delivery->{tries} < 2 && !$self->{stopped}) {
+        delete $self->{busy}{ fileno $conn->{fh} };
+        close $conn->{fh};
+        $delivery->{call}{again} = $delivery;
+        unshift @{ $self->{ready} }, $delivery->{call};
+        return;
+    }
+
+    $self->_end($conn, 'none');
+    return;
+}
+
+sub _end ($self, $conn, $status, $keep = 0) {
+    my $delivery = $conn->{delivery};
+    my $call = $delivery->{call};
+    my $now = now();
+
+    delete $self->{busy}{ fileno $conn->{fh} };
+    if ($keep) {
+        push @{ $self->{idle} }, $conn;
+    } else {
+        close $conn->{fh};
+    }
+
+    $self->{lines} .= join("\t",
+        $delivery->{id}, $call->{room}, $delivery->{event}, $delivery->{n},
+        (map { sprintf '%.6f', $_ } $delivery->{sent}, $now),
+        $status, sprintf('%.1f', 1000 * ($now - $delivery->{sent})), $delivery->{tries},
+    ) . "\n";
+
+    # Back in the queue, or another call takes its place.
+    push @{ $self->{ready} }, $call->{n} < @{ $call->{path} } ? $call : $self->_new_call;
+    return;
+}
+
+sub _write_journal ($self) {
+    return if $self->{lines} eq '';
+    my $n = syswrite $self->{journal}, $self->{lines};
+    die "the journal of the load: $!\n" if !defined $n || $n != length $self->{lines};
+    $self->{lines} = '';
+    return;
+}
+
+1;

@@ -1,0 +1,481 @@
+
+/*
+ * The journal's format and the records in it.
+ */
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vaani_test.h"
+#include "vaani_record.h"
+#include "../spool/vaani_journal.h"
+
+
+#define TEST_NRECORDS  3
+
+
+/* three records as they stand in a file, with an exact size */
+
+typedef struct {
+    u_char               *data;
+    size_t                len;
+    size_t                offsets[TEST_NRECORDS + 1];
+} test_journal_t;
+
+
+static const char  *test_contents[TEST_NRECORDS] = {
+    "first", "", "the third record is a bit longer than the others"
+};
+
+
+static void test_journal_make(test_journal_t *journal);
+static void test_crc32c(void **state);
+static void test_read_back(void **state);
+static void test_truncated(void **state);
+static void test_flipped(void **state);
+static void test_garbage_around(void **state);
+static void test_length_beyond_the_end(void **state);
+static void test_dead_letter(void **state);
+static void test_delivery(void **state);
+static void test_delivery_cut(void **state);
+static void test_delivery_of_another_version(void **state);
+
+
+static void
+test_journal_make(test_journal_t *journal)
+{
+    size_t   n, len;
+    u_char  *p;
+
+    journal->len = 0;
+
+    for (n = 0; n < TEST_NRECORDS; n++) {
+        journal->offsets[n] = journal->len;
+        journal->len += VAANI_JOURNAL_HEADER + strlen(test_contents[n]);
+    }
+
+    journal->offsets[n] = journal->len;
+    journal->data = vaani_test_malloc(journal->len);
+
+    for (n = 0; n < TEST_NRECORDS; n++) {
+        p = journal->data + journal->offsets[n];
+        len = strlen(test_contents[n]);
+
+        memcpy(p + VAANI_JOURNAL_HEADER, test_contents[n], len);
+        vaani_journal_seal(p, len, n * 1000 + 7);
+    }
+}
+
+
+/*
+ * RFC 3720, appendix B.4.
+ */
+
+static void
+test_crc32c(void **state)
+{
+    size_t    n;
+    u_char    data[32];
+
+    (void) state;
+
+    memset(data, 0, sizeof(data));
+    assert_int_equal(vaani_crc32c(0, data, 32), 0x8a9136aa);
+
+    memset(data, 0xff, sizeof(data));
+    assert_int_equal(vaani_crc32c(0, data, 32), 0x62a8ab43);
+
+    for (n = 0; n < 32; n++) {
+        data[n] = n;
+    }
+
+    assert_int_equal(vaani_crc32c(0, data, 32), 0x46dd794e);
+    assert_int_equal(vaani_crc32c(vaani_crc32c(0, data, 5), data + 5, 27),
+                     0x46dd794e);
+}
+
+
+static void
+test_read_back(void **state)
+{
+    size_t                  n;
+    test_journal_t          journal;
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    (void) state;
+
+    test_journal_make(&journal);
+
+    reader.data = journal.data;
+    reader.len = journal.len;
+    reader.pos = 0;
+
+    for (n = 0; n < TEST_NRECORDS; n++) {
+        assert_int_equal(vaani_journal_next(&reader, &record),
+                         VAANI_JOURNAL_RECORD);
+        assert_int_equal(record.offset, journal.offsets[n]);
+        assert_int_equal(record.size,
+                         journal.offsets[n + 1] - journal.offsets[n]);
+        assert_int_equal(record.order, n * 1000 + 7);
+        assert_int_equal(record.len, strlen(test_contents[n]));
+        assert_memory_equal(record.content, test_contents[n], record.len);
+    }
+
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_END);
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_END);
+
+    free(journal.data);
+}
+
+
+/*
+ * Cut at every byte: the whole records are there, the rest is one bad place.
+ */
+
+static void
+test_truncated(void **state)
+{
+    int                     rc;
+    size_t                  len, whole, n;
+    u_char                 *cut;
+    test_journal_t          journal;
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    (void) state;
+
+    test_journal_make(&journal);
+
+    for (len = 0; len < journal.len; len++) {
+        cut = vaani_test_malloc(len);
+        memcpy(cut, journal.data, len);
+
+        reader.data = cut;
+        reader.len = len;
+        reader.pos = 0;
+
+        for (whole = 0; journal.offsets[whole + 1] <= len; whole++) {
+            /* void */
+        }
+
+        for (n = 0; n < whole; n++) {
+            assert_int_equal(vaani_journal_next(&reader, &record),
+                             VAANI_JOURNAL_RECORD);
+        }
+
+        rc = vaani_journal_next(&reader, &record);
+
+        if (len == journal.offsets[whole]) {
+            assert_int_equal(rc, VAANI_JOURNAL_END);
+
+        } else {
+            assert_int_equal(rc, VAANI_JOURNAL_BAD);
+            assert_int_equal(record.offset, journal.offsets[whole]);
+            assert_int_equal(record.size, len - journal.offsets[whole]);
+            assert_int_equal(vaani_journal_next(&reader, &record),
+                             VAANI_JOURNAL_END);
+        }
+
+        free(cut);
+    }
+
+    free(journal.data);
+}
+
+
+/*
+ * Every bit of every byte turned: exactly that record is lost.
+ */
+
+static void
+test_flipped(void **state)
+{
+    size_t                  i, n, hit;
+    unsigned                bit;
+    test_journal_t          journal;
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    (void) state;
+
+    test_journal_make(&journal);
+
+    for (i = 0; i < journal.len; i++) {
+        for (bit = 0; bit < 8; bit++) {
+            journal.data[i] ^= 1 << bit;
+
+            reader.data = journal.data;
+            reader.len = journal.len;
+            reader.pos = 0;
+
+            for (hit = 0; journal.offsets[hit + 1] <= i; hit++) {
+                /* void */
+            }
+
+            for (n = 0; n < TEST_NRECORDS; n++) {
+                assert_int_equal(vaani_journal_next(&reader, &record),
+                                 n == hit ? VAANI_JOURNAL_BAD
+                                          : VAANI_JOURNAL_RECORD);
+                assert_int_equal(record.offset, journal.offsets[n]);
+                assert_int_equal(record.size,
+                                 journal.offsets[n + 1] - journal.offsets[n]);
+            }
+
+            assert_int_equal(vaani_journal_next(&reader, &record),
+                             VAANI_JOURNAL_END);
+
+            journal.data[i] ^= 1 << bit;
+        }
+    }
+
+    free(journal.data);
+}
+
+
+static void
+test_garbage_around(void **state)
+{
+    size_t                  n;
+    u_char                 *data;
+    test_journal_t          journal;
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    static const u_char     garbage[] = {
+        0, 0, 0xff, 'V', 'J', VAANI_JOURNAL_VERSION, 0, 0, 0, 1, 0xff, 0xff
+    };
+
+    (void) state;
+
+    test_journal_make(&journal);
+
+    data = vaani_test_malloc(2 * sizeof(garbage) + journal.len);
+
+    memcpy(data, garbage, sizeof(garbage));
+    memcpy(data + sizeof(garbage), journal.data, journal.len);
+    memcpy(data + sizeof(garbage) + journal.len, garbage, sizeof(garbage));
+
+    reader.data = data;
+    reader.len = 2 * sizeof(garbage) + journal.len;
+    reader.pos = 0;
+
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_BAD);
+    assert_int_equal(record.offset, 0);
+    assert_int_equal(record.len, sizeof(garbage));
+    assert_memory_equal(record.content, garbage, sizeof(garbage));
+
+    for (n = 0; n < TEST_NRECORDS; n++) {
+        assert_int_equal(vaani_journal_next(&reader, &record),
+                         VAANI_JOURNAL_RECORD);
+    }
+
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_BAD);
+    assert_int_equal(record.len, sizeof(garbage));
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_END);
+
+    free(data);
+    free(journal.data);
+}
+
+
+static void
+test_length_beyond_the_end(void **state)
+{
+    u_char                  data[VAANI_JOURNAL_HEADER + 4];
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    (void) state;
+
+    memset(data, 'x', sizeof(data));
+    vaani_journal_seal(data, 4, 0);
+
+    /* 0xffffffff bytes: header and length together wrap around in 32 bits */
+
+    memset(data + 4, 0xff, 4);
+
+    reader.data = data;
+    reader.len = sizeof(data);
+    reader.pos = 0;
+
+    assert_int_equal(vaani_journal_next(&reader, &record), VAANI_JOURNAL_BAD);
+    assert_int_equal(record.size, sizeof(data));
+}
+
+
+static void
+test_dead_letter(void **state)
+{
+    size_t                  len;
+    const u_char           *reason;
+    vaani_journal_record_t  record;
+
+    static const u_char     letter[] = "\0\006reason\001content";
+
+    (void) state;
+
+    record.content = letter;
+    record.len = sizeof(letter) - 1;
+
+    assert_int_equal(vaani_journal_dead_letter(&record, &reason, &len), 1);
+    assert_int_equal(len, 6);
+    assert_memory_equal(reason, "reason", 6);
+    assert_int_equal(record.len, 8);
+    assert_memory_equal(record.content, "\001content", 8);
+
+    /* what remains is no dead letter, and neither is one that is cut */
+
+    assert_int_equal(vaani_journal_dead_letter(&record, &reason, &len), 0);
+    assert_int_equal(record.len, 8);
+
+    record.content = letter;
+
+    for (record.len = 0; record.len < 8; record.len++) {
+        assert_int_equal(vaani_journal_dead_letter(&record, &reason, &len), 0);
+    }
+}
+
+
+static vaani_str_t  test_channels[] = {
+    vaani_string("vaani:events"), vaani_string("vaani:room:r"), { 0, NULL }
+};
+
+static vaani_delivery_t  test_sample = {
+    vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
+    test_channels, 3, 604800000, 1790000000123ULL,
+    vaani_string("digest"), vaani_string("id"), vaani_string("the nonce"), 1,
+    vaani_string("{\"event\":\"call_ringing\",\"room_name\":\"r\"}")
+};
+
+
+static void
+test_delivery(void **state)
+{
+    size_t              n, size;
+    u_char             *data;
+    vaani_delivery_t    read;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size);
+
+    assert_ptr_equal(vaani_record_write(data, &test_sample), data + size);
+    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                     VAANI_OK);
+
+    assert_true(vaani_str_eq(&read.key, &test_sample.key));
+    assert_true(vaani_str_eq(&read.stream, &test_sample.stream));
+    assert_true(vaani_str_eq(&read.digest, &test_sample.digest));
+    assert_true(vaani_str_eq(&read.id, &test_sample.id));
+    assert_true(vaani_str_eq(&read.payload, &test_sample.payload));
+    assert_true(read.maxlen == test_sample.maxlen);
+    assert_true(read.ttl == test_sample.ttl);
+    assert_true(read.received_at == test_sample.received_at);
+    assert_true(vaani_str_eq(&read.nonce, &test_sample.nonce));
+    assert_int_equal(read.replayed, 1);
+    assert_int_equal(read.nchannels, 3);
+
+    for (n = 0; n < 3; n++) {
+        assert_true(vaani_str_eq(&read.channels[n], &test_channels[n]));
+    }
+
+    vaani_test_arena_free(&arena);
+
+    arena.fail_at = 1;
+    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                     VAANI_NOMEM);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+static void
+test_delivery_cut(void **state)
+{
+    size_t              size, len;
+    u_char             *data, *cut;
+    vaani_delivery_t    read;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size + 1);
+    (void) vaani_record_write(data, &test_sample);
+
+    for (len = 0; len < size; len++) {
+        cut = vaani_test_malloc(len);
+        memcpy(cut, data, len);
+
+        assert_int_equal(vaani_record_read(&read, cut, len, &arena.alloc),
+                         VAANI_ERROR);
+        free(cut);
+    }
+
+    data[size] = 0;
+    assert_int_equal(vaani_record_read(&read, data, size + 1, &arena.alloc),
+                     VAANI_ERROR);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+static void
+test_delivery_of_another_version(void **state)
+{
+    size_t              size;
+    u_char             *data;
+    vaani_delivery_t    read;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size);
+    (void) vaani_record_write(data, &test_sample);
+
+    data[0]++;
+
+    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                     VAANI_ERROR);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_crc32c),
+        cmocka_unit_test(test_read_back),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_flipped),
+        cmocka_unit_test(test_garbage_around),
+        cmocka_unit_test(test_length_beyond_the_end),
+        cmocka_unit_test(test_dead_letter),
+        cmocka_unit_test(test_delivery),
+        cmocka_unit_test(test_delivery_cut),
+        cmocka_unit_test(test_delivery_of_another_version),
+    };
+
+    return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
+}
