@@ -833,16 +833,16 @@ scenario 'an event at which Redis hangs up' => sub {
 
     arrives($load, ok => 40);
     is $nginx->http->post('/hook', $body)->body, '{"status":"queued"}', 'a live one is queued';
-    drains($dir);
+    drains($dir, 10);
     $redis->kill;
     arrives($load, queued => 40);
     is $nginx->http->post('/hook', $body)->body, '{"status":"queued"}', 'queued';
     arrives($load, queued => 40);
     $redis->restart;
-    drains($dir);
+    drains($dir, 10);
     arrives($load, ok => 40);
 
-    account_ok('too big for Redis', $load, $redis, $nginx);
+    account_ok('too big for Redis', $load, $redis, $nginx, timeout => 10);
     my @dead = grep { /\Q$body\E\z/ }
         Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"));
     is @dead, 2, 'they are dead letters';

@@ -180,8 +180,15 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
 
     case NGX_VAANI_REDIS_REFUSED:
         rc = NGX_DECLINED;
-        reason.data = (u_char *) reply->str;
-        reason.len = reply->len;
+
+        if (reply) {
+            reason.data = (u_char *) reply->str;
+            reason.len = reply->len;
+
+        } else {
+            ngx_str_set(&reason, "HANGUP whenever it was sent");
+        }
+
         break;
 
     default:

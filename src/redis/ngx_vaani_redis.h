@@ -40,9 +40,9 @@
 
 #define NGX_VAANI_REDIS_MAX_ELEMENTS    16
 
-/* how often a command is sent before its connection is held to be its fault */
+/* how often a command may end its connection, or find no script */
 
-#define NGX_VAANI_REDIS_MAX_ATTEMPTS    3
+#define NGX_VAANI_REDIS_MAX_STRIKES     3
 
 /* time before a reconnect, ms: doubled from failure to failure */
 
@@ -71,8 +71,9 @@ typedef enum {
 
 /*
  * Called once for a command, unless it was detached.  reply is that of Redis if
- * status is NGX_VAANI_REDIS_DONE, the error of Redis if it is
- * NGX_VAANI_REDIS_REFUSED, else NULL; it is freed after the call.
+ * status is NGX_VAANI_REDIS_DONE; the error of Redis, or NULL if it hung up each
+ * time, if status is NGX_VAANI_REDIS_REFUSED; else NULL.  It is freed after the
+ * call.
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,

@@ -9,6 +9,10 @@ static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
+    ngx_queue_t *refused);
+static void ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
 static void ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_deadline_handler(ngx_event_t *ev);
 static void ngx_vaani_redis_setup_timeout(ngx_event_t *ev);
@@ -272,7 +276,6 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 void
 ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 {
-    cmd->attempts++;
     cmd->buf.pos = cmd->buf.start;
     cmd->out.next = NULL;
 
@@ -322,57 +325,103 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * A connection that was in use broke.  The next one is tried at once if this
- * one had been good for something, else it could go on like this for ever.
+ * A connection that was in use broke, and its commands wait for the next one.
+ * That is tried at once if this one had been good for something, else it could
+ * go on like this for ever.
  */
 
 void
 ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
-    ngx_queue_t             spent, *q, *next;
-    ngx_vaani_redis_cmd_t  *cmd;
+    ngx_queue_t  refused;
 
-    if (conn->state != NGX_VAANI_REDIS_READY
-        || (!conn->proved
-            && ngx_current_msec - conn->ready_since
-               < NGX_VAANI_REDIS_MAX_BACKOFF))
-    {
+    if (conn->state != NGX_VAANI_REDIS_READY) {
         ngx_vaani_redis_fail(conn, err, what);
         return;
     }
 
-    ngx_vaani_redis_close(conn);
+    ngx_queue_init(&refused);
 
-    ngx_log_error(NGX_LOG_WARN, &conn->log, err,
-                  "vaani: %V %s, connecting again, %ui events wait for it",
-                  &conn->redis->url.name, what, conn->ncommands);
+    ngx_vaani_redis_strike(conn, &refused);
 
-    ngx_queue_init(&spent);
-
-    for (q = ngx_queue_head(&conn->waiting);
-         q != ngx_queue_sentinel(&conn->waiting);
-         q = next)
+    if (conn->proved
+        || ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF)
     {
-        next = ngx_queue_next(q);
-        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+        ngx_vaani_redis_close(conn);
 
-        if (cmd->attempts >= NGX_VAANI_REDIS_MAX_ATTEMPTS) {
-            ngx_queue_remove(q);
-            ngx_queue_insert_tail(&spent, q);
-        }
+        ngx_log_error(NGX_LOG_WARN, &conn->log, err,
+                      "vaani: %V %s, connecting again, %ui events wait for it",
+                      &conn->redis->url.name, what, conn->ncommands);
+
+        ngx_vaani_redis_connect(conn);
+
+    } else {
+        ngx_vaani_redis_rest(conn, err, what);
     }
 
-    ngx_vaani_redis_connect(conn);
+    ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_REFUSED);
+}
 
-    ngx_vaani_redis_finish_all(conn, &spent, NGX_VAANI_REDIS_UNAVAILABLE);
+
+/*
+ * The command that Redis was at when the connection broke may be why: one that
+ * is too long for it, say.  It isn't sent for ever.
+ */
+
+static void
+ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn, ngx_queue_t *refused)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    if (ngx_queue_empty(&conn->inflight)) {
+        return;
+    }
+
+    q = ngx_queue_head(&conn->inflight);
+    cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+    if (cmd->setup || cmd->buf.pos == cmd->buf.start) {
+        return;
+    }
+
+    if (++cmd->strikes < NGX_VAANI_REDIS_MAX_STRIKES) {
+        return;
+    }
+
+    /* it may still be in the chain of output, which ends with the connection */
+
+    ngx_queue_remove(q);
+    ngx_queue_insert_tail(refused, q);
 }
 
 
 void
 ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
-    ngx_uint_t   level;
     ngx_queue_t  given_up;
+
+    ngx_vaani_redis_rest(conn, err, what);
+
+    ngx_queue_init(&given_up);
+
+    if (!ngx_queue_empty(&conn->waiting)) {
+        ngx_queue_add(&given_up, &conn->waiting);
+        ngx_queue_init(&conn->waiting);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &given_up, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Closes the connection, and refuses commands until another one is there.
+ */
+
+static void
+ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    ngx_uint_t  level;
 
     ngx_vaani_redis_close(conn);
 
@@ -392,15 +441,6 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_add_timer(&conn->reconnect,
                   conn->backoff / 2 + ngx_random() % (conn->backoff / 2 + 1));
-
-    ngx_queue_init(&given_up);
-
-    if (!ngx_queue_empty(&conn->waiting)) {
-        ngx_queue_add(&given_up, &conn->waiting);
-        ngx_queue_init(&conn->waiting);
-    }
-
-    ngx_vaani_redis_finish_all(conn, &given_up, NGX_VAANI_REDIS_DOWN);
 }
 
 

@@ -32,7 +32,7 @@ struct ngx_vaani_redis_cmd_s {
     void                       *data;
 
     ngx_msec_t                  deadline;       /* of ngx_current_msec */
-    ngx_uint_t                  attempts;
+    ngx_uint_t                  strikes;
     unsigned                    setup:1;        /* one of the connection's */
 
     ngx_chain_t                 out;

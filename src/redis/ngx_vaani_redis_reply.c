@@ -170,7 +170,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
 
     if (error->action == NGX_VAANI_REDIS_RELOAD
-        && cmd->attempts < NGX_VAANI_REDIS_MAX_ATTEMPTS)
+        && ++cmd->strikes < NGX_VAANI_REDIS_MAX_STRIKES)
     {
         if (conn->loading || ngx_vaani_redis_load_script(conn) == NGX_OK) {
             ngx_vaani_redis_queue(conn, cmd);

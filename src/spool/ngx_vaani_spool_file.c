@@ -154,13 +154,23 @@ ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
             continue;
         }
 
+        /*
+         * It may have been replayed and deleted while it was being opened,
+         * which has made it anew: what comes into it would be overtaken.
+         */
+
+        if (*current != segment) {
+            (void) close(fd);
+            continue;
+        }
+
         if (fstat(fd, &st) == -1) {
             goto failed;
         }
 
         if (st.st_nlink == 0) {
 
-            /* it was replayed and deleted after it was opened */
+            /* the same, by a process with another idea of the current one */
 
             (void) close(fd);
             (void) ngx_atomic_cmp_set(current, segment, segment + 1);

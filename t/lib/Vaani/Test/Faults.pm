@@ -402,11 +402,12 @@ sub journal_contents ($bytes) {
 # digest, channels => [].
 sub delivery_content (%opt) {
     my @channels = @{ $opt{channels} // [ 'vaani:events', "vaani:room:$opt{room}" ] };
-    return pack('CCnQ>3', 1, 0, scalar @channels, $opt{received_at} // 1790000000123,
+    return pack('CnQ>3', 1, scalar @channels, $opt{received_at} // 1790000000123,
             $opt{ttl} // 604800000, $opt{maxlen} // 0)
         . join '', map { pack 'N/a*', $_ } (
             "vaani:call:$opt{room}", $opt{stream} // 'vaani:stream',
-            $opt{digest} // "digest of $opt{id}", $opt{id}, @channels, $opt{body},
+            $opt{digest} // "digest of $opt{id}", $opt{id}, $opt{nonce} // '',
+            @channels, $opt{body},
         );
 }
 
