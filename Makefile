@@ -78,6 +78,8 @@ help:
 	@echo "make test-unit     only the unit tests of src/core"
 	@echo "make test-nginx    only the tests with nginx and Redis"
 	@echo "make test-valgrind an end-to-end run under valgrind"
+	@echo "make test-faults   everything that can break, for long"
+	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make fuzz          fuzz src/core, FUZZ_SECONDS=60 a target"
 	@echo "make clean         remove build/"
 

@@ -72,6 +72,7 @@ my %GOOD = (
     vaani_ttl                   => '1h',
     vaani_validation            => 'lenient',
     vaani_unknown_event         => 'reject',
+    vaani_spool                 => '%%DIR%%/spool',
 );
 my %REPEATABLE = map { $_ => 1 } qw(vaani_channel);
 
@@ -115,7 +116,8 @@ subtest 'numbers of parameters' => sub {
 
     for my $directive (sort keys %GOOD) {
         my $message = qr/^invalid number of arguments in "$directive" directive$/;
-        my @too_many = ($GOOD{$directive}, $directive eq 'vaani_stream' ? 'maxlen=1' : (), 'more');
+        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off');
+        my @too_many = ($GOOD{$directive}, $parameters{$directive} // (), 'more');
 
         refused $message, "$directive without any", http => "$directive;";
         refused $message, "$directive with too many", http => "$directive @too_many;";
@@ -125,15 +127,17 @@ subtest 'numbers of parameters' => sub {
 subtest 'twice' => sub {
     refused qr/^"vaani_webhook" directive is duplicate$/, 'vaani_webhook', location => 'vaani_webhook;';
 
+    my @where = @EVERYWHERE;
     for my $directive (sort keys %GOOD) {
-        for my $where (@EVERYWHERE) {
-            my $text = "$directive $GOOD{$directive};";
-            $REPEATABLE{$directive}
-                ? accepted("$directive in $where", $where => "$text $text")
-                : refused(qr/^"$directive" directive is duplicate$/, "$directive in $where", $where => "$text\n$text");
-        }
+        my $where = $where[0];
+        push @where, shift @where;
+
+        my $text = "$directive $GOOD{$directive};";
+        $REPEATABLE{$directive}
+            ? accepted("$directive in $where", $where => "$text $text")
+            : refused(qr/^"$directive" directive is duplicate$/, "$directive in $where", $where => "$text\n$text");
     }
-    for my $directive (qw(vaani_stream vaani_ttl)) {
+    for my $directive (qw(vaani_stream vaani_ttl vaani_spool)) {
         for my $order ([ 'off', $GOOD{$directive} ], [ $GOOD{$directive}, 'off' ], [ 'off', 'off' ]) {
             refused qr/^"$directive" directive is duplicate$/, "$directive @$order",
                 http => join "\n", map { "$directive $_;" } @$order;
@@ -153,6 +157,17 @@ subtest 'values' => sub {
         vaani_prefix                => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
         vaani_channel               => { good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
                                          bad  => [] },
+        vaani_spool                 => {
+            good => [
+                'off', 'spool-relative', '%%DIR%%/spool1', '%%DIR%%/spool2/', '%%DIR%%/spool3 max=1', '%%DIR%%/spool4 max=10m',
+                '%%DIR%%/spool5 max=100g sync=batch', '%%DIR%%/spool6 sync=always max=1k', '%%DIR%%/spool7 sync=off',
+            ],
+            bad => [
+                map({ "%%DIR%%/spool $_" } qw(max max= max=0 max=-1 max=x max=1x max=99999999999999999999g sync sync= sync=on
+                    sync=Always MAX=1m more), '""', 'max=1m size=1'),
+                'off max=1m', 'off x',
+            ],
+        },
         vaani_stream                => {
             good => [ 'off', '$host', 'a:$vaani_event', 'x maxlen=1', 'x maxlen=1000000', '$host maxlen=5' ],
             bad  => [
@@ -189,6 +204,24 @@ subtest 'values' => sub {
         refused qr/the closing bracket in "no_end" variable is missing/, "$directive with an open variable",
             location => qq($directive "\${no_end";);
     }
+};
+
+subtest 'vaani_spool' => sub {
+    my $spool = 'vaani_spool %%DIR%%/spool';
+
+    all_accepted 'one for several locations', "$spool;", "$spool max=1g;" =~ s/ max=1g//r, "$spool/;";
+    all_accepted 'one for all, off for one', "$spool max=1m sync=always;", 'vaani_spool off;', "$spool sync=always max=1m;";
+    accepted 'inherited', http => "$spool;", server => 'location /x { vaani_webhook; }';
+
+    my $other = qr/^"vaani_spool" "\S+\/spool" has other parameters elsewhere$/;
+    refused $other, 'another size',     http => "$spool max=1m;", location => "$spool max=2m;";
+    refused $other, 'other durability', http => "$spool;", location => "$spool sync=off;";
+
+    # Records do not say which Redis they are for.
+    my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;
+    refused $two, 'two servers', server => "$spool;", location => "location /x { vaani_webhook; vaani_redis unix:/x; }";
+    refused $two, 'two databases', server => "$spool;", location => "location /x { vaani_webhook; vaani_redis redis://127.0.0.1/1; }";
+    all_accepted 'two directories', "vaani_spool %%DIR%%/one;", "vaani_spool %%DIR%%/two; vaani_redis redis://127.0.0.1/1;";
 };
 
 subtest 'vaani_redis' => sub {
@@ -449,6 +482,29 @@ CONF
         channels();
     }
     $client->cmd('FLUSHALL');
+};
+
+subtest 'inheritance of a spool' => sub {
+    my $nginx = nginx(http => <<"CONF");
+        vaani_redis unix:%%DIR%%/none.sock;
+        vaani_spool %%DIR%%/spool;
+        server {
+            listen unix:%%SOCK%%;
+            location /spooled { vaani_webhook; }
+            location /off     { vaani_webhook; vaani_spool off; }
+        }
+        server {
+            listen unix:%%DIR%%/second.sock;
+            vaani_spool off;
+            location /off     { vaani_webhook; }
+            location /spooled { vaani_webhook; vaani_spool %%DIR%%/spool; }
+        }
+CONF
+    for my $sock ($nginx->sock, $nginx->dir . '/second.sock') {
+        my $http = Vaani::Test::HTTP->new(sock => $sock);
+        is $http->post('/spooled', event('call_started', room => room()))->body, '{"status":"queued"}', 'a spool';
+        is $http->post('/off', event('call_started', room => room()))->status, 503, 'and none';
+    }
 };
 
 subtest 'parameters with variables' => sub {

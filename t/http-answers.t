@@ -14,6 +14,7 @@ use Vaani::Test::Events;
 
 use constant OK        => '{"status":"ok"}';
 use constant DUPLICATE => '{"status":"duplicate"}';
+use constant QUEUED    => '{"status":"queued"}';
 use constant MEGABYTE  => 1024 * 1024;
 
 # What no answer and no log may contain.
@@ -49,6 +50,11 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /reject { vaani_webhook; vaani_unknown_event reject; }
         location = /small  { vaani_webhook; client_max_body_size 100; }
         location = /down   { vaani_webhook; vaani_redis @{[ $late->url ]}; }
+        location = /spooled {
+            vaani_webhook;
+            vaani_redis @{[ $late->url ]};
+            vaani_spool %%DIR%%/spool;
+        }
         location = /silent {
             vaani_webhook;
             vaani_redis @{[ $silent->url ]};
@@ -407,11 +413,19 @@ subtest 'status 503' => sub {
     }
     is_problem ask(uri => '/down', body => '{'), 'a bad body is refused all the same', 400, qr/.+/;
 
+    my $queued = event('call_started', room => 'queued');
+    is_status ask(uri => '/spooled', body => $queued), QUEUED, 'with a spool, Redis need not be there' for 1, 2;
+    is_problem ask(uri => '/spooled', body => '{'), 'a bad body is refused all the same', 400, qr/.+/;
+
     $late->restart;
     my $response;
     wait_for(sub { ($response = ask(uri => '/down', body => $event))->status != 503 });
     is_status $response, OK, 'Redis is there';
     is_status ask(uri => '/down', body => $event), DUPLICATE, '... and stores';
+
+    my $stored = $late->client;
+    ok wait_for(sub { $stored->cmd('HGET', 'vaani:call:queued', 'seq') }), 'what was queued is stored, too';
+    is_status ask(uri => '/spooled', body => $queued), DUPLICATE, '... and known';
 
     $silent->suspend;
     $response = ask(uri => '/silent', body => $event);
@@ -479,7 +493,8 @@ subtest 'nothing of a body is told' => sub {
     is $nginx->http->request(uri => '/small', body => $body, chunked => 1)->status, 413, 'size'
         for 1 .. 2;
     $late->stop;
-    is wait_for(sub { ask(uri => '/down', body => $body)->status }), 503, 'Redis is away';
+    is ask(uri => '/down', body => $body)->status, 503, 'Redis is away';
+    is ask(uri => '/spooled', body => $body, headers => $headers)->body, QUEUED, 'queued';
 
     ok $nginx->stop, 'stop';
     my ($error_log, $access_log) = map { slurp($nginx->dir . "/$_.log") } qw(error access);

@@ -59,6 +59,10 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /status { stub_status; }
         location = /app    { mirror /copy; proxy_pass http://unix:@{[ $backend->socket ]}:; }
         location = /copy   { internal; vaani_webhook; }
+
+        location = /spooled      { vaani_webhook; vaani_spool %%DIR%%/spool; }
+        location = /app-spooled  { mirror /copy-spooled; proxy_pass http://unix:@{[ $backend->socket ]}:; }
+        location = /copy-spooled { internal; vaani_webhook; vaani_spool %%DIR%%/spool; }
     }
 
     server {
@@ -276,6 +280,46 @@ subtest 'a mirror whose request is given up' => sub {
             for 0 .. 4;
         given_up($end, sub { $ENDS{$end}->($_) for @conns }, @bodies);
     }
+};
+
+subtest 'into the spool' => sub {
+    my @rooms = map { room() } 1 .. 40;
+    my $events = sub ($uri, @rooms) {
+        my @conns = map { connection($_ % 2 ? $nginx->sock : $nginx->port) } 0 .. $#rooms;
+        for my $i (0 .. $#rooms) {
+            my $body = event('call_started', room => $rooms[$i], $i % 5 ? () : (junk => 'x' x 9000));
+            $conns[$i]->send_raw(join '', Vaani::Test::HTTP::format_request(uri => $uri, body => $body));
+        }
+        return @conns;
+    };
+
+    # Their requests are given up, then Redis goes.
+    $redis->suspend;
+    my @conns = $events->('/app-spooled', @rooms[ 0 .. 9 ]);
+    with_redis(10, 'ten');
+    $ENDS{ $_ % 2 ? 'close' : 'reset' }->($conns[$_]) for 0 .. 9;
+    $backend->next_report for 0 .. 9;
+    ok wait_for(sub { $http->get('/status')->body =~ /^Active connections: 1 / }), 'ten have left';
+
+    # They wait with Redis, and leave while it goes.
+    @conns = $events->('/spooled', @rooms[ 10 .. 19 ]);
+    with_redis(10, 'ten more');
+    $_->close for @conns;
+    $redis->kill;
+
+    # They come when it is away, and leave without waiting for the disk.
+    is $http->post('/hook', started())->status, 503, 'Redis is away';
+    $_->close for $events->('/spooled', @rooms[ 20 .. 39 ]);
+
+    $redis->restart;
+    $client = $redis->client;
+    my @keys = map { "vaani:call:$_" } @rooms;
+    ok wait_for(sub { $client->cmd('EXISTS', @keys) == @keys }), 'all are applied' or diag $client->cmd('EXISTS', @keys);
+    is_deeply [ map { $client->cmd('HGET', $_, 'seq') } @keys ], [ (1) x @keys ], '... and once';
+
+    $subscriber = $redis->client->subscribe('vaani:events');
+    1 while defined $relay->next_report(0.05);
+    well('afterwards');
 };
 
 # --- HTTP/2 (RFC 9113): just enough of a client to be rude with

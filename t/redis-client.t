@@ -632,7 +632,7 @@ for my $code (sort keys %REFUSALS) {
         explained($nginx, $refusal{log});
 
         # However many are refused, the log stays readable.
-        my ($refused, $until) = (0, now() + 0.5);
+        my ($refused, $until) = (0, now() + 0.3);
         while (now() < $until) { $refused++ if post($nginx) eq '503' }
         my @lines = $nginx->log_lines(qr/\[(?:notice|warn|error|crit)\].*vaani:/);
         cmp_ok scalar(@lines), '<=', 10, "... in few words about $refused events" or diag first_lines(@lines);
@@ -886,9 +886,6 @@ subtest 'a reply to nothing' => sub {
         is post($nginx), 'ok', 'the event has its reply';
         ok $nginx->wait_log(qr/replied to no command/), '... the next one has not' if $_ == 2;
     }
-    my ($n) = map { /^(\d+)/ } grep { defined } map { $fake->next_report(1) } 1 .. 12;
-    my @lines = $nginx->log_lines(qr/replied to no command/);
-    cmp_ok scalar(@lines), '>=', 1, 'each time on a new connection';
 };
 
 subtest 'a reply before the command is there' => sub {

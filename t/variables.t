@@ -63,6 +63,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /hook    { vaani_webhook; }
         location = /known   { vaani_webhook; vaani_unknown_event reject; }
         location = /down    { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; }
+        location = /spooled { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; vaani_spool %%DIR%%/spool; }
         location = /full    { vaani_webhook; vaani_redis @{[ $full->url ]}; }
         location = /mute    { vaani_webhook; vaani_redis @{[ $mute->url ]}?user=mute; vaani_redis_password_file %%TMPDIR%%/mute; }
         location = /timeout { vaani_webhook; vaani_redis @{[ $silent->url ]}; vaani_redis_timeout 60ms; }
@@ -218,6 +219,8 @@ subtest 'unavailable' => sub {
 
     # The first attempt to connect may be under way.
     shows "no Redis ($_)", $http->post('/down', $body), 503, @shown, 'redis_down', qr/^$|$time/ for 1, 2;
+
+    shows 'no Redis, but a spool', $http->post('/spooled', $body), 200, 'call_started', $room, 'queued', 'redis_down', qr/^$|$time/;
 
     shows 'Redis is full', $http->post('/full', $body), 503, @shown, 'redis_unavailable', $time;
 

@@ -97,11 +97,12 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool->data = shared;
     shm_zone->data = shared;
 
-    if (ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
-        != NGX_OK)
+    if (access((char *) spool->path->name.data, R_OK|W_OK|X_OK) == -1
+        || ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
+           != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,
-                      "vaani: the spool \"%V\" can't be read",
+                      "vaani: the spool \"%V\" can't be read and written",
                       &spool->path->name);
         return NGX_ERROR;
     }

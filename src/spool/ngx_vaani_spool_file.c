@@ -27,10 +27,15 @@ ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
 }
 
 
+/*
+ * The number of a segment, 0 if that isn't the name of one.
+ */
+
 static ngx_atomic_uint_t
 ngx_vaani_spool_segment_number(char *name)
 {
-    ngx_int_t  number;
+    ngx_uint_t         n;
+    ngx_atomic_uint_t  number, next;
 
     if (ngx_strlen(name)
         != NGX_VAANI_SPOOL_DIGITS + sizeof(NGX_VAANI_SPOOL_SUFFIX) - 1
@@ -40,9 +45,24 @@ ngx_vaani_spool_segment_number(char *name)
         return 0;
     }
 
-    number = ngx_atoi((u_char *) name, NGX_VAANI_SPOOL_DIGITS);
+    number = 0;
 
-    return (number == NGX_ERROR) ? 0 : number;
+    for (n = 0; n < NGX_VAANI_SPOOL_DIGITS; n++) {
+
+        if (name[n] < '0' || name[n] > '9') {
+            return 0;
+        }
+
+        next = number * 10 + (name[n] - '0');
+
+        if (next / 10 != number) {
+            return 0;
+        }
+
+        number = next;
+    }
+
+    return number;
 }
 
 

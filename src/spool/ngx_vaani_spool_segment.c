@@ -51,7 +51,10 @@ ngx_vaani_spool_seal_thread(void *data)
 
     ngx_vaani_spool_segment_name(name, dir, lowest);
 
-    replay->fd = open((char *) name, O_RDONLY|O_CLOEXEC);
+    /* if it's none of ours, it may be anything */
+
+    replay->fd = open((char *) name,
+                      O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
 
     if (replay->fd == -1) {
         replay->err = errno;
@@ -72,6 +75,12 @@ ngx_vaani_spool_seal_thread(void *data)
 
     if (fstat(replay->fd, &st) == -1) {
         replay->err = errno;
+        goto failed;
+    }
+
+    if (!S_ISREG(st.st_mode)) {
+        replay->err = EINVAL;
+        ngx_vaani_spool_put_aside(replay, dir, lowest);
         goto failed;
     }
 
@@ -107,7 +116,8 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
     case EIO:
     case EACCES:
     case EPERM:
-    case EISDIR:
+    case EINVAL:
+    case ENXIO:
     case ELOOP:
         break;
 
