@@ -8,6 +8,7 @@
 #   <!-- nginx: location -->    directives of that context: main, http, server
 #                               or location
 #   <!-- message -->            JSON: a message of a call with the usual events
+#   <!-- replayed message -->   the same, of an event that was in the spool
 #   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
 
 use v5.20;
@@ -206,6 +207,7 @@ sub check_config ($kind, $text) {
         s{^\s*(?:user\s+\S+|daemon\s+off);}{}mg;
         s{/(?:var/log/nginx|run)/(?!redis)}{%%DIR%%/}g;
         s{(\bvaani_redis_password_file\s+)[^;]+;}{$1%%TMPDIR%%/redis.password;}g;
+        s{(\bvaani_spool\s+)(?:/[^\s;]*)?/}{$1%%DIR%%/}g;
         s{(\blisten\s+)[^\s;]+}{$1unix:%%SOCK%%}g;
     }
 
@@ -320,6 +322,17 @@ subtest 'directives' => sub {
         is $syntax, "$name " . join(' | ', @values) . ';', "$enum: the values of $name";
     }
 
+    # Of vaani_spool, which takes its parameters apart itself.
+    my $directives = $source{'src/http/ngx_http_vaani_directives.c'};
+    my ($spool) = codes($directive{vaani_spool}{'Syntax:'} // '');
+    my ($syncs) = ($spool // '') =~ /\bsync=([^\]]+)\]/;
+    same_set [ split /\s*\|\s*/, $syncs // '' ], [ $directives =~ /"sync=(\w+)"/g ],
+        'the values of "sync"';
+    same_set [ ($spool // '') =~ /\[(\w+)=/g ],
+        [ map { /^(\w+)/ } $directives =~ /value->data, "(\w+=\w*)"/g ], 'the parameters of vaani_spool';
+    my $entry = section('docs/directives.md', 'vaani_spool');
+    ok $entry =~ /^- `sync=$_`/m, "sync=$_ is described" for $directives =~ /"sync=(\w+)"/g;
+
     # Nothing is named that is not there.
     for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md)) {
         same_set [ $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g, keys %flags ], [ keys %flags ],
@@ -421,7 +434,7 @@ subtest 'log lines' => sub {
     my %matched;
 
     for my $format (@formats) {
-        my $regex = join '', map { /^%s$/ ? '.*' : /^%\w+$/ ? '[A-Z]+' : quotemeta } split /(%u?[a-zA-Z])/, $format;
+        my $regex = join '', map { /^%s$/ ? '.*' : /^%\*?\w+$/ ? '[A-Z]+' : quotemeta } split /(%\*?u?[a-zA-Z])/, $format;
         my @match = grep { /^$regex$/ } @documented;
         ok scalar @match, "\"$format\"";
         $matched{$_} = 1 for @match;
@@ -431,6 +444,10 @@ subtest 'log lines' => sub {
     my @what = $code =~ /ngx_vaani_redis_(?:fail|lost)\([^;]*?"([^"]+)"\)/g;
     my ($what_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
     same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';
+
+    my @why = map { literal($_) } $code =~ /ngx_vaani_spool_refuse\(\w+, [^,;]*, ("(?:[^"\\]|\\.)*")\)/g;
+    my ($why_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHY:.*?)^What can/ms;
+    same_set [ first_codes(rows($why_table)) ], \@why, 'why the spool refuses events';
 
     # Of nginx -t.
     my $section = section('docs/operations.md', 'Configuration errors');
@@ -484,12 +501,28 @@ subtest 'numbers' => sub {
 
     my ($bounds, $answers) = (section('docs/architecture.md', 'Bounds'), prose('docs/directives.md'));
     my $back_off = section('docs/architecture.md', 'The connection to Redis');
+    my $spool = section('docs/architecture.md', 'The spool');
+    my $lines = section('docs/operations.md', 'Log lines');
+    my $layout = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/architecture.md' } @blocks;
 
     for my $case (
         [ NGX_VAANI_REDIS_MAX_COMMANDS    => $bounds,   sub ($n) { "| $n |" } ],
         [ NGX_VAANI_REDIS_MAX_BYTES       => $bounds,   sub ($n) { $n / 2**20 . ' MiB; a single' } ],
         [ NGX_VAANI_REDIS_MAX_REPLY       => $bounds,   sub ($n) { $n / 2**20 . ' MiB | the connection' } ],
-        [ NGX_VAANI_REDIS_MAX_ATTEMPTS    => $bounds,   sub ($n) { "attempts to send a command | $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_STRIKES     => $bounds,   sub ($n) { "scripts it may miss | $n |" } ],
+        [ NGX_VAANI_SPOOL_SEGMENT         => $bounds,   sub ($n) { 'size of a segment | ' . $n / 2**20 . ' MiB,' } ],
+        [ NGX_VAANI_SPOOL_SEGMENT         => $spool,    sub ($n) { 'one that has ' . $n / 2**20 . ' MiB is' } ],
+        [ NGX_VAANI_SPOOL_MAX_BYTES       => $bounds,   sub ($n) { 'in a worker | ' . $n / 2**20 . ' MiB |' } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $bounds,   sub ($n) { "replayed at the same time | $n |" } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "at most $n at the same time" } ],
+        [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "`lock` every $n ms" } ],
+        [ NGX_VAANI_SPOOL_SLOTS           => $spool,    sub ($n) { "modulo $n," } ],
+        [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
+        [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
+        [ NGX_HTTP_VAANI_SPOOL_MAX        => $answers,  sub ($n) { 'segment files, `' . $n / 2**30 . 'g` by' } ],
+        [ VAANI_JOURNAL_HEADER            => $layout,   sub ($n) { "$n content" } ],
+        [ VAANI_JOURNAL_VERSION           => $layout,   sub ($n) { "and the version, $n" } ],
+        [ VAANI_RECORD_VERSION            => $layout,   sub ($n) { "version, $n" } ],
         [ NGX_VAANI_REDIS_MIN_BACKOFF     => $back_off, sub ($n) { "from $n ms" } ],
         [ NGX_VAANI_REDIS_MAX_BACKOFF     => $back_off, sub ($n) { 'ms to ' . $n / 1000 . ' s;' } ],
         [ VAANI_JSON_MAX_DEPTH            => $bounds,   sub ($n) { "nesting of a body | $n |" } ],
@@ -508,6 +541,35 @@ subtest 'numbers' => sub {
     like $bounds, qr/transfer attempts remembered \| $limit of each kind/, 'LIMIT of the script';
 };
 
+# The rooms: every file of src has its line, and every line its file.
+subtest 'rooms' => sub {
+    my ($rooms) = map { $_->{text} } grep { $_->{text} =~ /^src\/$/m } @blocks;
+    my (%named, $folder);
+
+    for (split /\n/, ($rooms // '') =~ s/^.*?^src\/$//msr) {
+        last if /^\S/;
+        if    (m{^  (\w+)/ })                 { $folder = $1 }
+        elsif (/^    (\S+(?:, \S+)*)\s{2,}/) { $named{"$folder/$_"} = 1 for split /, /, $1 }
+    }
+
+    my %there = map { $_ => 1 } map {
+        my ($in, $name) = m{^src/(\w+)/(.+?)(?:\.c)?$};
+        $name =~ s/^ngx_(?:http_vaani|vaani_redis|vaani_spool)_// if !$named{"$in/$name"};
+        "$in/$name";
+    } grep { !/\.h$/ && m{^src/} } keys %source;
+
+    same_set [ keys %named ], [ keys %there ], 'docs/architecture.md names the files';
+};
+
+subtest 'vaani-spool' => sub {
+    my $tool = $source{'src/tool/vaani_spool.c'};
+    my @commands = $tool =~ /strcmp\(command, "(\w+)"\)/g;
+    my $text = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/operations.md' } @blocks;
+
+    same_set [ $text =~ /\bvaani-spool (\w+)/g ], \@commands, 'its commands';
+    same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $tool =~ /getenv\("(\w+)"\)/g ], 'its environment';
+};
+
 # --- what nginx and Redis really do
 
 my $redis = Vaani::Test::Redis->start;
@@ -517,6 +579,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     server {
         listen unix:%%SOCK%%;
         location = /hook { vaani_webhook; }
+        location = /spool { vaani_webhook; vaani_spool %%DIR%%/spool; }
     }
 CONF
 my $http = $nginx->http;
@@ -597,10 +660,40 @@ subtest 'messages' => sub {
         $seen{$_} = 1 for @{ members($real) };
     }
 
-    is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
+    is_deeply [ grep { $_ ne 'replayed' } map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
         members(published((grep { $_->{text} =~ /"previous_status"/ } @examples)[0]->{text})),
         'the table of members, and their order';
     ok delete $seen{known}, 'an unknown event is among them';
+};
+
+subtest 'replayed messages' => sub {
+    my @examples = grep { ($_->{marker} // '') eq 'replayed message' } @blocks;
+    cmp_ok scalar @examples, '>=', 1, 'there are examples';
+
+    for my $block (@examples) {
+        my $want = $json->decode($block->{text});
+        my ($payload) = $block->{text} =~ /"payload":\s*(\{.*\})\s*\}\s*\z/s;
+
+        $client->cmd('FLUSHALL');
+        deliver($_)
+            for (call_path('outbound-answered/none', $want->{room_name}))[ 0 .. $want->{seq} - 2 ];
+
+        $client->cmd('REPLICAOF', '127.0.0.1', '1');
+        my $response = $http->post('/spool', $payload);
+        is $response->body, '{"status":"queued"}', where($block) . ': is queued';
+
+        my $subscriber = $redis->client->subscribe('vaani:events');
+        $client->cmd('REPLICAOF', 'NO', 'ONE');
+        my $real = ($subscriber->next_message(10) // {})->{payload} // '{}';
+        my $got = $json->decode($real);
+
+        is_deeply members($block->{text}), members($real), where($block) . ': the members and their order';
+        delete $_->{received_at} for $want, $got;
+        is_deeply $want, $got, where($block) . ': their values';
+    }
+
+    is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
+        members($examples[0]->{text}), 'the table has the members of a replayed message, too';
 };
 
 subtest 'answers' => sub {

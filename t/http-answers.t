@@ -425,7 +425,8 @@ subtest 'status 503' => sub {
 
     my $stored = $late->client;
     ok wait_for(sub { $stored->cmd('HGET', 'vaani:call:queued', 'seq') }), 'what was queued is stored, too';
-    is_status ask(uri => '/spooled', body => $queued), DUPLICATE, '... and known';
+    wait_for(sub { ($response = ask(uri => '/spooled', body => $queued))->body ne QUEUED });
+    is_status $response, DUPLICATE, '... and known';
 
     $silent->suspend;
     $response = ask(uri => '/silent', body => $event);

@@ -76,6 +76,13 @@ sub is_time ($field) { return $field =~ /^(?:created_at|updated_at|at:.*)$/ }
 # As text, to compare: the whole hash, what tells states apart, what users see.
 sub whole ($hash) { return join "\0", map { ($_, $hash->{$_}) } sort keys %$hash }
 
+sub difference ($got, $expected) {
+    return join "\n",
+        map { "$_: " . ($got->{$_} // 'absent') . ' instead of ' . ($expected->{$_} // 'absent') }
+        grep { ($got->{$_} // "\0") ne ($expected->{$_} // "\0") }
+        sort keys %{ { %$got, %$expected } };
+}
+
 sub visible ($hash) {
     return { map { /^_/ || is_time($_) || $_ eq 'last_event' ? () : ($_ => $hash->{$_}) } keys %$hash };
 }
@@ -283,9 +290,7 @@ subtest 'every permutation of every path' => sub {
                 delete @visible{ (DETAILS) };
                 my $model = $model{"$path $set"} //= model(@events[ grep { $set & 1 << $_ } 0 .. $#events ]);
                 whole(\%visible) eq whole($model)
-                    or $wrong->('as the model says', "$name\n" . join "\n", map { "$_: "
-                        . ($visible{$_} // '-') . ' instead of ' . ($model->{$_} // '-') }
-                        grep { ($visible{$_} // "\0") ne ($model->{$_} // "\0") } sort keys %{ { %visible, %$model } });
+                    or $wrong->('as the model says', "$name\n" . difference(\%visible, $model));
             }
             $client->cmd('UNLINK', @gone) if @gone;
         }
@@ -327,7 +332,8 @@ subtest 'random calls' => sub {
 
         for my $call (@busy) {
             my $delivery = shift @{ $call->{todo} };
-            push @deliveries, [ 'random', $delivery->{body}, defined $delivery->{id} ? ('webhook-id' => $delivery->{id}) : () ];
+            my @headers = defined $delivery->{id} ? ('webhook-id' => $delivery->{id}) : ();
+            push @deliveries, [ 'random', $delivery->{body}, @headers ];
             push @answers, receive($call, $delivery);
         }
 

@@ -197,7 +197,9 @@ for my $path (sort keys %CALL_PATHS) {
 }
 
 subtest 'the payload, byte for byte' => sub {
-    my $body = sub ($room, $text) { return qq({"room_name":"$room","event":"call_postprocessing","call_duration":1$text}) };
+    my $body = sub ($room, $text) {
+        return qq({"room_name":"$room","event":"call_postprocessing","call_duration":1$text});
+    };
     my @cases = (
         [ 'members in another order' => '' ],
         [ 'space' => qq( ,\r\n\t"x" : [ 1 , { } ] \n) ],
@@ -495,8 +497,8 @@ subtest 'room names' => sub {
     # A pattern for some is a name like any other here.
     my $subscriber = $redis->client->subscribe('vaani:room:g*');
     deliver(event('call_started', room => $_)) for qw(ga g* gb);
-    is_deeply [ map { $json->decode($_->{payload})->{room_name} } $subscriber->next_messages(1), $subscriber->next_message(0) // () ],
-        ['g*'], 'no patterns';
+    my @messages = ($subscriber->next_messages(1), $subscriber->next_message(0) // ());
+    is_deeply [ map { $json->decode($_->{payload})->{room_name} } @messages ], ['g*'], 'no patterns';
     published();
 
     for (

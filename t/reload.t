@@ -234,7 +234,8 @@ subtest 'workers are killed under load' => sub {
     is_deeply [ grep { !/^(?:ok|broken)$/ } values %$answers ], [], "none of $events events is refused";
     cmp_ok scalar(@broken), '<=', 16 * $kills, @broken . ' were broken off';
     my $count = stream_counts($redis);
-    is_deeply [ grep { $answers->{$_} eq 'ok' && ($count->{$_} // 0) != 1 } keys %$answers ], [], 'what was taken was applied, once';
+    is_deeply [ grep { $answers->{$_} eq 'ok' && ($count->{$_} // 0) != 1 } keys %$answers ], [],
+        'what was taken was applied, once';
 
     my %again;
     for my $n (@broken) {
@@ -401,7 +402,8 @@ subtest 'a fast shutdown does not wait' => sub {
                 $prepare->($nginx, $redis);
 
                 my ($time, $ended) = timed(sub {
-                    $way eq 'stop' ? $nginx->stop : $nginx->reload(http => 'server { listen unix:%%SOCK%%; }', wait_old => 1);
+                    return $nginx->stop if $way eq 'stop';
+                    return $nginx->reload(http => 'server { listen unix:%%SOCK%%; }', wait_old => 1);
                 });
                 ok $ended, 'ended';
                 cmp_ok $time, '<', 2, sprintf '... after %.2f s', $time;
@@ -466,7 +468,10 @@ subtest 'descriptors and connections after 300 losses' => sub {
     my ($worker) = $nginx->worker_pids;
     my $memory = sub () { return slurp("/proc/$worker/status") =~ /^VmRSS:\s*(\d+) kB/m ? $1 : 0 };
     my $settled = sub () {
-        return wait_for(sub { my @clients = $redis->client->cmd('CLIENT', 'LIST') =~ /cmd=(?:script|evalsha)/g; @clients == 2 });
+        return wait_for(sub {
+            my @clients = $redis->client->cmd('CLIENT', 'LIST') =~ /cmd=(?:script|evalsha)/g;
+            return @clients == 2;
+        });
     };
 
     my ($before, $memory_before);

@@ -133,7 +133,8 @@ push @problems, "workers @pids became @now" if "@now" ne "@pids";
 push @problems, "$answers{$_} events were answered $_"
     for grep { !/^(?:ok|duplicate|queued)\z/ } sort keys %answers;
 
-print "#\n# worker  KiB after round ", WARM_UP, "  KiB at the end  most  descriptors then  at the end\n";
+print "#\n# worker  KiB after round ", WARM_UP,
+    "  KiB at the end  most  descriptors then  at the end\n";
 
 for my $i (0 .. $#pids) {
     my ($base, $end) = ($samples[ WARM_UP - 1 ][$i], $samples[-1][$i]);

@@ -114,7 +114,8 @@ sub damage_ok ($name, $whole, @damaged) {
         my (%files, @rooms, @lost);
 
         for my $n (1 .. @damaged) {
-            $files{ segment($n) } = record("$n-a") . $damaged[ $n - 1 ]->("$n-b") . $whole->("$n-c");
+            $files{ segment($n) } =
+                record("$n-a") . $damaged[ $n - 1 ]->("$n-b") . $whole->("$n-c");
             push @rooms, "$n-a", $whole->('x') ne '' ? "$n-c" : ();
             push @lost, "$n-b";
         }
@@ -127,8 +128,9 @@ sub damage_ok ($name, $whole, @damaged) {
         is_deeply missing($redis, @rooms), [], 'the whole records are delivered, once';
         is $redis->client->cmd('DBSIZE'), @rooms, 'and nothing else';
 
-        my %log = map { m/segment (\d+) of .* has (\d+) bytes at offset (\d+) / ? ($1 => "$2 at $3") : () }
-            $nginx->log_lines(qr/that are no event/);
+        my %log = map {
+            /segment (\d+) of .* has (\d+) bytes at offset (\d+) / ? ($1 => "$2 at $3") : ()
+        } $nginx->log_lines(qr/that are no event/);
         my (@wrong, @unsaid);
 
         for my $n (1 .. @damaged) {

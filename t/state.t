@@ -371,7 +371,10 @@ for (
         [ call_ended => call_duration => \$seconds, { %ENDED, outcome => 'completed', call_duration_ms => $ms } ];
 }
 
-for ([ '0', 0 ], [ '42500', 42500 ], [ '42500.0', 42500 ], [ '4.25e4', 42500 ], [ '9007199254740991', 9007199254740991 ]) {
+for (
+    [ '0', 0 ], [ '42500', 42500 ], [ '42500.0', 42500 ], [ '4.25e4', 42500 ],
+    [ '9007199254740991', 9007199254740991 ],
+) {
     my ($duration, $ms) = @$_;
     story "call_postprocessing after $duration ms" => [
         call_postprocessing => call_duration => \$duration,

@@ -15,6 +15,11 @@
 #define NGX_VAANI_SPOOL_ATTEMPTS    100
 
 
+/* how often a write is tried that ends before its end */
+
+#define NGX_VAANI_SPOOL_WRITES      10
+
+
 static ngx_atomic_uint_t ngx_vaani_spool_segment_number(char *name);
 
 
@@ -249,28 +254,32 @@ ngx_vaani_spool_sync_dir(u_char *dir)
 }
 
 
+/*
+ * A write that ends early isn't continued but made again: another process may
+ * have appended in between.
+ */
+
 ngx_int_t
 ngx_vaani_spool_write(int fd, u_char *data, size_t len)
 {
-    ssize_t  n;
+    ssize_t     n;
+    ngx_uint_t  i;
 
-    while (len) {
+    for (i = 0; i < NGX_VAANI_SPOOL_WRITES; i++) {
         n = write(fd, data, len);
 
-        if (n == -1) {
-
-            if (errno == EINTR) {
-                continue;
-            }
-
-            return NGX_ERROR;
+        if (n == (ssize_t) len) {
+            return NGX_OK;
         }
 
-        data += n;
-        len -= n;
+        if (n == -1 && errno != EINTR) {
+            return NGX_ERROR;
+        }
     }
 
-    return NGX_OK;
+    errno = EIO;
+
+    return NGX_ERROR;
 }
 
 

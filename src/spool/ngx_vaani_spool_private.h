@@ -151,6 +151,9 @@ void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_seal_thread(void *data);
 void ngx_vaani_spool_finish_thread(void *data);
 
+/* leaves the segment, with its lock, and what was kept of it */
+void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
+
 
 /*
  * ngx_vaani_spool_file.c: files, as threads use them.  Errors are in errno.
@@ -181,7 +184,7 @@ int ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
 /* syncs a directory: names in it are durable afterwards */
 ngx_int_t ngx_vaani_spool_sync_dir(u_char *dir);
 
-/* writes all; returns NGX_OK or NGX_ERROR */
+/* appends a record as a whole; returns NGX_OK or NGX_ERROR */
 ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
 
 /* appends to a file, made if needed, and syncs it */

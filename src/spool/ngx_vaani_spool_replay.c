@@ -31,7 +31,6 @@ static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 static void ngx_vaani_spool_finish_done(void *data);
 static void ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay);
-static void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 
 
 ngx_int_t
@@ -517,26 +516,6 @@ ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay)
         (void) close(replay->lock);
         replay->lock = -1;
     }
-}
-
-
-static void
-ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
-{
-    if (replay->fd != -1) {
-        (void) close(replay->fd);
-        replay->fd = -1;
-    }
-
-    free(replay->data);
-    free(replay->dead);
-    free(replay->bad);
-
-    replay->data = NULL;
-    replay->dead = NULL;
-    replay->bad = NULL;
-    replay->ndead = 0;
-    replay->nbad = 0;
 }
 
 

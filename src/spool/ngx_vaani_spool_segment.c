@@ -2,12 +2,19 @@
 #include "ngx_vaani_spool_private.h"
 
 #include <sys/file.h>
+#include <sys/mman.h>
 
 
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
+static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_keep_in_place(
+    ngx_vaani_spool_replay_t *replay, ngx_str_t *dir, u_char *name);
+static void ngx_vaani_spool_bad_name(u_char *dst, ngx_str_t *dir,
+    ngx_atomic_uint_t number);
 
 
 /*
@@ -96,8 +103,30 @@ ngx_vaani_spool_seal_thread(void *data)
 
 failed:
 
-    (void) close(replay->fd);
-    replay->fd = -1;
+    ngx_vaani_spool_close(replay);
+}
+
+
+void
+ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
+{
+    if (replay->fd != -1) {
+        (void) close(replay->fd);
+        replay->fd = -1;
+    }
+
+    if (replay->data) {
+        (void) munmap(replay->data, replay->size);
+        replay->data = NULL;
+    }
+
+    free(replay->dead);
+    free(replay->bad);
+
+    replay->dead = NULL;
+    replay->bad = NULL;
+    replay->ndead = 0;
+    replay->nbad = 0;
 }
 
 
@@ -141,19 +170,31 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 static ngx_int_t
 ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
 {
+    size_t   done;
     ssize_t  n;
 
-    replay->data = malloc(size ? size : 1);
+    replay->size = size;
 
-    if (replay->data == NULL) {
-        errno = ENOMEM;
+    if (size == 0) {
+        return NGX_OK;
+    }
+
+    /*
+     * A mapping, so that the memory goes back to the system; but not of the
+     * file, which somebody could cut.
+     */
+
+    replay->data = mmap(NULL, size, PROT_READ|PROT_WRITE,
+                        MAP_PRIVATE|MAP_ANON, -1, 0);
+
+    if (replay->data == MAP_FAILED) {
+        replay->data = NULL;
         return NGX_ERROR;
     }
 
-    for (replay->size = 0; replay->size < size; replay->size += n) {
+    for (done = 0; done < size; done += n) {
 
-        n = pread(replay->fd, replay->data + replay->size,
-                  size - replay->size, replay->size);
+        n = pread(replay->fd, replay->data + done, size - done, done);
 
         if (n <= 0) {
 
@@ -165,9 +206,6 @@ ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
             if (n == 0) {
                 errno = EIO;
             }
-
-            free(replay->data);
-            replay->data = NULL;
 
             return NGX_ERROR;
         }
@@ -186,48 +224,25 @@ ngx_vaani_spool_finish_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_str_t   *dir;
-    ngx_uint_t   kept;
-    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_str_t  *dir;
+    u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
 
     dir = &replay->spool->path->name;
     replay->err = 0;
-    kept = 0;
-
-    if (replay->nbad) {
-        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
-                     replay->segment);
-
-        if (ngx_vaani_spool_append_file(name, replay->bad, replay->nbad)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-
-        replay->nbad = 0;
-        kept = 1;
-    }
-
-    if (replay->ndead) {
-        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/dead-letters%Z", dir);
-
-        if (ngx_vaani_spool_append_file(name, replay->dead, replay->ndead)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-
-        replay->ndead = 0;
-        kept = 1;
-    }
-
-    if (kept && ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
-        goto failed;
-    }
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
-    if (unlink((char *) name) == -1 && errno != ENOENT) {
+    if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
+
+        if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
+            goto failed;
+        }
+
+        if (ngx_vaani_spool_keep_in_place(replay, dir, name) != NGX_OK) {
+            goto failed;
+        }
+
+    } else if (unlink((char *) name) == -1 && errno != ENOENT) {
         goto failed;
     }
 
@@ -240,4 +255,91 @@ ngx_vaani_spool_finish_thread(void *data)
 failed:
 
     replay->err = errno;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    if (replay->nbad) {
+        ngx_vaani_spool_bad_name(name, dir, replay->segment);
+
+        if (ngx_vaani_spool_append_file(name, replay->bad, replay->nbad)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (replay->ndead) {
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/dead-letters%Z", dir);
+
+        if (ngx_vaani_spool_append_file(name, replay->dead, replay->ndead)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (replay->nbad || replay->ndead) {
+        return ngx_vaani_spool_sync_dir(dir->data);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * On a full disk there is room where the segment is, whose records are all
+ * delivered: what is to be kept goes to its beginning, and it gets another
+ * name.  If that is interrupted, the segment is only delivered once more.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir, u_char *name)
+{
+    int        fd;
+    u_char     bad[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t  err;
+
+    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return NGX_ERROR;
+    }
+
+    ngx_vaani_spool_bad_name(bad, dir, replay->segment);
+
+    if ((replay->nbad
+         && pwrite(fd, replay->bad, replay->nbad, 0)
+            != (ssize_t) replay->nbad)
+        || (replay->ndead
+            && pwrite(fd, replay->dead, replay->ndead, replay->nbad)
+               != (ssize_t) replay->ndead)
+        || ftruncate(fd, replay->nbad + replay->ndead) == -1
+        || fdatasync(fd) == -1
+        || rename((char *) name, (char *) bad) == -1)
+    {
+        err = errno;
+        (void) close(fd);
+        errno = err;
+
+        return NGX_ERROR;
+    }
+
+    (void) close(fd);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_spool_bad_name(u_char *dst, ngx_str_t *dir,
+    ngx_atomic_uint_t number)
+{
+    ngx_snprintf(dst, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
+                 number);
 }

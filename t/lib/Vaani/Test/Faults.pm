@@ -216,7 +216,9 @@ sub verify ($self, $redis, %opt) {
                 $problem->("$id was applied twice (seq $arrived{$id} and $seq)");
             } elsif (!$known{$id}) {
                 $problem->("$id is in Redis and was never sent");
-            } elsif ($message->{replayed} && $known{$id}{status} eq 'ok' && $known{$id}{tries} < 2) {
+            } elsif ($message->{replayed} && $known{$id}{status} eq 'ok'
+                && $known{$id}{tries} < 2)
+            {
                 $problem->("$id was answered ok and came through the spool");
             }
             $arrived{$id} //= $seq;
