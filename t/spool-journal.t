@@ -218,7 +218,7 @@ subtest 'records that cannot be read' => sub {
         substr($content, 0, -1),
         "$content ",
         substr($content, 0, 2) . "\xff\xff" . substr($content, 4),
-        "\0\x05HELLO$content",
+        "\0\x09HELLO$content",
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => ''),
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '[]'),
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '{"event":"x"}'),
@@ -240,6 +240,20 @@ subtest 'records that cannot be read' => sub {
     is_deeply [ map { unpack 'H*', $_->[1] } @dead ], [ map { unpack 'H*', $_ } @contents ],
         'whole, in their order';
     is_deeply [ grep { $_->[0] !~ /^UNREADABLE/ } @dead ], [], 'with the reason';
+};
+
+# A crash while a full disk made a segment the place of its dead letters.
+subtest 'a dead letter in a segment' => sub {
+    my $content = Vaani::Test::Faults::delivery_content(
+        room => 'again', id => 'again', body => '{"event":"call_ringing","room_name":"again"}',
+    );
+    my $redis = Vaani::Test::Redis->start;
+    my $dir = spool(segment(1) => Vaani::Test::Faults::journal_record("\0\x05HELLO$content"));
+    my $nginx = nginx($redis, $dir);
+    drains($dir);
+
+    is $redis->client->cmd('HGET', 'vaani:call:again', 'seq'), 1, 'is delivered again';
+    is_deeply names($dir), [], 'and nothing is left';
 };
 
 subtest 'foreign files' => sub {

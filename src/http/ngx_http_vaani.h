@@ -161,6 +161,14 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
     ngx_pool_t *pool, ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status);
 
+/*
+ * Reads what the script returned: its number in *seq, see vaani_transition.h,
+ * and whether all channels took the message.  Returns NGX_OK, or NGX_ERROR for
+ * a reply that isn't the script's; what went wrong is logged.
+ */
+ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
+    long long *seq, ngx_uint_t *published);
+
 /* the allocator of src/core for a pool, which is its ctx */
 void *ngx_http_vaani_palloc(void *pool, size_t size);
 

@@ -307,6 +307,40 @@ ngx_http_vaani_digest(u_char *dst, const void *data, size_t len)
 }
 
 
+ngx_int_t
+ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log, long long *seq,
+    ngx_uint_t *published)
+{
+    *published = 1;
+
+    if (reply->type == REDIS_REPLY_ARRAY
+        && reply->elements == 2
+        && reply->element[0]->type == REDIS_REPLY_INTEGER)
+    {
+        /* the call has the event, but its subscribers don't */
+
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "vaani: Redis refused to publish an event, does the "
+                      "user's ACL allow the channels?");
+
+        *published = 0;
+
+        reply = reply->element[0];
+    }
+
+    if (reply->type != REDIS_REPLY_INTEGER) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "vaani: Redis returned something else than a number");
+
+        return NGX_ERROR;
+    }
+
+    *seq = reply->integer;
+
+    return NGX_OK;
+}
+
+
 void *
 ngx_http_vaani_palloc(void *pool, size_t size)
 {

@@ -398,29 +398,20 @@ static ngx_int_t
 ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     redisReply *reply)
 {
-    if (reply->type == REDIS_REPLY_ARRAY
-        && reply->elements == 2
-        && reply->element[0]->type == REDIS_REPLY_INTEGER)
+    long long   seq;
+    ngx_uint_t  published;
+
+    if (ngx_http_vaani_read_reply(reply, r->connection->log, &seq, &published)
+        != NGX_OK)
     {
-        /* the call has the event, but its subscribers don't */
-
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vaani: Redis refused to publish an event, does the "
-                      "user's ACL allow the channels?");
-
-        ngx_str_set(&ctx->reason, "not_published");
-
-        reply = reply->element[0];
-    }
-
-    if (reply->type != REDIS_REPLY_INTEGER) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vaani: Redis returned something else than a number");
-
         return ngx_http_vaani_not_taken(r, ctx, NGX_VAANI_REDIS_REFUSED);
     }
 
-    if (reply->integer == VAANI_TRANSITION_DUPLICATE) {
+    if (!published) {
+        ngx_str_set(&ctx->reason, "not_published");
+    }
+
+    if (seq == VAANI_TRANSITION_DUPLICATE) {
         ctx->result = NGX_HTTP_VAANI_DUPLICATE;
         return ngx_http_vaani_send_status(r, &ngx_http_vaani_duplicate);
     }

@@ -167,8 +167,10 @@ static void
 ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
-    ngx_int_t  rc;
-    ngx_str_t  reason;
+    ngx_int_t   rc;
+    long long   seq;
+    ngx_str_t   reason;
+    ngx_uint_t  published;
 
     ngx_str_null(&reason);
 
@@ -176,6 +178,14 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
 
     case NGX_VAANI_REDIS_DONE:
         rc = NGX_OK;
+
+        if (ngx_http_vaani_read_reply(reply, ngx_cycle->log, &seq, &published)
+            != NGX_OK)
+        {
+            rc = NGX_DECLINED;
+            ngx_str_set(&reason, "UNEXPECTED reply of Redis");
+        }
+
         break;
 
     case NGX_VAANI_REDIS_REFUSED:

@@ -131,6 +131,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  nintervals; /* until the directory is seen */
 
     unsigned                    have_next:1;
+    unsigned                    kept:1;     /* something of it is in a file */
     unsigned                    busy:1;     /* in the loop that delivers */
 };
 

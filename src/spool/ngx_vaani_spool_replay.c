@@ -204,6 +204,10 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
     ngx_vaani_spool_raise(&shared->done, replay->none_below - 1);
 
+    /* it goes wrong when a process ends at a bad moment, and here it's known */
+
+    shared->bytes = 0;
+
     replay->none_below = 0;
 
     if (replay->nreplayed) {
@@ -289,7 +293,9 @@ wait:
 static ngx_int_t
 ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 {
-    u_char  *dst;
+    size_t         len;
+    u_char        *dst;
+    const u_char  *reason;
 
     while (!replay->have_next) {
 
@@ -297,6 +303,10 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 
         case VAANI_JOURNAL_RECORD:
             replay->have_next = 1;
+
+            /* from a segment that was being made the place of dead letters */
+
+            (void) vaani_journal_dead_letter(&replay->next, &reason, &len);
             break;
 
         case VAANI_JOURNAL_BAD:

@@ -13,8 +13,6 @@ static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_keep_in_place(
     ngx_vaani_spool_replay_t *replay, ngx_str_t *dir, u_char *name);
-static void ngx_vaani_spool_bad_name(u_char *dst, ngx_str_t *dir,
-    ngx_atomic_uint_t number);
 
 
 /*
@@ -127,6 +125,7 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
     replay->bad = NULL;
     replay->ndead = 0;
     replay->nbad = 0;
+    replay->kept = 0;
 }
 
 
@@ -264,13 +263,17 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
 
     if (replay->nbad) {
-        ngx_vaani_spool_bad_name(name, dir, replay->segment);
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
+                     replay->segment);
 
         if (ngx_vaani_spool_append_file(name, replay->bad, replay->nbad)
             != NGX_OK)
         {
             return NGX_ERROR;
         }
+
+        replay->nbad = 0;
+        replay->kept = 1;
     }
 
     if (replay->ndead) {
@@ -281,20 +284,19 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
         {
             return NGX_ERROR;
         }
+
+        replay->ndead = 0;
+        replay->kept = 1;
     }
 
-    if (replay->nbad || replay->ndead) {
-        return ngx_vaani_spool_sync_dir(dir->data);
-    }
-
-    return NGX_OK;
+    return replay->kept ? ngx_vaani_spool_sync_dir(dir->data) : NGX_OK;
 }
 
 
 /*
  * On a full disk there is room where the segment is, whose records are all
  * delivered: what is to be kept goes to its beginning, and it gets another
- * name.  If that is interrupted, the segment is only delivered once more.
+ * name.  If that is interrupted, what is there is only delivered once more.
  */
 
 static ngx_int_t
@@ -302,8 +304,15 @@ ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, u_char *name)
 {
     int        fd;
+    size_t     len;
     u_char     bad[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_err_t  err;
+
+    len = replay->nbad + replay->ndead;
+
+    if (len > replay->size) {
+        return NGX_ERROR;
+    }
 
     fd = open((char *) name, O_WRONLY|O_CLOEXEC);
 
@@ -311,7 +320,11 @@ ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
         return NGX_ERROR;
     }
 
-    ngx_vaani_spool_bad_name(bad, dir, replay->segment);
+    ngx_snprintf(bad, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", name);
+
+    /* a write that ends early leaves errno as it is */
+
+    errno = EIO;
 
     if ((replay->nbad
          && pwrite(fd, replay->bad, replay->nbad, 0)
@@ -319,7 +332,7 @@ ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
         || (replay->ndead
             && pwrite(fd, replay->dead, replay->ndead, replay->nbad)
                != (ssize_t) replay->ndead)
-        || ftruncate(fd, replay->nbad + replay->ndead) == -1
+        || ftruncate(fd, len) == -1
         || fdatasync(fd) == -1
         || rename((char *) name, (char *) bad) == -1)
     {
@@ -333,13 +346,4 @@ ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
     (void) close(fd);
 
     return NGX_OK;
-}
-
-
-static void
-ngx_vaani_spool_bad_name(u_char *dst, ngx_str_t *dir,
-    ngx_atomic_uint_t number)
-{
-    ngx_snprintf(dst, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
-                 number);
 }

@@ -490,16 +490,21 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
         exit(1);
     }
 
-    if (reply->type == REDIS_REPLY_ERROR) {
-        printf("%s:%zu: refused: %s\n", path, record->offset, reply->str);
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2) {
+        printf("%s:%zu: applied, but not published: %s\n", path,
+               record->offset, reply->element[1]->str);
+        spool->nsent++;
+
+    } else if (reply->type != REDIS_REPLY_INTEGER) {
+        printf("%s:%zu: refused: %s\n", path, record->offset,
+               reply->type == REDIS_REPLY_ERROR ? reply->str
+                                                : "an unexpected reply");
         spool->nrefused++;
 
     } else {
         spool->nsent++;
 
-        if (reply->type == REDIS_REPLY_INTEGER
-            && reply->integer == VAANI_TRANSITION_DUPLICATE)
-        {
+        if (reply->integer == VAANI_TRANSITION_DUPLICATE) {
             spool->nduplicates++;
         }
     }
@@ -519,7 +524,7 @@ static redisContext *
 vaani_spool_connect(const char *url)
 {
     int             port;
-    char           *db, *colon, place[1024];
+    char           *db, *colon, *host, place[1024];
     const char     *argv[3], *user, *password;
     redisContext   *redis;
     struct timeval  timeout = { VAANI_SPOOL_TIMEOUT, 0 };
@@ -558,7 +563,14 @@ vaani_spool_connect(const char *url)
             port = atoi(colon + 1);
         }
 
-        redis = redisConnectWithTimeout(place, port, timeout);
+        host = place;
+
+        if (host[0] == '[' && host[strlen(host) - 1] == ']') {
+            host[strlen(host) - 1] = '\0';
+            host++;
+        }
+
+        redis = redisConnectWithTimeout(host, port, timeout);
 
     } else {
         fputs("vaani-spool: REDIS must begin with \"redis://\" or \"unix:\"\n",
