@@ -80,6 +80,7 @@ help:
 	@echo "make test-valgrind an end-to-end run under valgrind"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
+	@echo "make bench-spool   what the spool costs"
 	@echo "make fuzz          fuzz src/core, FUZZ_SECONDS=60 a target"
 	@echo "make clean         remove build/"
 

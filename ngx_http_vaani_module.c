@@ -320,8 +320,9 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->spool->data && conf->spool->data != conf->redis) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"vaani_spool\" \"%V\" is used with two Redis servers "
-                      "or different settings for one, use two directories",
-                      &conf->spool->path->name);
+                      "or different settings for one in %s:%ui",
+                      &conf->spool->path->name, conf->spool->path->conf_file,
+                      conf->spool->path->line);
         return NGX_CONF_ERROR;
     }
 
