@@ -16,6 +16,10 @@ use Vaani::Test::FakeRedis;
 use constant OK  => '{"status":"ok"}';
 use constant BIG => 1_000_000;
 
+# More than a buffer of nginx, so that the body goes to a file; and little
+# enough for twenty of them to fit into the socket of a suspended Redis.
+use constant LONG => 1500;
+
 my $redis = Vaani::Test::Redis->start;
 my $client = $redis->client;
 
@@ -49,13 +53,14 @@ my $backend = Vaani::Test::FakeRedis->start(
 
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     client_max_body_size 2m;
+    client_body_buffer_size 1k;
     vaani_redis @{[ $relay->url ]};
     vaani_redis_timeout 60s;
 
     server {
         listen unix:%%SOCK%%;
         listen 127.0.0.1:%%PORT%%;
-        location = /hook   { vaani_webhook; client_body_buffer_size 8k; }
+        location = /hook   { vaani_webhook; }
         location = /status { stub_status; }
         location = /app    { mirror /copy; proxy_pass http://unix:@{[ $backend->socket ]}:; }
         location = /copy   { internal; vaani_webhook; }
@@ -67,7 +72,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
 
     server {
         listen unix:%%DIR%%/h2.sock http2;
-        location = /hook { vaani_webhook; client_body_buffer_size 8k; }
+        location = /hook { vaani_webhook; }
         location = /app  { mirror /copy; proxy_pass http://unix:@{[ $backend->socket ]}:; }
         location = /copy { internal; vaani_webhook; }
     }
@@ -196,7 +201,7 @@ subtest 'while Redis is silent' => sub {
         $redis->suspend;
 
         for my $i (1 .. 20) {
-            my $body = started($i % 10 ? () : (junk => 'x' x 9000));
+            my $body = started($i % 10 ? () : (junk => 'x' x LONG));
             push @bodies, $body;
             push @conns, connection($i % 2 ? $nginx->sock : $nginx->port);
             $conns[-1]->send_raw(join '', head_and_body(body => $body, $i % 3 ? () : (chunked => 7000)));
@@ -272,7 +277,7 @@ sub given_up ($name, $leave, @bodies) {
 
 subtest 'a mirror whose request is given up' => sub {
     for my $end (qw(close reset)) {
-        my @bodies = map { started(junk => 'x' x ($_ * 3000)) } 0 .. 4;
+        my @bodies = map { started(junk => 'x' x ($_ * 500)) } 0 .. 4;
         my @conns = map { connection($_ % 2 ? $nginx->sock : $nginx->port) } 0 .. 4;
 
         $redis->suspend;
@@ -287,7 +292,7 @@ subtest 'into the spool' => sub {
     my $events = sub ($uri, @rooms) {
         my @conns = map { connection($_ % 2 ? $nginx->sock : $nginx->port) } 0 .. $#rooms;
         for my $i (0 .. $#rooms) {
-            my $body = event('call_started', room => $rooms[$i], $i % 5 ? () : (junk => 'x' x 9000));
+            my $body = event('call_started', room => $rooms[$i], $i % 5 ? () : (junk => 'x' x LONG));
             $conns[$i]->send_raw(join '', Vaani::Test::HTTP::format_request(uri => $uri, body => $body));
         }
         return @conns;
@@ -474,7 +479,7 @@ subtest 'HTTP/2: reset before the body is complete' => sub {
 
 subtest 'HTTP/2: reset while Redis is silent' => sub {
     my $h2 = h2();
-    my @bodies = map { started(junk => 'x' x ($_ % 5 ? 10 : 9000)) } 1 .. 20;
+    my @bodies = map { started(junk => 'x' x ($_ % 5 ? 10 : LONG)) } 1 .. 20;
     my @streams = map { 2 * $_ - 1 } 1 .. 20;
 
     $redis->suspend;
@@ -509,7 +514,7 @@ subtest 'HTTP/2: reset while Redis is silent' => sub {
 subtest 'HTTP/2: the connection ends while Redis is silent' => sub {
     for my $end (qw(close half-close goaway)) {
         my $h2 = h2();
-        my @bodies = map { started(junk => 'x' x ($_ % 5 ? 10 : 9000)) } 1 .. 20;
+        my @bodies = map { started(junk => 'x' x ($_ % 5 ? 10 : LONG)) } 1 .. 20;
 
         $redis->suspend;
         $h2->send(map { (H2::head(2 * $_ + 1), H2::data(2 * $_ + 1, $bodies[$_])) } 0 .. 19);
@@ -532,7 +537,7 @@ subtest 'HTTP/2: the connection ends while Redis is silent' => sub {
 subtest 'HTTP/2: a mirror whose request is given up' => sub {
     for my $end (qw(reset close)) {
         my $h2 = h2();
-        my @bodies = map { started(junk => 'x' x ($_ * 3000)) } 0 .. 4;
+        my @bodies = map { started(junk => 'x' x ($_ * 500)) } 0 .. 4;
         my @streams = map { 2 * $_ + 1 } 0 .. 4;
 
         $redis->suspend;

@@ -93,7 +93,7 @@ CONF
 
 my $http = $nginx->http;
 my $client = $redis->client;
-my $all = $redis->client->psubscribe('*');
+my $all = $redis->client->psubscribe('*')->subscribe('');    # "*" does not match ""
 my $json = JSON::PP->new->utf8->allow_nonref->boolean_values(0, 1);
 
 my $rooms = 0;
@@ -395,6 +395,12 @@ subtest 'a channel that the ACL refuses' => sub {
     is $client->cmd('HGET', "vaani:call:$room", 'seq'), 1, 'it is a transition';
     ok $nginx->wait_log(qr/\[error\].*vaani: .*publish/, 5, $mark), 'the log says so';
     is $http->post('/narrow', event('call_ringing', room => $room))->body, '{"status":"duplicate"}', 'no second time';
+
+    # Sent again it would be published again, on the allowed one and the stream.
+    $mark = $nginx->log_mark;
+    deliver(event('brand_new', room => $room), '/narrow');
+    is_deeply channels(), ['vaani:events'], 'an unknown event likewise';
+    ok $nginx->wait_log(qr/\[error\].*vaani: .*publish/, 5, $mark), '... the log says so';
 };
 
 # --- the stream

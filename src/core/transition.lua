@@ -22,7 +22,7 @@
 -- Redis refuses together with it (OOM, READONLY): a script isn't rolled back.
 --
 -- Returns the call's new seq; 0 for a duplicate; -1 for an unknown event; and
--- {seq, error} if the transition stands but a publication was refused.
+-- {that, error} if a publication was refused.
 --
 
 local key, stream = KEYS[1], KEYS[2]
@@ -45,6 +45,24 @@ local function append(message)
 end
 
 
+-- A channel that is refused doesn't undo what is done, and keeps no other one
+-- from its message.
+
+local function publish(message, result)
+    local refused
+
+    for i = 9, last_channel do
+        local reply = redis.pcall('PUBLISH', ARGV[i], message)
+
+        if type(reply) == 'table' then
+            refused = reply.err
+        end
+    end
+
+    return refused and { result, refused } or result
+end
+
+
 local arg = last_channel
 
 if not ARGV[arg + 1] then
@@ -57,11 +75,7 @@ if not ARGV[arg + 1] then
 
     append(message)
 
-    for i = 9, last_channel do
-        redis.call('PUBLISH', ARGV[i], message)
-    end
-
-    return -1
+    return publish(message, -1)
 end
 
 
@@ -306,14 +320,4 @@ else
     redis.call('PEXPIRE', key, ttl)
 end
 
-local refused
-
-for i = 9, last_channel do
-    local reply = redis.pcall('PUBLISH', ARGV[i], message)
-
-    if type(reply) == 'table' then
-        refused = reply.err
-    end
-end
-
-return refused and { seq, refused } or seq
+return publish(message, seq)
