@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,10 @@ main(int argc, char **argv)
     vaani_spool_t  spool;
 
     memset(&spool, 0, sizeof(vaani_spool_t));
+
+    /* a Redis that hangs up is an error of write() */
+
+    (void) signal(SIGPIPE, SIG_IGN);
 
     spool.alloc.alloc = vaani_spool_alloc;
     spool.alloc.ctx = &spool;
