@@ -37,7 +37,9 @@ module: deps-run $(MODULE)
 $(MODULE): $(SOURCES)
 	@tools/build-module $(NGINX_DEV) $(BUILD)/nginx-dev "$(CC)" \
 		"$(CFLAGS) $(WARNINGS)"
-	@cp $(BUILD)/nginx-dev/objs/ngx_http_vaani_module.so $@
+	@# an nginx may have the old one loaded: it keeps that file
+	@cp $(BUILD)/nginx-dev/objs/ngx_http_vaani_module.so $@.new
+	@mv $@.new $@
 
 
 # ---- the tool that looks into a spool ------------------------------------
