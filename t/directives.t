@@ -10,7 +10,6 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Vaani::Test::Events;
-use Vaani::Test::Socket qw(try_connect);
 
 use constant OK => '{"status":"ok"}';
 
@@ -96,7 +95,8 @@ subtest 'contexts' => sub {
         my $text = "$directive $GOOD{$directive};";
         refused_config qr/^"$directive" directive is not allowed here$/, "$directive in main",
             main => "$text # here", http => config();
-        refused qr/^"$directive" directive is not allowed here$/, "$directive in if", location => "if (\$uri) { $text }";
+        refused qr/^"$directive" directive is not allowed here$/, "$directive in if",
+            location => "if (\$uri) { $text }";
         refused qr/^"$directive" directive is not allowed here$/, "$directive in limit_except",
             location => "limit_except GET { $text }";
     }
@@ -104,7 +104,8 @@ subtest 'contexts' => sub {
     refused_config qr/^"vaani_webhook" directive is not allowed here$/, 'vaani_webhook in main',
         main => 'vaani_webhook; # here', http => config();
     for my $where (qw(http server)) {
-        refused qr/^"vaani_webhook" directive is not allowed here$/, "vaani_webhook in $where", $where => 'vaani_webhook;';
+        refused qr/^"vaani_webhook" directive is not allowed here$/, "vaani_webhook in $where",
+            $where => 'vaani_webhook;';
     }
     refused qr/^"vaani_webhook" directive is not allowed here$/, 'vaani_webhook in if',
         location => 'if ($uri) { vaani_webhook; }';
@@ -146,29 +147,44 @@ subtest 'twice' => sub {
 };
 
 subtest 'values' => sub {
+    my @bad_timeouts = (qw(x -1 1x ms 0 99999999999999999999), '""', '"1 s"');
     my %values = (
-        vaani_redis_connect_timeout => { good => [qw(1 1s 100ms 1m)], bad => [qw(x -1 1x ms), '""', '"1 s"', '99999999999999999999'] },
-        vaani_redis_timeout         => { good => [qw(1 1s 100ms 1m)], bad => [qw(x -1 1x ms), '""', '"1 s"', '99999999999999999999'] },
-        vaani_redis_connections     => { good => [qw(1 2 64)], bad => [qw(0 65 -1 x 1x 1.5 99999999999999999999), '""'] },
-        vaani_ttl                   => { good => [qw(off 1 1s 500ms 7d 1w 1M 1y 1h30m), '"1w 2d"'],
-                                         bad  => [qw(0 0s 0ms -1 x 1x on OFF 1.5h 99999999999999999999d), '""'] },
-        vaani_validation            => { good => [qw(strict lenient)], bad => [qw(on off stricter lax 0), '""', '$uri'] },
-        vaani_unknown_event         => { good => [qw(accept reject)], bad => [qw(on off accepted drop 1), '""', '$uri'] },
-        vaani_prefix                => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
-        vaani_channel               => { good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
-                                         bad  => [] },
-        vaani_spool                 => {
+        vaani_redis_connect_timeout => { good => [qw(1 1s 100ms 1m)], bad => \@bad_timeouts },
+        vaani_redis_timeout         => { good => [qw(1 1s 100ms 1m)], bad => \@bad_timeouts },
+        vaani_redis_connections     => {
+            good => [qw(1 2 64)],
+            bad  => [qw(0 65 -1 x 1x 1.5 99999999999999999999), '""'],
+        },
+        vaani_ttl => {
+            good => [qw(off 1 1s 500ms 7d 1w 1M 1y 1h30m), '"1w 2d"'],
+            bad  => [qw(0 0s 0ms -1 x 1x on OFF 1.5h 99999999999999999999d), '""'],
+        },
+        vaani_validation => {
+            good => [qw(strict lenient)],
+            bad  => [qw(on off stricter lax 0), '""', '$uri'],
+        },
+        vaani_unknown_event => {
+            good => [qw(accept reject)],
+            bad  => [qw(on off accepted drop 1), '""', '$uri'],
+        },
+        vaani_prefix  => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
+        vaani_channel => {
+            good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
+            bad  => [],
+        },
+        vaani_spool => {
             good => [
-                'off', 'spool-relative', '%%DIR%%/spool1', '%%DIR%%/spool2/', '%%DIR%%/spool3 max=1', '%%DIR%%/spool4 max=10m',
-                '%%DIR%%/spool5 max=100g sync=batch', '%%DIR%%/spool6 sync=always max=1k', '%%DIR%%/spool7 sync=off',
+                'off', 'spool-relative', '%%DIR%%/spool1', '%%DIR%%/spool2/', '%%DIR%%/spool3 max=1',
+                '%%DIR%%/spool4 max=10m', '%%DIR%%/spool5 max=100g sync=batch',
+                '%%DIR%%/spool6 sync=always max=1k', '%%DIR%%/spool7 sync=off',
             ],
             bad => [
-                map({ "%%DIR%%/spool $_" } qw(max max= max=0 max=-1 max=x max=1x max=99999999999999999999g sync sync= sync=on
-                    sync=Always MAX=1m more), '""', 'max=1m size=1'),
+                map({ "%%DIR%%/spool $_" } qw(max max= max=0 max=-1 max=x max=1x max=99999999999999999999g
+                    sync sync= sync=on sync=Always MAX=1m more), '""', 'max=1m size=1'),
                 'off max=1m', 'off x',
             ],
         },
-        vaani_stream                => {
+        vaani_stream => {
             good => [ 'off', '$host', 'a:$vaani_event', 'x maxlen=1', 'x maxlen=1000000', '$host maxlen=5' ],
             bad  => [
                 map({ "x $_" } qw(maxlen maxlen= maxlen=0 maxlen=-1 maxlen=x maxlen=1x maxlen=1.5 MAXLEN=1 max=1 1
@@ -179,8 +195,9 @@ subtest 'values' => sub {
     );
 
     for my $directive (sort keys %values) {
-        all_accepted "$directive @{ $values{$directive}{good} }", map { "$directive $_;" } @{ $values{$directive}{good} };
-        refused qr/invalid|must be|takes no/, "$directive $_", http => "$directive $_;" for @{ $values{$directive}{bad} };
+        my ($good, $bad) = @{ $values{$directive} }{qw(good bad)};
+        all_accepted "$directive @$good", map { "$directive $_;" } @$good;
+        refused qr/invalid|must (?:not )?be|takes no/, "$directive $_", http => "$directive $_;" for @$bad;
     }
 
     refused qr/^value must be between 1 and 64$/, 'the bounds are told', server => 'vaani_redis_connections 65;';
@@ -210,7 +227,8 @@ subtest 'vaani_spool' => sub {
     my $spool = 'vaani_spool %%DIR%%/spool';
 
     all_accepted 'one for several locations', "$spool;", "$spool max=1g;" =~ s/ max=1g//r, "$spool/;";
-    all_accepted 'one for all, off for one', "$spool max=1m sync=always;", 'vaani_spool off;', "$spool sync=always max=1m;";
+    all_accepted 'one for all, off for one',
+        "$spool max=1m sync=always;", 'vaani_spool off;', "$spool sync=always max=1m;";
     accepted 'inherited', http => "$spool;", server => 'location /x { vaani_webhook; }';
 
     my $other = qr/^"vaani_spool" "\S+\/spool" has other parameters elsewhere$/;
@@ -219,9 +237,12 @@ subtest 'vaani_spool' => sub {
 
     # Records do not say which Redis they are for.
     my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;
-    refused $two, 'two servers', server => "$spool;", location => "location /x { vaani_webhook; vaani_redis unix:/x; }";
-    refused $two, 'two databases', server => "$spool;", location => "location /x { vaani_webhook; vaani_redis redis://127.0.0.1/1; }";
-    all_accepted 'two directories', "vaani_spool %%DIR%%/one;", "vaani_spool %%DIR%%/two; vaani_redis redis://127.0.0.1/1;";
+    my $other_db = 'vaani_redis redis://127.0.0.1/1;';
+    refused $two, 'two servers',
+        server => "$spool;", location => "location /x { vaani_webhook; vaani_redis unix:/x; }";
+    refused $two, 'two databases',
+        server => "$spool;", location => "location /x { vaani_webhook; $other_db }";
+    all_accepted 'two directories', "vaani_spool %%DIR%%/one;", "vaani_spool %%DIR%%/two; $other_db";
 };
 
 subtest 'vaani_redis' => sub {
@@ -254,8 +275,9 @@ subtest 'vaani_redis' => sub {
 
     my $scheme = qr/^the URL must begin with "redis:\/\/" or "unix:" in "vaani_redis"$/;
     refused $scheme, $_, http => "vaani_redis $_;"
-        for '""', qw(127.0.0.1 127.0.0.1:6379 localhost :6379 http://127.0.0.1 tcp://127.0.0.1 redis redis: redis:/127.0.0.1
-        redis:127.0.0.1 redi://127.0.0.1 //127.0.0.1 /tmp/redis.sock unix unix/tmp/redis.sock redis+socket:///x valkey://127.0.0.1);
+        for '""', qw(127.0.0.1 127.0.0.1:6379 localhost :6379 http://127.0.0.1 tcp://127.0.0.1 redis redis:
+        redis:/127.0.0.1 redis:127.0.0.1 redi://127.0.0.1 //127.0.0.1 /tmp/redis.sock unix unix/tmp/redis.sock
+        redis+socket:///x valkey://127.0.0.1);
 
     for my $url (
         qw(redis:// redis:/// redis:///1 redis://@ redis://:secret@ redis://:6379 redis://@:6379
@@ -278,14 +300,17 @@ subtest 'vaani_redis' => sub {
         for qw(redis://user@127.0.0.1 redis://user:@127.0.0.1 unix:/x?user=user);
     refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid:6379"$/, 'a name that is unknown',
         server => 'vaani_redis redis://no-such-host.invalid:6379/1;';
-    accepted '... unless there is a resolver', server => 'vaani_redis redis://no-such-host.invalid; resolver 127.0.0.1:1;';
+    accepted '... unless there is a resolver',
+        server => 'vaani_redis redis://no-such-host.invalid; resolver 127.0.0.1:1;';
     accepted '... or nobody uses it', webhook => '', http => 'vaani_redis redis://no-such-host.invalid;';
 
     # What is found out late is told of the place where it was set.
     spew(tmpdir() . '/included.conf', "\nvaani_redis redis://user\@127.0.0.1; # here\n");
-    refused_config qr/has a user but no password$/, 'in an included file', http => config(http => 'include %%TMPDIR%%/included.conf;');
+    refused_config qr/has a user but no password$/, 'in an included file',
+        http => config(http => 'include %%TMPDIR%%/included.conf;');
     spew(tmpdir() . '/included.conf', "vaani_redis redis://no-such-host.invalid; # here\n");
-    refused_config qr/^host not found/, 'a name in an included file', http => config(server => 'include %%TMPDIR%%/included.conf;');
+    refused_config qr/^host not found/, 'a name in an included file',
+        http => config(server => 'include %%TMPDIR%%/included.conf;');
 
     for my $url (qw(redis://user:hush-hush@ redis://user:hush-hush@no-such-host.invalid http://user:hush-hush@127.0.0.1
         redis://:hush-hush%zz@127.0.0.1 redis://user:hush-hush@127.0.0.1/x redis://user:hush-hush@127.0.0.1:0
@@ -338,7 +363,8 @@ subtest 'vaani_redis_password_file' => sub {
         location => 'vaani_redis_password_file %%TMPDIR%%/none;';
     refused qr/"\S+\/nowhere" failed \(2: /, 'missing, relative', location => 'vaani_redis_password_file nowhere;';
     mkdir tmpdir() . '/directory', 0700 or die "mkdir: $!\n";
-    refused qr/"\S+\/directory" failed \(21: /, 'a directory', http => 'vaani_redis_password_file %%TMPDIR%%/directory;';
+    refused qr/"\S+\/directory" failed \(21: /, 'a directory',
+        http => 'vaani_redis_password_file %%TMPDIR%%/directory;';
 };
 
 # --- what the settings do
@@ -534,7 +560,8 @@ CONF
         is $http->post("/?tenant=$tenant&stream=$tenant$_", event($_, room => $room))->body, OK, "$tenant: $_"
             for qw(call_started call_ended);
         is $db{0}->cmd('HGET', "$tenant:call:$room", 'seq'), 2, '... prefix';
-        is channels(), "$tenant:call_started $tenant:call_ended ended", '... channels; none where the variable has no value';
+        is channels(), "$tenant:call_started $tenant:call_ended ended",
+            '... channels; none where the variable has no value';
         is $db{0}->cmd('XLEN', "s:$tenant$_"), 1, "... stream of $_" for qw(call_started call_ended);
     }
 
@@ -577,9 +604,13 @@ CONF
     my $room = room();
     my $key = "vaani:call:$room";
 
-    for my $case ([ long => 'call_started', 86_400 ], [ short => 'call_ringing', 100 ], [ off => 'user_picked_up_at', -1 ],
-        [ short => 'call_ended', 100 ], [ long => 'call_postprocessing', 86_400 ])
-    {
+    for my $case (
+        [ long  => 'call_started',        86_400 ],
+        [ short => 'call_ringing',        100 ],
+        [ off   => 'user_picked_up_at',   -1 ],
+        [ short => 'call_ended',          100 ],
+        [ long  => 'call_postprocessing', 86_400 ],
+    ) {
         my ($where, $event, $seconds) = @$case;
         is $http->post("/$where", event($event, room => $room))->body, OK, "/$where";
         my $left = $client->cmd('TTL', $key);
@@ -597,7 +628,8 @@ subtest 'connections' => sub {
         [ 'one by default', 1, '', '' ],
         [ 'as many as one says', 5, 'vaani_redis_connections 5;', '' ],
         [ 'the same settings share them', 3, 'vaani_redis_connections 3;',
-            'location /a { vaani_webhook; vaani_prefix a; } location /b { vaani_webhook; vaani_redis_connections 3; }' ],
+            'location /a { vaani_webhook; vaani_prefix a; }'
+                . 'location /b { vaani_webhook; vaani_redis_connections 3; }' ],
         [ 'other settings do not', 1 + 1 + 2 + 1, '', <<"CONF" ],
             location /a { vaani_webhook; vaani_redis $unix?db=1; }
             location /b { vaani_webhook; vaani_redis_connections 2; }
@@ -609,7 +641,10 @@ CONF
         [ 'unused settings have none', 1, '', "location /a { vaani_redis $unix?db=1; vaani_redis_connections 9; }" ],
     ) {
         my ($name, $wanted, $http_lines, $server_lines) = @$case;
-        my $nginx = nginx(http => config(http => "vaani_redis $unix; $http_lines", server => $server_lines), workers => 2);
+        my $nginx = nginx(
+            http    => config(http => "vaani_redis $unix; $http_lines", server => $server_lines),
+            workers => 2,
+        );
 
         # Both workers are connected; the count goes no higher.
         $nginx->wait_log(qr/vaani: connected to/);

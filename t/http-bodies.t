@@ -508,7 +508,8 @@ subtest 'HTTP/2' => sub {
 
     # curl 7 takes the end of an upload that nginx stops early for an error.
     spew($file, 'x' x 300_000);
-    my (undef, $out) = run([ 'nghttp', '-v', '-d', $file, '-H:method: PUT', 'http://127.0.0.1:' . $nginx->port . '/hook' ]);
+    my $url = 'http://127.0.0.1:' . $nginx->port . '/hook';
+    my (undef, $out) = run([ 'nghttp', '-v', '-d', $file, '-H:method: PUT', $url ]);
     like $out, qr/:status: 405/, 'an unread body';
     like $out, qr/the method must be POST/, '... the answer is whole';
     nothing_published('the refused');

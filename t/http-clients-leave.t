@@ -319,7 +319,8 @@ subtest 'into the spool' => sub {
     $redis->restart;
     $client = $redis->client;
     my @keys = map { "vaani:call:$_" } @rooms;
-    ok wait_for(sub { $client->cmd('EXISTS', @keys) == @keys }), 'all are applied' or diag $client->cmd('EXISTS', @keys);
+    ok wait_for(sub { $client->cmd('EXISTS', @keys) == @keys }), 'all are applied'
+        or diag $client->cmd('EXISTS', @keys);
     is_deeply [ map { $client->cmd('HGET', $_, 'seq') } @keys ], [ (1) x @keys ], '... and once';
 
     $subscriber = $redis->client->subscribe('vaani:events');
@@ -329,7 +330,7 @@ subtest 'into the spool' => sub {
 
 # --- HTTP/2 (RFC 9113): just enough of a client to be rude with
 
-use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 6, GOAWAY => 7 };
+use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, GOAWAY => 7 };
 use constant { END_STREAM => 1, ACK => 1, END_HEADERS => 4 };
 use constant { NO_ERROR => 0, CANCEL => 8 };
 

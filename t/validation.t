@@ -155,8 +155,8 @@ for my $event (@EVENTS) {
     my $fields = $TABLE{$event};
     my @optional = grep { !$fields->{$_}[0] } sort keys %$fields;
 
-    # Both ways of an accepted body: every endpoint takes it, in a room of its
-    # own, and holds this value; undef: does not have it, or not of the body.
+    # Each of these endpoints takes the body, in a room of its own, and then the
+    # hash has this value; undef: none, or, of the status, that of the event.
     my $accepted = sub ($uris, $name, $member, $value, @overrides) {
         for my $uri (@$uris) {
             my $room = room();
@@ -224,7 +224,9 @@ for my $event (@EVENTS) {
 
 subtest 'event and room_name' => sub {
     for my $uri (qw(/default /strict /lenient /known /lenient-known)) {
-        for my $body ('[]', '[{"event":"call_started","room_name":"r"}]', '""', '"call_started"', '0', '1.5', 'true', 'null') {
+        for my $body (
+            '[]', '[{"event":"call_started","room_name":"r"}]', '""', '"call_started"', '0', '1.5', 'true', 'null',
+        ) {
             refused($uri, $body, '', "$uri: $body", qr/^the body must be a JSON object$/);
         }
 
@@ -267,18 +269,21 @@ subtest 'room_name' => sub {
         [ '"a"', 'a' ],
     ) {
         my ($text, $room) = @$case;
-        my $call = taken('/strict', event('call_ended', room => \$text), 'a room of ' . length($room) . ' bytes', $room);
+        my $call = taken('/strict', event('call_ended', room => \$text), length($room) . ' bytes', $room);
         is $call->{room_name}, $room, '... is kept';
         $client->cmd('DEL', key($room));
     }
-    refused('/strict', event('call_ended', room => \('"' . '\u00e9' x 128 . '\u0061"')), '/room_name', 'one more', $message);
+    refused('/strict', event('call_ended', room => \('"' . '\u00e9' x 128 . '\u0061"')), '/room_name',
+        'one more', $message);
 
     # U+0000 to U+001F, U+007F to U+009F
     $message = qr/^room_name must not contain control characters$/;
     for my $code (0 .. 0x1f, 0x7f .. 0x9f) {
         my $escape = sprintf '\u%04x', $code;
-        refused('/strict', event('call_ended', room => \"\"room$escape\""), '/room_name', "$escape at the end", $message);
-        refused('/lenient', event('call_ended', room => \"\"${escape}room\""), '/room_name', "$escape at the start", $message);
+        refused('/strict', event('call_ended', room => \"\"room$escape\""), '/room_name',
+            "$escape at the end", $message);
+        refused('/lenient', event('call_ended', room => \"\"${escape}room\""), '/room_name',
+            "$escape at the start", $message);
         refused('/strict', event('new_one', room => \"\"$escape\""), '/room_name', "$escape alone", $message);
 
         next if $code < 0x20;    # those may not stand in JSON at all
@@ -287,9 +292,11 @@ subtest 'room_name' => sub {
         refused('/strict', event('call_ended', room => \"\"r${raw}m\""), '/room_name', "$escape as it is", $message);
     }
 
-    for my $room (' ', '*', '?', '[a]', '{a}', 'a:b', ':', '"', '\\', "'", '%00', '$1', '../..', "a\xc2\xa0b", "\xc2\xad",
-        "\xe2\x80\xa8", "\xe2\x80\x8b", "\xef\xbb\xbf", "\xef\xbf\xbf", "\xf0\x9f\x98\x80", "\xc3\x82", "\xc4\x80")
-    {
+    for my $room (
+        ' ', '*', '?', '[a]', '{a}', 'a:b', ':', '"', '\\', "'", '%00', '$1', '../..',
+        "a\xc2\xa0b", "\xc2\xad", "\xe2\x80\xa8", "\xe2\x80\x8b", "\xef\xbb\xbf", "\xef\xbf\xbf",
+        "\xf0\x9f\x98\x80", "\xc3\x82", "\xc4\x80",
+    ) {
         my $characters = $room;
         utf8::decode($characters);
         my $call = taken('/strict', event('call_ended', room => $characters), "a room called $room", $room);
@@ -318,7 +325,8 @@ subtest 'unknown events' => sub {
         taken('/known', event($name, room => $room), "/known: $name is accepted", $room);
     }
     my $room = room();
-    taken('/known', '{"ev\u0065nt":"call_\u0065nded","room_name":"' . $room . '","call_duration":1}', 'also when escaped', $room);
+    taken('/known', qq({"ev\\u0065nt":"call_\\u0065nded","room_name":"$room","call_duration":1}),
+        'also when escaped', $room);
 };
 
 subtest 'durations' => sub {

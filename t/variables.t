@@ -27,7 +27,8 @@ $full->client->cmd('CONFIG', 'SET', 'maxmemory', 1);
 $mute->client->cmd('ACL', 'SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
 
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
-    log_format plain '\$uri "\$vaani_event" "\$vaani_room" "\$vaani_result" "\$vaani_reason" "\$vaani_redis_time" \$status';
+    log_format plain '\$uri "\$vaani_event" "\$vaani_room" "\$vaani_result" "\$vaani_reason" '
+        '"\$vaani_redis_time" \$status';
     log_format json escape=json '{"uri":"\$uri","event":"\$vaani_event","room":"\$vaani_room",'
         '"result":"\$vaani_result","reason":"\$vaani_reason","redis_time":"\$vaani_redis_time","status":\$status}';
 
@@ -65,7 +66,11 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /down    { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; }
         location = /spooled { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; vaani_spool %%DIR%%/spool; }
         location = /full    { vaani_webhook; vaani_redis @{[ $full->url ]}; }
-        location = /mute    { vaani_webhook; vaani_redis @{[ $mute->url ]}?user=mute; vaani_redis_password_file %%TMPDIR%%/mute; }
+        location = /mute    {
+            vaani_webhook;
+            vaani_redis @{[ $mute->url ]}?user=mute;
+            vaani_redis_password_file %%TMPDIR%%/mute;
+        }
         location = /timeout { vaani_webhook; vaani_redis @{[ $silent->url ]}; vaani_redis_timeout 60ms; }
         location = /slow    { vaani_webhook; vaani_redis @{[ $silent->url ]}; vaani_prefix slow; }
         location = /other   { return 200 other; }
@@ -133,7 +138,9 @@ sub shows ($name, $response, $status, @values) {
         my $from_json = $parsed->{$variable} // '';
         utf8::encode($from_json);
 
-        for my $case ([ header => $header ], [ log => $plain{$variable} ], [ JSON => $from_json eq '' ? undef : $from_json ]) {
+        undef $from_json if $from_json eq '';
+
+        for my $case ([ header => $header ], [ log => $plain{$variable} ], [ JSON => $from_json ]) {
             my ($where, $value) = @$case;
             my $wanted = $wanted{$variable};
             ref $wanted ? like($value, $wanted, "... \$vaani_$variable in the $where")
@@ -151,10 +158,14 @@ subtest 'ok and duplicate' => sub {
         shows "$event again", $http->post('/hook', $body), 200, $event, $room, 'duplicate', undef, $time;
     }
     my $room = room();
-    shows 'an unknown event', $http->post('/hook', event('new_one', room => $room)), 200, 'new_one', $room, 'ok', undef, $time;
-    shows 'an id again', $http->post('/hook', event('call_ended', room => $room, end_reason => "x$_"), 'Webhook-Id' => 1), 200,
-        'call_ended', $room, $_ == 1 ? 'ok' : 'duplicate', undef, $time
-        for 1, 2;
+    shows 'an unknown event', $http->post('/hook', event('new_one', room => $room)), 200,
+        'new_one', $room, 'ok', undef, $time;
+
+    for my $result (qw(ok duplicate)) {
+        my $body = event('call_ended', room => $room, end_reason => "for $result");
+        shows "by its id: $result", $http->post('/hook', $body, 'Webhook-Id' => 1), 200,
+            'call_ended', $room, $result, undef, $time;
+    }
 
     my $event = event('call_started', room => room(), phone_number => '+4912345');
     my $response = $http->post('/mute', $event);
@@ -220,7 +231,8 @@ subtest 'unavailable' => sub {
     # The first attempt to connect may be under way.
     shows "no Redis ($_)", $http->post('/down', $body), 503, @shown, 'redis_down', qr/^$|$time/ for 1, 2;
 
-    shows 'no Redis, but a spool', $http->post('/spooled', $body), 200, 'call_started', $room, 'queued', 'redis_down', qr/^$|$time/;
+    shows 'no Redis, but a spool', $http->post('/spooled', $body), 200,
+        'call_started', $room, 'queued', 'redis_down', qr/^$|$time/;
 
     shows 'Redis is full', $http->post('/full', $body), 503, @shown, 'redis_unavailable', $time;
 
@@ -228,7 +240,8 @@ subtest 'unavailable' => sub {
     shows 'no hash', $http->post('/hook', $body), 503, @shown, 'redis_refused', $time;
 
     $silent->suspend;
-    shows 'Redis does not answer', $http->post('/timeout', $body), 503, @shown, 'redis_timeout', qr/^0\.(?:0[6-9]|[1-9])\d+$|^[1-9]\d*\.\d{3}$/;
+    shows 'Redis does not answer', $http->post('/timeout', $body), 503, @shown, 'redis_timeout',
+        qr/^(?:0\.(?:0[6-9]|[1-9])\d+|[1-9]\d*\.\d{3})$/;
     $silent->resume;
 };
 
@@ -243,7 +256,8 @@ subtest 'the time of Redis' => sub {
     $http->send_raw($head . $body);
     pause(0.08);
     $silent->resume;
-    shows 'slow', $http->read_response, 200, 'call_ended', $room, 'ok', undef, qr/^(?:0\.(?:0[5-9]|[1-9])\d+|[1-9]\d*\.\d{3})$/;
+    shows 'slow', $http->read_response, 200, 'call_ended', $room, 'ok', undef,
+        qr/^(?:0\.(?:0[5-9]|[1-9])\d+|[1-9]\d*\.\d{3})$/;
 
     # And no slower than it is.
     my $start = now();
@@ -260,7 +274,8 @@ subtest 'elsewhere' => sub {
     my $path = $nginx->dir . '/plain.log';
     like slurp($path), qr{^/other "-" "-" "-" "-" "-" 200$}m, '... nor in the log';
     like slurp($nginx->dir . '/json.log'),
-        qr/^\{"uri":"\/other","event":"","room":"","result":"","reason":"","redis_time":"","status":200\}$/m, '... nor in JSON';
+        qr/^\{"uri":"\/other","event":"","room":"","result":"","reason":"","redis_time":"","status":200\}$/m,
+        '... nor in JSON';
 
     $response = $http->post('/none', event('call_started'));
     is $response->status, 404, 'no location';
@@ -326,29 +341,30 @@ subtest 'what was asked for too early is right later' => sub {
 subtest 'nothing breaks out of a line' => sub {
     # Rooms have no control characters, but anything else.
     my @rooms = (
-        '"', '\\', '\\"', '" "ok" "', 'a" 200', "'", '%0d%0a', '\\n', '\\x22', '\\u0022', '$vaani_event', '<b>', '{"a":"b"}', '","result":"ok',
-        "\x{e9}", "\x{20ac}", "\x{1f600}", "\x{2028}", "\x{a0}", "\x{feff}", "\x{fffe}", ' ', '-', ('x' x 256),
+        '"', '\\', '\\"', '" "ok" "', 'a" 200', "'", '%0d%0a', '\\n', '\\x22', '\\u0022', '$vaani_event', '<b>',
+        '{"a":"b"}', '","result":"ok',
+        "\x{e9}", "\x{20ac}", "\x{1f600}", "\x{2028}", "\x{a0}", "\x{feff}", "\x{fffe}", 'x' x 256,
     );
     for my $room (@rooms) {
         my $bytes = $room;
         utf8::encode($bytes);
-        shows 'room ' . $json->encode(substr $room, 0, 20), $http->post('/hook', event('call_started', room => $room)), 200,
-            'call_started', ($bytes =~ /^ *$/ ? qr/^ *$|^$/ : $bytes eq '-' ? qr/^-?$/ : $bytes), 'ok', undef, $time
-            if $bytes !~ /^[ -]*$/;    # indistinguishable from none
+        shows 'room ' . $json->encode(substr $room, 0, 20),
+            $http->post('/hook', event('call_started', room => $room)), 200,
+            'call_started', $bytes, 'ok', undef, $time;
     }
 
     # So has the name of an event that the table does not know.
-    for my $event (@rooms[ 0 .. 21 ], 'x' x 3000) {
+    for my $event (@rooms, 'x' x 3000) {
         my $bytes = $event;
         utf8::encode($bytes);
         shows 'event ' . $json->encode(substr $event, 0, 20), $http->post('/hook', event($event, room => 'r')), 200,
-            $bytes, 'r', 'ok', undef, $time
-            if $bytes !~ /^[ -]*$/;
+            $bytes, 'r', 'ok', undef, $time;
     }
 
     # With control characters, wherever they end up.
     for my $event (
-        "a\nb", "a\rb", "a\r\nb", "\r\n\r\n", "\n\n", "\r", "a\0b", "\0", "\t", "\b\f", "\x{1b}[2J", "\x{7f}", "\x{85}", "\x{9b}",
+        "a\nb", "a\rb", "a\r\nb", "\r\n\r\n", "\n\n", "\r", "a\0b", "\0", "\t", "\b\f",
+        "\x{1b}[2J", "\x{7f}", "\x{85}", "\x{9b}",
         "x\n/hook \"call_ended\" \"r\" \"ok\" \"-\" \"0.000\" 200", "x\r\nX-Injected: 1", "x\nX-Injected: 1",
         "x\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nX-Injected: 1\r\n\r\n",
     ) {
@@ -361,7 +377,8 @@ subtest 'nothing breaks out of a line' => sub {
 
         like $body, qr/^(?:\{"status":"ok"\}|\{"type":.*\})\z/, "$name: the body is nothing but the answer";
         my ($line, @fields) = split /\r\n/, $head;
-        my %known = map { $_ => 1 } qw(server date content-type content-length connection x-good x-summary), map { "x-$_" } @NAMES;
+        my %known = map { $_ => 1 } qw(server date content-type content-length connection x-good x-summary),
+            map { "x-$_" } @NAMES;
         is_deeply [ grep { !/^([A-Za-z_-]+): / || !$known{ lc $1 } } @fields ], [], '... the header has no other field';
         unlike join('', $line, @fields), qr/[\r\n\0]/, '... and no broken one';
 
