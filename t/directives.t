@@ -231,6 +231,9 @@ subtest 'vaani_spool' => sub {
         "$spool max=1m sync=always;", 'vaani_spool off;', "$spool sync=always max=1m;";
     accepted 'inherited', http => "$spool;", server => 'location /x { vaani_webhook; }';
 
+    refused qr/must name a directory, without variables/, "vaani_spool $_", location => "vaani_spool $_;"
+        for '""', '$host', 'x$host max=1m';
+
     my $other = qr/^"vaani_spool" "\S+\/spool" has other parameters elsewhere$/;
     refused $other, 'another size',     http => "$spool max=1m;", location => "$spool max=2m;";
     refused $other, 'other durability', http => "$spool;", location => "$spool sync=off;";

@@ -339,6 +339,10 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
+    if (value[1].len == 0 || ngx_http_script_variables_count(&value[1])) {
+        return "must name a directory, without variables";
+    }
+
     spool = ngx_pcalloc(cf->pool, sizeof(ngx_vaani_spool_t));
 
     if (spool == NULL) {
