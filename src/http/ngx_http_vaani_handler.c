@@ -18,6 +18,8 @@ static ngx_int_t ngx_http_vaani_reject_event(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, vaani_event_error_t *error);
 static void ngx_http_vaani_redis_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
+static ngx_http_request_t *ngx_http_vaani_resume(ngx_http_vaani_ctx_t *ctx);
+static void ngx_http_vaani_finish(ngx_http_request_t *r, ngx_int_t rc);
 static ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, redisReply *reply);
 static ngx_int_t ngx_http_vaani_not_taken(ngx_http_request_t *r,
@@ -364,16 +366,12 @@ static void
 ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
-    ngx_int_t              rc;
-    ngx_connection_t      *c;
-    ngx_http_request_t    *r;
-    ngx_http_vaani_ctx_t  *ctx;
+    ngx_http_vaani_ctx_t *ctx = data;
 
-    ctx = data;
-    r = ctx->request;
-    c = r->connection;
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
 
-    ngx_http_set_log_request(c->log, r);
+    r = ngx_http_vaani_resume(ctx);
 
     ctx->cmd = NULL;
     ctx->redis_answered = 1;
@@ -385,6 +383,35 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
     } else {
         rc = ngx_http_vaani_not_taken(r, ctx, status);
     }
+
+    ngx_http_vaani_finish(r, rc);
+}
+
+
+/*
+ * Both go around what is done for a request in the event of another
+ * connection.
+ */
+
+static ngx_http_request_t *
+ngx_http_vaani_resume(ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    return r;
+}
+
+
+static void
+ngx_http_vaani_finish(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
 
     if (rc != NGX_DONE) {
         ngx_http_finalize_request(r, rc);
@@ -477,15 +504,11 @@ ngx_http_vaani_spool(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 static void
 ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
 {
-    ngx_connection_t      *c;
-    ngx_http_request_t    *r;
-    ngx_http_vaani_ctx_t  *ctx;
+    ngx_http_vaani_ctx_t *ctx = data;
 
-    ctx = data;
-    r = ctx->request;
-    c = r->connection;
+    ngx_http_request_t  *r;
 
-    ngx_http_set_log_request(c->log, r);
+    r = ngx_http_vaani_resume(ctx);
 
     ctx->entry = NULL;
 
@@ -498,9 +521,7 @@ ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
         rc = ngx_http_vaani_unavailable(r, ctx, 1);
     }
 
-    ngx_http_finalize_request(r, rc);
-
-    ngx_http_run_posted_requests(c);
+    ngx_http_vaani_finish(r, rc);
 }
 
 

@@ -230,7 +230,7 @@ static void
 ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t               n;
-    ngx_vaani_spool_slot_t  *slot, *free;
+    ngx_vaani_spool_slot_t  *slot, *idle;
 
     if (replay->busy) {
         return;
@@ -253,28 +253,28 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
            && !(ngx_exiting || ngx_quit || ngx_terminate)
            && ngx_vaani_spool_next(replay) == NGX_OK)
     {
-        free = NULL;
+        idle = NULL;
 
         for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
             slot = &replay->slots[n];
 
             if (!slot->used) {
-                free = slot;
+                idle = slot;
 
             } else if (slot->order == replay->next.order) {
                 goto wait;
             }
         }
 
-        free->used = 1;
-        free->record = (u_char *) replay->next.content;
-        free->len = replay->next.len;
-        free->order = replay->next.order;
+        idle->used = 1;
+        idle->record = (u_char *) replay->next.content;
+        idle->len = replay->next.len;
+        idle->order = replay->next.order;
 
         replay->nused++;
         replay->have_next = 0;
 
-        ngx_vaani_spool_start(free);
+        ngx_vaani_spool_start(idle);
     }
 
 wait:
