@@ -68,13 +68,6 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
 
 
 void
-ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
-{
-    ngx_vaani_redis_resolve(conn);
-}
-
-
-void
 ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
 {
     ngx_int_t               rc;

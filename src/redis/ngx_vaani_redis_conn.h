@@ -134,8 +134,7 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
 void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_t *redis, ngx_log_t *log);
 
-/* begins to connect; the connection then looks after itself */
-void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+/* connects to conn->addr */
 void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
 
 /*
@@ -171,10 +170,11 @@ void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 /*
  * ngx_vaani_redis_resolve.c
  *
- * Sets conn->addr, at once or later, and then calls
- * ngx_vaani_redis_connect_addr() or ngx_vaani_redis_fail().
+ * Begins to connect; the connection then looks after itself.  Sets conn->addr,
+ * at once or later, and then calls ngx_vaani_redis_connect_addr() or
+ * ngx_vaani_redis_fail().
  */
-void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
+void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
 
 
 /*

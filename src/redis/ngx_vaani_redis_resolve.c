@@ -12,7 +12,7 @@ static ngx_int_t ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn);
  */
 
 void
-ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
+ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_t   *redis;
     ngx_resolver_ctx_t  *ctx;
