@@ -26,12 +26,19 @@ static ngx_vaani_redis_t *ngx_http_vaani_find_redis(
     ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
 static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
+static char *ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post,
+    void *data);
 static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
 static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
 
 
 static ngx_conf_post_t  ngx_http_vaani_timeout_post = {
     ngx_http_vaani_check_timeout
+};
+
+
+static ngx_conf_post_t  ngx_http_vaani_tolerance_post = {
+    ngx_http_vaani_check_tolerance
 };
 
 
@@ -147,13 +154,41 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       offsetof(ngx_http_vaani_loc_conf_t, unknown_event),
       &ngx_http_vaani_unknown_events },
 
+    { ngx_string("vaani_token"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_vaani_token,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_secret"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_vaani_secret,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_signature"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_vaani_signature,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_timestamp_tolerance"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_sec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, timestamp_tolerance),
+      &ngx_http_vaani_tolerance_post },
+
       ngx_null_command
 };
 
 
 static ngx_http_module_t  ngx_http_vaani_module_ctx = {
     ngx_http_vaani_preconfiguration,       /* preconfiguration */
-    NULL,                                  /* postconfiguration */
+    ngx_http_vaani_init_log,               /* postconfiguration */
 
     ngx_http_vaani_create_main_conf,       /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -236,6 +271,9 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      *     conf->redis_url_line = 0;
      *     conf->redis_password = { 0, NULL };
      *     conf->redis = NULL;
+     *     conf->auth = NGX_HTTP_VAANI_AUTH_OFF;
+     *     conf->tokens = NULL;
+     *     conf->token_in_uri = 0;
      */
 
     conf->redis_url = NGX_CONF_UNSET_PTR;
@@ -252,6 +290,11 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
 
     conf->validation = NGX_CONF_UNSET_UINT;
     conf->unknown_event = NGX_CONF_UNSET_UINT;
+
+    conf->token = NGX_CONF_UNSET_PTR;
+    conf->secret = NGX_CONF_UNSET_PTR;
+    conf->signature = NGX_CONF_UNSET_PTR;
+    conf->timestamp_tolerance = NGX_CONF_UNSET;
 
     return conf;
 }
@@ -290,6 +333,24 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                               NGX_HTTP_VAANI_STRICT);
     ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
                               NGX_HTTP_VAANI_ACCEPT);
+
+    if (conf->token == NGX_CONF_UNSET_PTR) {
+        conf->tokens = prev->tokens;
+        conf->token_in_uri = prev->token_in_uri;
+    }
+
+    ngx_conf_merge_ptr_value(conf->token, prev->token, NULL);
+    ngx_conf_merge_ptr_value(conf->secret, prev->secret, NULL);
+    ngx_conf_merge_ptr_value(conf->signature, prev->signature, NULL);
+    ngx_conf_merge_sec_value(conf->timestamp_tolerance,
+                             prev->timestamp_tolerance, 300);
+
+    if (conf->secret || conf->signature) {
+        conf->auth = NGX_HTTP_VAANI_AUTH_BODY;
+
+    } else if (conf->token) {
+        conf->auth = NGX_HTTP_VAANI_AUTH_HEADERS;
+    }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
@@ -483,6 +544,15 @@ ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post, void *data)
     ngx_msec_t *timeout = data;
 
     return *timeout ? NGX_CONF_OK : "must not be 0";
+}
+
+
+static char *
+ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post, void *data)
+{
+    time_t *tolerance = data;
+
+    return *tolerance ? NGX_CONF_OK : "must not be 0";
 }
 
 

@@ -27,7 +27,7 @@ use Vaani::Test::Events;
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CONTRIBUTING.md docs/directives.md docs/data-model.md
-    docs/operations.md docs/architecture.md
+    docs/operations.md docs/security.md docs/architecture.md
 );
 
 my %doc = map { $_ => slurp(ROOT . "/$_") } DOCS;
@@ -195,8 +195,8 @@ subtest 'shell' => sub {
 
 # --- configurations
 
-my $password_file = spew(tmpdir() . '/redis.password', "secret\n");
-chmod 0600, $password_file;
+my $secret_file = spew(tmpdir() . '/secret', "0123456789abcdef\n");
+chmod 0600, $secret_file;
 
 # nginx -t of a block in the frame of its context, with paths, addresses and
 # names that can be had here.
@@ -206,7 +206,7 @@ sub check_config ($kind, $text) {
         s{^\s*load_module\s+modules/ngx_http_vaani_module\.so;}{}m;
         s{^\s*(?:user\s+\S+|daemon\s+off);}{}mg;
         s{/(?:var/log/nginx|run)/(?!redis)}{%%DIR%%/}g;
-        s{(\bvaani_redis_password_file\s+)[^;]+;}{$1%%TMPDIR%%/redis.password;}g;
+        s{(\bvaani_redis_password_file\s+|\bfile=)[^;]+;}{$1%%TMPDIR%%/secret;}g;
         s{(\bvaani_spool\s+)(?:/[^\s;]*)?/}{$1%%DIR%%/}g;
         s{(\blisten\s+)[^\s;]+}{$1unix:%%SOCK%%}g;
     }
@@ -302,9 +302,13 @@ subtest 'directives' => sub {
             my $required = () = $text =~ s/\[[^\]]+\]//gr =~ /\S+/g;
             $takes{$_} = 1 for $required .. $required + $optional;
         }
-        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|TAKE\d+)\b/;
-        is join('', sort keys %takes), $number eq 'NOARGS' ? 0 : $number =~ s/TAKE//r,
-            "$name: number of parameters";
+        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|TAKE\d+|1MORE)\b/;
+        if ($number eq '1MORE') {
+            ok $takes{1} && grep({ / \.\.\./ } @syntax), "$name: any number of parameters";
+        } else {
+            is join('', sort keys %takes), $number eq 'NOARGS' ? 0 : $number =~ s/TAKE//r,
+                "$name: number of parameters";
+        }
 
         # A default is a directive that can be given.
         for my $default (grep { /;$/ } codes($entry->{'Default:'} // '')) {
@@ -359,6 +363,7 @@ subtest 'variables' => sub {
         array('src/http/ngx_http_vaani_handler.c', 'ngx_http_vaani_redis_reasons')
             =~ /ngx_string\("(\w+)"\)/g,
         map { /"(\w+)"/g } $code =~ /\breason = ([^;]*"[^;]*);/g,
+            $code =~ /ngx_http_vaani_not_authorized\(ctx, ([^;]*)\);/g,
     );
     my @invalid = $code =~ /vaani_event_invalid\(error,\s*&[\w>-]+,\s*"(\w+)"/g;
     my $calls = () = $code =~ /return vaani_event_invalid\(/g;
@@ -453,7 +458,8 @@ subtest 'log lines' => sub {
     my $section = section('docs/operations.md', 'Configuration errors');
     push @messages, map { literal($_) }
         $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
-        $source{'ngx_http_vaani_module.c'} =~ /return ("(?:[^"\\]|\\.)+");/g;
+        map { /return\s+("(?:[^"\\]|\\.)+");/g }
+            @source{ 'ngx_http_vaani_module.c', map { "src/http/ngx_http_vaani_$_.c" } qw(auth_conf secrets) };
     cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
 
     for my $message (@messages) {
@@ -503,6 +509,7 @@ subtest 'numbers' => sub {
     my $back_off = section('docs/architecture.md', 'The connection to Redis');
     my $spool = section('docs/architecture.md', 'The spool');
     my $lines = section('docs/operations.md', 'Log lines');
+    my $security = prose('docs/security.md');
     my $layout = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/architecture.md' } @blocks;
 
     for my $case (
@@ -529,7 +536,11 @@ subtest 'numbers' => sub {
         [ VAANI_JSON_MAX_DEPTH            => $answers,  sub ($n) { "objects may nest $n deep" } ],
         [ VAANI_ROOM_MAX_LEN              => $answers,  sub ($n) { "1 to $n bytes" } ],
         [ NGX_HTTP_VAANI_MAX_CONNECTIONS  => $answers,  sub ($n) { "1 to $n." } ],
-        [ NGX_HTTP_VAANI_MAX_PASSWORD     => $answers,  sub ($n) { "one of $n bytes or more" } ],
+        [ NGX_HTTP_VAANI_MAX_FILE         => $answers,  sub ($n) { "one of $n bytes or more" } ],
+        [ NGX_HTTP_VAANI_MAX_FILE         => $security, sub ($n) { "one of $n bytes or more" } ],
+        [ NGX_HTTP_VAANI_SHORT_SECRET     => $security, sub ($n) { "secrets with less than $n bytes" } ],
+        [ NGX_HTTP_VAANI_SHORT_SECRET     => $answers,  sub ($n) { "one with less than $n." } ],
+        [ VAANI_TOKEN_MAX_LEN             => $answers,  sub ($n) { "longer than $n bytes" } ],
         [ NGX_HTTP_VAANI_MAX_BODY         => $answers,  sub ($n) { 'over ' . $n / 2**20 . ' MB' } ],
     ) {
         my ($name, $text, $spelling) = @$case;

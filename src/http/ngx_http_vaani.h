@@ -14,8 +14,20 @@
 
 #include "../core/vaani_transition.h"
 #include "../core/vaani_record.h"
+#include "../core/vaani_signature.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
+
+
+/* what signatures are checked with */
+
+#if (NGX_SSL && OPENSSL_VERSION_NUMBER >= 0x10100000L)
+
+#include <openssl/hmac.h>
+
+#define NGX_HTTP_VAANI_HMAC             1
+
+#endif
 
 
 #define NGX_HTTP_VAANI_STRICT           0
@@ -28,7 +40,37 @@
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
+    ngx_uint_t                  endpoints;  /* number of them */
 } ngx_http_vaani_main_conf_t;
+
+
+/*
+ * A header with signatures, and what they are checked with.
+ */
+
+typedef struct {
+    ngx_str_t                   header;     /* in lower case */
+    ngx_uint_t                  index;      /* in ctx->signatures */
+    vaani_signature_format_t    format;
+    ngx_array_t                 keys;       /* of HMAC_CTX * */
+} ngx_http_vaani_signature_t;
+
+
+#define NGX_HTTP_VAANI_WEBHOOK          0   /* webhook-signature */
+#define NGX_HTTP_VAANI_OTHER            1   /* that of vaani_signature */
+
+
+/*
+ * When a request is authorized: a token is enough to know before the body was
+ * read, but not if there is a signature as well.  Who has one of the two must
+ * not learn that it is right.
+ */
+
+typedef enum {
+    NGX_HTTP_VAANI_AUTH_OFF = 0,
+    NGX_HTTP_VAANI_AUTH_HEADERS,
+    NGX_HTTP_VAANI_AUTH_BODY
+} ngx_http_vaani_auth_e;
 
 
 typedef struct {
@@ -54,6 +96,14 @@ typedef struct {
 
     ngx_uint_t                  validation;
     ngx_uint_t                  unknown_event;
+
+    ngx_http_vaani_auth_e       auth;
+    ngx_http_complex_value_t   *token;      /* NULL: none is asked for */
+    ngx_array_t                *tokens;     /* of vaani_token_t * */
+    ngx_flag_t                  token_in_uri;
+    ngx_http_vaani_signature_t *secret;     /* of Standard Webhooks, or NULL */
+    ngx_http_vaani_signature_t *signature;  /* another, or NULL */
+    time_t                      timestamp_tolerance;
 } ngx_http_vaani_loc_conf_t;
 
 
@@ -76,6 +126,7 @@ typedef enum {
     NGX_HTTP_VAANI_DUPLICATE,
     NGX_HTTP_VAANI_QUEUED,
     NGX_HTTP_VAANI_REJECTED,
+    NGX_HTTP_VAANI_UNAUTHORIZED,
     NGX_HTTP_VAANI_UNAVAILABLE
 } ngx_http_vaani_result_e;
 
@@ -89,6 +140,8 @@ typedef struct {
     ngx_str_t                   reason;     /* one word, static */
 
     ngx_str_t                   id;         /* of the delivery, a header */
+    ngx_str_t                   timestamp;          /* webhook-timestamp */
+    ngx_str_t                   signatures[2];      /* headers */
     ngx_str_t                   body;
     vaani_event_t               event;
     vaani_delivery_t            delivery;
@@ -102,6 +155,7 @@ typedef struct {
     ngx_msec_t                  redis_time;         /* ms */
     unsigned                    redis_asked:1;
     unsigned                    redis_answered:1;
+    unsigned                    repeated:1; /* one of the signed headers */
 } ngx_http_vaani_ctx_t;
 
 
@@ -112,8 +166,6 @@ extern ngx_module_t  ngx_http_vaani_module;
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -122,6 +174,38 @@ char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 
 /* whether two strings are equal */
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
+
+
+/* ngx_http_vaani_auth_conf.c: the directives of authentication */
+
+char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_vaani_secrets.c: secrets in the configuration */
+
+char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/*
+ * Keeps a copy of a secret, or what is made of it, in the array.  Returns
+ * NGX_OK, or NGX_ERROR when it has logged why.
+ */
+typedef ngx_int_t (*ngx_http_vaani_secret_pt)(ngx_conf_t *cf,
+    ngx_array_t *secrets, ngx_str_t *secret);
+
+/*
+ * Gives a parameter to the handler: one secret, or after "file=" those of a
+ * file, one a line.  The parameter and what was read are wiped.  Returns as a
+ * directive does.
+ */
+char *ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
+
+/* wipes memory when its pool is destroyed.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
+    size_t len);
 
 
 /* ngx_http_vaani_handler.c: the content handler of a webhook location */
@@ -133,12 +217,42 @@ ngx_int_t ngx_http_vaani_handler(ngx_http_request_t *r);
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
- * id.  Returns NGX_OK, or NGX_DECLINED with *reason and *detail set to static
+ * id and the signatures.  Returns NGX_OK, or NGX_DECLINED with *reason and *detail set to static
  * texts.
  */
 
 ngx_int_t ngx_http_vaani_read_headers(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_str_t *reason, char **detail);
+
+
+/*
+ * ngx_http_vaani_auth.c
+ */
+
+/*
+ * Checks what the location asks for: the token, and signatures of ctx->body.
+ * Returns NGX_OK; NGX_DECLINED, with ctx->result and ctx->reason set; or
+ * NGX_ERROR (no memory).  A refusal takes as long whatever it is for.
+ */
+ngx_int_t ngx_http_vaani_authorize(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+/*
+ * Sends the 401, always the same one.  Returns what
+ * ngx_http_finalize_request() takes.
+ */
+ngx_int_t ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+
+/*
+ * ngx_http_vaani_body.c
+ *
+ * Returns the body in one piece, in memory of the request.  Returns NGX_OK or
+ * what the request is to be finalized with.
+ */
+
+ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body);
 
 
 /*
@@ -211,7 +325,7 @@ ngx_int_t ngx_http_vaani_send_status(ngx_http_request_t *r,
 
 /*
  * Sends "application/problem+json" (RFC 9457).  detail is plain ASCII without
- * quotes; field is a member of the body for a 422, else NULL.
+ * quotes, or NULL; field is a member of the body for a 422, else NULL.
  */
 ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *detail, ngx_str_t *field);
@@ -221,6 +335,15 @@ ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
  */
 ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
+
+
+/*
+ * ngx_http_vaani_log.c
+ *
+ * Keeps the secrets in URLs out of the error log.  Returns NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_http_vaani_init_log(ngx_conf_t *cf);
 
 
 /* ngx_http_vaani_variables.c: $vaani_event and the others */

@@ -2,8 +2,6 @@
 #include "ngx_http_vaani.h"
 
 
-#define NGX_HTTP_VAANI_MAX_PASSWORD     4096
-
 /* s: a Redis refuses what leads beyond the end of its time */
 
 #define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
@@ -24,13 +22,17 @@ ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vaani_loc_conf_t *vlcf = conf;
 
-    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_core_loc_conf_t    *clcf;
+    ngx_http_vaani_main_conf_t  *vmcf;
 
     if (vlcf->webhook) {
         return "is duplicate";
     }
 
     vlcf->webhook = 1;
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+    vmcf->endpoints++;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = ngx_http_vaani_handler;
@@ -67,111 +69,19 @@ ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    if (ngx_http_vaani_wipe_later(cf->pool, vlcf->redis_url->password.data,
+                                  vlcf->redis_url->password.len)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     /* a name is looked up later, when it's known whether there is a resolver */
 
     vlcf->redis_url_file = cf->conf_file->file.name;
     vlcf->redis_url_line = cf->conf_file->line;
 
     return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    char             *rv;
-    u_char           *p, *last;
-    ssize_t           n;
-    ngx_str_t        *value;
-    ngx_file_t        file;
-    ngx_file_info_t   fi;
-
-    if (vlcf->redis_password.data) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_conf_full_name(cf->cycle, &value[1], 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&file, sizeof(ngx_file_t));
-
-    file.name = value[1];
-    file.log = cf->log;
-    file.fd = ngx_open_file(file.name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (file.fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &file.name);
-        return NGX_CONF_ERROR;
-    }
-
-    rv = NGX_CONF_ERROR;
-
-    if (ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_fd_info_n " \"%V\" failed", &file.name);
-        goto done;
-    }
-
-    if (ngx_file_access(&fi) & (S_IROTH|S_IWOTH)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" must not be readable or writable by all, "
-                           "use chmod o-rw", &file.name);
-        goto done;
-    }
-
-    p = ngx_pnalloc(cf->pool, NGX_HTTP_VAANI_MAX_PASSWORD);
-
-    if (p == NULL) {
-        goto done;
-    }
-
-    n = ngx_read_file(&file, p, NGX_HTTP_VAANI_MAX_PASSWORD, 0);
-
-    if (n == NGX_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_read_file_n " \"%V\" failed", &file.name);
-        goto done;
-    }
-
-    /* the password is the first line */
-
-    last = ngx_strlchr(p, p + n, LF);
-
-    if (last == NULL) {
-        last = p + n;
-    }
-
-    if (last > p && last[-1] == CR) {
-        last--;
-    }
-
-    if (last == p || n == NGX_HTTP_VAANI_MAX_PASSWORD) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" must hold a password on its first line",
-                           &file.name);
-        goto done;
-    }
-
-    vlcf->redis_password.data = p;
-    vlcf->redis_password.len = last - p;
-
-    rv = NGX_CONF_OK;
-
-done:
-
-    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", &file.name);
-    }
-
-    return rv;
 }
 
 

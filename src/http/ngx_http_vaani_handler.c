@@ -2,16 +2,9 @@
 #include "ngx_http_vaani.h"
 
 
-/* what Redis takes as one argument by default, proto-max-bulk-len */
-
-#define NGX_HTTP_VAANI_MAX_BODY         (512 * 1024 * 1024)
-
-
 static void ngx_http_vaani_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_process(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
-static ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r,
-    ngx_str_t *body);
 static ngx_int_t ngx_http_vaani_validate(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 static ngx_int_t ngx_http_vaani_reject_event(ngx_http_request_t *r,
@@ -57,11 +50,12 @@ static ngx_str_t  ngx_http_vaani_redis_reasons[] = {
 ngx_int_t
 ngx_http_vaani_handler(ngx_http_request_t *r)
 {
-    char                  *detail;
-    ngx_int_t              rc;
-    ngx_str_t              post;
-    ngx_http_cleanup_t    *cln;
-    ngx_http_vaani_ctx_t  *ctx;
+    char                       *detail;
+    ngx_int_t                   rc;
+    ngx_str_t                   post;
+    ngx_http_cleanup_t         *cln;
+    ngx_http_vaani_ctx_t       *ctx;
+    ngx_http_vaani_loc_conf_t  *vlcf;
 
     ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_vaani_ctx_t));
 
@@ -85,6 +79,22 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
 
         return ngx_http_vaani_reject(r, ctx, NGX_HTTP_NOT_ALLOWED,
                                      "the method must be POST");
+    }
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->auth == NGX_HTTP_VAANI_AUTH_HEADERS) {
+        rc = ngx_http_vaani_authorize(r, ctx);
+
+        if (rc == NGX_ERROR) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (rc == NGX_DECLINED) {
+            rc = ngx_http_discard_request_body(r);
+
+            return rc == NGX_OK ? ngx_http_vaani_send_unauthorized(r, ctx) : rc;
+        }
     }
 
     if (ngx_http_vaani_read_headers(r, ctx, &ctx->reason, &detail) != NGX_OK) {
@@ -147,6 +157,17 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         return rc;
     }
 
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
+        rc = ngx_http_vaani_authorize(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc == NGX_DECLINED ? ngx_http_vaani_send_unauthorized(r, ctx)
+                                      : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
     rc = ngx_http_vaani_validate(r, ctx);
 
     if (rc != NGX_DECLINED) {
@@ -156,8 +177,6 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     if (ngx_http_vaani_prepare(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
     /* events of a call stay in order: those that wait go first */
 
@@ -181,98 +200,6 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     }
 
     return NGX_DONE;
-}
-
-
-/*
- * Most bodies are in one buffer and are used where they are.
- */
-
-static ngx_int_t
-ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
-{
-    off_t         size;
-    u_char       *p;
-    ssize_t       n;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
-
-    ngx_str_null(body);
-
-    if (r->reading_body) {
-
-        /* another handler had it, without buffering, and left off */
-
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vaani: the body was read only in part before an "
-                      "internal redirect");
-
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return NGX_OK;
-    }
-
-    cl = r->request_body->bufs;
-    b = cl->buf;
-
-    if (cl->next == NULL && !b->in_file) {
-        body->data = b->pos;
-        body->len = b->last - b->pos;
-
-        return (body->len > NGX_HTTP_VAANI_MAX_BODY)
-               ? NGX_HTTP_REQUEST_ENTITY_TOO_LARGE : NGX_OK;
-    }
-
-    size = 0;
-
-    for ( /* void */ ; cl; cl = cl->next) {
-        size += ngx_buf_size(cl->buf);
-    }
-
-    if (size > NGX_HTTP_VAANI_MAX_BODY) {
-        return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
-    }
-
-    p = ngx_pnalloc(r->pool, size);
-
-    if (p == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    body->data = p;
-    body->len = size;
-
-    for (cl = r->request_body->bufs; cl; cl = cl->next) {
-        b = cl->buf;
-
-        if (ngx_buf_in_memory(b)) {
-            p = ngx_cpymem(p, b->pos, b->last - b->pos);
-            continue;
-        }
-
-        if (!b->in_file) {
-            /* the mark at the end of a chunked body */
-            continue;
-        }
-
-        size = b->file_last - b->file_pos;
-
-        n = ngx_read_file(b->file, p, size, b->file_pos);
-
-        if (n != size) {
-            ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
-                          "vaani: the temporary file of the body has %z bytes "
-                          "instead of %O", n, size);
-
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        p += n;
-    }
-
-    return NGX_OK;
 }
 
 

@@ -2,26 +2,33 @@
 #include "ngx_http_vaani.h"
 
 
-static ngx_uint_t ngx_http_vaani_is_header(ngx_table_elt_t *h, char *name,
+static void ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
+    ngx_http_vaani_ctx_t *ctx, ngx_table_elt_t *h);
+static void ngx_http_vaani_take(ngx_http_vaani_ctx_t *ctx, ngx_str_t *value,
+    ngx_table_elt_t *h);
+static ngx_uint_t ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name,
     size_t len);
 static char *ngx_http_vaani_check_type(ngx_str_t *value);
-static u_char *ngx_http_vaani_token(u_char *p, u_char *last);
+static u_char *ngx_http_vaani_skip_token(u_char *p, u_char *last);
 static u_char *ngx_http_vaani_skip_space(u_char *p, u_char *last);
 static ngx_uint_t ngx_http_vaani_is(u_char *first, u_char *last, char *str);
 static char *ngx_http_vaani_check_parameters(u_char *p, u_char *last);
 
 
 #define ngx_http_vaani_header(h, name)                                        \
-    ngx_http_vaani_is_header(h, name, sizeof(name) - 1)
+    ngx_http_vaani_is_header(h, (u_char *) name, sizeof(name) - 1)
 
 
 ngx_int_t
 ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_str_t *reason, char **detail)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_uint_t                  i;
+    ngx_list_part_t            *part;
+    ngx_table_elt_t            *h;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -61,7 +68,10 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
             }
 
         } else if (ngx_http_vaani_header(&h[i], "webhook-id")) {
-            ctx->id = h[i].value;
+            ngx_http_vaani_take(ctx, &ctx->id, &h[i]);
+
+        } else if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
+            ngx_http_vaani_read_signature(vlcf, ctx, &h[i]);
         }
     }
 
@@ -69,8 +79,45 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 }
 
 
+static void
+ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
+    ngx_http_vaani_ctx_t *ctx, ngx_table_elt_t *h)
+{
+    ngx_http_vaani_signature_t  *sig;
+
+    if (vlcf->secret && ngx_http_vaani_header(h, "webhook-timestamp")) {
+        ngx_http_vaani_take(ctx, &ctx->timestamp, h);
+        return;
+    }
+
+    sig = vlcf->secret;
+
+    if (sig && ngx_http_vaani_is_header(h, sig->header.data, sig->header.len)) {
+        ngx_http_vaani_take(ctx, &ctx->signatures[sig->index], h);
+    }
+
+    sig = vlcf->signature;
+
+    if (sig && ngx_http_vaani_is_header(h, sig->header.data, sig->header.len)) {
+        ngx_http_vaani_take(ctx, &ctx->signatures[sig->index], h);
+    }
+}
+
+
+static void
+ngx_http_vaani_take(ngx_http_vaani_ctx_t *ctx, ngx_str_t *value,
+    ngx_table_elt_t *h)
+{
+    if (value->data) {
+        ctx->repeated = 1;
+    }
+
+    *value = h->value;
+}
+
+
 static ngx_uint_t
-ngx_http_vaani_is_header(ngx_table_elt_t *h, char *name, size_t len)
+ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name, size_t len)
 {
     return h->key.len == len && ngx_strncmp(h->lowcase_key, name, len) == 0;
 }
@@ -89,14 +136,14 @@ ngx_http_vaani_check_type(ngx_str_t *value)
     type = value->data;
     last = type + value->len;
 
-    slash = ngx_http_vaani_token(type, last);
+    slash = ngx_http_vaani_skip_token(type, last);
 
     if (slash == last || *slash != '/') {
         return "the media type must be application/json";
     }
 
     subtype = slash + 1;
-    p = ngx_http_vaani_token(subtype, last);
+    p = ngx_http_vaani_skip_token(subtype, last);
 
     if (!ngx_http_vaani_is(type, slash, "application")
         || (!ngx_http_vaani_is(subtype, p, "json")
@@ -132,7 +179,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
         }
 
         name = ngx_http_vaani_skip_space(p + 1, last);
-        equals = ngx_http_vaani_token(name, last);
+        equals = ngx_http_vaani_skip_token(name, last);
 
         if (equals == name) {
             p = name;
@@ -161,7 +208,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
             p = end + 1;
 
         } else {
-            end = ngx_http_vaani_token(value, last);
+            end = ngx_http_vaani_skip_token(value, last);
             p = end;
         }
 
@@ -175,7 +222,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
 
 
 static u_char *
-ngx_http_vaani_token(u_char *p, u_char *last)
+ngx_http_vaani_skip_token(u_char *p, u_char *last)
 {
     /* RFC 9110, section 5.6.2: what isn't a delimiter */
 

@@ -22,6 +22,7 @@ static struct {
     ngx_str_t   title;
 } ngx_http_vaani_titles[] = {
     { NGX_HTTP_BAD_REQUEST, ngx_string("Bad Request") },
+    { NGX_HTTP_UNAUTHORIZED, ngx_string("Unauthorized") },
     { NGX_HTTP_NOT_ALLOWED, ngx_string("Method Not Allowed") },
     { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, ngx_string("Unsupported Media Type") },
     { NGX_HTTP_UNPROCESSABLE_CONTENT, ngx_string("Unprocessable Content") },
@@ -49,7 +50,7 @@ ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
 
     body.len = sizeof("{\"type\":\"about:blank\",\"title\":\"\","
                       "\"status\":,\"detail\":\"\",\"field\":\"/\"}") - 1
-               + title->len + NGX_INT_T_LEN + detail->len
+               + title->len + NGX_INT_T_LEN + (detail ? detail->len : 0)
                + (field ? field->len : 0);
 
     body.data = ngx_pnalloc(r->pool, body.len);
@@ -60,8 +61,12 @@ ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
 
     p = ngx_sprintf(body.data,
                     "{\"type\":\"about:blank\",\"title\":\"%V\","
-                    "\"status\":%ui,\"detail\":\"%V\"",
-                    title, status, detail);
+                    "\"status\":%ui",
+                    title, status);
+
+    if (detail) {
+        p = ngx_sprintf(p, ",\"detail\":\"%V\"", detail);
+    }
 
     /* a JSON Pointer (RFC 6901); that to the whole body is empty */
 

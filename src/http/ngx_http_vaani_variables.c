@@ -44,6 +44,7 @@ static ngx_str_t  ngx_http_vaani_results[] = {
     ngx_string("duplicate"),
     ngx_string("queued"),
     ngx_string("rejected"),
+    ngx_string("unauthorized"),
     ngx_string("unavailable")
 };
 

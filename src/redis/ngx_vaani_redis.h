@@ -116,7 +116,8 @@ typedef struct {
  *
  * Parses "redis://[user[:password]@]host[:port][/db]" or
  * "unix:/path[?db=N][&user=NAME]" into *url; user and password may be
- * percent-encoded (RFC 3986).  A name is left in url->host, without addresses.
+ * percent-encoded (RFC 3986), and are wiped from *value.  A name is left in
+ * url->host, without addresses.
  * Memory is of pool.  Returns NGX_CONF_OK or a static text saying what is
  * wrong, which never quotes the URL.
  */

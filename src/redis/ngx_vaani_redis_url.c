@@ -144,6 +144,8 @@ ngx_vaani_redis_parse_userinfo(ngx_pool_t *pool, u_char *first, u_char *last,
         return "the URL has an invalid user";
     }
 
+    ngx_explicit_memzero(first, last - first);
+
     return NGX_CONF_OK;
 }
 

@@ -1,0 +1,77 @@
+
+/*
+ * Secrets and signatures that come with a delivery: what a header holds, and
+ * comparisons that take no shorter for a guess that is nearly right.  The MAC
+ * itself is computed elsewhere.
+ */
+
+
+#ifndef _VAANI_SIGNATURE_H_INCLUDED_
+#define _VAANI_SIGNATURE_H_INCLUDED_
+
+
+#include "vaani_json.h"
+
+
+/* the longest secret that can be compared, bytes */
+
+#define VAANI_TOKEN_MAX_LEN    512
+
+
+/*
+ * A secret to compare with; bytes beyond its length are zero.
+ */
+
+typedef struct {
+    size_t               len;
+    u_char               data[VAANI_TOKEN_MAX_LEN];
+} vaani_token_t;
+
+
+/*
+ * A header is a list of elements.  Those that begin with the prefix are
+ * signatures, others may be of schemes that aren't known here:
+ *
+ *     v1,<base64> v1a,<base64>     prefix "v1,", separator ' '
+ *     sha256=<hex>                 prefix "sha256=", separator ','
+ *     t=1700000000,v1=<hex>        prefix "v1=", separator ',', timestamp "t="
+ */
+
+typedef struct {
+    vaani_str_t          prefix;
+    vaani_str_t          timestamp;     /* its prefix, empty: there is none */
+    u_char               separator;     /* white space around it is skipped */
+    unsigned             hex:1;         /* in either case, else base64 */
+} vaani_signature_format_t;
+
+
+/*
+ * Whether a value is the token.  The time depends on the length of the value,
+ * which its sender knows, and on nothing else.
+ */
+unsigned vaani_token_equal(const vaani_token_t *token,
+    const vaani_str_t *value);
+
+/*
+ * Whether one of the signatures in a header is the expected one, which is
+ * encoded as the format says (hexadecimal: in lower case).  The time depends
+ * on the header and on the length of expected.
+ */
+unsigned vaani_signature_match(const vaani_signature_format_t *format,
+    const vaani_str_t *header, const vaani_str_t *expected);
+
+/*
+ * Finds the timestamp in a header; *timestamp is a slice of it.  Returns
+ * VAANI_OK, or VAANI_ERROR if there is none or more than one.
+ */
+int vaani_signature_timestamp(const vaani_signature_format_t *format,
+    const vaani_str_t *header, vaani_str_t *timestamp);
+
+/*
+ * Reads a Unix time in seconds, 1 to 12 decimal digits.  Returns VAANI_OK or
+ * VAANI_ERROR.
+ */
+int vaani_timestamp_parse(const vaani_str_t *text, int64_t *seconds);
+
+
+#endif /* _VAANI_SIGNATURE_H_INCLUDED_ */

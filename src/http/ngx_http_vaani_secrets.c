@@ -1,0 +1,250 @@
+
+#include "ngx_http_vaani.h"
+
+
+#define NGX_HTTP_VAANI_MAX_FILE         4096
+
+
+static ngx_int_t ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
+static ngx_int_t ngx_http_vaani_read_secret_file(ngx_conf_t *cf,
+    ngx_str_t *name, u_char *buf, size_t *size);
+static ngx_int_t ngx_http_vaani_add_password(ngx_conf_t *cf,
+    ngx_array_t *secrets, ngx_str_t *secret);
+static void ngx_http_vaani_wipe(void *data);
+
+
+char *
+ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_str_t    *value;
+    ngx_array_t   passwords;
+
+    if (vlcf->redis_password.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_array_init(&passwords, cf->temp_pool, 1, sizeof(ngx_str_t))
+        != NGX_OK
+        || ngx_http_vaani_read_secrets(cf, &value[1], &passwords,
+                                       ngx_http_vaani_add_password)
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    /* the password is the first line */
+
+    value = passwords.elts;
+    vlcf->redis_password = value[0];
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_add_password(ngx_conf_t *cf, ngx_array_t *secrets,
+    ngx_str_t *secret)
+{
+    ngx_str_t  *password;
+
+    password = ngx_array_push(secrets);
+
+    if (password == NULL) {
+        return NGX_ERROR;
+    }
+
+    password->len = secret->len;
+    password->data = ngx_pstrdup(cf->pool, secret);
+
+    if (password->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_vaani_wipe_later(cf->pool, password->data, password->len);
+}
+
+
+char *
+ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler)
+{
+    ngx_int_t  rc;
+    ngx_str_t  name;
+
+    if (ngx_strncmp(value->data, "file=", 5) == 0) {
+        name.data = value->data + 5;
+        name.len = value->len - 5;
+
+        rc = ngx_http_vaani_read_secrets(cf, &name, secrets, handler);
+
+        return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    if (value->len == 0) {
+        return "has an empty secret";
+    }
+
+    rc = handler(cf, secrets, value);
+
+    ngx_explicit_memzero(value->data, value->len);
+
+    return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler)
+{
+    size_t      size;
+    u_char     *p, *last, *end;
+    ngx_int_t   rc;
+    ngx_str_t   secret;
+    ngx_uint_t  found;
+    u_char      buf[NGX_HTTP_VAANI_MAX_FILE];
+
+    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK
+        || ngx_http_vaani_read_secret_file(cf, name, buf, &size) != NGX_OK)
+    {
+        ngx_explicit_memzero(buf, sizeof(buf));
+        return NGX_ERROR;
+    }
+
+    rc = NGX_OK;
+    found = 0;
+    last = buf + size;
+
+    for (p = buf; rc == NGX_OK && p < last; p = end + 1) {
+
+        end = ngx_strlchr(p, last, LF);
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        secret.data = p;
+        secret.len = end - p;
+
+        if (secret.len && end[-1] == CR) {
+            secret.len--;
+        }
+
+        if (secret.len) {
+            found = 1;
+            rc = handler(cf, secrets, &secret);
+        }
+    }
+
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    if (!found) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" holds no secret",
+                           name);
+        return NGX_ERROR;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_read_secret_file(ngx_conf_t *cf, ngx_str_t *name, u_char *buf,
+    size_t *size)
+{
+    ssize_t           n;
+    ngx_int_t         rc;
+    ngx_file_t        file;
+    ngx_file_info_t   fi;
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+
+    file.name = *name;
+    file.log = cf->log;
+    file.fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", name);
+        return NGX_ERROR;
+    }
+
+    rc = NGX_ERROR;
+
+    if (ngx_fd_info(file.fd, &fi) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_fd_info_n " \"%V\" failed", name);
+        goto done;
+    }
+
+    if (ngx_file_access(&fi) & (S_IROTH|S_IWOTH)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must not be readable or writable by all, "
+                           "use chmod o-rw", name);
+        goto done;
+    }
+
+    n = ngx_read_file(&file, buf, NGX_HTTP_VAANI_MAX_FILE, 0);
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_read_file_n " \"%V\" failed", name);
+        goto done;
+    }
+
+    if (n == NGX_HTTP_VAANI_MAX_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" is too long to be a file of secrets", name);
+        goto done;
+    }
+
+    *size = n;
+
+    rc = NGX_OK;
+
+done:
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", name);
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data, size_t len)
+{
+    ngx_str_t           *str;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(pool, sizeof(ngx_str_t));
+
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    str = cln->data;
+
+    str->data = data;
+    str->len = len;
+
+    cln->handler = ngx_http_vaani_wipe;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_vaani_wipe(void *data)
+{
+    ngx_str_t *str = data;
+
+    ngx_explicit_memzero(str->data, str->len);
+}
