@@ -86,7 +86,7 @@ subtest 'Redis and its client' => sub {
         'next_messages';
 
     $redis->suspend;
-    my $slow = $redis->client(timeout => 0.05);
+    my $slow = Vaani::Test::RESP->connect($redis->socket, timeout => 0.05);
     ($reply, $error) = $slow->try_cmd('PING');
     like $error, qr/timed out/, 'suspended';
     $redis->resume;
@@ -370,7 +370,7 @@ subtest 'FakeRedis' => sub {
             );
         }
     );
-    my $client = Vaani::Test::RESP->connect($proxy->socket);
+    my $client = Vaani::Test::RESP->connect($proxy->socket, Vaani::Test::Redis::ADMIN);
     is $client->cmd('ECHO', 'secret'), 'public', 'a relay that changes';
     is $client->cmd('ECHO', 'y' x 3_000_000), 'y' x 3_000_000, 'much';
     like +($client->try_cmd('ECHO', 'cut'))[1], qr/lost/, '... and cuts';

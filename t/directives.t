@@ -372,7 +372,11 @@ subtest 'vaani_redis_password_file' => sub {
 
 # --- what the settings do
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(acl => [
+    Vaani::Test::ACL::with_prefix(qw(http own outer server a b)),
+    qw(&http-one &http-two:* &own &outer &server &a:* &b:* &ended &failed),
+    qw(~http-stream ~own-stream ~server-stream ~s:* ~yes +xadd),
+]);
 my $client = $redis->client;
 my %db = map { $_ => $redis->client(db => $_) } 0 .. 6;
 my $subscriber = $redis->client->psubscribe('*');

@@ -17,7 +17,7 @@ use Vaani::Test::HTTP qw(format_request);
 use constant WORKERS => 4;
 use constant CONNECTIONS => 50;
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)]);
 
 # Tells when nginx has sent an event.
 my $relay = Vaani::Test::FakeRedis->start(

@@ -31,11 +31,14 @@ sub scenario ($name, $code) {
 
 sub scaled ($short, $long = 10 * $short) { return $full ? $long : $short }
 
+# What all configurations here need besides.
+use constant STREAM => [qw(~vaani:stream +xadd)];
+
 # Loses nothing itself.
 my @DURABLE = ('appendonly yes', 'appendfsync always');
 
 sub durable_redis (%opt) {
-    return Vaani::Test::Redis->start(%opt, config => [ @DURABLE, @{ $opt{config} // [] } ]);
+    return Vaani::Test::Redis->start(acl => STREAM, %opt, config => [ @DURABLE, @{ $opt{config} // [] } ]);
 }
 
 sub config ($redis, %opt) {
@@ -138,7 +141,7 @@ for my $variant (
 }
 
 scenario 'Redis is empty after its restart' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $nginx = nginx($redis);
     my $load = load($nginx);
 
@@ -485,7 +488,7 @@ for my $error (
     [ OOM        => [qw(CONFIG SET maxmemory 1)], [qw(CONFIG SET maxmemory 0)] ],
     [ NOREPLICAS => [qw(CONFIG SET min-replicas-to-write 1)],
         [qw(CONFIG SET min-replicas-to-write 0)] ],
-    [ NOPERM     => [qw(ACL SETUSER default resetkeys)], [qw(ACL SETUSER default allkeys)] ],
+    [ NOPERM     => [qw(ACL SETUSER default resetkeys)], [ qw(ACL SETUSER default ~vaani:call:* ~vaani:stream) ] ],
 ) {
     my ($code, @commands) = @$error;
     my $back = pop @commands;
@@ -516,8 +519,8 @@ scenario 'Redis answers BUSY' => sub {
 
     for (1 .. scaled(2)) {
         arrives($load, ok => 60);
-        my $busy = connect_socket($redis->socket);
-        write_all($busy, Vaani::Test::RESP::encode_command('EVAL', 'while true do end', 0));
+        my $busy = $redis->client;
+        $busy->send('EVAL', 'while true do end', 0);
         arrives($load, queued => 100);
         # Whoever connects now gets the answer, whatever it asks for.
         ok wait_for(sub {

@@ -17,7 +17,9 @@ use constant DUPLICATE => '{"status":"duplicate"}';
 use constant EMPTY     => qr/^\{.*"status":400,"detail":"the body is empty"/;
 use constant BIG       => 3_000_000;
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(
+    acl => [ Vaani::Test::ACL::with_prefix(qw(if except named copy)) ],
+);
 my $client = $redis->client;
 
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");

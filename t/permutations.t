@@ -32,7 +32,7 @@ use Vaani::Test::Events;
 use constant BATCH => 2000;
 use constant CONNECTIONS => 16;
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('p*', 'random') ]);
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     vaani_redis @{[ $redis->url ]};
 

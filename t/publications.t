@@ -12,9 +12,14 @@ use JSON::PP ();
 use Time::HiRes ();
 use Vaani::Test::Events;
 
-my $redis = Vaani::Test::Redis->start(config => [
-    'user narrow on >sesame ~* +@all resetchannels &vaani:events',
-]);
+my $redis = Vaani::Test::Redis->start(
+    acl => [
+        Vaani::Test::ACL::with_prefix('*.example', 'p*', 'a???b', 'q????'),
+        qw(&calls &all &event?* &{*}?* &alerts &c* &outer &other &inner),
+        qw(~events ~three ~tenant?1 ~outer ~*.example:stream +xadd),
+    ],
+    config => ['user narrow on >sesame ~* +@all resetchannels &vaani:events'],
+);
 spew(tmpdir() . '/password', "sesame\n");
 chmod 0600, tmpdir() . '/password';
 

@@ -170,9 +170,7 @@ subtest 'a password' => sub {
 subtest 'a user of an ACL' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1, config => [
         'user default off',
-        # What the module needs, and no more.
-        'user vaani on >se:cret ~vaani:* resetchannels &vaani:* -@all +script|load +evalsha'
-            . ' +hmget +hset +hdel +pexpire +persist +publish +xadd',
+        join(' ', 'user vaani on >se:cret', Vaani::Test::ACL::rights('vaani')),
         'user admin on >admin ~* &* +@all',
     ]);
     spew(tmpdir() . '/acl', "se:cret\n");
@@ -186,7 +184,7 @@ subtest 'a user of an ACL' => sub {
         [ file => "vaani_redis redis://vaani\@127.0.0.1:@{[ $redis->port ]}; $file" ],
         [ unix => $unix ],
         [ off  => "$unix vaani_ttl off;" ],
-        [ other => "$unix vaani_prefix other; vaani_channel vaani:x;" ],
+        [ other => "$unix vaani_prefix other; vaani_channel vaani:events;" ],
     );
 
     for my $uri (qw(/url /file /unix /off)) {
@@ -317,7 +315,7 @@ subtest 'two Redis' => sub {
 };
 
 subtest 'vaani_redis_connections' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('other') ]);
     my $client = $redis->client;
     my $connections = sub () {
         return grep { !/cmd=client/ } split /\n/, $client->cmd('CLIENT', 'LIST', 'TYPE', 'normal');
@@ -431,7 +429,7 @@ subtest 'a Redis that forgets the script each time' => sub {
 # --- a Redis that goes away
 
 subtest 'kill -9 under load, and restart' => sub {
-    my $redis = Vaani::Test::Redis->start(config => [ 'appendonly yes', 'appendfsync always' ]);
+    my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => [ 'appendonly yes', 'appendfsync always' ]);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events;");
 
     # Among them transfers, of which an equal one may be a new attempt.
@@ -638,21 +636,18 @@ my %REFUSALS = (
 for my $code (sort keys %REFUSALS) {
     subtest $code => sub {
         my %refusal = %{ $REFUSALS{$code} };
-        my $redis = Vaani::Test::Redis->start(config => $refusal{config} // []);
+        my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => $refusal{config} // []);
         my $client = $redis->client;
         my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG);
         my $subscriber = $redis->client->subscribe('vaani:events');
-        my $busy = Vaani::Test::HTTP->new(sock => $redis->socket);
+        my $busy = $redis->client;
 
         my $room = new_room();
         is post($nginx, an_event($room)), 'ok', 'before';
         my $hash = $client->hgetall(key($room));
         $subscriber->next_message;
 
-        # Sent without waiting for a reply.
-        $refusal{into}->($client, $redis, sub (@command) {
-            $busy->send_raw(Vaani::Test::RESP::encode_command(@command));
-        });
+        $refusal{into}->($client, $redis, sub (@command) { $busy->send(@command) });
 
         my ($time, $answer) = timed(sub { post($nginx, event('call_ended', room => $room)) });
         is $answer, '503', 'refused';
@@ -694,7 +689,7 @@ subtest 'the key of a call holds something else' => sub {
 # --- connections that are killed
 
 subtest 'CLIENT KILL, 300 times' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)]);
     my $client = $redis->client;
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG);
     my $kill = sub () { $client->cmd('CLIENT', 'KILL', 'TYPE', 'normal') };
@@ -738,7 +733,7 @@ for (
     my ($name, @events) = @$_;
 
     subtest "the replies are lost: $name" => sub {
-        my $redis = Vaani::Test::Redis->start;
+        my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)]);
         my $cut = tmpdir() . '/cut';
         my $relay = Vaani::Test::FakeRedis->start(on_connect => sub ($sock, $self, $n) {
             relay($sock, $redis->socket, down => sub ($bytes) { $bytes =~ /^:/ && unlink($cut) ? undef : $bytes });

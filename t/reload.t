@@ -126,7 +126,7 @@ sub descriptors (@pids) {
 # --- reloads
 
 subtest '30 reloads under load' => sub {
-    my $redis = Vaani::Test::Redis->start(tcp => 1);
+    my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], tcp => 1);
     my $nginx = endpoint(
         "vaani_redis @{[ $redis->url ]}; vaani_redis_connections 2; vaani_stream events; " . LONG,
         workers => 2,
@@ -213,7 +213,7 @@ subtest 'a reload without the module, and back' => sub {
 # --- crashes of workers
 
 subtest 'workers are killed under load' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)]);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG, workers => 4);
     $nginx->allow_log(qr/exited on signal 9/);
     my $load = start_load($nginx, sub ($n) { "load-$n" }, connections => 16, retry => 0);
@@ -436,7 +436,7 @@ subtest 'master_process off' => sub {
 # ("worker_connections are not enough"), and its log goes to whatever now has the
 # descriptor of the old one. The module has to survive this, and a clean end.
 subtest 'master_process off, and a reload' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('p*') ]);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_prefix p0;", single => 1,
         allow_log => qr/worker_connections are not enough/);
     my $pid = $nginx->pid;

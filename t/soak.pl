@@ -36,7 +36,7 @@ use constant PROGRESS => 5;    # s
 die "SOAK_ROUNDS: more than " . 2 * WARM_UP . ", please\n" if $rounds <= 2 * WARM_UP;
 $| = 1;
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(acl => [qw(~vaani:stream +xadd)]);
 my $nginx = Vaani::Test::Nginx->start(
     workers => $workers, log_level => 'notice',
     http => "

@@ -13,6 +13,9 @@ use Fcntl qw(LOCK_EX LOCK_SH);
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
 
+# What all configurations here need besides.
+use constant STREAM => [qw(~vaani:stream +xadd)];
+
 sub config ($redis, %opt) {
     my $url = ref $redis ? $redis->url : $redis;
     my $dir = $opt{dir} // '%%DIR%%/spool';
@@ -80,7 +83,7 @@ sub drains ($dir, $timeout = 30) {
 subtest 'the format' => sub {
     is sprintf('%08x', Vaani::Test::Faults::crc32c('123456789')), 'e3069283', 'CRC32C';
 
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool();
     my $nginx = nginx($redis, $dir);
     my $http = $nginx->http;
@@ -120,7 +123,7 @@ sub damage_ok ($name, $whole, @damaged) {
             push @lost, "$n-b";
         }
 
-        my $redis = Vaani::Test::Redis->start;
+        my $redis = Vaani::Test::Redis->start(acl => STREAM);
         my $dir = spool(%files);
         my $nginx = nginx($redis, $dir);
         drains($dir, 120);
@@ -197,7 +200,7 @@ subtest 'segments without a record' => sub {
         segment(7) => record('seven'),
         segment(10) => '',
     );
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(%files);
     my $nginx = nginx($redis, $dir);
     drains($dir);
@@ -223,7 +226,7 @@ subtest 'records that cannot be read' => sub {
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '{"event":"x"}'),
     );
 
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(
         segment(1) => join('', record('first'),
             (map { Vaani::Test::Faults::journal_record($_) } @contents), record('last')),
@@ -246,7 +249,7 @@ subtest 'a dead letter in a segment' => sub {
     my $content = Vaani::Test::Faults::delivery_content(
         room => 'again', id => 'again', body => '{"event":"call_ringing","room_name":"again"}',
     );
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(segment(1) => Vaani::Test::Faults::journal_record("\0\x05HELLO$content"));
     my $nginx = nginx($redis, $dir);
     drains($dir);
@@ -261,7 +264,7 @@ subtest 'foreign files' => sub {
         segment(1) . '.old', segment(2) . '~', bad(3), 'dead-letters.1', '.' . segment(1),
         '99999999999999999999.log', segment(0), 'README',
     );
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(%foreign, segment(5) => record('five'));
     mkdir "$dir/subdirectory";
     my $nginx = nginx($redis, $dir);
@@ -273,7 +276,7 @@ subtest 'foreign files' => sub {
 };
 
 subtest 'segments that are no files' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(segment(4) => record('four'));
     mkdir "$dir/" . segment(1);
     symlink segment(2), "$dir/" . segment(2);     # a loop
@@ -285,7 +288,7 @@ subtest 'segments that are no files' => sub {
 };
 
 subtest 'the highest number' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool('09223372036854775807.log' => record('max'));
     my $nginx = nginx($redis, $dir);
     ok wait_for(sub { !@{ missing($redis, 'max') } }), 'it is replayed';
@@ -319,7 +322,7 @@ sub leader ($dir) {
 }
 
 subtest 'the leader is elsewhere' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(segment(1) => record('one') . record('two'));
     open my $lock, '+>', "$dir/lock" or die "open: $!\n";
     flock $lock, LOCK_EX or die "flock: $!\n";
@@ -349,7 +352,7 @@ subtest 'the leader is killed' => sub {
     plan skip_all => 'needs /proc/locks' if !-r '/proc/locks';
 
     for my $signal (qw(KILL TERM QUIT)) {
-        my $redis = Vaani::Test::Redis->start;
+        my $redis = Vaani::Test::Redis->start(acl => STREAM);
         my ($dir, $segment) = held_segment();
         my $nginx = nginx($redis, $dir, workers => 3, allow_log => qr/exited on signal 9/);
 
@@ -368,7 +371,7 @@ subtest 'the leader is killed' => sub {
 };
 
 subtest 'a segment that is being written' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my ($dir, $segment) = held_segment();
     my $nginx = nginx($redis, $dir);
 
@@ -382,7 +385,7 @@ subtest 'a segment that is being written' => sub {
 # --- the directory
 
 subtest 'the directory' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $check = sub ($dir) {
         return Vaani::Test::Nginx->check(http => config($redis, dir => $dir));
     };
@@ -404,7 +407,7 @@ subtest 'the directory' => sub {
 };
 
 subtest 'a directory that cannot be written to' => sub {
-    my $redis = Vaani::Test::Redis->start;
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool();
     my @wrapper;
 

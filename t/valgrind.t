@@ -7,7 +7,9 @@ use Vaani::Test::Events;
 
 plan skip_all => 'make test-valgrind runs this' if !$ENV{VAANI_VALGRIND};
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(acl => [
+    qw(~calls +xadd &a), "&\xc3\xa9", Vaani::Test::ACL::with_prefix('p*'),
+]);
 my $client = $redis->client;
 
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");

@@ -16,13 +16,15 @@ use Vaani::Test::Socket qw(pause);
 my @NAMES = qw(event room result reason redis_time);
 my $time = qr/^\d+\.\d{3}$/;
 
-my $redis = Vaani::Test::Redis->start;
+my $redis = Vaani::Test::Redis->start(
+    acl => [ Vaani::Test::ACL::with_prefix('p/*'), qw(&early:* &c/* &call_* ~s/* +xadd) ],
+);
 my $client = $redis->client;
 
 # Full, deaf to publications, never there, and one to be suspended.
 my $full = Vaani::Test::Redis->start;
 my $mute = Vaani::Test::Redis->start;
-my $silent = Vaani::Test::Redis->start;
+my $silent = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('slow') ]);
 $full->client->cmd('CONFIG', 'SET', 'maxmemory', 1);
 $mute->client->cmd('ACL', 'SETUSER', 'mute', 'on', '>secret', '~*', 'resetchannels', '+@all');
 

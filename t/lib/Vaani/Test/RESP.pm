@@ -112,6 +112,12 @@ sub pipeline ($self, @commands) {
     return @replies;
 }
 
+# A command whose reply nobody waits for.
+sub send ($self, @args) {
+    write_all($self->_fh, encode_command(@args), $self->{timeout});
+    return;
+}
+
 sub hgetall ($self, $key) { return { @{ $self->cmd('HGETALL', $key) } } }
 
 sub subscribe ($self, @channels)  { return $self->_subscribe('SUBSCRIBE',  @channels) }

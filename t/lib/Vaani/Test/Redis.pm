@@ -2,26 +2,36 @@ package Vaani::Test::Redis;
 
 # A redis-server of the test's own: empty, without persistence, on a unix
 # socket. REDIS_BIN in the environment chooses another server (Valkey).
+#
+# Who connects without logging in, as nginx does in most tests, has the rights
+# that docs/operations.md gives to the module, and no others; client() logs in as
+# a user who may do anything.
 
 use v5.20;
 use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
+use Vaani::Test::ACL ();
 use Vaani::Test::Dir qw(slurp spew subdir tail);
 use Vaani::Test::Process qw(in_test_process register_service);
 use Vaani::Test::RESP ();
 use Vaani::Test::Socket qw(free_port now pause);
 
+use constant ADMIN => (user => 'admin', password => 'sesame');
+
 # Options:
 #   tcp       1: listen on a free port of 127.0.0.1 too; url() is then of it
 #   port      that port, when it matters
 #   socket    path of the unix socket, when it matters
-#   password  requirepass; client() uses it
-#   config    [ further lines of redis.conf ]; %%DIR%% stands for dir()
+#   acl       [ words of ACL SETUSER ]: what the module needs besides for the
+#             prefixes, channels and streams of this test
+#   password  requirepass; client() uses it. The user has all rights then
+#   config    [ further lines of redis.conf ]; %%DIR%% stands for dir(). If they
+#             say who "user default" is, nothing here does
 #   dir       working directory, default a fresh one
 #   timeout   s until it must answer, default 30
-# Returns when it answers PING, be it with LOADING or NOAUTH.
+# Returns when it answers PING, be it with LOADING, NOAUTH or NOPERM.
 sub start ($class, %opt) {
     my $dir = $opt{dir} // subdir('redis');
 
@@ -30,6 +40,7 @@ sub start ($class, %opt) {
         socket   => $opt{socket} // "$dir/redis.sock",
         port     => $opt{port} // ($opt{tcp} ? free_port() : undef),
         password => $opt{password},
+        acl      => $opt{acl} // [],
         config   => $opt{config} // [],
         timeout  => $opt{timeout} // 30,
     }, $class;
@@ -52,7 +63,9 @@ sub url ($self) {
 
 # A new connection, over the unix socket. Options as of RESP->connect.
 sub client ($self, %opt) {
-    $opt{password} //= $self->{password} if !exists $opt{password};
+    if (!exists $opt{password}) {
+        %opt = ($self->_has_admin ? ADMIN : (password => $self->{password}), %opt);
+    }
     delete $opt{password} if !defined $opt{password};
     return Vaani::Test::RESP->connect($self->{socket}, %opt);
 }
@@ -90,6 +103,21 @@ sub restart ($self, %opt) {
 sub suspend ($self) { $self->{process}->suspend; return }
 sub resume ($self)  { $self->{process}->signal('CONT'); return }
 
+sub _has_admin ($self) {
+    return !defined $self->{password} && !grep { /^user default / } @{ $self->{config} };
+}
+
+# Lines of redis.conf: the ACL. Redis takes no spaces in a pattern.
+sub _users ($self) {
+    return if !$self->_has_admin;
+
+    my %admin = ADMIN;
+    return (
+        join(' ', 'user default on nopass', Vaani::Test::ACL::rights('vaani'), @{ $self->{acl} }),
+        "user $admin{user} on >$admin{password} ~* &* +\@all",
+    );
+}
+
 sub _launch ($self) {
     my $dir = $self->{dir};
 
@@ -103,6 +131,7 @@ sub _launch ($self) {
         'save ""',
         'appendonly no',
         defined $self->{password} ? "requirepass $self->{password}" : (),
+        $self->_users,
         map { s/%%DIR%%/$dir/gr } @{ $self->{config} },
     );
     spew("$dir/redis.conf", join('', map { "$_\n" } @lines));
@@ -142,7 +171,7 @@ sub _answers ($self) {
         $reply // $error;
     } // return 0;
 
-    return $answer =~ /^(?:PONG|NOAUTH|LOADING|MASTERDOWN)/ ? 1 : 0;
+    return $answer =~ /^(?:PONG|NOAUTH|NOPERM|LOADING|MASTERDOWN)/ ? 1 : 0;
 }
 
 sub at_end ($self, $failed) {

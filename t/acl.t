@@ -1,0 +1,325 @@
+# The rights of Redis users that docs/operations.md gives: they are enough,
+# each word of them is needed, and they allow nothing else.
+#
+# All other tests run with the module's rights as well, see
+# t/lib/Vaani/Test/Redis.pm.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use JSON::PP qw(decode_json);
+use Vaani::Test::ACL qw(documented rights);
+use Vaani::Test::Events;
+use Vaani::Test::Faults;
+
+use constant PASSWORD => 'secret';    # as in the document
+
+my ($module, $stream, $resend) = documented('vaani');
+my ($app) = documented('app');
+
+# Redis lets everybody log in and out.
+my @ALWAYS = qw(auth hello quit reset);
+
+my $redis = Vaani::Test::Redis->start(config => [ 'databases 4', 'acl-pubsub-default allchannels' ]);
+my $admin = $redis->client;
+my $subscriber = $redis->client->psubscribe('*');
+
+sub set_user ($name, @words) {
+    $admin->cmd('ACL', 'DELUSER', $name);
+    $admin->cmd('ACL', 'SETUSER', $name, @words);
+    return;
+}
+
+# Without what differs between users of equal rights.
+sub user ($name) {
+    my %user = @{ $admin->cmd('ACL', 'GETUSER', $name) };
+    $user{$_} = [ sort split ' ', $user{$_} ] for grep { !ref $user{$_} } keys %user;
+    $user{flags} = [ grep { !/^(?:nopass|sanitize-payload)$/ } sort @{ $user{flags} } ];
+    delete $user{passwords};
+    return \%user;
+}
+
+sub without ($word, @words) { return grep { $_ ne $word } @words }
+
+# --- nothing else
+
+# What a user may run, of all that there is.
+my @COMMANDS = map { lc } @{ $admin->cmd('COMMAND', 'LIST') };
+my %is_container = map { /^(.+)\|/ ? ($1 => 1) : () } @COMMANDS;
+
+sub allowed_commands ($name) {
+    return grep {
+        my ($command, $sub) = split /\|/;
+        my ($info) = @{ $admin->cmd('COMMAND', 'INFO', $_) };
+        my @arguments = (defined $sub ? $sub : (), ('vaani:call:x') x abs $info->[1]);
+        splice @arguments, abs($info->[1]) - 1;
+
+        # A key that it may not use is another matter.
+        my ($reply, $error) = $admin->try_cmd('ACL', 'DRYRUN', $name, $command, @arguments);
+        ($error // $reply) !~ /no permissions to run/;
+    } grep { !$is_container{$_} } @COMMANDS;
+}
+
+sub commands (@words) { return map { /^\+(.+)/ ? $1 : () } @words }
+
+for (
+    [ 'the module', $module ],
+    [ 'the module with a stream', [ @$module, @$stream ] ],
+    [ 'the module for vaani-spool', [ @$module, @$resend ] ],
+    [ 'a program that subscribes', $app ],
+) {
+    my ($name, $words) = @$_;
+
+    subtest "nothing else: $name" => sub {
+        set_user('user', @$words);
+
+        is_deeply [ sort(allowed_commands('user')) ], [ sort @ALWAYS, commands(@$words) ], 'commands';
+
+        # Also a user who was there before has these rights and no others.
+        set_user('strong', qw(on nopass allkeys allchannels +@all));
+        $admin->cmd('ACL', 'SETUSER', 'strong', @$words);
+        is_deeply user('strong'), user('user'), 'who was allowed more is not any longer';
+
+        for my $reset (qw(resetkeys resetchannels -@all)) {
+            set_user('strong', qw(on nopass allkeys allchannels +@all));
+            $admin->try_cmd('ACL', 'SETUSER', 'strong', without($reset, @$words));
+            isnt_deeply(user('strong'), user('user'), "... for which $reset is there");
+        }
+    };
+}
+
+sub isnt_deeply ($got, $unwanted, $name) {
+    my $json = JSON::PP->new->canonical;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return isnt $json->encode($got), $json->encode($unwanted), $name;
+}
+
+sub refused ($client, @command) {
+    my ($reply, $error) = $client->try_cmd(@command);
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return like $error // "done: $reply", qr/^NOPERM /, "refused: @command";
+}
+
+subtest 'keys and channels of others' => sub {
+    set_user('vaani', @$module);
+    my $client = $redis->client(user => 'vaani', password => PASSWORD);
+
+    for my $key (qw(vaani vaani:call vaani:calls:x vaani:stream other:call:x xvaani:call:x Vaani:call:x)) {
+        refused($client, 'HSET', $key, 'a', 1);
+        refused($client, 'HMGET', $key, 'a');
+        refused($client, 'EVALSHA', '0' x 40, 1, $key);
+    }
+    for my $channel (qw(vaani events vaani:events:x vaani:room vaani:rooms other:events __keyspace@0__:x)) {
+        refused($client, 'PUBLISH', $channel, '');
+    }
+    refused($client, @$_) for [qw(EVAL return 0)], [qw(SCRIPT FLUSH)], [qw(DEL vaani:call:x)],
+        [qw(HGETALL vaani:call:x)], [qw(SUBSCRIBE vaani:events)], [qw(FLUSHALL)], [qw(CONFIG GET *)];
+
+    # The script may not do more than who runs it.
+    my $sha = $client->cmd('SCRIPT', 'LOAD', 'return redis.call(unpack(ARGV))');
+    for my $command ([qw(SET vaani:call:x 1)], [qw(HSET other 1 1)], [qw(PUBLISH other 1)], [qw(GET vaani:call:x)]) {
+        my ($reply, $error) = $client->try_cmd('EVALSHA', $sha, 1, 'vaani:call:x', @$command);
+        like $error // "done: $reply", qr/ACL|can't/, "refused in a script: @$command";
+    }
+    is $admin->cmd('DBSIZE'), 0, 'nothing was written';
+};
+
+subtest 'the user of the tests has these rights' => sub {
+    set_user('vaani', @$module);
+    is_deeply user('default'), user('vaani'), 'and no others';
+    is_deeply [ rights('vaani') ], [ grep { !/^(?:on$|>)/ } @$module ], 'rights()';
+};
+
+# --- nothing less
+
+# A word, and where it is missed: location, answer, where the message is.
+# A hash that was changed before an event was refused is what the document
+# warns of.
+my @BOTH = qw(vaani:events vaani:room:ROOM);
+my $REFUSED = '503 redis_unavailable';
+my $DOWN = '503 redis_down';
+
+my %NEEDED = (
+    'on'             => [ plain  => $DOWN ],
+    '>secret'       => [ plain  => $DOWN ],
+    '~vaani:call:*'  => [ plain  => $REFUSED ],
+    '&vaani:events'  => [ plain  => '200 not_published', 'vaani:room:ROOM' ],
+    '&vaani:room:*'  => [ plain  => '200 not_published', 'vaani:events' ],
+    '+select'        => [ db     => $DOWN ],
+    '+script|load'   => [ plain  => $DOWN ],
+    '+evalsha'       => [ plain  => $REFUSED ],
+    '+hmget'         => [ plain  => $REFUSED ],
+    '+hset'          => [ plain  => $REFUSED ],
+    '+hdel'          => [ transfer => $REFUSED, 'changed' ],
+    '+pexpire'       => [ plain  => $REFUSED, 'changed' ],
+    '+persist'       => [ forever => $REFUSED, 'changed' ],
+    '+publish'       => [ plain  => '200 not_published' ],
+    '~vaani:stream'  => [ stream => $REFUSED ],
+    '+xadd'          => [ stream => $REFUSED ],
+);
+
+# The stream's words are needed by its location alone.
+my %ADDED = map { $_ => 1 } @$stream;
+my @VARIANTS = ('', grep { !/^(?:reset|-)/ } @$module, @$stream);
+
+my %LOCATION = (
+    plain    => [ 'call_ringing', 0, '' ],
+    transfer => [ 'human_transfer_initiated', 0, '' ],
+    forever  => [ 'call_ringing', 0, 'vaani_ttl off;' ],
+    db       => [ 'call_ringing', 1, '' ],
+    stream   => [ 'call_ringing', 0, 'vaani_stream vaani:stream maxlen=10;' ],
+);
+
+subtest 'each word is needed' => sub {
+    spew(tmpdir() . '/password', PASSWORD . "\n");
+    chmod 0600, tmpdir() . '/password';
+
+    my $locations = '';
+    for my $n (0 .. $#VARIANTS) {
+        set_user("user$n", without($VARIANTS[$n], @$module, @$stream));
+        $locations .= "location = /$n/$_ { vaani_webhook; $LOCATION{$_}[2]
+            vaani_redis unix:@{[ $redis->socket ]}?db=$LOCATION{$_}[1]&user=user$n; }\n" for sort keys %LOCATION;
+    }
+    my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis_password_file %%TMPDIR%%/password;
+        vaani_redis_connect_timeout 10s;
+        vaani_redis_timeout 10s;
+        server {
+            listen unix:%%SOCK%%;
+            add_header X-Reason \$vaani_reason always;
+            $locations
+        }
+CONF
+    my $http = $nginx->http;
+
+    # What came of an event: answer, "changed" for a hash that is there although
+    # the answer says no, and the channels.
+    my $try = sub ($n, $location) {
+        my ($event, $db) = @{ $LOCATION{$location} };
+        my $room = "$n-$location";
+        my $response = $http->post("/$n/$location", event($event, room => $room));
+
+        $admin->cmd('PUBLISH', 'end', '');
+        my @channels;
+        while (my $message = $subscriber->next_message) {
+            last if $message->{channel} eq 'end';
+            push @channels, $message->{channel} =~ s/\Q$room\E\z/ROOM/r;
+        }
+        my $there = $redis->client(db => $db)->cmd('EXISTS', "vaani:call:$room");
+        return [
+            join(' ', $response->status, $response->header('X-Reason') // ()),
+            ($response->status == 200) != $there ? 'changed' : (), @channels,
+        ];
+    };
+
+    for my $n (0 .. $#VARIANTS) {
+        my $word = $VARIANTS[$n];
+
+        if ($word eq '') {
+            is_deeply $try->(0, $_), [ 200, @BOTH ], "with all of them: $_" for sort keys %LOCATION;
+            next;
+        }
+        my ($location, @outcome) = @{ $NEEDED{$word} // fail("$word is needed for something") || next };
+        is_deeply $try->($n, $location), \@outcome, "without $word: $location";
+        is_deeply $try->($n, 'plain'), [ 200, @BOTH ], '... and nothing else misses it' if $ADDED{$word};
+    }
+    same_words([ keys %NEEDED ], [ grep { $_ ne '' } @VARIANTS ], 'all words were tried');
+};
+
+sub same_words ($got, $want, $name) {
+    return is_deeply [ sort @$got ], [ sort @$want ], $name;
+}
+
+# --- vaani-spool
+
+subtest 'vaani-spool resend' => sub {
+    my $tool = $ENV{VAANI_SPOOL} // "$FindBin::Bin/../build/vaani-spool";
+    plan skip_all => 'make tool builds it' if !-x $tool;
+    $admin->cmd('FLUSHALL');
+
+    my $file = spew(tmpdir() . '/00000000000000000001.log', join '', map {
+        Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
+            room => 'r', id => $_, stream => '', body => event($_, room => 'r')))
+    } qw(call_ringing human_transfer_initiated));
+
+    local $ENV{VAANI_REDIS_USER} = 'tool';
+    local $ENV{VAANI_REDIS_PASSWORD} = PASSWORD;
+    my $send = sub ($db, @words) {
+        set_user('tool', @words);
+        my (undef, $out) = run([ $tool, resend => 'unix:' . $redis->socket . "?db=$db", $file ]);
+        return $out;
+    };
+
+    like $send->(0, @$module), qr/^2 records: 0 sent, .* 2 refused/m, 'without EVAL';
+    is $admin->cmd('DBSIZE'), 0, '... nothing is there';
+    like $send->(0, @$module, @$resend), qr/^2 records: 2 sent, 0 of them duplicates, 0 refused/m, 'with it';
+    like $send->(1, @$module, @$resend), qr/^2 records: 2 sent, 0 of them duplicates, 0 refused/m,
+        '... in another database';
+
+    # What it is said to need besides, it needs.
+    is_deeply $resend, ['+eval'], 'nothing else is added';
+    for my $word (grep { /^(?:on|>|~|\+(?!persist|script|evalsha|publish|select))/ } @$module) {
+        $admin->cmd('FLUSHALL');
+        unlike $send->(0, without($word, @$module, @$resend)), qr/ 2 sent/, "without $word";
+    }
+};
+
+# --- programs that subscribe
+
+subtest 'a program that subscribes' => sub {
+    my $nginx = Vaani::Test::Nginx->start(http => "vaani_redis @{[ $redis->url ]};
+        server { listen unix:%%SOCK%%; location / { vaani_webhook; } }");
+    my $http = $nginx->http;
+    $admin->cmd('FLUSHALL');
+
+    # What such a program does: with which of the words, and whether it works.
+    my %does = (
+        'on' => sub ($c) { $c->() }, '>secret' => sub ($c) { $c->() },
+        '+ping' => sub ($c) { $c->()->cmd('PING') eq 'PONG' },
+        '~vaani:call:*' => sub ($c) { $c->()->hgetall('vaani:call:r')->{seq} },
+        '+hgetall' => sub ($c) { $c->()->hgetall('vaani:call:r')->{seq} },
+        '+hmget' => sub ($c) { $c->()->cmd(qw(HMGET vaani:call:r seq status))->[0] },
+        '+subscribe' => sub ($c) { $c->()->subscribe('vaani:events') },
+        '&vaani:events' => sub ($c) { $c->()->subscribe('vaani:events') },
+        '&vaani:room:*' => sub ($c) { $c->()->subscribe('vaani:room:r') },
+        '+unsubscribe' => sub ($c) { $c->()->cmd('UNSUBSCRIBE', 'vaani:events') },
+    );
+    same_words([ keys %does ], [ grep { !/^(?:reset|-)/ } @$app ], 'what it may do');
+
+    set_user('app', @$app);
+    my $connect = sub () { return $redis->client(user => 'app', password => PASSWORD) };
+    my $listener = $connect->()->subscribe('vaani:events', 'vaani:room:r');
+
+    is $http->post('/', event('call_ringing', room => 'r'))->status, 200, 'an event';
+    my @messages = $listener->next_messages(2);
+    is_deeply [ map { $_->{channel} } @messages ], [ 'vaani:events', 'vaani:room:r' ], '... is heard';
+
+    my $message = decode_json($messages[0]{payload});
+    is $connect->()->hgetall($message->{key})->{status}, $message->{status}, '... and its call read';
+
+    for my $word (sort keys %does) {
+        set_user('app', @$app);
+        ok eval { $does{$word}->($connect) }, "$word is used" or diag $@;
+        set_user('app', without($word, @$app));
+        ok !eval { $does{$word}->($connect) }, '... and needed';
+        like $@, qr/NOPERM|WRONGPASS/, '... for that';
+    }
+
+    set_user('app', @$app);
+    my $client = $connect->();
+    refused($client, @$_) for
+        [qw(HSET vaani:call:r status ended)], [qw(DEL vaani:call:r)], [qw(EXPIRE vaani:call:r 1)],
+        [qw(PUBLISH vaani:events x)], [qw(PUBLISH vaani:room:r x)], [qw(XADD vaani:stream * a 1)],
+        [qw(HGETALL vaani:stream)], [qw(HGETALL other:call:r)], [qw(HMGET vaani:calls a)], [qw(KEYS *)], [qw(SCAN 0)],
+        [qw(SUBSCRIBE other:events)], [qw(SUBSCRIBE vaani:events vaani:other)], [qw(PSUBSCRIBE vaani:*)],
+        [qw(PSUBSCRIBE *)], [qw(EVAL return 0)], [qw(SCRIPT LOAD x)], [qw(EVALSHA x 0)], [qw(FLUSHALL)],
+        [qw(CONFIG GET *)], [qw(ACL LIST)], [qw(SELECT 1)], [qw(MONITOR)], [qw(CLIENT LIST)];
+    is $admin->cmd('HGET', 'vaani:call:r', 'status'), 'ringing', 'the call is as it was';
+};
+
+done_testing;
