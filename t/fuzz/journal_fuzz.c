@@ -1,0 +1,441 @@
+
+/*
+ * The whole input is a segment file.  It is read as it stands, and once more
+ * as a recipe: records are made from its bytes and damaged at one place.  A
+ * slow reader of its own says what the journal's has to find.
+ */
+
+
+#include "../spool/vaani_journal.h"
+#include "vaani_fuzz.h"
+#include "vaani_test.h"
+
+
+#define FUZZ_MAX_RECORDS  8
+
+
+/* a record of the recipe, and where it stands after the damage */
+
+typedef struct {
+    size_t               offset;
+    size_t               size;
+    unsigned             intact;
+} fuzz_record_t;
+
+
+typedef struct {
+    u_char              *data;
+    size_t               len;
+
+    fuzz_record_t        records[FUZZ_MAX_RECORDS];
+    size_t               nrecords;
+    unsigned             damaged;
+} fuzz_segment_t;
+
+
+/* what is left of the input */
+
+typedef struct {
+    const u_char        *pos;
+    const u_char        *end;
+} fuzz_input_t;
+
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
+    unsigned seed);
+
+static void fuzz_read(const u_char *data, size_t len,
+    const fuzz_segment_t *segment);
+static void fuzz_dead_letter(const vaani_journal_record_t *record);
+static size_t fuzz_lost(const fuzz_segment_t *segment, size_t from, size_t to);
+static void fuzz_make(fuzz_segment_t *segment, fuzz_input_t *in,
+    vaani_test_arena_t *arena);
+static void fuzz_damage(fuzz_segment_t *segment, fuzz_input_t *in,
+    vaani_test_arena_t *arena);
+static size_t fuzz_take(fuzz_input_t *in, size_t max);
+static size_t fuzz_record_size(const u_char *data, size_t len);
+static size_t fuzz_header_size(const u_char *data, size_t len);
+static uint32_t fuzz_crc(const u_char *data, size_t len);
+static uint32_t fuzz_uint(const u_char *data);
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_input_t        in;
+    fuzz_segment_t      segment;
+    vaani_test_arena_t  arena;
+
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    vaani_test_arena_init(&arena);
+
+    fuzz_read(vaani_test_text(&arena, data, size), size, NULL);
+
+    in.pos = data;
+    in.end = data + size;
+
+    fuzz_make(&segment, &in, &arena);
+    fuzz_read(segment.data, segment.len, &segment);
+
+    fuzz_damage(&segment, &in, &arena);
+    fuzz_read(segment.data, segment.len, &segment);
+
+    vaani_test_arena_free(&arena);
+
+    return 0;
+}
+
+
+/*
+ * A checksum is what mutations hardly ever hit, so half of the time the records
+ * are sealed again: their lengths and orders stay as they were mutated.
+ */
+
+size_t
+LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    size_t  n, record;
+
+    size = LLVMFuzzerMutate(data, size, max);
+
+    if (seed & 1) {
+        return size;
+    }
+
+    for (n = 0; n < size; n += record ? record : 1) {
+        record = fuzz_header_size(data + n, size - n);
+
+        if (record) {
+            vaani_journal_seal(data + n, record - VAANI_JOURNAL_HEADER,
+                               fuzz_uint(data + n + 8));
+        }
+    }
+
+    return size;
+}
+
+
+/*
+ * With a segment given, its intact records must be among what is read.
+ */
+
+static void
+fuzz_read(const u_char *data, size_t len, const fuzz_segment_t *segment)
+{
+    int                     rc;
+    size_t                  n, pos, nlost, nbad;
+    unsigned                bad;
+    vaani_journal_reader_t  reader;
+    vaani_journal_record_t  record;
+
+    reader.data = data;
+    reader.len = len;
+    reader.pos = 0;
+
+    pos = 0;
+    bad = 0;
+    nbad = 0;
+    nlost = 0;
+
+    for ( ;; ) {
+        rc = vaani_journal_next(&reader, &record);
+
+        if (rc == VAANI_JOURNAL_END) {
+            break;
+        }
+
+        /* nothing is left out, given twice or empty: so there is an end */
+
+        vaani_fuzz_check(record.offset == pos);
+        vaani_fuzz_check(record.size > 0);
+        vaani_fuzz_check(record.size <= len - pos);
+        vaani_fuzz_check(reader.pos == pos + record.size);
+
+        if (rc == VAANI_JOURNAL_RECORD) {
+            vaani_fuzz_check(fuzz_record_size(data + pos, len - pos)
+                             == record.size);
+            vaani_fuzz_check(record.content
+                             == data + pos + VAANI_JOURNAL_HEADER);
+            vaani_fuzz_check(record.len == record.size - VAANI_JOURNAL_HEADER);
+            vaani_fuzz_check(record.order == fuzz_uint(data + pos + 8));
+
+            fuzz_dead_letter(&record);
+
+            /* the first byte is the record's own */
+
+            if (segment) {
+                nlost += fuzz_lost(segment, pos + 1, pos + record.size);
+            }
+
+            bad = 0;
+
+        } else {
+            vaani_fuzz_check(rc == VAANI_JOURNAL_BAD);
+            vaani_fuzz_check(record.content == data + pos);
+            vaani_fuzz_check(record.len == record.size);
+
+            /* all bad bytes up to the next record are one place */
+
+            vaani_fuzz_check(!bad);
+
+            for (n = pos; n < pos + record.size; n++) {
+                vaani_fuzz_check(fuzz_record_size(data + n, len - n) == 0);
+            }
+
+            if (segment) {
+                vaani_fuzz_check(fuzz_lost(segment, pos, pos + record.size)
+                                 == 0);
+            }
+
+            bad = 1;
+            nbad++;
+        }
+
+        pos += record.size;
+    }
+
+    vaani_fuzz_check(pos == len);
+    vaani_fuzz_check(reader.pos == len);
+    vaani_fuzz_check(vaani_journal_next(&reader, &record)
+                     == VAANI_JOURNAL_END);
+
+    if (segment && !segment->damaged) {
+        vaani_fuzz_check(nbad == 0);
+        vaani_fuzz_check(nlost == 0);
+    }
+}
+
+
+static void
+fuzz_dead_letter(const vaani_journal_record_t *record)
+{
+    size_t                  len;
+    const u_char           *reason;
+    vaani_journal_record_t  letter;
+
+    letter = *record;
+
+    if (!vaani_journal_dead_letter(&letter, &reason, &len)) {
+        vaani_fuzz_check(letter.content == record->content);
+        vaani_fuzz_check(letter.len == record->len);
+        vaani_fuzz_check(record->len < 2 || record->content[0] != 0
+                         || record->content[1] > record->len - 2);
+        return;
+    }
+
+    vaani_fuzz_check(record->content[0] == 0);
+    vaani_fuzz_check(record->content[1] == len);
+    vaani_fuzz_check(len <= record->len - 2);
+    vaani_fuzz_check(reason == record->content + 2);
+    vaani_fuzz_check(letter.content == reason + len);
+    vaani_fuzz_check(letter.len + len + 2 == record->len);
+}
+
+
+/*
+ * The intact records that begin in a range of the file.  One may be lost when
+ * the damage itself was a record that reaches over it, and not otherwise.
+ */
+
+static size_t
+fuzz_lost(const fuzz_segment_t *segment, size_t from, size_t to)
+{
+    size_t  n, nlost;
+
+    nlost = 0;
+
+    for (n = 0; n < segment->nrecords; n++) {
+        nlost += segment->records[n].intact
+                 && segment->records[n].offset >= from
+                 && segment->records[n].offset < to;
+    }
+
+    return nlost;
+}
+
+
+static void
+fuzz_make(fuzz_segment_t *segment, fuzz_input_t *in, vaani_test_arena_t *arena)
+{
+    u_char         *p;
+    size_t          n, len;
+    uint32_t        order;
+    fuzz_record_t  *record;
+
+    memset(segment, 0, sizeof(fuzz_segment_t));
+
+    segment->nrecords = fuzz_take(in, FUZZ_MAX_RECORDS);
+    segment->data = vaani_test_own(arena, vaani_test_malloc(
+                                       segment->nrecords * VAANI_JOURNAL_HEADER
+                                       + (in->end - in->pos)));
+
+    for (n = 0; n < segment->nrecords; n++) {
+        order = fuzz_take(in, UINT32_MAX);
+        len = fuzz_take(in, in->end - in->pos);
+
+        if (len > (size_t) (in->end - in->pos)) {
+            len = in->end - in->pos;
+        }
+
+        p = segment->data + segment->len;
+
+        memcpy(p + VAANI_JOURNAL_HEADER, in->pos, len);
+        vaani_journal_seal(p, len, order);
+        in->pos += len;
+
+        vaani_fuzz_check(fuzz_uint(p + 8) == order);
+
+        record = &segment->records[n];
+
+        record->offset = segment->len;
+        record->size = VAANI_JOURNAL_HEADER + len;
+        record->intact = 1;
+
+        segment->len += record->size;
+    }
+}
+
+
+/*
+ * Some bytes are replaced by some others: that is also a file that is cut, a
+ * bit that turned, garbage between records.
+ */
+
+static void
+fuzz_damage(fuzz_segment_t *segment, fuzz_input_t *in,
+    vaani_test_arena_t *arena)
+{
+    u_char         *p;
+    size_t          n, at, ncut, nput;
+    fuzz_record_t  *record;
+
+    at = fuzz_take(in, segment->len);
+    ncut = fuzz_take(in, segment->len - at);
+    nput = in->end - in->pos;
+
+    p = vaani_test_own(arena, vaani_test_malloc(segment->len - ncut + nput));
+
+    memcpy(p, segment->data, at);
+    memcpy(p + at, in->pos, nput);
+    memcpy(p + at + nput, segment->data + at + ncut,
+           segment->len - at - ncut);
+
+    for (n = 0; n < segment->nrecords; n++) {
+        record = &segment->records[n];
+
+        if (record->offset >= at + ncut) {
+            record->offset += nput - ncut;
+
+        } else if (record->offset + record->size > at) {
+            record->intact = 0;
+        }
+    }
+
+    segment->damaged = (ncut > 0 || nput > 0);
+    segment->data = p;
+    segment->len += nput - ncut;
+}
+
+
+/*
+ * A number of up to max, from as many bytes as that needs.
+ */
+
+static size_t
+fuzz_take(fuzz_input_t *in, size_t max)
+{
+    size_t  value, n;
+
+    value = 0;
+
+    for (n = max; n && in->pos < in->end; n >>= 8) {
+        value = value << 8 | *in->pos++;
+    }
+
+    return value % (max + 1);
+}
+
+
+/*
+ * The size of the record that data begins with, 0 if there is none.
+ */
+
+static size_t
+fuzz_record_size(const u_char *data, size_t len)
+{
+    u_char    *sealed;
+    size_t     size;
+    uint32_t   crc;
+
+    size = fuzz_header_size(data, len);
+
+    if (size == 0) {
+        return 0;
+    }
+
+    sealed = vaani_test_malloc(size);
+
+    memcpy(sealed, data + 4, 8);
+    memcpy(sealed + 8, data + VAANI_JOURNAL_HEADER,
+           size - VAANI_JOURNAL_HEADER);
+    crc = fuzz_crc(sealed, size - 8);
+
+    free(sealed);
+
+    return crc == fuzz_uint(data + 12) ? size : 0;
+}
+
+
+static size_t
+fuzz_header_size(const u_char *data, size_t len)
+{
+    size_t  size;
+
+    if (len < VAANI_JOURNAL_HEADER
+        || data[0] != 0xff || data[1] != 'V' || data[2] != 'J'
+        || data[3] != VAANI_JOURNAL_VERSION)
+    {
+        return 0;
+    }
+
+    size = VAANI_JOURNAL_HEADER + (size_t) fuzz_uint(data + 4);
+
+    return (size <= len) ? size : 0;
+}
+
+
+/*
+ * Bit by bit, and so without the table that the journal has.
+ */
+
+static uint32_t
+fuzz_crc(const u_char *data, size_t len)
+{
+    size_t    n;
+    unsigned  bit;
+    uint32_t  crc;
+
+    crc = 0xffffffff;
+
+    for (n = 0; n < len; n++) {
+        crc ^= data[n];
+
+        for (bit = 0; bit < 8; bit++) {
+            crc = (crc & 1) ? crc >> 1 ^ 0x82f63b78 : crc >> 1;
+        }
+    }
+
+    return ~crc;
+}
+
+
+static uint32_t
+fuzz_uint(const u_char *data)
+{
+    return (uint32_t) data[0] << 24 | (uint32_t) data[1] << 16
+           | (uint32_t) data[2] << 8 | (uint32_t) data[3];
+}

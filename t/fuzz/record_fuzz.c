@@ -1,0 +1,320 @@
+
+/*
+ * The whole input is the content of a record.  It is read as it stands and, if
+ * it is a delivery, taken as far as the arguments of the script, as after a
+ * crash.  Once more it is a recipe: a delivery is made from it, written and
+ * read back.
+ */
+
+
+#include "vaani_fuzz.h"
+#include "vaani_record.h"
+#include "vaani_test.h"
+
+
+#define FUZZ_MAX_CHANNELS  4
+
+
+/* what is left of the input */
+
+typedef struct {
+    const u_char        *pos;
+    const u_char        *end;
+} fuzz_input_t;
+
+
+static void fuzz_bytes(const u_char *data, size_t size);
+static void fuzz_within(const vaani_delivery_t *delivery, const u_char *data,
+    size_t size);
+static void fuzz_transition(const vaani_delivery_t *delivery,
+    vaani_alloc_t *alloc);
+static void fuzz_delivery(const u_char *data, size_t size);
+static void fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels,
+    fuzz_input_t *in);
+static unsigned fuzz_equal(const vaani_delivery_t *d1,
+    const vaani_delivery_t *d2);
+static u_char *fuzz_write(const vaani_delivery_t *delivery, size_t size,
+    vaani_test_arena_t *arena);
+static uint64_t fuzz_take(fuzz_input_t *in, size_t size);
+static vaani_str_t fuzz_take_str(fuzz_input_t *in, size_t size);
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    fuzz_bytes(data, size);
+    fuzz_delivery(data, size);
+
+    return 0;
+}
+
+
+static void
+fuzz_bytes(const u_char *data, size_t size)
+{
+    int                 rc;
+    size_t              nallocs;
+    const u_char       *text;
+    vaani_delivery_t    delivery, again;
+    vaani_test_arena_t  arena;
+
+    vaani_test_arena_init(&arena);
+    vaani_test_cjson_hook(&arena);
+
+    text = vaani_test_text(&arena, data, size);
+
+    rc = vaani_record_read(&delivery, text, size, &arena.alloc);
+    nallocs = arena.nallocs;
+
+    vaani_fuzz_check(rc == VAANI_OK || rc == VAANI_ERROR);
+    vaani_fuzz_check(nallocs <= 1);
+
+    if (rc == VAANI_OK) {
+        fuzz_within(&delivery, text, size);
+
+        /* each delivery has one form */
+
+        vaani_fuzz_check(vaani_record_size(&delivery) == size);
+        vaani_fuzz_check(memcmp(fuzz_write(&delivery, size, &arena), text, size)
+                         == 0);
+
+        fuzz_transition(&delivery, &arena.alloc);
+    }
+
+    if (nallocs) {
+        arena.nallocs = 0;
+        arena.fail_at = 1;
+
+        vaani_fuzz_check(vaani_record_read(&again, text, size, &arena.alloc)
+                         == VAANI_NOMEM);
+    }
+
+    vaani_fuzz_check(vaani_test_cjson.nblocks == 0);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+static void
+fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
+{
+    size_t  n;
+
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->key, data, size));
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->stream, data, size));
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->digest, data, size));
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->id, data, size));
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->nonce, data, size));
+    vaani_fuzz_check(vaani_fuzz_within(&delivery->payload, data, size));
+
+    for (n = 0; n < delivery->nchannels; n++) {
+        vaani_fuzz_check(vaani_fuzz_within(&delivery->channels[n], data,
+                                           size));
+    }
+
+    vaani_fuzz_check(delivery->replayed == 1);
+}
+
+
+/*
+ * What the replay does with a delivery: no byte of it was checked but by its
+ * checksum, and the arguments must have room for all of them.
+ */
+
+static void
+fuzz_transition(const vaani_delivery_t *delivery, vaani_alloc_t *alloc)
+{
+    size_t                n, nargs, sum;
+    vaani_str_t          *args;
+    vaani_event_t         event;
+    vaani_event_error_t   error;
+
+    if (vaani_event_parse(&event, delivery->payload.data,
+                          delivery->payload.len, 0, alloc, &error)
+        != VAANI_OK)
+    {
+        return;
+    }
+
+    vaani_fuzz_check(vaani_transition_args(&event, delivery, alloc, &args,
+                                           &nargs)
+                     == VAANI_OK);
+
+    vaani_fuzz_check(args[0].len == 1);
+    vaani_fuzz_check(args[0].data[0] == (delivery->stream.len ? '2' : '1'));
+    vaani_fuzz_check(vaani_str_eq(&args[1], &delivery->key));
+
+    /* the sanitizers see to it that each byte can be read */
+
+    sum = 0;
+
+    while (nargs--) {
+        for (n = 0; n < args[nargs].len; n++) {
+            sum += args[nargs].data[n];
+        }
+    }
+
+    vaani_fuzz_check(sum > 0);
+}
+
+
+static void
+fuzz_delivery(const u_char *data, size_t size)
+{
+    u_char              *p;
+    size_t               len, cut;
+    vaani_str_t          channels[FUZZ_MAX_CHANNELS];
+    fuzz_input_t         in;
+    vaani_delivery_t     delivery, read;
+    vaani_test_arena_t   arena;
+
+    vaani_test_arena_init(&arena);
+
+    in.pos = data;
+    in.end = data + size;
+
+    fuzz_make(&delivery, channels, &in);
+
+    len = vaani_record_size(&delivery);
+    p = fuzz_write(&delivery, len, &arena);
+
+    vaani_fuzz_check(vaani_record_read(&read, p, len, &arena.alloc)
+                     == VAANI_OK);
+    vaani_fuzz_check(fuzz_equal(&read, &delivery));
+
+    /* not with a byte less, nor cut anywhere, nor with a byte more */
+
+    cut = (size * 31 + (size ? data[size - 1] : 0)) % len;
+
+    vaani_fuzz_check(vaani_record_read(&read,
+                                       vaani_test_text(&arena, p, len - 1),
+                                       len - 1, &arena.alloc)
+                     == VAANI_ERROR);
+
+    vaani_fuzz_check(vaani_record_read(&read, vaani_test_text(&arena, p, cut),
+                                       cut, &arena.alloc)
+                     == VAANI_ERROR);
+
+    p = vaani_test_own(&arena, vaani_test_malloc(len + 1));
+    (void) vaani_record_write(p, &delivery);
+    p[len] = 0;
+
+    vaani_fuzz_check(vaani_record_read(&read, p, len + 1, &arena.alloc)
+                     == VAANI_ERROR);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+static void
+fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels, fuzz_input_t *in)
+{
+    size_t  n;
+
+    memset(delivery, 0, sizeof(vaani_delivery_t));
+
+    delivery->nchannels = fuzz_take(in, 1) % (FUZZ_MAX_CHANNELS + 1);
+    delivery->channels = channels;
+
+    delivery->received_at = fuzz_take(in, 8);
+    delivery->ttl = fuzz_take(in, 8);
+    delivery->maxlen = fuzz_take(in, 8);
+
+    delivery->key = fuzz_take_str(in, 1);
+    delivery->stream = fuzz_take_str(in, 1);
+    delivery->digest = fuzz_take_str(in, 1);
+    delivery->id = fuzz_take_str(in, 1);
+    delivery->nonce = fuzz_take_str(in, 1);
+
+    for (n = 0; n < delivery->nchannels; n++) {
+        channels[n] = fuzz_take_str(in, 1);
+    }
+
+    delivery->payload = fuzz_take_str(in, 2);
+}
+
+
+static unsigned
+fuzz_equal(const vaani_delivery_t *d1, const vaani_delivery_t *d2)
+{
+    size_t  n;
+
+    if (!vaani_str_eq(&d1->key, &d2->key)
+        || !vaani_str_eq(&d1->stream, &d2->stream)
+        || !vaani_str_eq(&d1->digest, &d2->digest)
+        || !vaani_str_eq(&d1->id, &d2->id)
+        || !vaani_str_eq(&d1->nonce, &d2->nonce)
+        || !vaani_str_eq(&d1->payload, &d2->payload)
+        || d1->received_at != d2->received_at
+        || d1->ttl != d2->ttl
+        || d1->maxlen != d2->maxlen
+        || d1->nchannels != d2->nchannels)
+    {
+        return 0;
+    }
+
+    for (n = 0; n < d1->nchannels; n++) {
+        if (!vaani_str_eq(&d1->channels[n], &d2->channels[n])) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static u_char *
+fuzz_write(const vaani_delivery_t *delivery, size_t size,
+    vaani_test_arena_t *arena)
+{
+    u_char  *p;
+
+    p = vaani_test_own(arena, vaani_test_malloc(size));
+
+    vaani_fuzz_check(vaani_record_write(p, delivery) == p + size);
+
+    return p;
+}
+
+
+/*
+ * An integer of size bytes, or of as many as there are.
+ */
+
+static uint64_t
+fuzz_take(fuzz_input_t *in, size_t size)
+{
+    uint64_t  value;
+
+    for (value = 0; size && in->pos < in->end; size--) {
+        value = value << 8 | *in->pos++;
+    }
+
+    return value;
+}
+
+
+/*
+ * A string whose length, in size bytes, comes before it.
+ */
+
+static vaani_str_t
+fuzz_take_str(fuzz_input_t *in, size_t size)
+{
+    vaani_str_t  str;
+
+    str.len = fuzz_take(in, size);
+
+    if (str.len > (size_t) (in->end - in->pos)) {
+        str.len = in->end - in->pos;
+    }
+
+    str.data = in->pos;
+    in->pos += str.len;
+
+    return str;
+}
