@@ -1,0 +1,283 @@
+
+/*
+ * From an event and a delivery to the arguments of the script.
+ */
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vaani_test.h"
+#include "vaani_transition.h"
+
+
+static vaani_str_t  test_channels[] = {
+    vaani_string("vaani:events"), vaani_string("vaani:room:r")
+};
+
+static const vaani_delivery_t  test_sample = {
+    vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
+    test_channels, 2, 604800000, 1790000000123ULL,
+    vaani_string("digest"), vaani_string("id"), vaani_string("nonce"), 0,
+    vaani_string("payload")
+};
+
+
+static void check_all_args(const char *body, const vaani_delivery_t *delivery,
+    const char **expected, size_t nexpected);
+static int test_args(const char *body, const vaani_delivery_t *delivery,
+    vaani_test_arena_t *arena, vaani_str_t **args, size_t *nargs);
+static void test_known(void **state);
+static void test_unknown(void **state);
+static void test_no_stream(void **state);
+static void test_replayed(void **state);
+static void test_largest(void **state);
+static void test_no_memory(void **state);
+
+
+#define check_args(body, delivery, expected)                                  \
+    check_all_args(body, delivery, expected, vaani_test_nelems(expected))
+
+
+static void
+check_all_args(const char *body, const vaani_delivery_t *delivery,
+    const char **expected, size_t nexpected)
+{
+    size_t              n, nargs;
+    vaani_str_t        *args, want;
+    vaani_test_arena_t  arena;
+
+    vaani_test_arena_init(&arena);
+
+    assert_int_equal(test_args(body, delivery, &arena, &args, &nargs),
+                     VAANI_OK);
+
+    for (n = 0; n < nargs && n < nexpected; n++) {
+        want.data = (u_char *) expected[n];
+        want.len = strlen(expected[n]);
+
+        vaani_test_that(vaani_str_eq(&args[n], &want),
+                        "argument %zu: %s instead of %s", n,
+                        vaani_test_show_str(&args[n]), expected[n]);
+    }
+
+    assert_int_equal(nargs, nexpected);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+static int
+test_args(const char *body, const vaani_delivery_t *delivery,
+    vaani_test_arena_t *arena, vaani_str_t **args, size_t *nargs)
+{
+    static vaani_event_t  event;
+    vaani_event_error_t   error;
+
+    assert_int_equal(vaani_event_parse(&event, (u_char *) body, strlen(body),
+                                       1, &arena->alloc, &error),
+                     VAANI_OK);
+
+    arena->nallocs = 0;
+
+    return vaani_transition_args(&event, delivery, &arena->alloc, args, nargs);
+}
+
+
+/*
+ * What comes before the scalars of an event is the same for all of them.
+ */
+
+static void
+test_known(void **state)
+{
+    static const char  *ended[] = {
+        "2", "vaani:call:r", "stream",
+        "call_ended", "1790000000123", "604800000",
+        "\"event\":\"call_ended\",\"room_name\":\"\\u0072\",",
+        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
+        "payload", "1000", "2", "vaani:events", "vaani:room:r",
+        "r", "6", "ended", "8", "completed", "1", "1500", "",
+        "digest", "id", "nonce",
+        "end_reason", "hangup"
+    };
+
+    static const char  *ringing[] = {
+        "2", "vaani:call:r", "stream",
+        "call_ringing", "1790000000123", "604800000",
+        "\"event\":\"call_ringing\",\"room_name\":\"r\",",
+        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
+        "payload", "1000", "2", "vaani:events", "vaani:room:r",
+        "r", "2", "ringing", "3", "", "0", "", "",
+        "digest", "id", "nonce",
+        "direction", "outbound"
+    };
+
+    (void) state;
+
+    check_args("{\"event\":\"call_ended\",\"room_name\":\"\\u0072\","
+               "\"call_duration\":1.5,\"end_reason\":\"hangup\"}",
+               &test_sample, ended);
+
+    check_args("{\"event\":\"call_ringing\",\"room_name\":\"r\"}",
+               &test_sample, ringing);
+}
+
+
+/*
+ * The script is told no more of an event that it can't apply.
+ */
+
+static void
+test_unknown(void **state)
+{
+    static const char  *unknown[] = {
+        "2", "vaani:call:r", "stream", "x", "1790000000123", "604800000",
+        "\"event\":\"x\",\"room_name\":\"r\",",
+        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
+        "payload", "1000", "2", "vaani:events", "vaani:room:r"
+    };
+
+    (void) state;
+
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &test_sample, unknown);
+}
+
+
+static void
+test_no_stream(void **state)
+{
+    vaani_delivery_t  delivery;
+
+    static const char  *unknown[] = {
+        "1", "vaani:call:r", "x", "0", "0",
+        "\"event\":\"x\",\"room_name\":\"r\",",
+        "\"received_at\":0,\"key\":\"vaani:call:r\",\"payload\":",
+        "payload", "0", "0"
+    };
+
+    (void) state;
+
+    delivery = test_sample;
+
+    delivery.stream.len = 0;
+    delivery.nchannels = 0;
+    delivery.received_at = 0;
+    delivery.ttl = 0;
+    delivery.maxlen = 0;
+
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, unknown);
+}
+
+
+static void
+test_replayed(void **state)
+{
+    vaani_delivery_t  delivery;
+
+    static const char  *unknown[] = {
+        "1", "a\"b", "x", "0", "604800000",
+        "\"event\":\"x\",\"room_name\":\"r\",",
+        "\"received_at\":0,\"key\":\"a\\\"b\",\"replayed\":true,\"payload\":",
+        "payload", "1000", "0"
+    };
+
+    (void) state;
+
+    delivery = test_sample;
+
+    delivery.key.data = (u_char *) "a\"b";
+    delivery.key.len = 3;
+    delivery.stream.len = 0;
+    delivery.nchannels = 0;
+    delivery.received_at = 0;
+    delivery.replayed = 1;
+
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, unknown);
+}
+
+
+/*
+ * All that can be there is there, and as long as it can be: the sanitizers see
+ * whether there is room for it.
+ */
+
+static void
+test_largest(void **state)
+{
+    size_t              nargs;
+    vaani_str_t        *args;
+    vaani_delivery_t    delivery;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    delivery = test_sample;
+
+    delivery.key.data = (u_char *) "\001\002\003\037\177";
+    delivery.key.len = 5;
+    delivery.received_at = UINT64_MAX;
+    delivery.ttl = UINT64_MAX;
+    delivery.maxlen = UINT64_MAX;
+    delivery.replayed = 1;
+
+    vaani_test_arena_init(&arena);
+
+    assert_int_equal(test_args("{\"event\":\"call_postprocessing\","
+                               "\"room_name\":\"r\",\"call_duration\":1e300,"
+                               "\"transcript\":\"t\",\"summary\":\"s\","
+                               "\"recording_url\":\"u\",\"entities\":{}}",
+                               &delivery, &arena, &args, &nargs),
+                     VAANI_OK);
+
+    assert_int_equal(nargs, 24 + 4 * 2 + 2);
+    assert_memory_equal(args[nargs - 2].data, "postprocessed", 13);
+    assert_memory_equal(args[4].data, "18446744073709551615", args[4].len);
+    assert_int_equal(args[4].len, 20);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+static void
+test_no_memory(void **state)
+{
+    size_t              nargs;
+    vaani_str_t        *args;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    /* the event itself needs no memory */
+
+    arena.fail_at = 1;
+
+    assert_int_equal(test_args("{\"event\":\"x\",\"room_name\":\"r\"}",
+                               &test_sample, &arena, &args, &nargs),
+                     VAANI_NOMEM);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_known),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_no_stream),
+        cmocka_unit_test(test_replayed),
+        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_no_memory),
+    };
+
+    return cmocka_run_group_tests_name("transition", tests, NULL, NULL);
+}
