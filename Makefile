@@ -83,7 +83,9 @@ help:
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench-spool   what the spool costs"
-	@echo "make fuzz          fuzz src/core, FUZZ_SECONDS=60 a target"
+	@echo "make fuzz          fuzz src/core and the journal, FUZZ_SECONDS=60 each"
+	@echo "make coverage      what the unit tests reach of src/core, the journal"
+	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"
 	@echo "make clean         remove build/"
 
 .PHONY: all deps-run deps-test module tool run demo clean help
