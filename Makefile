@@ -27,7 +27,8 @@ deps-run:
 
 deps-test: deps-run
 	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
-		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev
+		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev \
+		openssl
 
 
 # ---- the module, for the packaged nginx ----------------------------------

@@ -61,6 +61,19 @@ static ngx_conf_enum_t  ngx_http_vaani_unknown_events[] = {
 };
 
 
+#if (NGX_SSL)
+
+static ngx_conf_bitmask_t  ngx_http_vaani_redis_ssl_protocols[] = {
+    { ngx_string("TLSv1"), NGX_SSL_TLSv1 },
+    { ngx_string("TLSv1.1"), NGX_SSL_TLSv1_1 },
+    { ngx_string("TLSv1.2"), NGX_SSL_TLSv1_2 },
+    { ngx_string("TLSv1.3"), NGX_SSL_TLSv1_3 },
+    { ngx_null_string, 0 }
+};
+
+#endif
+
+
 static ngx_command_t  ngx_http_vaani_commands[] = {
 
     { ngx_string("vaani_webhook"),
@@ -104,6 +117,87 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_vaani_loc_conf_t, redis_connections),
       &ngx_http_vaani_connections_bounds },
+
+#if (NGX_SSL)
+
+    { ngx_string("vaani_redis_ssl_verify"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.verify),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_verify_depth"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.verify_depth),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_trusted_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.trusted),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_crl"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.crl),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_name"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_setting,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.name),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_protocols"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_conf_set_bitmask_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.protocols),
+      &ngx_http_vaani_redis_ssl_protocols },
+
+    { ngx_string("vaani_redis_ssl_ciphers"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_setting,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.ciphers),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.certificate),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_certificate_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.key),
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_password_file"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_redis_ssl_password_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_redis_ssl_session_reuse"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.session_reuse),
+      NULL },
+
+#endif
 
     { ngx_string("vaani_prefix"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -276,6 +370,10 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      *     conf->token_in_uri = 0;
      */
 
+#if (NGX_SSL)
+    ngx_http_vaani_redis_ssl_unset(&conf->redis_ssl);
+#endif
+
     conf->redis_url = NGX_CONF_UNSET_PTR;
     conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_timeout = NGX_CONF_UNSET_MSEC;
@@ -320,6 +418,10 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 1000);
     ngx_conf_merge_uint_value(conf->redis_connections,
                               prev->redis_connections, 1);
+
+#if (NGX_SSL)
+    ngx_http_vaani_redis_ssl_merge(&conf->redis_ssl, &prev->redis_ssl);
+#endif
 
     ngx_conf_merge_ptr_value(conf->prefix, prev->prefix, NULL);
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
@@ -445,6 +547,16 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
         return NGX_CONF_ERROR;
     }
 
+#if (NGX_SSL)
+    if (redis->url.tls) {
+        redis->ssl = conf->redis_ssl;
+
+        if (redis->ssl.name.value.len == 0) {
+            redis->ssl.name.value = redis->url.server;
+        }
+    }
+#endif
+
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (clcf->resolver && clcf->resolver->connections.nelts) {
@@ -466,6 +578,14 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     {
         return NGX_CONF_ERROR;
     }
+
+#if (NGX_SSL)
+    if (redis->url.tls
+        && ngx_vaani_redis_ssl_create(cf, &redis->ssl) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+#endif
 
     redis->url.addrs = conf->redis_url->addrs;
     redis->url.naddrs = conf->redis_url->naddrs;
@@ -524,6 +644,9 @@ ngx_http_vaani_find_redis(ngx_http_vaani_main_conf_t *vmcf,
             && ngx_http_vaani_same(&known[n]->url.password,
                                    &redis->url.password)
             && known[n]->url.db == redis->url.db
+#if (NGX_SSL)
+            && ngx_vaani_redis_ssl_same(&known[n]->ssl, &redis->ssl)
+#endif
             && known[n]->connect_timeout == redis->connect_timeout
             && known[n]->timeout == redis->timeout
             && known[n]->nconnections == redis->nconnections

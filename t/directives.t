@@ -276,7 +276,7 @@ subtest 'vaani_redis' => sub {
         'redis://user@127.0.0.1', 'redis://user:@127.0.0.1', 'unix:/x?user=user', 'unix:/x?user=user&db=3',
         'unix:/x?db=3&user=us%20er';
 
-    my $scheme = qr/^the URL must begin with "redis:\/\/" or "unix:" in "vaani_redis"$/;
+    my $scheme = qr/^the URL must begin with "redis:\/\/", "rediss:\/\/" or "unix:" in "vaani_redis"$/;
     refused $scheme, $_, http => "vaani_redis $_;"
         for '""', qw(127.0.0.1 127.0.0.1:6379 localhost :6379 http://127.0.0.1 tcp://127.0.0.1 redis redis:
         redis:/127.0.0.1 redis:127.0.0.1 redi://127.0.0.1 //127.0.0.1 /tmp/redis.sock unix unix/tmp/redis.sock
@@ -298,7 +298,6 @@ subtest 'vaani_redis' => sub {
         refused qr/in "vaani_redis"$/, $url, http => "vaani_redis $url;";
     }
 
-    refused qr/TLS \("rediss:\/\/"\) is not supported/, 'rediss', http => 'vaani_redis rediss://127.0.0.1;';
     refused qr/^"vaani_redis" has a user but no password$/, $_, http => "vaani_redis $_;"
         for qw(redis://user@127.0.0.1 redis://user:@127.0.0.1 unix:/x?user=user);
     refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid:6379"$/, 'a name that is unknown',

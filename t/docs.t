@@ -279,6 +279,14 @@ sub entry ($name) {
     return rows(section('docs/directives.md', $name));
 }
 
+# The values of a directive that takes several of them.
+sub bitmask ($name) {
+    my $text = $source{'ngx_http_vaani_module.c'};
+    my ($mask) = $text =~ /ngx_string\("\Q$name\E"\),(?:(?!ngx_string).)*&(\w+)\s*\}/s;
+    return if !defined $mask;
+    return array('ngx_http_vaani_module.c', $mask) =~ /ngx_string\("([\w.]+)"\)/g;
+}
+
 subtest 'directives' => sub {
     same_set [ keys %directive ], [ keys %flags ], 'the entries';
 
@@ -302,13 +310,19 @@ subtest 'directives' => sub {
             my $required = () = $text =~ s/\[[^\]]+\]//gr =~ /\S+/g;
             $takes{$_} = 1 for $required .. $required + $optional;
         }
-        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|TAKE\d+|1MORE)\b/;
+        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|FLAG|1MORE|TAKE\d+)\b/;
         if ($number eq '1MORE') {
-            ok $takes{1} && grep({ / \.\.\./ } @syntax), "$name: any number of parameters";
+            my @values = bitmask($name);
+            if (@values) {
+                is join(' ', $syntax[0] =~ /\[([^\]]+)\]/g), "@values", "$name: its values";
+            } else {
+                ok grep({ / \.\.\./ } @syntax), "$name: any number of parameters";
+            }
         } else {
-            is join('', sort keys %takes), $number eq 'NOARGS' ? 0 : $number =~ s/TAKE//r,
+            is join('', sort keys %takes), { NOARGS => 0, FLAG => 1 }->{$number} // $number =~ s/TAKE//r,
                 "$name: number of parameters";
         }
+        is $syntax[0], "$name on | off;", "$name: on or off" if $number eq 'FLAG';
 
         # A default is a directive that can be given.
         for my $default (grep { /;$/ } codes($entry->{'Default:'} // '')) {
@@ -424,7 +438,7 @@ subtest 'log lines' => sub {
     my $code = c_sources('');
     my (@formats, @messages);
 
-    while ($code =~ /\b(ngx_(?:conf_)?log_error)\(((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g) {
+    while ($code =~ /\b(ngx_(?:(?:conf_)?log|ssl)_error)\(((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g) {
         my ($function, $arguments) = ($1, $2);
         next if $arguments =~ /\bngx_\w+_n\b/;    # a system call that failed
         my $format = literal($arguments =~ s/ \? ".*//sr);
@@ -446,7 +460,10 @@ subtest 'log lines' => sub {
     }
     ok $matched{$_}, "still there: $_" for @documented;
 
-    my @what = $code =~ /ngx_vaani_redis_(?:fail|lost)\([^;]*?"([^"]+)"\)/g;
+    my @what = map { literal($_) } $code =~ /ngx_vaani_redis_(?:ssl_)?(?:fail|lost)\([^;()"]*("[^;]*")\);/g;
+    push @what, map { literal($_) . ' (REASON)' }
+        map { array('src/redis/ngx_vaani_redis_ssl.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
+        qw(certificates alerts reasons);
     my ($what_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
     same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';
 
@@ -535,6 +552,8 @@ subtest 'numbers' => sub {
         [ VAANI_JSON_MAX_DEPTH            => $bounds,   sub ($n) { "nesting of a body | $n |" } ],
         [ VAANI_JSON_MAX_DEPTH            => $answers,  sub ($n) { "objects may nest $n deep" } ],
         [ VAANI_ROOM_MAX_LEN              => $answers,  sub ($n) { "1 to $n bytes" } ],
+        [ NGX_HTTP_VAANI_REDIS_SSL_DEPTH  => $answers,  sub ($n) { "vaani_redis_ssl_verify_depth $n;" } ],
+        [ NGX_VAANI_REDIS_MAX_SERVER_NAME => $answers,  sub ($n) { "has at most $n bytes" } ],
         [ NGX_HTTP_VAANI_MAX_CONNECTIONS  => $answers,  sub ($n) { "1 to $n." } ],
         [ NGX_HTTP_VAANI_MAX_FILE         => $answers,  sub ($n) { "one of $n bytes or more" } ],
         [ NGX_HTTP_VAANI_MAX_FILE         => $security, sub ($n) { "one of $n bytes or more" } ],

@@ -33,6 +33,10 @@
 #define NGX_HTTP_VAANI_STRICT           0
 #define NGX_HTTP_VAANI_LENIENT          1
 
+/* CAs between the one that is trusted and the certificate of Redis */
+
+#define NGX_HTTP_VAANI_REDIS_SSL_DEPTH  3
+
 #define NGX_HTTP_VAANI_ACCEPT           0
 #define NGX_HTTP_VAANI_REJECT           1
 
@@ -83,6 +87,9 @@ typedef struct {
     ngx_msec_t                  redis_connect_timeout;
     ngx_msec_t                  redis_timeout;
     ngx_uint_t                  redis_connections;
+#if (NGX_SSL)
+    ngx_vaani_redis_ssl_t       redis_ssl;
+#endif
 
     ngx_vaani_redis_t          *redis;              /* made of these */
 
@@ -206,6 +213,26 @@ char *ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
 /* wipes memory when its pool is destroyed.  Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
     size_t len);
+
+
+#if (NGX_SSL)
+
+/* ngx_http_vaani_redis_ssl.c: the directives of "rediss://", and their merge */
+
+char *ngx_http_vaani_redis_ssl_setting(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vaani_redis_ssl_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vaani_redis_ssl_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+
+/* sets what ngx_pcalloc() doesn't */
+void ngx_http_vaani_redis_ssl_unset(ngx_vaani_redis_ssl_t *ssl);
+
+void ngx_http_vaani_redis_ssl_merge(ngx_vaani_redis_ssl_t *conf,
+    ngx_vaani_redis_ssl_t *prev);
+
+#endif
 
 
 /* ngx_http_vaani_handler.c: the content handler of a webhook location */

@@ -83,6 +83,8 @@ typedef void (*ngx_vaani_redis_handler_pt)(void *data,
 typedef struct {
     ngx_str_t                   name;       /* the URL without credentials */
 
+    ngx_uint_t                  tls;        /* "rediss://" */
+    ngx_str_t                   server;     /* name or address, as written */
     ngx_str_t                   host;       /* a name, to be resolved again */
     in_port_t                   port;
     ngx_addr_t                 *addrs;
@@ -94,8 +96,51 @@ typedef struct {
 } ngx_vaani_redis_url_t;
 
 
+#if (NGX_SSL)
+
+/*
+ * A setting, and where it was made; value.data is NULL if it wasn't.
+ */
+
+typedef struct {
+    ngx_str_t                   value;
+    ngx_str_t                   file;
+    ngx_uint_t                  line;
+} ngx_vaani_redis_setting_t;
+
+
+/*
+ * The TLS of a Redis.  The files are full names; certificate and key may be
+ * anything that ngx_ssl_certificate() takes.
+ */
+
+typedef struct {
+    ngx_flag_t                  verify;
+    ngx_uint_t                  verify_depth;       /* CAs in between */
+    ngx_uint_t                  protocols;          /* NGX_SSL_TLSv1_2 ... */
+    ngx_flag_t                  session_reuse;
+
+    ngx_vaani_redis_setting_t   ciphers;
+    ngx_vaani_redis_setting_t   trusted;            /* "": the system's CAs */
+    ngx_vaani_redis_setting_t   crl;
+    ngx_vaani_redis_setting_t   name;               /* to verify, and SNI */
+    ngx_vaani_redis_setting_t   certificate;
+    ngx_vaani_redis_setting_t   key;
+    ngx_array_t                *passwords;          /* of the key, or NULL */
+
+    ngx_ssl_t                  *ssl;                /* made of these */
+    u_char                     *server_name;        /* NULL: no SNI */
+} ngx_vaani_redis_ssl_t;
+
+#endif
+
+
 typedef struct {
     ngx_vaani_redis_url_t       url;
+
+#if (NGX_SSL)
+    ngx_vaani_redis_ssl_t       ssl;                /* if url.tls */
+#endif
 
     ngx_msec_t                  connect_timeout;    /* until it is set up */
     ngx_msec_t                  timeout;            /* of a command */
@@ -114,10 +159,10 @@ typedef struct {
 /*
  * ngx_vaani_redis_url.c
  *
- * Parses "redis://[user[:password]@]host[:port][/db]" or
- * "unix:/path[?db=N][&user=NAME]" into *url; user and password may be
- * percent-encoded (RFC 3986), and are wiped from *value.  A name is left in
- * url->host, without addresses.
+ * Parses "redis://[user[:password]@]host[:port][/db]", the same with
+ * "rediss://", or "unix:/path[?db=N][&user=NAME]" into *url; user and password
+ * may be percent-encoded (RFC 3986), and are wiped from *value.  A name is left
+ * in url->host, without addresses.
  * Memory is of pool.  Returns NGX_CONF_OK or a static text saying what is
  * wrong, which never quotes the URL.
  */
@@ -129,6 +174,27 @@ char *ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
  * that was an address or a path.  Returns as above.
  */
 char *ngx_vaani_redis_lookup_url(ngx_pool_t *pool, ngx_vaani_redis_url_t *url);
+
+
+#if (NGX_SSL)
+
+/*
+ * ngx_vaani_redis_ssl.c
+ */
+
+/*
+ * Makes ssl->ssl and ssl->server_name of the settings, for "rediss://".  The
+ * context is freed with cf->pool.  Returns NGX_OK, or NGX_ERROR with what is
+ * wrong logged to cf->log, with the place of the setting.
+ */
+ngx_int_t ngx_vaani_redis_ssl_create(ngx_conf_t *cf,
+    ngx_vaani_redis_ssl_t *ssl);
+
+/* whether all settings are equal: a connection of one does for the other */
+ngx_uint_t ngx_vaani_redis_ssl_same(ngx_vaani_redis_ssl_t *one,
+    ngx_vaani_redis_ssl_t *two);
+
+#endif
 
 
 /*

@@ -48,6 +48,10 @@ ngx_vaani_redis_command(const ngx_str_t *first, ngx_uint_t nfirst,
     cmd->buf.pos = p;
     cmd->buf.memory = 1;
 
+    /* TLS gathers, and must know that nothing comes to fill its record */
+
+    cmd->buf.flush = 1;
+
     p = ngx_vaani_redis_write_length(p, '*', nfirst + nrest);
     p = ngx_vaani_redis_write_args(p, first, nfirst);
     p = ngx_vaani_redis_write_args(p, rest, nrest);

@@ -7,6 +7,7 @@
 
 static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
+static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
@@ -114,7 +115,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     ngx_add_timer(&conn->setup, conn->redis->connect_timeout);
 
     if (rc == NGX_OK) {
-        ngx_vaani_redis_set_up(conn);
+        ngx_vaani_redis_connected(conn);
     }
 }
 
@@ -131,16 +132,26 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
     conn = c->data;
 
     if (conn->state == NGX_VAANI_REDIS_CONNECTING) {
-        ngx_vaani_redis_connected(conn);
+        ngx_vaani_redis_test_connect(conn);
         return;
     }
 
     do {
+        ngx_set_socket_errno(0);
+
         n = c->recv(c, (u_char *) buffer, sizeof(buffer));
 
         if (n == NGX_AGAIN) {
             break;
         }
+
+#if (NGX_SSL)
+        if (n == NGX_ERROR && c->ssl) {
+            ngx_vaani_redis_ssl_lost(conn, ngx_socket_errno,
+                                     "closed the connection");
+            return;
+        }
+#endif
 
         if (n == NGX_ERROR || n == 0) {
             ngx_vaani_redis_lost(conn, n ? ngx_socket_errno : 0,
@@ -182,7 +193,7 @@ ngx_vaani_redis_write_handler(ngx_event_t *wev)
     conn = c->data;
 
     if (conn->state == NGX_VAANI_REDIS_CONNECTING) {
-        ngx_vaani_redis_connected(conn);
+        ngx_vaani_redis_test_connect(conn);
         return;
     }
 
@@ -191,7 +202,7 @@ ngx_vaani_redis_write_handler(ngx_event_t *wev)
 
 
 static void
-ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
+ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn)
 {
     int        err;
     socklen_t  len;
@@ -209,6 +220,45 @@ ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
     if (err) {
         ngx_vaani_redis_fail(conn, err, "connect() failed");
         return;
+    }
+
+    ngx_vaani_redis_connected(conn);
+}
+
+
+static void
+ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
+{
+    if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK) {
+        ngx_vaani_redis_fail(conn, ngx_socket_errno, "setsockopt() failed");
+        return;
+    }
+
+#if (NGX_SSL)
+    if (conn->redis->url.tls) {
+        ngx_vaani_redis_ssl_handshake(conn);
+        return;
+    }
+#endif
+
+    ngx_vaani_redis_set_up(conn);
+}
+
+
+void
+ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_connection_t  *c;
+
+    c = conn->peer.connection;
+
+    c->read->handler = ngx_vaani_redis_read_handler;
+    c->write->handler = ngx_vaani_redis_write_handler;
+
+    /* what came with the end of the handshake makes no event any more */
+
+    if (c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
     }
 
     ngx_vaani_redis_set_up(conn);
@@ -296,8 +346,30 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
     c = conn->peer.connection;
 
-    if (conn->out) {
+#if (NGX_SSL)
+
+    /* a read that has to write something of TLS first goes on first */
+
+    if (c->ssl && c->ssl->saved_write_handler) {
+        return;
+    }
+
+#endif
+
+    /* the rest of a command may be in a record that couldn't be written */
+
+    if (conn->out || c->buffered) {
+        ngx_set_socket_errno(0);
+
         out = c->send_chain(c, conn->out, 0);
+
+#if (NGX_SSL)
+        if (out == NGX_CHAIN_ERROR && c->ssl) {
+            ngx_vaani_redis_ssl_lost(conn, ngx_socket_errno,
+                                     "can't be written to");
+            return;
+        }
+#endif
 
         if (out == NGX_CHAIN_ERROR) {
             ngx_vaani_redis_lost(conn, ngx_socket_errno, "can't be written to");
@@ -455,6 +527,11 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
     }
 
     if (conn->peer.connection) {
+#if (NGX_SSL)
+        if (conn->peer.connection->pool) {
+            ngx_vaani_redis_ssl_close(conn);
+        }
+#endif
         ngx_close_connection(conn->peer.connection);
         conn->peer.connection = NULL;
     }
@@ -572,8 +649,18 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 static void
 ngx_vaani_redis_setup_timeout(ngx_event_t *ev)
 {
-    ngx_vaani_redis_fail(ev->data, NGX_ETIMEDOUT,
-                         "could not be set up in time");
+    ngx_vaani_redis_conn_t  *conn;
+
+    conn = ev->data;
+
+    if (conn->state == NGX_VAANI_REDIS_HANDSHAKING) {
+        ngx_vaani_redis_fail(conn, NGX_ETIMEDOUT,
+                             "didn't complete the TLS handshake in time, "
+                             "does it take TLS on this port?");
+        return;
+    }
+
+    ngx_vaani_redis_fail(conn, NGX_ETIMEDOUT, "could not be set up in time");
 }
 
 
@@ -593,6 +680,10 @@ ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
     conn->exiting = 1;
 
     ngx_vaani_redis_close(conn);
+
+#if (NGX_SSL)
+    ngx_vaani_redis_ssl_forget(conn);
+#endif
 
     if (conn->reconnect.timer_set) {
         ngx_del_timer(&conn->reconnect);

@@ -15,9 +15,15 @@ typedef enum {
     NGX_VAANI_REDIS_CLOSED = 0,     /* waits for the reconnect timer */
     NGX_VAANI_REDIS_RESOLVING,
     NGX_VAANI_REDIS_CONNECTING,
+    NGX_VAANI_REDIS_HANDSHAKING,    /* TLS */
     NGX_VAANI_REDIS_SETTING_UP,     /* AUTH, SELECT, SCRIPT LOAD */
     NGX_VAANI_REDIS_READY
 } ngx_vaani_redis_state_e;
+
+
+/* a text about TLS with the words of OpenSSL in it, bytes */
+
+#define NGX_VAANI_REDIS_MAX_WHAT        512
 
 
 /*
@@ -98,6 +104,14 @@ struct ngx_vaani_redis_conn_s {
     time_t                      error_time;
     ngx_uint_t                  nerrors;
 
+#if (NGX_SSL)
+    ngx_ssl_session_t          *session;        /* to be resumed, or NULL */
+    unsigned long               ssl_error;      /* of OpenSSL, 0: none */
+    ngx_err_t                   ssl_errno;
+    ngx_uint_t                  alert;          /* of Redis, 0: none */
+    char                        what[NGX_VAANI_REDIS_MAX_WHAT];
+#endif
+
     unsigned                    down:1;         /* the last attempt failed */
     unsigned                    refusing:1;     /* it connects, not more */
     unsigned                    proved:1;       /* it answered a command */
@@ -137,6 +151,9 @@ void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
 /* connects to conn->addr */
 void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
 
+/* Redis itself can be talked to: takes over the events, begins the set-up */
+void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
+
 /*
  * Gives a command to the connection, which owns it from then on.  Returns
  * NGX_VAANI_REDIS_DONE; any other status leaves the command to the caller.
@@ -152,9 +169,9 @@ void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,
 void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
 
 /*
- * The connection broke, or could not be made; it is closed.  what is a static
- * text for the log, err the errno or 0.  After ngx_vaani_redis_lost() a
- * connection that had been good is tried again at once, and its commands wait
+ * The connection broke, or could not be made; it is closed.  what is a text for
+ * the log, static or in conn, err the errno or 0.  After ngx_vaani_redis_lost()
+ * a connection that had been good is tried again at once, and its commands wait
  * for that; after ngx_vaani_redis_fail() commands are refused until the next
  * attempt has succeeded.
  */
@@ -175,6 +192,35 @@ void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
  * ngx_vaani_redis_fail().
  */
 void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+
+
+#if (NGX_SSL)
+
+/*
+ * ngx_vaani_redis_ssl.c: TLS
+ */
+
+/*
+ * Begins the handshake of a connected socket.  At its end, at once or later,
+ * it calls ngx_vaani_redis_open() or ngx_vaani_redis_fail().
+ */
+void ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * ngx_vaani_redis_lost() after a read or a write that has failed, with the
+ * alert that Redis has sent instead of what, if there is one: since TLS 1.3 it
+ * refuses a certificate when the handshake is over.
+ */
+void ngx_vaani_redis_ssl_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
+
+/* says goodbye without waiting for an answer, and frees all but the session */
+void ngx_vaani_redis_ssl_close(ngx_vaani_redis_conn_t *conn);
+
+/* the next handshake will be a full one */
+void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
+
+#endif
 
 
 /*

@@ -17,11 +17,6 @@ ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
     conn->state = NGX_VAANI_REDIS_SETTING_UP;
     conn->nsetup = 0;
 
-    if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK) {
-        ngx_vaani_redis_fail(conn, ngx_socket_errno, "setsockopt() failed");
-        return;
-    }
-
     url = &conn->redis->url;
 
     if (url->password.len) {

@@ -26,6 +26,19 @@ ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
 
     ngx_memzero(url, sizeof(ngx_vaani_redis_url_t));
 
+    if (ngx_strncasecmp(value->data, (u_char *) "rediss://", 9) == 0) {
+#if (NGX_SSL)
+        rest.data = value->data + 9;
+        rest.len = value->len - 9;
+
+        url->tls = 1;
+
+        return ngx_vaani_redis_parse_tcp(pool, &rest, url);
+#else
+        return "\"rediss://\" needs an nginx built with SSL";
+#endif
+    }
+
     if (ngx_strncasecmp(value->data, (u_char *) "redis://", 8) == 0) {
         rest.data = value->data + 8;
         rest.len = value->len - 8;
@@ -37,11 +50,7 @@ ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
         return ngx_vaani_redis_parse_unix(pool, value, url);
     }
 
-    if (ngx_strncasecmp(value->data, (u_char *) "rediss://", 9) == 0) {
-        return "TLS (\"rediss://\") is not supported";
-    }
-
-    return "the URL must begin with \"redis://\" or \"unix:\"";
+    return "the URL must begin with \"redis://\", \"rediss://\" or \"unix:\"";
 }
 
 
@@ -115,7 +124,19 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
         url->host = u.host;
     }
 
-    if (ngx_vaani_redis_name(pool, url, "redis://", &place) != NGX_OK) {
+    /* u.host of an IPv6 address has the brackets in some versions of nginx */
+
+    url->server = u.host;
+
+    if (*p == '[') {
+        url->server.data = p + 1;
+        url->server.len = ngx_strlchr(p, slash, ']') - (p + 1);
+    }
+
+    if (ngx_vaani_redis_name(pool, url, url->tls ? "rediss://" : "redis://",
+                             &place)
+        != NGX_OK)
+    {
         return "no memory";
     }
 

@@ -23,6 +23,10 @@ use constant ADMIN => (user => 'admin', password => 'sesame');
 # Options:
 #   tcp       1: listen on a free port of 127.0.0.1 too; url() is then of it
 #   port      that port, when it matters
+#   tls       { cert => file, key => file, further => lines of redis.conf }: TLS
+#             on a free port of 127.0.0.1, and url() is of that; the members
+#             other than cert and key go to "tls-..." (ca_cert_file => file)
+#   tls_port  that port, when it matters
 #   socket    path of the unix socket, when it matters
 #   acl       [ words of ACL SETUSER ]: what the module needs besides for the
 #             prefixes, channels and streams of this test
@@ -39,6 +43,8 @@ sub start ($class, %opt) {
         dir      => $dir,
         socket   => $opt{socket} // "$dir/redis.sock",
         port     => $opt{port} // ($opt{tcp} ? free_port() : undef),
+        tls      => $opt{tls},
+        tls_port => $opt{tls_port} // ($opt{tls} ? free_port() : undef),
         password => $opt{password},
         acl      => $opt{acl} // [],
         config   => $opt{config} // [],
@@ -53,11 +59,13 @@ sub start ($class, %opt) {
 sub dir ($self)    { return $self->{dir} }
 sub socket ($self) { return $self->{socket} }
 sub port ($self)   { return $self->{port} }
+sub tls_port ($self) { return $self->{tls_port} }
 sub pid ($self)    { return $self->{process} && $self->{process}->pid }
 sub log ($self)    { return slurp("$self->{dir}/redis.log") }
 
 # For the module's vaani_redis; without credentials.
 sub url ($self) {
+    return "rediss://127.0.0.1:$self->{tls_port}" if $self->{tls};
     return defined $self->{port} ? "redis://127.0.0.1:$self->{port}" : "unix:$self->{socket}";
 }
 
@@ -89,11 +97,11 @@ sub kill ($self) {
     return;
 }
 
-# Again, at the same socket and port. Options: config (replaces the lines),
-# crash => 1 (SIGKILL instead of SIGTERM). Also starts a stopped one.
+# Again, at the same sockets and ports. Options: config and tls (replace those of
+# before), crash => 1 (SIGKILL instead of SIGTERM). Also starts a stopped one.
 sub restart ($self, %opt) {
     $opt{crash} ? $self->kill : $self->stop;
-    $self->{config} = $opt{config} if $opt{config};
+    $self->{$_} = $opt{$_} for grep { $opt{$_} } qw(config tls);
     $self->_launch;
     return $self;
 }
@@ -124,6 +132,7 @@ sub _launch ($self) {
     my @lines = (
         'daemonize no',
         $self->{port} ? ("port $self->{port}", 'bind 127.0.0.1') : 'port 0',
+        $self->_tls_lines,
         "unixsocket $self->{socket}",
         'unixsocketperm 777',
         "dir $dir",
@@ -162,6 +171,17 @@ sub _launch ($self) {
     }
 
     return;
+}
+
+sub _tls_lines ($self) {
+    return if !$self->{tls};
+    my %tls = (auth_clients => 'no', %{ $self->{tls} });
+
+    return (
+        "tls-port $self->{tls_port}", 'bind 127.0.0.1',
+        'tls-cert-file ' . delete $tls{cert}, 'tls-key-file ' . delete $tls{key},
+        map { 'tls-' . tr/_/-/r . qq( "$tls{$_}") } sort keys %tls,
+    );
 }
 
 sub _answers ($self) {
