@@ -262,6 +262,12 @@ vaani_json_push(vaani_json_scanner_t *s, unsigned object)
         return vaani_json_fail(s, s->pos, "nested too deeply");
     }
 
+    /* the stack isn't cleared as a whole: most bodies are flat */
+
+    if (s->depth % 64 == 0) {
+        s->stack[s->depth / 64] = 0;
+    }
+
     bit = (uint64_t) 1 << (s->depth % 64);
 
     if (object) {

@@ -171,7 +171,7 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
 static ngx_vaani_redis_conn_t *
 ngx_vaani_redis_choose(ngx_vaani_redis_t *redis, ngx_str_t *key)
 {
-    if (redis->nconnections == 1) {
+    if (redis->nconnections <= 1) {
         return redis->conns;
     }
 

@@ -540,7 +540,7 @@ vaani_spool_connect(const char *url)
     }
 
     if (strncmp(url, "unix:", 5) == 0) {
-        strcpy(place, url + 5);
+        memcpy(place, url + 5, strlen(url + 5) + 1);
 
         db = strstr(place, "?db=");
 
@@ -552,7 +552,7 @@ vaani_spool_connect(const char *url)
         redis = redisConnectUnixWithTimeout(place, timeout);
 
     } else if (strncmp(url, "redis://", 8) == 0) {
-        strcpy(place, url + 8);
+        memcpy(place, url + 8, strlen(url + 8) + 1);
 
         db = strchr(place, '/');
 

@@ -502,7 +502,8 @@ test_find_others(void **state)
     /* a byte less, a byte more, another byte */
 
     for (n = 0; n < VAANI_CONTRACT_EVENTS; n++) {
-        strcpy(text, vaani_contract[n].name);
+        memcpy(text, vaani_contract[n].name,
+               strlen(vaani_contract[n].name) + 1);
         name.data = (u_char *) text;
         name.len = strlen(text) - 1;
         assert_null(vaani_event_find(&name));
@@ -1388,7 +1389,8 @@ test_room_lengths(void **state)
         for (n = 1; n <= max + 2; n += (n == 2) ? max - 4 : 1) {
 
             for (k = 0; k < n; k++) {
-                strcpy(text + k * strlen(chars[i].raw), chars[i].raw);
+                memcpy(text + k * strlen(chars[i].raw), chars[i].raw,
+                       strlen(chars[i].raw) + 1);
             }
 
             check_room(text, strlen(text), n <= max);
@@ -1987,7 +1989,8 @@ test_replaced_byte(void **state)
     (void) state;
 
     for (i = 0; i < VAANI_CONTRACT_EVENTS; i++) {
-        strcpy(text, vaani_contract[i].example);
+        memcpy(text, vaani_contract[i].example,
+               strlen(vaani_contract[i].example) + 1);
 
         for (n = 0; text[n]; n++) {
 

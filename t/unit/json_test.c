@@ -78,7 +78,7 @@ static void check_integer(const char *number, size_t len, int shift,
     uint64_t value, const char *message);
 static void check_escape(const u_char *data, size_t len);
 static int is_utf8(const vaani_str_t *str);
-static unsigned next(uint64_t *seed, unsigned limit);
+static unsigned draw(uint64_t *seed, unsigned limit);
 static char next_digit(uint64_t *seed, unsigned borders_only);
 static size_t put_utf8(char *dst, unsigned cp);
 static size_t put_keys(char *dst, size_t n);
@@ -2736,42 +2736,42 @@ test_integers_random(void **state)
 
     for (n = 0; n < 200000; n++) {
         len = 0;
-        kind = next(&seed, 8);
+        kind = draw(&seed, 8);
 
-        if (next(&seed, 50) == 0) {
+        if (draw(&seed, 50) == 0) {
             text[len++] = '-';
         }
 
-        if (next(&seed, 3) == 0) {
+        if (draw(&seed, 3) == 0) {
             text[len++] = '0';
 
         } else {
-            digits = 1 + next(&seed, kind ? 18 : 40);
-            text[len++] = "123456789"[next(&seed, 9)];
+            digits = 1 + draw(&seed, kind ? 18 : 40);
+            text[len++] = "123456789"[draw(&seed, 9)];
 
             for (k = 1; k < digits; k++) {
                 text[len++] = next_digit(&seed, kind < 3);
             }
         }
 
-        if (next(&seed, 3)) {
+        if (draw(&seed, 3)) {
             text[len++] = '.';
-            digits = 1 + next(&seed, kind ? 8 : 40);
+            digits = 1 + draw(&seed, kind ? 8 : 40);
 
             for (k = 0; k < digits; k++) {
                 text[len++] = next_digit(&seed, kind & 1);
             }
         }
 
-        if (next(&seed, 3) == 0) {
-            text[len++] = "eE"[next(&seed, 2)];
+        if (draw(&seed, 3) == 0) {
+            text[len++] = "eE"[draw(&seed, 2)];
 
-            k = next(&seed, 4);
+            k = draw(&seed, 4);
             if (k < 3) {
                 text[len++] = "+--"[k];
             }
 
-            len += sprintf(text + len, "%u", next(&seed, kind ? 20 : 330));
+            len += sprintf(text + len, "%u", draw(&seed, kind ? 20 : 330));
         }
 
         number.data = (u_char *) text;
@@ -2786,7 +2786,7 @@ test_integers_random(void **state)
 
 
 static unsigned
-next(uint64_t *seed, unsigned limit)
+draw(uint64_t *seed, unsigned limit)
 {
     *seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
 
@@ -2797,7 +2797,7 @@ next(uint64_t *seed, unsigned limit)
 static char
 next_digit(uint64_t *seed, unsigned borders_only)
 {
-    return borders_only ? "0459"[next(seed, 4)] : "0123456789"[next(seed, 10)];
+    return borders_only ? "0459"[draw(seed, 4)] : "0123456789"[draw(seed, 10)];
 }
 
 
@@ -2922,6 +2922,8 @@ check_escape(const u_char *data, size_t len)
 
     string.len = 0;
     string.data = NULL;
+
+    memset(&ref, 0, sizeof(vaani_ref_t));
 
     ref.decoded = vaani_test_own(&arena, vaani_test_malloc(last - dst));
     ref.last = ref.decoded;

@@ -370,9 +370,12 @@ vaani_contract_field_differs(const vaani_contract_event_t *expected,
         break;
     }
 
-    if ((value == &absent) != (event->values[n].data == NULL)
-        || !vaani_str_eq(&event->values[n], value))
-    {
+    if (event->values[n].data == NULL) {
+        return (value == &absent && event->values[n].len == 0) ? NULL
+                                                               : field->name;
+    }
+
+    if (value == &absent || !vaani_str_eq(&event->values[n], value)) {
         return field->name;
     }
 

@@ -268,17 +268,16 @@ vaani_ref_number(vaani_ref_t *r, const u_char *p)
     int                c, class;
     char               state;
     const char        *row;
-    static const char  table[][9] = {
-        "S" "MZI????",      /* start */
-        "M" "?ZI????",      /* minus */
-        "Z" "!??PE!!",      /* zero */
-        "I" "!IIPE!!",      /* integer */
-        "P" "?FF????",      /* point */
-        "F" "!FF!E!!",      /* fraction */
-        "E" "XDD??X?",      /* e */
-        "X" "?DD????",      /* sign of the exponent */
-        "D" "!DD!!!!"       /* digits of the exponent */
-    };
+    static const char  table[] =
+        "S" "MZI????"       /* start */
+        "M" "?ZI????"       /* minus */
+        "Z" "!??PE!!"       /* zero */
+        "I" "!IIPE!!"       /* integer */
+        "P" "?FF????"       /* point */
+        "F" "!FF!E!!"       /* fraction */
+        "E" "XDD??X?"       /* e */
+        "X" "?DD????"       /* sign of the exponent */
+        "D" "!DD!!!!";      /* digits of the exponent */
 
     for (state = 'S'; /* void */ ; p++) {
         c = vaani_ref_at(r, p);
@@ -287,7 +286,7 @@ vaani_ref_number(vaani_ref_t *r, const u_char *p)
                 : (c == '.') ? 3 : (c == 'e' || c == 'E') ? 4
                 : (c == '+') ? 5 : 6;
 
-        for (row = table[0]; *row != state; row += sizeof(table[0])) {
+        for (row = table; *row != state; row += 1 + 7) {
             /* void */
         }
 

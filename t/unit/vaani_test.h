@@ -253,7 +253,7 @@ vaani_test_show(const void *data, size_t len)
     for (n = 0; n < len; n++) {
 
         if (p > last) {
-            strcpy(p, "...");
+            memcpy(p, "...", sizeof("..."));
             return buf[turn];
         }
 
