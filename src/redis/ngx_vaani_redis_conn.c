@@ -490,7 +490,12 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_vaani_redis_close(conn);
 
-    level = (conn->down || conn->refusing) ? NGX_LOG_INFO : NGX_LOG_ERR;
+    /* one line for a reason: the next one may be what has to be seen to */
+
+    level = (conn->down ? conn->failure == what : conn->refusing)
+            ? NGX_LOG_INFO : NGX_LOG_ERR;
+
+    conn->failure = what;
 
     ngx_log_error(level, &conn->log, err,
                   "vaani: %V %s, no event reaches it until it is back",
@@ -556,7 +561,7 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
         ngx_queue_remove(q);
 
         if (cmd->setup) {
-            ngx_free(cmd);
+            ngx_vaani_redis_free_setup(cmd);
 
         } else {
             ngx_queue_insert_head(&conn->waiting, q);

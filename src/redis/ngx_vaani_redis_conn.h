@@ -99,6 +99,8 @@ struct ngx_vaani_redis_conn_s {
     ngx_msec_t                  backoff;
     ngx_msec_t                  ready_since;
 
+    const char                 *failure;        /* that was logged last */
+
     /* the error reply that was logged last, see ngx_vaani_redis_complain() */
     const ngx_vaani_redis_error_t  *error;
     time_t                      error_time;
@@ -233,6 +235,9 @@ void ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn);
 /* takes the reply to one of them */
 void ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
+
+/* frees one of them */
+void ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd);
 
 /* sends SCRIPT LOAD once more.  Returns NGX_OK or NGX_ERROR (no memory) */
 ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);

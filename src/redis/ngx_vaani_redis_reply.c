@@ -138,7 +138,7 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
     redisReply *reply)
 {
     if (cmd->setup) {
-        ngx_free(cmd);
+        ngx_vaani_redis_free_setup(cmd);
         ngx_vaani_redis_setup_reply(conn, reply);
         return;
     }

@@ -82,6 +82,17 @@ ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn, ngx_str_t *args,
 }
 
 
+void
+ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd)
+{
+    /* it may hold the password */
+
+    ngx_explicit_memzero(cmd->buf.start, cmd->buf.end - cmd->buf.start);
+
+    ngx_free(cmd);
+}
+
+
 ngx_int_t
 ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
 {
