@@ -18,7 +18,7 @@ static unsigned vaani_signature_equal(const vaani_str_t *text,
 unsigned
 vaani_token_equal(const vaani_token_t *token, const vaani_str_t *value)
 {
-    size_t           n, len;
+    size_t           n;
     volatile u_char  diff;
 
     /*
@@ -26,10 +26,9 @@ vaani_token_equal(const vaani_token_t *token, const vaani_str_t *value)
      * about; volatile, or the loop may be left at the first difference.
      */
 
-    len = value->len < VAANI_TOKEN_MAX_LEN ? value->len : VAANI_TOKEN_MAX_LEN;
     diff = 0;
 
-    for (n = 0; n < len; n++) {
+    for (n = 0; n < value->len && n < VAANI_TOKEN_MAX_LEN; n++) {
         diff |= value->data[n] ^ token->data[n];
     }
 
