@@ -340,8 +340,9 @@ static ngx_int_t
 ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
     ngx_str_t *secret)
 {
-    ngx_int_t  rc;
-    ngx_str_t  encoded, key;
+    u_char     *last;
+    ngx_int_t   rc;
+    ngx_str_t   encoded, key;
 
     if (secret->len <= 6 || ngx_strncmp(secret->data, "whsec_", 6) != 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -360,7 +361,18 @@ ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
         return NGX_ERROR;
     }
 
-    if (ngx_decode_base64(&key, &encoded) != NGX_OK) {
+    /* nginx decodes up to the first "=", be it the first byte or the middle */
+
+    last = encoded.data + encoded.len;
+
+    while (last > encoded.data && last[-1] == '=') {
+        last--;
+    }
+
+    if (last == encoded.data
+        || ngx_strlchr(encoded.data, last, '=') != NULL
+        || ngx_decode_base64(&key, &encoded) != NGX_OK)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "a secret of Standard Webhooks must be base64 after "
                            "\"whsec_\"");
