@@ -1,0 +1,216 @@
+# Someone else's code as the judge: the packages that senders sign with, and
+# that receivers verify with, of Standard Webhooks and of Svix. What they sign
+# is let in; and neither they nor the module let in what the other refuses.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use JSON::PP ();
+use Vaani::Test::Events;
+use Vaani::Test::Signing;
+
+use constant OK => '{"status":"ok"}';
+
+# make installs the packages there; without them there is nothing to say.
+my $packages = $ENV{VAANI_SIGNER} // "$FindBin::Bin/../build/signer";
+die "the packages are not in $packages: make test-nginx installs them\n" if !-d "$packages/node_modules";
+
+my $json = JSON::PP->new->ascii->canonical;
+my @PACKAGES = qw(standardwebhooks svix);
+
+# Several cases in one run of node; bodies and ids are characters here.
+sub ask_packages (@cases) {
+    my ($exit, $out, $err) = run([ 'node', "$FindBin::Bin/signer/signer.cjs", $packages ], stdin => $json->encode(\@cases));
+    die "node failed ($exit): $err" if $exit;
+    my $answers = JSON::PP->new->allow_nonref->decode($out);
+    die "node gave too few answers\n" if @$answers != @cases;
+    return @$answers;
+}
+
+sub bytes ($text) { utf8::encode($text); return $text }
+
+my ($old, $new, $other) = map { webhook_secret() } 1 .. 3;
+
+my $redis = Vaani::Test::Redis->start;
+my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+    vaani_redis @{[ $redis->url ]};
+    server {
+        listen unix:%%SOCK%%;
+        keepalive_requests 100000;
+        add_header X-Result \$vaani_result always;
+        add_header X-Reason \$vaani_reason always;
+        location = /one  { vaani_webhook; vaani_secret $old; }
+        location = /both { vaani_webhook; vaani_secret $new $old; }
+        location = /new  { vaani_webhook; vaani_secret $new; }
+    }
+CONF
+my $http = $nginx->http;
+
+sub post ($uri, $body, $headers) {
+    return $http->request(uri => $uri, body => bytes($body), headers => [
+        'Content-Type' => 'application/json', map { $_ => bytes($headers->{$_}) } sort keys %$headers ]);
+}
+
+sub lets_in ($uri, $body, $headers) { return post($uri, $body, $headers)->status == 401 ? 0 : 1 }
+
+my $now = time;
+my $room = 0;
+my @bodies = (
+    map({ event($_, room => 'room-' . ++$room) } @EVENTS),
+    event('call_started', room => "caf\x{e9}"), event('call_ended', room => "\x{1f600}\x{20ac}", end_reason => "\x{2028}\x{feff}"),
+    event('call_postprocessing', room => 'long', transcript => "\x{fc}\x{4e2d}\x{1f4de}" x 2_000),
+    event('call_ended', room => 'escaped', end_reason => \'"\u00e9\ud83d\ude00\/\n"'),
+    " \n" . event('call_ringing', room => 'spaces') . "\t\r\n ",
+);
+# event() gives bytes.
+utf8::decode($_) for @bodies;
+
+subtest 'what they sign' => sub {
+    my (@cases, @where);
+    for my $package (@PACKAGES) {
+        for my $n (0 .. $#bodies) {
+            for my $id ($n ? "msg.$n.x" : ('msg_1', '1.2.3', "\x{e9}\x{1f600}")) {
+                push @cases, { sign => $package, secret => $old, id => "$package-$id-$n", timestamp => $now, body => $bodies[$n] };
+            }
+        }
+    }
+    my @signatures = ask_packages(@cases);
+
+    for my $n (0 .. $#cases) {
+        my %case = %{ $cases[$n] };
+        my $name = bytes("$case{sign}: $case{id}");
+        my $headers = {
+            'webhook-id' => $case{id}, 'webhook-timestamp' => $now, 'webhook-signature' => $signatures[$n],
+        };
+        is $signatures[$n], webhook_signature($old, bytes($case{id}), $now, bytes($case{body})), "$name, as the tests sign";
+        is post('/one', $case{body}, $headers)->body, OK, '... is let in';
+        is post('/new', $case{body}, $headers)->status, 401, '... but not with another secret';
+    }
+};
+
+subtest 'rotation' => sub {
+    my $body = '[]';
+    for my $package (@PACKAGES) {
+        my ($by_old, $by_new, $by_other) = ask_packages(map {
+            { sign => $package, secret => $_, id => 'msg_r', timestamp => $now, body => $body }
+        } $old, $new, $other);
+
+        for my $case (
+            [ 'the old one'      => $by_old,             1, 1, 0 ],
+            [ 'the new one'      => $by_new,             0, 1, 1 ],
+            [ 'both'             => "$by_old $by_new",   1, 1, 1 ],
+            [ 'both, new first'  => "$by_new $by_old",   1, 1, 1 ],
+            [ 'another'          => $by_other,           0, 0, 0 ],
+            [ 'another and old'  => "$by_other $by_old", 1, 1, 0 ],
+        ) {
+            my ($name, $signature, @wanted) = @$case;
+            my $headers = { 'webhook-id' => 'msg_r', 'webhook-timestamp' => "$now", 'webhook-signature' => $signature };
+            my @got = map { lets_in($_, $body, $headers) } qw(/one /both /new);
+            is "@got", "@wanted", "$package: signed by $name";
+
+            my @verified = ask_packages(map {
+                { verify => $package, secret => $_, headers => $headers, body => $body }
+            } $old, $new);
+            is join(' ', map { $_ ? 1 : 0 } @verified), "@wanted[ 0, 2 ]", '... which the package sees so, too';
+        }
+    }
+};
+
+# Both judge the same deliveries: a good one, and what can become of it.
+subtest 'what they refuse' => sub {
+    my $body = '{"event":"x","room_name":1}';
+    my $signed = sub (%opt) {
+        my %headers = webhook_headers($old, $opt{body} // $body, id => 'msg_v.1', %opt{ grep { $_ ne 'body' } keys %opt });
+        return \%headers;
+    };
+    my $good = $signed->(timestamp => $now);
+    my $signature = $good->{'webhook-signature'};
+    my $with = sub (%changes) {
+        my %headers = (%$good, %changes);
+        delete @headers{ grep { !defined $headers{$_} } keys %headers };
+        return \%headers;
+    };
+
+    my @deliveries = (
+        [ 1, 'a good one', $good ],
+        [ 1, 'two signatures', $with->('webhook-signature' => "v1,x $signature") ],
+        [ 1, 'versions that nobody knows', $with->('webhook-signature' => "v1a,x v2,y $signature") ],
+        [ 1, 'nearly too old', $signed->(timestamp => $now - 240) ],
+        [ 1, 'a little ahead', $signed->(timestamp => $now + 240) ],
+        [ 0, 'too old', $signed->(timestamp => $now - 400) ],
+        [ 0, 'too far ahead', $signed->(timestamp => $now + 400) ],
+        [ 0, 'no time', $signed->(timestamp => 'x') ],
+        [ 0, 'another id', $with->('webhook-id' => 'msg_v.2') ],
+        [ 0, 'another time', $with->('webhook-timestamp' => $now - 1) ],
+        [ 0, 'no id', $with->('webhook-id' => undef) ],
+        [ 0, 'no timestamp', $with->('webhook-timestamp' => undef) ],
+        [ 0, 'no signature', $with->('webhook-signature' => undef) ],
+        [ 0, 'an empty id', $with->('webhook-id' => '') ],
+        [ 0, 'no version', $with->('webhook-signature' => $signature =~ s/^v1,//r) ],
+        [ 0, 'another version', $with->('webhook-signature' => $signature =~ s/^v1/v2/r) ],
+        [ 0, 'v1a', $with->('webhook-signature' => $signature =~ s/^v1/v1a/r) ],
+        [ 0, 'no padding', $with->('webhook-signature' => $signature =~ s/=+$//r) ],
+        [ 0, 'cut', $with->('webhook-signature' => substr $signature, 0, -2) ],
+        [ 0, 'extended', $with->('webhook-signature' => "${signature}A") ],
+        [ 0, 'in lower case', $with->('webhook-signature' => lc $signature) ],
+        [ 0, 'of another secret', { webhook_headers($other, $body, id => 'msg_v.1', timestamp => $now) } ],
+        [ 0, 'of another body', $signed->(body => "$body ", timestamp => $now) ],
+        [ 0, 'another body', $good, "$body " ],
+        [ 0, 'a shorter body', $good, substr $body, 0, -1 ],
+        [ 0, 'no body', $good, '' ],
+        [ 0, 'a bit of the body', $good, $body =~ s/x/y/r ],
+    );
+    # And any one character of what is signed or of the signature changed.
+    my @places = ((map { [ $_ => length $good->{$_} ] } sort keys %$good), [ body => length $body ]);
+    for my $place (@places) {
+        my ($where, $length) = @$place;
+        for my $at (0 .. $length - 1) {
+            my %copy = (%$good, body => $body);
+            substr($copy{$where}, $at, 1) =~ tr/0-9A-Za-z/1-9a-zB-ZAb/ or substr($copy{$where}, $at, 1) = '_';
+            my $tampered = delete $copy{body};
+            push @deliveries, [ 0, "$where, character $at", \%copy, $tampered ];
+        }
+    }
+
+    for my $package (@PACKAGES) {
+        my @verified = ask_packages(map {
+            { verify => $package, secret => $old, headers => $_->[2], body => $_->[3] // $body }
+        } @deliveries);
+
+        for my $n (0 .. $#deliveries) {
+            my ($wanted, $name, $headers, $changed) = @{ $deliveries[$n] };
+            is $verified[$n] ? 1 : 0, $wanted, "$package: $name";
+        }
+    }
+    for (@deliveries) {
+        my ($wanted, $name, $headers, $changed) = @$_;
+        is lets_in('/one', $changed // $body, $headers), $wanted, "the module: $name";
+    }
+};
+
+subtest 'the published example' => sub {
+    my @cases = map { {
+        sign => $_, secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', id => 'msg_p5jXN8AQM9LWM0D4loKWxJek',
+        timestamp => 1614265330, body => '{"test": 2432232314}',
+    } } @PACKAGES;
+    is $_, 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=', 'is what they sign' for ask_packages(@cases);
+};
+
+subtest 'the packages are those of the lock file' => sub {
+    my $lock = $json->decode(slurp("$FindBin::Bin/signer/package-lock.json"))->{packages};
+    for my $path (grep { $_ ne '' } sort keys %$lock) {
+        like $lock->{$path}{resolved}, qr{^https://registry\.npmjs\.org/}, "$path is public";
+        like $lock->{$path}{integrity}, qr/^sha512-/, '... with its hash';
+        is $json->decode(slurp("$packages/$path/package.json"))->{version}, $lock->{$path}{version}, '... and installed';
+    }
+};
+
+ok $nginx->stop, 'stop';
+no_secret_was_told();
+
+done_testing;
