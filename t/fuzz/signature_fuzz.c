@@ -1,0 +1,282 @@
+
+/*
+ * The input is lines: how the header is written (a digit: bit 0 hexadecimal,
+ * bit 1 with a timestamp, bit 2 separated by spaces), the prefix, the prefix of
+ * the timestamp, what is expected, and all the rest is the header.  What is
+ * found in it must be what a plain reading of the header finds.
+ */
+
+
+#include "vaani_fuzz.h"
+#include "vaani_signature.h"
+#include "vaani_test.h"
+
+
+typedef struct {
+    const u_char        *data;
+    size_t               len;
+} fuzz_rest_t;
+
+
+static void fuzz_line(fuzz_rest_t *rest, vaani_str_t *line,
+    vaani_test_arena_t *arena);
+static unsigned fuzz_reference(const vaani_signature_format_t *format,
+    const vaani_str_t *header, const vaani_str_t *expected,
+    const u_char **timestamp, size_t *timestamp_len, unsigned *ntimestamps);
+static unsigned fuzz_same(const char *text, size_t len,
+    const vaani_str_t *expected, unsigned hex);
+static void fuzz_number(const vaani_str_t *text);
+static void fuzz_token(const vaani_str_t *secret, const vaani_str_t *value);
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int                        rc;
+    size_t                     len;
+    unsigned                   mode, match, ntimestamps;
+    vaani_str_t                line, header, expected, timestamp;
+    fuzz_rest_t                rest;
+    const u_char              *wanted;
+    vaani_test_arena_t         arena;
+    vaani_signature_format_t   format;
+
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    vaani_test_arena_init(&arena);
+
+    rest.data = data;
+    rest.len = size;
+
+    fuzz_line(&rest, &line, &arena);
+    mode = line.len ? line.data[0] : 0;
+
+    fuzz_line(&rest, &format.prefix, &arena);
+    fuzz_line(&rest, &format.timestamp, &arena);
+    fuzz_line(&rest, &expected, &arena);
+
+    header.data = vaani_test_text(&arena, rest.data, rest.len);
+    header.len = rest.len;
+
+    format.hex = mode & 1;
+    format.separator = (mode & 4) ? ' ' : ',';
+
+    if ((mode & 2) == 0) {
+        format.timestamp.len = 0;
+    }
+
+    match = fuzz_reference(&format, &header, &expected, &wanted, &len,
+                           &ntimestamps);
+
+    vaani_fuzz_check(vaani_signature_match(&format, &header, &expected)
+                     == match);
+
+    if (mode & 2) {
+        rc = vaani_signature_timestamp(&format, &header, &timestamp);
+
+        vaani_fuzz_check(rc == (ntimestamps == 1 ? VAANI_OK : VAANI_ERROR));
+
+        if (rc == VAANI_OK) {
+            vaani_fuzz_check(vaani_fuzz_within(&timestamp, header.data,
+                                               header.len));
+            vaani_fuzz_check(timestamp.data == wanted && timestamp.len == len);
+            fuzz_number(&timestamp);
+        }
+    }
+
+    fuzz_number(&header);
+    fuzz_number(&expected);
+    fuzz_token(&expected, &header);
+    fuzz_token(&header, &expected);
+    fuzz_token(&header, &header);
+
+    vaani_test_arena_free(&arena);
+
+    return 0;
+}
+
+
+static void
+fuzz_line(fuzz_rest_t *rest, vaani_str_t *line, vaani_test_arena_t *arena)
+{
+    size_t         len;
+    const u_char  *end;
+
+    end = rest->len ? memchr(rest->data, '\n', rest->len) : NULL;
+    len = end ? (size_t) (end - rest->data) : rest->len;
+
+    line->data = vaani_test_text(arena, rest->data, len);
+    line->len = len;
+
+    len += (end != NULL);
+
+    rest->data += len;
+    rest->len -= len;
+}
+
+
+/*
+ * Copies each element, byte by byte, and looks at the copy.
+ */
+
+static unsigned
+fuzz_reference(const vaani_signature_format_t *format,
+    const vaani_str_t *header, const vaani_str_t *expected,
+    const u_char **timestamp, size_t *timestamp_len, unsigned *ntimestamps)
+{
+    char      *copy;
+    size_t     n, len, first, skip;
+    unsigned   found;
+
+    copy = vaani_test_malloc(header->len);
+
+    *timestamp = NULL;
+    *timestamp_len = 0;
+    *ntimestamps = 0;
+
+    found = 0;
+    n = 0;
+
+    while (n < header->len) {
+
+        /* from here to the separator, without white space before it */
+
+        for (len = 0, first = n;
+             n < header->len && header->data[n] != format->separator;
+             n++)
+        {
+            if (len == 0
+                && (header->data[n] == ' ' || header->data[n] == '\t'))
+            {
+                first = n + 1;
+                continue;
+            }
+
+            copy[len++] = header->data[n];
+        }
+
+        while (len && (copy[len - 1] == ' ' || copy[len - 1] == '\t')) {
+            len--;
+        }
+
+        n++;
+
+        skip = format->prefix.len;
+
+        if (len >= skip
+            && (skip == 0 || memcmp(copy, format->prefix.data, skip) == 0)
+            && fuzz_same(copy + skip, len - skip, expected, format->hex))
+        {
+            found = 1;
+        }
+
+        skip = format->timestamp.len;
+
+        if (len >= skip
+            && (skip == 0 || memcmp(copy, format->timestamp.data, skip) == 0))
+        {
+            *timestamp = header->data + first + skip;
+            *timestamp_len = len - skip;
+            (*ntimestamps)++;
+        }
+    }
+
+    free(copy);
+
+    return found;
+}
+
+
+static unsigned
+fuzz_same(const char *text, size_t len, const vaani_str_t *expected,
+    unsigned hex)
+{
+    size_t       n;
+    const char  *upper, *p;
+
+    static const char  letters[] = "ABCDEFabcdef";
+
+    if (len != expected->len) {
+        return 0;
+    }
+
+    for (n = 0; n < len; n++) {
+
+        if ((u_char) text[n] == expected->data[n]) {
+
+            upper = hex && text[n] ? strchr(letters, text[n]) : NULL;
+
+            /* what is expected is in lower case, or can't be met */
+
+            if (upper && upper < letters + 6) {
+                return 0;
+            }
+
+            continue;
+        }
+
+        p = hex && text[n] ? strchr(letters, text[n]) : NULL;
+
+        if (p == NULL || p >= letters + 6 || (u_char) p[6] != expected->data[n])
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static void
+fuzz_number(const vaani_str_t *text)
+{
+    int       rc;
+    char     *end, copy[32];
+    size_t    n;
+    int64_t   seconds;
+    unsigned  digits;
+
+    digits = (text->len > 0 && text->len <= 12);
+
+    for (n = 0; digits && n < text->len; n++) {
+        digits = (strchr("0123456789", text->data[n]) != NULL
+                  && text->data[n] != '\0');
+    }
+
+    seconds = -1;
+
+    rc = vaani_timestamp_parse(text, &seconds);
+
+    vaani_fuzz_check(rc == (digits ? VAANI_OK : VAANI_ERROR));
+
+    if (rc == VAANI_OK) {
+        memcpy(copy, text->data, text->len);
+        copy[text->len] = '\0';
+
+        vaani_fuzz_check(seconds == strtoll(copy, &end, 10) && *end == '\0');
+    }
+}
+
+
+static void
+fuzz_token(const vaani_str_t *secret, const vaani_str_t *value)
+{
+    vaani_token_t  token;
+
+    if (secret->len > VAANI_TOKEN_MAX_LEN) {
+        return;
+    }
+
+    memset(&token, 0, sizeof(vaani_token_t));
+
+    token.len = secret->len;
+
+    if (secret->len) {
+        memcpy(token.data, secret->data, secret->len);
+    }
+
+    vaani_fuzz_check(vaani_token_equal(&token, value)
+                     == vaani_str_eq(secret, value));
+}
