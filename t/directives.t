@@ -333,6 +333,7 @@ subtest 'vaani_redis_password_file' => sub {
         'group'     => [ "secret\n", 0640 ],
         'read-only' => [ "secret\n", 0400 ],
         'long'      => [ 'x' x 4000 . "\n" ],
+        'second-line' => [ "\r\n\nsecret\n" ],
     );
     for my $name (sort keys %files) {
         password_file("good-$name", @{ $files{$name} });
@@ -343,14 +344,14 @@ subtest 'vaani_redis_password_file' => sub {
     # Relative to nginx.conf, which lies in a directory below this one.
     accepted 'a relative path', http => 'vaani_redis_password_file ../password;';
 
-    my $first_line = qr/must hold a password on its first line$/;
+    my $none = qr/ holds no secret$/;
+    my $long = qr/ is too long to be a file of secrets$/;
     my $all = qr/must not be readable or writable by all/;
     %files = (
-        'empty'          => [ $first_line, '' ],
-        'newline'        => [ $first_line, "\n" ],
-        'crlf'           => [ $first_line, "\r\n" ],
-        'second-line'    => [ $first_line, "\nsecret\n" ],
-        'too-long'       => [ $first_line, 'x' x 5000 . "\n" ],
+        'empty'          => [ $none, '' ],
+        'newline'        => [ $none, "\n" ],
+        'crlf'           => [ $none, "\r\n" ],
+        'too-long'       => [ $long, 'x' x 5000 . "\n" ],
         'all-may-read'   => [ $all, "secret\n", 0644 ],
         'all-may-write'  => [ $all, "secret\n", 0602 ],
         'all-may-both'   => [ $all, "secret\n", 0666 ],
@@ -706,6 +707,7 @@ subtest 'ways to Redis' => sub {
     password_file('guarded', "$secret\n");
     password_file('guarded-crlf', "$secret\r\nother\n");
     password_file('guarded-bare', $secret);
+    password_file('guarded-second', "\n\r\n$secret\nother\n");
     password_file('alice', "wonder%land\n");
     password_file('wrong', "wrong\n");
 
@@ -716,6 +718,7 @@ subtest 'ways to Redis' => sub {
         'user and password'   => "vaani_redis redis://a%3al%40ice:wonder%25land\@127.0.0.1:$port/1;",
         'password file'       => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded'),
         'its line ends with CRLF' => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded-crlf'),
+        'it is not in the first line' => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded-second'),
         'it has no line end'  => "vaani_redis redis://127.0.0.1:$port/1; " . $by_file->('guarded-bare'),
         'user and file'       => "vaani_redis redis://a%3Al%40ice\@127.0.0.1:$port/1; " . $by_file->('alice'),
         'password, not the file' => "vaani_redis redis://:$escaped\@127.0.0.1:$port/1; " . $by_file->('wrong'),
