@@ -194,10 +194,8 @@ subtest 'Standard Webhooks: the right one' => sub {
     }
 
     is webhook('/one', body => valid())->body, OK, 'an event';
-    my $response = $http->request(uri => '/one', body => LET_IN, headers => [
-        'Content-Type' => 'application/json',
-        map { s/^(w|webhook|webhook-s)(?=[a-z-]+$)/uc $1/er } webhook_headers($old, LET_IN)
-    ]);
+    my %headers = webhook_headers($old, LET_IN);
+    my $response = ask('/one', LET_IN, map { (uc $_ => $headers{$_}) } sort keys %headers);
     let_in $response, 'headers in another case';
 };
 

@@ -391,15 +391,16 @@ subtest 'HTTP/2' => sub {
     };
     like $curl->('-d', LET_IN, "http://localhost/query?token=$old"), qr/\n422\z/, 'an argument';
     like $curl->('-d', LET_IN, '-H', "X-Token: $new", 'http://localhost/header'), qr/\n422\z/, 'a header';
+
     # curl 7 takes the end of an upload that nginx stops early for an error.
-    my $body = tmpdir() . q(/big);
+    my $body = tmpdir() . '/big';
     for my $size (10, 300_000) {
-        spew($body, "x" x $size);
-        for my $uri ("/query?token=$other", "/header", "/path/$other/hook") {
-            my (undef, $out) = run([ "nghttp", "-v", "-d", $body, "http://127.0.0.1:" . $nginx->port . $uri ]);
+        spew($body, 'x' x $size);
+        for my $uri ("/query?token=$other", '/header', "/path/$other/hook") {
+            my (undef, $out) = run([ 'nghttp', '-v', '-d', $body, 'http://127.0.0.1:' . $nginx->port . $uri ]);
             like $out, qr/:status: 401/, "refused: $size bytes";
-            like $out, qr/www-authenticate: Webhook/, "... with the challenge";
-            like $out, qr/\Q${\UNAUTHORIZED}\E/, "... whole";
+            like $out, qr/www-authenticate: Webhook/, '... with the challenge';
+            like $out, qr/\Q${\UNAUTHORIZED}\E/, '... whole';
         }
     }
 };
