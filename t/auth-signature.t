@@ -56,6 +56,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /hex     { vaani_webhook; vaani_signature X-Signature secret=$key secret=$next; }
         location = /keys    { vaani_webhook; vaani_signature X-Signature file=%%TMPDIR%%/keys; }
         location = /odd     { vaani_webhook; vaani_signature X-Signature file=%%TMPDIR%%/odd; }
+        location = /id      { vaani_webhook; vaani_signature Webhook-Id secret=$key; }
         location = /prefix  { vaani_webhook; vaani_signature X-Hub-Signature-256 secret=$key prefix=sha256=; }
         location = /base64  { vaani_webhook; vaani_signature X-SIGNATURE secret=$key encoding=base64; }
         location = /timed   { vaani_webhook; vaani_signature X-Signature secret=$key timestamp=t; }
@@ -438,6 +439,7 @@ subtest 'other signatures' => sub {
         [ '/odd', 'X-Signature' => hex_signature($odd, $body) ],
         [ '/prefix', 'X-Hub-Signature-256' => "sha256=$hex" ], [ '/prefix', 'X-Hub-Signature-256' => 'sha256=' . uc $hex ],
         [ '/prefix', 'X-Hub-Signature-256' => "sha1=x, sha256=x, sha256=$hex" ],
+        [ '/id', 'Webhook-Id' => $hex ],    # a header that is looked at for something else, too
         [ '/base64', 'X-Signature' => $base64 ], [ '/base64', 'X-Signature' => "$hex, $base64" ],
     );
     let_in ask($_->[0], $body, @$_[ 1, 2 ]), "$_->[0] " . substr $_->[2], 0, 20 for @good;

@@ -34,6 +34,10 @@ static vaani_signature_format_t  ngx_http_vaani_webhook_format = {
 
 static vaani_str_t  ngx_http_vaani_v1 = vaani_string("v1=");
 
+#else
+
+static char *ngx_http_vaani_no_hmac(ngx_conf_t *cf);
+
 #endif
 
 
@@ -191,7 +195,7 @@ ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return NGX_CONF_OK;
 
 #else
-    return "requires an nginx with OpenSSL 1.1.0 or newer";
+    return ngx_http_vaani_no_hmac(cf);
 #endif
 }
 
@@ -252,7 +256,7 @@ ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     return NGX_CONF_OK;
 
 #else
-    return "requires an nginx with OpenSSL 1.1.0 or newer";
+    return ngx_http_vaani_no_hmac(cf);
 #endif
 }
 
@@ -428,6 +432,25 @@ static void
 ngx_http_vaani_free_key(void *data)
 {
     HMAC_CTX_free(data);
+}
+
+#endif
+
+
+#if !(NGX_HTTP_VAANI_HMAC)
+
+static char *
+ngx_http_vaani_no_hmac(ngx_conf_t *cf)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    return "requires an nginx with OpenSSL 1.1.0 or newer";
 }
 
 #endif

@@ -69,8 +69,9 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
         } else if (ngx_http_vaani_header(&h[i], "webhook-id")) {
             ngx_http_vaani_take(ctx, &ctx->id, &h[i]);
+        }
 
-        } else if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
+        if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
             ngx_http_vaani_read_signature(vlcf, ctx, &h[i]);
         }
     }
@@ -87,7 +88,6 @@ ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
 
     if (vlcf->secret && ngx_http_vaani_header(h, "webhook-timestamp")) {
         ngx_http_vaani_take(ctx, &ctx->timestamp, h);
-        return;
     }
 
     sig = vlcf->secret;
