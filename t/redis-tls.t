@@ -444,7 +444,7 @@ sub stream_counts ($redis) {
 }
 
 subtest 'kill -9 under load, and restart' => sub {
-    my $redis = redis($good, config => [ 'appendonly yes', 'appendfsync always' ]);
+    my $redis = redis($good, acl => [qw(~events +xadd)], config => [ 'appendonly yes', 'appendfsync always' ]);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events;" . TRUST);
 
     my @bodies = map { event('human_transfer_failed', room => new_room(), n => $_) } 0 .. 1499;
