@@ -14,6 +14,7 @@
 
 
 static ngx_int_t ngx_http_vaani_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_vaani_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
@@ -248,6 +249,20 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       offsetof(ngx_http_vaani_loc_conf_t, unknown_event),
       &ngx_http_vaani_unknown_events },
 
+    { ngx_string("vaani_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_vaani_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("vaani_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_vaani_health,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("vaani_token"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_http_vaani_token,
@@ -282,7 +297,7 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
 
 static ngx_http_module_t  ngx_http_vaani_module_ctx = {
     ngx_http_vaani_preconfiguration,       /* preconfiguration */
-    ngx_http_vaani_init_log,               /* postconfiguration */
+    ngx_http_vaani_postconfiguration,      /* postconfiguration */
 
     ngx_http_vaani_create_main_conf,       /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -319,6 +334,17 @@ static ngx_int_t
 ngx_http_vaani_preconfiguration(ngx_conf_t *cf)
 {
     return ngx_http_vaani_add_variables(cf);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_postconfiguration(ngx_conf_t *cf)
+{
+    if (ngx_http_vaani_init_log(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_vaani_init_stats(cf);
 }
 
 
@@ -361,6 +387,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     conf->webhook = 0;
+     *     conf->health = 0;
      *     conf->redis_url_file = { 0, NULL };
      *     conf->redis_url_line = 0;
      *     conf->redis_password = { 0, NULL };
@@ -466,7 +493,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         clcf->handler = ngx_http_vaani_handler;
     }
 
-    if (!conf->webhook) {
+    if (!conf->webhook && !conf->health) {
         return NGX_CONF_OK;
     }
 
@@ -698,6 +725,8 @@ ngx_http_vaani_init_process(ngx_cycle_t *cycle)
     if (vmcf == NULL) {
         return NGX_OK;
     }
+
+    ngx_http_vaani_init_stats_worker(cycle);
 
     redis = vmcf->redis.elts;
 

@@ -15,13 +15,17 @@
 --
 --   room_name, position, status, rank of the status, outcome, rank of the
 --   outcome, duration (ms, '': none), transfer ('': none), digest of the body,
---   delivery id ('': none), nonce ('' if there is an id);
+--   delivery id ('': none), nonce ('' if there is an id), since when the sender
+--   counts (Unix time, ms);
 --   then pairs of fields and values.
 --
 -- Whatever can be refused comes before the first write, or is a write that
 -- Redis refuses together with it (OOM, READONLY): a script isn't rolled back.
 --
--- Returns the call's new seq; 0 for a duplicate; -1 for an unknown event; and
+-- Returns 0 for a duplicate; -1 for an unknown event; else the call's new seq,
+-- and for those who count the ranks of the previous and the new status, in one
+-- number: seq * 256 + previous * 16 + new.  previous is 0 for a new call, and 15
+-- if the previous event came before the sender began to count.  Returns
 -- {that, error} if a publication was refused.
 --
 
@@ -84,7 +88,8 @@ local new_status, new_rank = ARGV[arg + 3], tonumber(ARGV[arg + 4])
 local new_outcome, new_outcome_rank = ARGV[arg + 5], tonumber(ARGV[arg + 6])
 local duration, transfer = ARGV[arg + 7], ARGV[arg + 8]
 local digest, id, nonce = ARGV[arg + 9], ARGV[arg + 10], ARGV[arg + 11]
-local first_pair = arg + 12
+local since = tonumber(ARGV[arg + 12])
+local first_pair = arg + 13
 
 
 -- Without an id, an equal body is the same delivery.  An equal transfer body
@@ -126,6 +131,12 @@ if call[3] then
 end
 
 local late = position < reached
+
+local counted = rank
+
+if call[5] and tonumber(call[5]) < since then
+    counted = 15
+end
 
 local set = { 'seq', seq, 'last_event', event, digest_field, digest }
 local n = 6
@@ -320,4 +331,4 @@ else
     redis.call('PEXPIRE', key, ttl)
 end
 
-return publish(message, seq)
+return publish(message, seq * 256 + counted * 16 + rank)

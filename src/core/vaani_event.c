@@ -130,6 +130,18 @@ static const vaani_str_t  vaani_statuses[] = {
 };
 
 
+#define VAANI_NSTATUSES                                                       \
+    (sizeof(vaani_statuses) / sizeof(vaani_statuses[0]) - 1)
+
+
+/* what counts them has room for so many: else this doesn't compile */
+
+typedef char  vaani_event_check_rows[
+    VAANI_NEVENTS <= VAANI_EVENT_MAX_ROWS ? 1 : -1];
+typedef char  vaani_event_check_ranks[
+    VAANI_NSTATUSES <= VAANI_STATUS_MAX_RANK ? 1 : -1];
+
+
 static const vaani_str_t  vaani_outcomes[] = {
     vaani_string("completed"),
     vaani_string("failed"),
@@ -439,6 +451,24 @@ const vaani_event_type_t *
 vaani_event_row(size_t n)
 {
     return (n < VAANI_NEVENTS) ? &vaani_events[n] : NULL;
+}
+
+
+size_t
+vaani_event_number(const vaani_event_type_t *type)
+{
+    return type - vaani_events;
+}
+
+
+const vaani_str_t *
+vaani_status_name(unsigned rank)
+{
+    if (rank == 0 || rank > VAANI_NSTATUSES) {
+        return NULL;
+    }
+
+    return &vaani_statuses[rank - 1];
 }
 
 

@@ -17,6 +17,11 @@
 
 #define VAANI_EVENT_MAX_FIELDS 5
 
+/* where they are counted, there is room for so many rows, and ranks from 1 */
+
+#define VAANI_EVENT_MAX_ROWS   14
+#define VAANI_STATUS_MAX_RANK  14
+
 
 typedef enum {
     VAANI_FIELD_STRING = 0,
@@ -136,6 +141,16 @@ const vaani_event_type_t *vaani_event_row(size_t n);
  */
 unsigned vaani_status_rank(const vaani_str_t *status);
 unsigned vaani_outcome_rank(const vaani_str_t *outcome);
+
+/*
+ * The status of a rank, from 1.  Returns NULL if there is none of that rank.
+ */
+const vaani_str_t *vaani_status_name(unsigned rank);
+
+/*
+ * The number of a row, that vaani_event_row() takes.
+ */
+size_t vaani_event_number(const vaani_event_type_t *type);
 
 
 #endif /* _VAANI_EVENT_H_INCLUDED_ */

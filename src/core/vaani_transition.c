@@ -7,9 +7,9 @@
 #define VAANI_UINT64_LEN       20
 
 
-/* 1 + 2 keys, 8 + 11 scalars, the row's fields, direction, postprocessed */
+/* 1 + 2 keys, 8 + 12 scalars, the row's fields, direction, postprocessed */
 
-#define VAANI_MAX_ARGS         (22 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
+#define VAANI_MAX_ARGS         (23 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
 
 
 typedef struct {
@@ -54,7 +54,7 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
            + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_payload)
-           + 8 * VAANI_UINT64_LEN;
+           + 9 * VAANI_UINT64_LEN;
 
     a.args = alloc->alloc(alloc->ctx, size);
 
@@ -123,6 +123,7 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     vaani_args_add(a, &delivery->digest);
     vaani_args_add(a, &delivery->id);
     vaani_args_add(a, &delivery->nonce);
+    vaani_args_uint(a, delivery->since);
 
     for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
         if (event->values[n].data) {
@@ -245,4 +246,41 @@ vaani_write_uint(u_char *dst, uint64_t value)
     } while (value);
 
     return vaani_write(dst, p, buf + VAANI_UINT64_LEN - p);
+}
+
+
+int
+vaani_transition_read(int64_t reply, vaani_transition_t *transition)
+{
+    memset(transition, 0, sizeof(vaani_transition_t));
+
+    if (reply == 0) {
+        transition->result = VAANI_TRANSITION_DUPLICATE;
+        return VAANI_OK;
+    }
+
+    if (reply == -1) {
+        transition->result = VAANI_TRANSITION_UNKNOWN;
+        return VAANI_OK;
+    }
+
+    if (reply < 0) {
+        return VAANI_ERROR;
+    }
+
+    transition->result = VAANI_TRANSITION_APPLIED;
+    transition->seq = reply / 256;
+    transition->from = reply / 16 % 16;
+    transition->to = reply % 16;
+
+    if (transition->seq == 0
+        || vaani_status_name(transition->to) == NULL
+        || (transition->from
+            && transition->from != VAANI_TRANSITION_UNCOUNTED
+            && vaani_status_name(transition->from) == NULL))
+    {
+        return VAANI_ERROR;
+    }
+
+    return VAANI_OK;
 }

@@ -35,6 +35,8 @@ typedef struct {
     vaani_str_t          nonce;         /* VAANI_NONCE_LEN printable bytes
                                            without a space, if there is no id */
     unsigned             replayed;      /* it was in the spool */
+    uint64_t             since;         /* transitions are counted, Unix time,
+                                           ms */
 
     vaani_str_t          payload;       /* the body */
 } vaani_delivery_t;
@@ -45,10 +47,28 @@ typedef struct {
 extern const vaani_str_t  vaani_transition_script;
 
 
-/* what the script returns instead of the new seq */
+/*
+ * What the script did.
+ */
 
-#define VAANI_TRANSITION_DUPLICATE    0
-#define VAANI_TRANSITION_UNKNOWN     -1
+typedef enum {
+    VAANI_TRANSITION_APPLIED = 0,
+    VAANI_TRANSITION_DUPLICATE,
+    VAANI_TRANSITION_UNKNOWN            /* the event: it was published */
+} vaani_transition_e;
+
+
+/* the status that a call had before it was counted, instead of a rank */
+
+#define VAANI_TRANSITION_UNCOUNTED    15
+
+
+typedef struct {
+    vaani_transition_e   result;
+    uint64_t             seq;
+    unsigned             from;          /* ranks of statuses, 0: a new call */
+    unsigned             to;
+} vaani_transition_t;
 
 
 /*
@@ -61,6 +81,12 @@ extern const vaani_str_t  vaani_transition_script;
 int vaani_transition_args(const vaani_event_t *event,
     const vaani_delivery_t *delivery, vaani_alloc_t *alloc, vaani_str_t **args,
     size_t *nargs);
+
+/*
+ * Reads the number that the script returned.  Returns VAANI_OK, or VAANI_ERROR
+ * if it isn't one of the script's.
+ */
+int vaani_transition_read(int64_t reply, vaani_transition_t *transition);
 
 
 #endif /* _VAANI_TRANSITION_H_INCLUDED_ */

@@ -17,6 +17,7 @@
 #include "../core/vaani_signature.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
+#include "ngx_http_vaani_stats.h"
 
 
 /* what signatures are checked with */
@@ -28,6 +29,9 @@
 #define NGX_HTTP_VAANI_HMAC             1
 
 #endif
+
+
+#define NGX_HTTP_VAANI_VERSION          "0.5.0"
 
 
 #define NGX_HTTP_VAANI_STRICT           0
@@ -45,6 +49,8 @@ typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
     ngx_uint_t                  endpoints;  /* number of them */
+    ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
+    size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;
 
 
@@ -79,6 +85,7 @@ typedef enum {
 
 typedef struct {
     ngx_flag_t                  webhook;
+    ngx_flag_t                  health;
 
     ngx_vaani_redis_url_t      *redis_url;
     ngx_str_t                   redis_url_file;     /* where it was set */
@@ -123,21 +130,6 @@ typedef struct {
 #define NGX_HTTP_VAANI_DIGEST_LEN       22
 
 
-/*
- * How a request ended, $vaani_result.
- */
-
-typedef enum {
-    NGX_HTTP_VAANI_PENDING = 0,
-    NGX_HTTP_VAANI_OK,
-    NGX_HTTP_VAANI_DUPLICATE,
-    NGX_HTTP_VAANI_QUEUED,
-    NGX_HTTP_VAANI_REJECTED,
-    NGX_HTTP_VAANI_UNAUTHORIZED,
-    NGX_HTTP_VAANI_UNAVAILABLE
-} ngx_http_vaani_result_e;
-
-
 typedef struct {
     ngx_http_request_t         *request;
     ngx_vaani_redis_cmd_t      *cmd;        /* NULL: none is under way */
@@ -158,10 +150,13 @@ typedef struct {
 
     ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
 
+    vaani_transition_t          transition; /* what Redis made of it */
+
     ngx_msec_t                  redis_start;
     ngx_msec_t                  redis_time;         /* ms */
     unsigned                    redis_asked:1;
     unsigned                    redis_answered:1;
+    unsigned                    in_flight:1;
     unsigned                    repeated:1; /* one of the signed headers */
 } ngx_http_vaani_ctx_t;
 
@@ -251,6 +246,13 @@ ngx_int_t ngx_http_vaani_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_vaani_read_headers(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_str_t *reason, char **detail);
 
+/*
+ * The value of a header of the request, by its name in lower case; empty if
+ * there is none.
+ */
+void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
+    ngx_str_t *value);
+
 
 /*
  * ngx_http_vaani_auth.c
@@ -303,12 +305,12 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_status_e *status);
 
 /*
- * Reads what the script returned: its number in *seq, see vaani_transition.h,
- * and whether all channels took the message.  Returns NGX_OK, or NGX_ERROR for
- * a reply that isn't the script's; what went wrong is logged.
+ * Reads and counts what the script returned, and whether all channels took the
+ * message.  Returns NGX_OK, or NGX_ERROR for a reply that isn't the script's;
+ * what went wrong is logged.
  */
 ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
-    long long *seq, ngx_uint_t *published);
+    vaani_transition_t *transition, ngx_uint_t *published);
 
 /* the allocator of src/core for a pool, which is its ctx */
 void *ngx_http_vaani_palloc(void *pool, size_t size);
@@ -330,7 +332,7 @@ ngx_int_t ngx_http_vaani_queue(ngx_vaani_spool_t *spool,
 
 /*
  * The request goes while its command is under way: if Redis doesn't take the
- * delivery, the spool does.
+ * delivery, the spool does, if there is one.
  */
 void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
     ngx_http_vaani_ctx_t *ctx);
@@ -348,7 +350,7 @@ ngx_int_t ngx_http_vaani_replay(void *data, void *slot, u_char *record,
  */
 
 ngx_int_t ngx_http_vaani_send_status(ngx_http_request_t *r,
-    ngx_str_t *body);
+    ngx_uint_t status, ngx_str_t *body);
 
 /*
  * Sends "application/problem+json" (RFC 9457).  detail is plain ASCII without
@@ -373,7 +375,31 @@ ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
 ngx_int_t ngx_http_vaani_init_log(ngx_conf_t *cf);
 
 
+/*
+ * ngx_http_vaani_status.c: what operators see
+ */
+
+char *ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/*
+ * ngx_http_vaani_health.c: an answer for load balancers
+ */
+
+char *ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Discards the body.  Returns NGX_DECLINED if the method is GET or HEAD, else
+ * the request has been answered, and what it is to be finalized with.
+ */
+ngx_int_t ngx_http_vaani_get_only(ngx_http_request_t *r);
+
+
 /* ngx_http_vaani_variables.c: $vaani_event and the others */
+
+/* the words of $vaani_result, by ngx_http_vaani_result_e */
+
+extern ngx_str_t  ngx_http_vaani_results[];
 
 ngx_int_t ngx_http_vaani_add_variables(ngx_conf_t *cf);
 

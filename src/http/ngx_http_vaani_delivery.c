@@ -52,6 +52,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     delivery->received_at = (uint64_t) tp->sec * 1000 + tp->msec;
     delivery->payload.data = ctx->body.data;
     delivery->payload.len = ctx->body.len;
+    delivery->since = ngx_http_vaani_counted_since();
 
     ngx_http_vaani_identify(ctx);
 
@@ -308,8 +309,8 @@ ngx_http_vaani_digest(u_char *dst, const void *data, size_t len)
 
 
 ngx_int_t
-ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log, long long *seq,
-    ngx_uint_t *published)
+ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
+    vaani_transition_t *transition, ngx_uint_t *published)
 {
     *published = 1;
 
@@ -328,14 +329,17 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log, long long *seq,
         reply = reply->element[0];
     }
 
-    if (reply->type != REDIS_REPLY_INTEGER) {
+    if (reply->type != REDIS_REPLY_INTEGER
+        || vaani_transition_read(reply->integer, transition) != VAANI_OK)
+    {
         ngx_log_error(NGX_LOG_ERR, log, 0,
-                      "vaani: Redis returned something else than a number");
+                      "vaani: Redis returned something else than the script "
+                      "does");
 
         return NGX_ERROR;
     }
 
-    *seq = reply->integer;
+    ngx_http_vaani_count_transition(transition);
 
     return NGX_OK;
 }

@@ -133,9 +133,13 @@ ngx_http_vaani_body_handler(ngx_http_request_t *r)
 
     rc = ngx_http_vaani_process(r, ctx);
 
-    if (rc != NGX_DONE) {
-        ngx_http_finalize_request(r, rc);
+    if (rc == NGX_DONE) {
+        ctx->in_flight = 1;
+        ngx_http_vaani_count_in_flight(1);
+        return;
     }
+
+    ngx_http_finalize_request(r, rc);
 }
 
 
@@ -352,10 +356,10 @@ static ngx_int_t
 ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     redisReply *reply)
 {
-    long long   seq;
     ngx_uint_t  published;
 
-    if (ngx_http_vaani_read_reply(reply, r->connection->log, &seq, &published)
+    if (ngx_http_vaani_read_reply(reply, r->connection->log, &ctx->transition,
+                                  &published)
         != NGX_OK)
     {
         return ngx_http_vaani_not_taken(r, ctx, NGX_VAANI_REDIS_REFUSED);
@@ -365,14 +369,14 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         ngx_str_set(&ctx->reason, "not_published");
     }
 
-    if (seq == VAANI_TRANSITION_DUPLICATE) {
+    if (ctx->transition.result == VAANI_TRANSITION_DUPLICATE) {
         ctx->result = NGX_HTTP_VAANI_DUPLICATE;
-        return ngx_http_vaani_send_status(r, &ngx_http_vaani_duplicate);
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &ngx_http_vaani_duplicate);
     }
 
     ctx->result = NGX_HTTP_VAANI_OK;
 
-    return ngx_http_vaani_send_status(r, &ngx_http_vaani_ok);
+    return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &ngx_http_vaani_ok);
 }
 
 
@@ -441,7 +445,7 @@ ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
 
     if (rc == NGX_OK) {
         ctx->result = NGX_HTTP_VAANI_QUEUED;
-        rc = ngx_http_vaani_send_status(r, &ngx_http_vaani_queued);
+        rc = ngx_http_vaani_send_status(r, NGX_HTTP_OK, &ngx_http_vaani_queued);
 
     } else {
         ngx_str_set(&ctx->reason, "spool_failed");
@@ -524,17 +528,15 @@ ngx_http_vaani_cleanup(void *data)
 
     ngx_http_vaani_loc_conf_t  *vlcf;
 
+    if (ctx->in_flight) {
+        ngx_http_vaani_count_in_flight(-1);
+    }
+
     if (ctx->cmd) {
         vlcf = ngx_http_get_module_loc_conf(ctx->request,
                                             ngx_http_vaani_module);
 
-        if (vlcf->spool) {
-            ngx_http_vaani_outlive(vlcf->spool, ctx);
-
-        } else {
-            ngx_vaani_redis_detach(ctx->cmd);
-        }
-
+        ngx_http_vaani_outlive(vlcf->spool, ctx);
         ctx->cmd = NULL;
     }
 

@@ -80,6 +80,32 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 }
 
 
+void
+ngx_http_vaani_find_header(ngx_http_request_t *r, char *name, ngx_str_t *value)
+{
+    size_t            len;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    ngx_str_null(value);
+
+    len = ngx_strlen(name);
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_vaani_is_header(&h[i], (u_char *) name, len)) {
+                *value = h[i].value;
+                return;
+            }
+        }
+    }
+}
+
+
 static void
 ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
     ngx_http_vaani_ctx_t *ctx, ngx_table_elt_t *h)

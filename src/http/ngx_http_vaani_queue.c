@@ -15,6 +15,8 @@ typedef struct {
 
 static ngx_vaani_spool_entry_t *ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
     const vaani_delivery_t *delivery);
+static ngx_http_vaani_orphan_t *ngx_http_vaani_orphan(
+    ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx);
 static void ngx_http_vaani_orphan_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
 static void ngx_http_vaani_replay_handler(void *data,
@@ -71,11 +73,21 @@ ngx_http_vaani_outlive(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
 {
     ngx_http_vaani_orphan_t  *orphan;
 
+    orphan = spool ? ngx_http_vaani_orphan(spool, ctx) : NULL;
+
+    ngx_vaani_redis_redirect(ctx->cmd, ngx_http_vaani_orphan_handler, orphan);
+}
+
+
+static ngx_http_vaani_orphan_t *
+ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_http_vaani_orphan_t  *orphan;
+
     orphan = ngx_alloc(sizeof(ngx_http_vaani_orphan_t), spool->log);
 
     if (orphan == NULL) {
-        ngx_vaani_redis_detach(ctx->cmd);
-        return;
+        return NULL;
     }
 
     orphan->spool = spool;
@@ -84,11 +96,10 @@ ngx_http_vaani_outlive(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
 
     if (orphan->entry == NULL) {
         ngx_free(orphan);
-        ngx_vaani_redis_detach(ctx->cmd);
-        return;
+        return NULL;
     }
 
-    ngx_vaani_redis_redirect(ctx->cmd, ngx_http_vaani_orphan_handler, orphan);
+    return orphan;
 }
 
 
@@ -97,6 +108,18 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
     ngx_http_vaani_orphan_t  *orphan = data;
+
+    ngx_uint_t          published;
+    vaani_transition_t  transition;
+
+    if (status == NGX_VAANI_REDIS_DONE) {
+        (void) ngx_http_vaani_read_reply(reply, ngx_cycle->log, &transition,
+                                         &published);
+    }
+
+    if (orphan == NULL) {
+        return;
+    }
 
     if (status == NGX_VAANI_REDIS_DONE) {
         ngx_vaani_spool_free(orphan->entry);
@@ -154,6 +177,8 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
         return NGX_DECLINED;
     }
 
+    delivery.since = ngx_http_vaani_counted_since();
+
     (void) ngx_http_vaani_eval(redis, &event, &delivery, pool,
                                ngx_http_vaani_replay_handler, slot, &status);
 
@@ -167,10 +192,10 @@ static void
 ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
-    ngx_int_t   rc;
-    long long   seq;
-    ngx_str_t   reason;
-    ngx_uint_t  published;
+    ngx_int_t           rc;
+    ngx_str_t           reason;
+    ngx_uint_t          published;
+    vaani_transition_t  transition;
 
     ngx_str_null(&reason);
 
@@ -179,7 +204,8 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
     case NGX_VAANI_REDIS_DONE:
         rc = NGX_OK;
 
-        if (ngx_http_vaani_read_reply(reply, ngx_cycle->log, &seq, &published)
+        if (ngx_http_vaani_read_reply(reply, ngx_cycle->log, &transition,
+                                      &published)
             != NGX_OK)
         {
             rc = NGX_DECLINED;

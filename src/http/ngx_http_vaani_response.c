@@ -32,10 +32,10 @@ static struct {
 
 
 ngx_int_t
-ngx_http_vaani_send_status(ngx_http_request_t *r, ngx_str_t *body)
+ngx_http_vaani_send_status(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *body)
 {
-    return ngx_http_vaani_send(r, NGX_HTTP_OK, &ngx_http_vaani_json_type,
-                               body);
+    return ngx_http_vaani_send(r, status, &ngx_http_vaani_json_type, body);
 }
 
 

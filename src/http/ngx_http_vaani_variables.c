@@ -38,7 +38,7 @@ static ngx_http_variable_t  ngx_http_vaani_variables[] = {
 };
 
 
-static ngx_str_t  ngx_http_vaani_results[] = {
+ngx_str_t  ngx_http_vaani_results[] = {
     ngx_null_string,
     ngx_string("ok"),
     ngx_string("duplicate"),

@@ -49,6 +49,8 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
     cln->handler = ngx_vaani_redis_cleanup;
     cln->data = redis;
 
+    ngx_vaani_redis_stats_init(redis);
+
     for (n = 0; n < redis->nconnections; n++) {
         ngx_vaani_redis_conn_init(&redis->conns[n], redis, cycle->log);
         ngx_vaani_redis_connect(&redis->conns[n]);
@@ -161,6 +163,27 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
     left = conn->reconnect.timer.key - ngx_current_msec;
 
     return ngx_max(left, 0);
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_up(ngx_vaani_redis_t *redis)
+{
+    ngx_uint_t  n;
+
+    if (redis->conns == NULL) {
+        return 0;
+    }
+
+    /* a key has one connection: all of them are needed */
+
+    for (n = 0; n < redis->nconnections; n++) {
+        if (!ngx_vaani_redis_conn_up(&redis->conns[n])) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

@@ -135,6 +135,43 @@ typedef struct {
 #endif
 
 
+/* upper bounds of round trips that are counted, see ngx_vaani_redis_bounds */
+
+#define NGX_VAANI_REDIS_BOUNDS          16
+
+/* kinds of errors that are counted, and room for the latest one's text */
+
+#define NGX_VAANI_REDIS_ERRORS          24
+#define NGX_VAANI_REDIS_ERROR_LEN       128
+
+
+/*
+ * What is counted, in shared memory: of one worker.
+ */
+
+typedef struct {
+    ngx_atomic_t                connects;
+    ngx_atomic_t                disconnects;
+    ngx_atomic_t                errors[NGX_VAANI_REDIS_ERRORS];
+
+    ngx_atomic_t                round_trips[NGX_VAANI_REDIS_BOUNDS + 1];
+    ngx_atomic_t                round_trip_sum;     /* us */
+
+    ngx_atomic_t                pid;                /* of the latest process */
+    ngx_atomic_t                commands;           /* waiting or under way */
+    ngx_atomic_t                bytes;              /* of these */
+
+    /* of that process alone */
+
+    ngx_atomic_t                connections;
+    ngx_atomic_t                ready;              /* of them */
+    time_t                      ready_time;         /* "ready" is as it is */
+
+    time_t                      error_time;         /* 0: there was none */
+    u_char                      error[NGX_VAANI_REDIS_ERROR_LEN];
+} ngx_vaani_redis_stats_t;
+
+
 typedef struct {
     ngx_vaani_redis_url_t       url;
 
@@ -151,6 +188,9 @@ typedef struct {
 
     ngx_resolver_t             *resolver;           /* NULL: addrs are fixed */
     ngx_msec_t                  resolver_timeout;
+
+    ngx_vaani_redis_stats_t    *stats;              /* of all workers */
+    ngx_uint_t                  nstats;             /* 0: nothing is counted */
 
     ngx_vaani_redis_conn_t     *conns;              /* of this worker */
 } ngx_vaani_redis_t;
@@ -249,6 +289,31 @@ void ngx_vaani_redis_redirect(ngx_vaani_redis_cmd_t *cmd,
  */
 ngx_msec_t ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis,
     ngx_str_t *key);
+
+/*
+ * Whether commands would be taken by this worker.
+ */
+ngx_uint_t ngx_vaani_redis_up(ngx_vaani_redis_t *redis);
+
+
+/*
+ * ngx_vaani_redis_stats.c
+ */
+
+/* the bounds of round trips, us */
+extern const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS];
+
+/*
+ * Whether a process is there: a worker that was killed leaves its numbers
+ * behind, as do those that a reload has no successors for.
+ */
+ngx_uint_t ngx_vaani_redis_alive(ngx_atomic_uint_t pid);
+
+/*
+ * The name of a kind of errors, from 0: the code of an error reply, "other",
+ * "connect", "lost" or "timeout".  Returns NULL behind the last one.
+ */
+const ngx_str_t *ngx_vaani_redis_error_name(ngx_uint_t n);
 
 
 #endif /* _NGX_VAANI_REDIS_H_INCLUDED_ */

@@ -270,9 +270,7 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 {
     size_t  size;
 
-    if (conn->state == NGX_VAANI_REDIS_CLOSED || conn->down
-        || conn->condemned || conn->exiting)
-    {
+    if (!ngx_vaani_redis_conn_up(conn)) {
         return NGX_VAANI_REDIS_DOWN;
     }
 
@@ -286,6 +284,8 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 
     conn->ncommands++;
     conn->nbytes += size;
+
+    ngx_vaani_redis_stats_commands(conn, 1, size);
 
     cmd->deadline = ngx_current_msec + conn->redis->timeout;
 
@@ -311,6 +311,14 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 }
 
 
+ngx_uint_t
+ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn)
+{
+    return conn->state != NGX_VAANI_REDIS_CLOSED
+           && !conn->down && !conn->condemned && !conn->exiting;
+}
+
+
 /*
  * The write is posted, so that it takes all that this turn of the event loop
  * brings.
@@ -326,6 +334,14 @@ ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
     conn->last_out = &cmd->out.next;
 
     ngx_queue_insert_tail(&conn->inflight, &cmd->queue);
+
+    /* the clock is read once for a write */
+
+    if (!conn->flush.posted) {
+        conn->sent = ngx_vaani_redis_now();
+    }
+
+    cmd->sent = conn->sent;
 
     ngx_post_event(&conn->flush, &ngx_posted_events);
 }
@@ -407,6 +423,8 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_queue_init(&refused);
 
+    ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_LOST, err, what);
+
     ngx_vaani_redis_strike(conn, &refused);
 
     if (conn->proved
@@ -465,6 +483,11 @@ void
 ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
     ngx_queue_t  given_up;
+
+    ngx_vaani_redis_stats_error(conn, conn->state == NGX_VAANI_REDIS_READY
+                                      ? NGX_VAANI_REDIS_LOST
+                                      : NGX_VAANI_REDIS_CONNECT,
+                                err, what);
 
     ngx_vaani_redis_rest(conn, err, what);
 
@@ -525,6 +548,10 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
     ngx_vaani_redis_cmd_t  *cmd;
 
     conn->ncloses++;
+
+    if (conn->state == NGX_VAANI_REDIS_READY) {
+        ngx_vaani_redis_stats_ready(conn, 0);
+    }
 
     if (conn->resolving) {
         ngx_resolve_name_done(conn->resolving);
@@ -633,6 +660,9 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
         ngx_vaani_redis_close(conn);
 
+        ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, 0,
+                                    "didn't reply in time");
+
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V didn't reply within %M ms, connecting again, "
                       "no event reaches it until it is back",
@@ -697,6 +727,9 @@ ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
     if (conn->deadline.timer_set) {
         ngx_del_timer(&conn->deadline);
     }
+
+    ngx_vaani_redis_stats_commands(conn, -(ngx_int_t) conn->ncommands,
+                                   -(ngx_int_t) conn->nbytes);
 
     while (!ngx_queue_empty(&conn->waiting)) {
         q = ngx_queue_head(&conn->waiting);

@@ -38,6 +38,7 @@ struct ngx_vaani_redis_cmd_s {
     void                       *data;
 
     ngx_msec_t                  deadline;       /* of ngx_current_msec */
+    uint64_t                    sent;           /* of ngx_vaani_redis_now() */
     ngx_uint_t                  strikes;
     unsigned                    setup:1;        /* one of the connection's */
 
@@ -90,6 +91,7 @@ struct ngx_vaani_redis_conn_s {
     ngx_chain_t               **last_out;
 
     ngx_event_t                 flush;          /* posted */
+    uint64_t                    sent;           /* when it was posted */
     ngx_event_t                 deadline;       /* of the commands */
     ngx_event_t                 setup;          /* deadline until READY */
     ngx_event_t                 reconnect;
@@ -130,6 +132,47 @@ struct ngx_vaani_redis_conn_s {
  */
 const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
 
+/*
+ * The number of a class, from 0; NGX_VAANI_REDIS_OTHER if the text isn't
+ * known.  And the code of a number, NULL from there on.
+ */
+ngx_uint_t ngx_vaani_redis_error_number(const ngx_vaani_redis_error_t *error);
+const ngx_str_t *ngx_vaani_redis_error_code(ngx_uint_t n);
+
+
+/*
+ * ngx_vaani_redis_stats.c: what is counted, see ngx_vaani_redis_stats_t
+ */
+
+/* kinds of errors behind the classes */
+
+#define NGX_VAANI_REDIS_OTHER           16
+#define NGX_VAANI_REDIS_CONNECT         (NGX_VAANI_REDIS_OTHER + 1)
+#define NGX_VAANI_REDIS_LOST            (NGX_VAANI_REDIS_OTHER + 2)
+#define NGX_VAANI_REDIS_NO_REPLY        (NGX_VAANI_REDIS_OTHER + 3)
+
+/* in a worker that begins */
+void ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis);
+
+/* the connection got ready, or isn't any more */
+void ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn,
+    ngx_uint_t ready);
+
+/* so many commands and bytes more, or less, wait or are under way */
+void ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
+    ngx_int_t bytes);
+
+/* a command was replied to, after so many us */
+void ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn,
+    uint64_t us);
+
+/* an error of kind n; text is static, and err an errno or 0 */
+void ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
+    ngx_err_t err, const char *text);
+
+/* a clock that isn't set, us */
+uint64_t ngx_vaani_redis_now(void);
+
 
 /*
  * ngx_vaani_redis_command.c
@@ -162,6 +205,9 @@ void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
  */
 ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
+
+/* whether commands are taken */
+ngx_uint_t ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn);
 
 /* queues a command for the next write, whatever the state */
 void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,

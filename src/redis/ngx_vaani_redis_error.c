@@ -66,6 +66,13 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
 };
 
 
+/* else this doesn't compile */
+
+typedef char  ngx_vaani_redis_check_other[
+    sizeof(ngx_vaani_redis_errors) / sizeof(ngx_vaani_redis_errors[0])
+    == NGX_VAANI_REDIS_OTHER + 1 ? 1 : -1];
+
+
 const ngx_vaani_redis_error_t *
 ngx_vaani_redis_error(u_char *text, size_t len)
 {
@@ -108,8 +115,21 @@ ngx_vaani_redis_error(u_char *text, size_t len)
         }
     }
 
-    return &ngx_vaani_redis_errors[sizeof(ngx_vaani_redis_errors)
-                                   / sizeof(ngx_vaani_redis_error_t) - 1];
+    return &ngx_vaani_redis_errors[NGX_VAANI_REDIS_OTHER];
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_error_number(const ngx_vaani_redis_error_t *error)
+{
+    return error - ngx_vaani_redis_errors;
+}
+
+
+const ngx_str_t *
+ngx_vaani_redis_error_code(ngx_uint_t n)
+{
+    return (n < NGX_VAANI_REDIS_OTHER) ? &ngx_vaani_redis_errors[n].code : NULL;
 }
 
 

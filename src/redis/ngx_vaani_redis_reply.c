@@ -81,6 +81,7 @@ ngx_int_t
 ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
 {
     void                   *reply;
+    uint64_t                now;
     ngx_uint_t              ncloses;
     ngx_queue_t            *q;
     redisReader            *reader;
@@ -88,6 +89,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
 
     reader = conn->reader;
     ncloses = conn->ncloses;
+    now = ngx_vaani_redis_now();
 
     for ( ;; ) {
 
@@ -114,6 +116,10 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
         }
 
         ngx_queue_remove(q);
+
+        if (!cmd->setup) {
+            ngx_vaani_redis_stats_round_trip(conn, now - cmd->sent);
+        }
 
         ngx_vaani_redis_reply(conn, cmd, reply);
 
@@ -207,6 +213,11 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
 
     static ngx_str_t  unknown = ngx_string("ERR unknown command");
 
+    ngx_vaani_redis_stats_error(conn, ngx_vaani_redis_error_number(error), 0,
+                                error->advice ? error->advice
+                                              : "an unknown error, see the "
+                                                "error log");
+
     if (error == conn->error
         && ngx_time() - conn->error_time < NGX_VAANI_REDIS_COMPLAIN_EVERY)
     {
@@ -261,6 +272,8 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
 
     conn->ncommands--;
     conn->nbytes -= cmd->buf.end - cmd->buf.start;
+
+    ngx_vaani_redis_stats_commands(conn, -1, cmd->buf.start - cmd->buf.end);
 
     if (conn->ncommands == 0) {
         conn->deadline.cancelable = 1;

@@ -159,6 +159,8 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     conn->backoff = 0;
     conn->ready_since = ngx_current_msec;
 
+    ngx_vaani_redis_stats_ready(conn, 1);
+
     while (!ngx_queue_empty(&conn->waiting)) {
         q = ngx_queue_head(&conn->waiting);
         cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);

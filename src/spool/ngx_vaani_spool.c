@@ -68,6 +68,7 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 {
     off_t                      size;
     ngx_str_t                  parent;
+    struct stat                st;
     ngx_slab_pool_t           *shpool;
     ngx_atomic_uint_t          lowest, highest;
     ngx_vaani_spool_t         *spool;
@@ -112,6 +113,13 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shared->appended = highest;
     shared->done = lowest ? lowest - 1 : highest;
     shared->bytes = size;
+
+    if (lowest) {
+        ngx_vaani_spool_segment_name(name, &spool->path->name, lowest);
+
+        shared->oldest = (stat((char *) name, &st) == 0) ? st.st_mtime
+                                                         : ngx_time();
+    }
 
     /* nginx may just have made the directory */
 
@@ -200,6 +208,36 @@ ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order)
 
     return shared->floor > done
            || shared->last[order & (NGX_VAANI_SPOOL_SLOTS - 1)] > done;
+}
+
+
+void
+ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_status_t *status)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+
+    status->appended = shared->written;
+    status->records = (shared->written > shared->finished)
+                      ? shared->written - shared->finished : 0;
+    status->replayed = shared->replayed;
+    status->buried = shared->buried;
+    status->refused = shared->refused;
+    status->bytes = shared->bytes;
+    status->oldest = shared->oldest;
+}
+
+
+ngx_uint_t
+ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+
+    return !spool->refusing && shared->bytes < spool->max;
 }
 
 

@@ -95,6 +95,25 @@ struct ngx_vaani_spool_s {
 
 
 /*
+ * What operators want to know, over all workers.  The numbers count since nginx
+ * was started, not since a reload.
+ */
+
+typedef struct {
+    ngx_atomic_uint_t           records;    /* that wait, but not those of an
+                                               earlier life */
+    ngx_atomic_uint_t           bytes;      /* on disk, all of them */
+    time_t                      oldest;     /* about when the oldest of them
+                                               came, s; 0: there is none */
+
+    ngx_atomic_uint_t           appended;
+    ngx_atomic_uint_t           replayed;
+    ngx_atomic_uint_t           buried;     /* dead letters */
+    ngx_atomic_uint_t           refused;    /* full, or failed */
+} ngx_vaani_spool_status_t;
+
+
+/*
  * Sets up the spool of a configuration: its directory, its shared memory, its
  * thread pool.  Returns NGX_OK or NGX_ERROR.
  */
@@ -140,6 +159,17 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * later; NGX_DECLINED if it never can be, for *reason, and is to be kept aside.
  */
 void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
+
+/*
+ * Fills *status.
+ */
+void ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_status_t *status);
+
+/*
+ * Whether a record would be taken, as far as is known.
+ */
+ngx_uint_t ngx_vaani_spool_takes(ngx_vaani_spool_t *spool);
 
 
 #endif /* _NGX_VAANI_SPOOL_H_INCLUDED_ */

@@ -75,11 +75,13 @@ ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
         || shared->bytes + spool->nbytes + append->nbytes + len > spool->max)
     {
         ngx_vaani_spool_refuse(spool, 0, "is full, raise its \"max\"");
+        (void) ngx_atomic_fetch_add(&shared->refused, 1);
         return NULL;
     }
 
     if (spool->nbytes && spool->nbytes + len > NGX_VAANI_SPOOL_MAX_BYTES) {
         ngx_vaani_spool_refuse(spool, 0, "is too slow");
+        (void) ngx_atomic_fetch_add(&shared->refused, 1);
         return NULL;
     }
 
@@ -235,6 +237,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
         {
             entry->segment = segment;
             (void) ngx_atomic_fetch_add(&shared->bytes, entry->len);
+            (void) ngx_atomic_fetch_add(&shared->written, 1);
             q = ngx_queue_next(q);
             continue;
         }
@@ -344,6 +347,12 @@ ngx_vaani_spool_append_done(void *data)
             n = entry->order & (NGX_VAANI_SPOOL_SLOTS - 1);
 
             ngx_vaani_spool_raise(&shared->last[n], entry->segment);
+
+            (void) ngx_atomic_cmp_set(&shared->oldest, 0, ngx_time());
+        }
+
+        if (entry->rc != NGX_OK) {
+            (void) ngx_atomic_fetch_add(&shared->refused, 1);
         }
 
         rc = entry->rc;

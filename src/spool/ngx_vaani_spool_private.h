@@ -29,6 +29,14 @@ typedef struct {
     ngx_atomic_t                done;       /* last one that was replayed */
     ngx_atomic_t                bytes;      /* in all of them */
 
+    /* counted for operators, see ngx_vaani_spool_status_t */
+    ngx_atomic_t                written;
+    ngx_atomic_t                finished;   /* of those that were written */
+    ngx_atomic_t                replayed;
+    ngx_atomic_t                buried;
+    ngx_atomic_t                refused;
+    ngx_atomic_t                oldest;
+
     /* the last segment with a record of these orders */
     ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
 } ngx_vaani_spool_shared_t;
@@ -113,6 +121,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_atomic_uint_t           aside;      /* one that can't be read, 0: none */
     u_char                     *data;
     size_t                      size;
+    time_t                      mtime;
     ngx_err_t                   err;
 
     vaani_journal_reader_t      reader;

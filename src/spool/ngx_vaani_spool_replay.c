@@ -207,6 +207,8 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
     /* it goes wrong when a process ends at a bad moment, and here it's known */
 
     shared->bytes = 0;
+    shared->finished = shared->written;
+    shared->oldest = 0;
 
     replay->none_below = 0;
 
@@ -373,12 +375,18 @@ static void
 ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason)
 {
+    ngx_atomic_t              *counter;
     ngx_vaani_spool_replay_t  *replay;
+    ngx_vaani_spool_shared_t  *shared;
 
     replay = slot->replay;
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    counter = &shared->replayed;
 
     if (rc == NGX_DECLINED) {
         rc = ngx_vaani_spool_bury(replay, slot, reason);
+        counter = &shared->buried;
 
     } else if (rc == NGX_OK) {
         replay->nreplayed++;
@@ -388,6 +396,12 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
         slot->again = 1;
         replay->nagain++;
         return;
+    }
+
+    (void) ngx_atomic_fetch_add(counter, 1);
+
+    if (replay->segment > shared->floor) {
+        (void) ngx_atomic_fetch_add(&shared->finished, 1);
     }
 
     slot->used = 0;
@@ -491,6 +505,12 @@ ngx_vaani_spool_finish_done(void *data)
     } while (!ngx_atomic_cmp_set(&shared->bytes, bytes, bytes - less));
 
     ngx_vaani_spool_raise(&shared->done, replay->segment);
+
+    /* what is in the next one came later than all that was in this one */
+
+    if (shared->appended > replay->segment) {
+        shared->oldest = replay->mtime;
+    }
 
     ngx_vaani_spool_close(replay);
 

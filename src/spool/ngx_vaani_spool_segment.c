@@ -96,6 +96,7 @@ ngx_vaani_spool_seal_thread(void *data)
     }
 
     replay->segment = lowest;
+    replay->mtime = st.st_mtime;
 
     return;
 

@@ -444,7 +444,11 @@ vaani_spool_print_str(const vaani_str_t *str)
 
     for (n = 0; n < str->len; n++) {
 
-        if (str->data[n] < 0x20 || str->data[n] >= 0x7f) {
+        /* a name can't break its line, nor look like the next column */
+
+        if (str->data[n] <= 0x20 || str->data[n] >= 0x7f
+            || str->data[n] == '\\')
+        {
             printf("\\x%02x", str->data[n]);
 
         } else {
@@ -459,10 +463,11 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record, const vaani_event_t *event,
     const vaani_delivery_t *delivery)
 {
-    size_t         n, nargs, *lens;
-    vaani_str_t   *args;
-    const char   **argv;
-    redisReply    *reply;
+    size_t               n, nargs, *lens;
+    vaani_str_t         *args;
+    const char         **argv;
+    redisReply          *reply;
+    vaani_transition_t   transition;
 
     if (vaani_transition_args(event, delivery, &spool->alloc, &args, &nargs)
         != VAANI_OK)
@@ -495,12 +500,18 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
         exit(1);
     }
 
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2) {
+    if (reply->type == REDIS_REPLY_ARRAY
+        && reply->elements == 2
+        && reply->element[1]->type == REDIS_REPLY_STRING)
+    {
         printf("%s:%zu: applied, but not published: %s\n", path,
                record->offset, reply->element[1]->str);
         spool->nsent++;
 
-    } else if (reply->type != REDIS_REPLY_INTEGER) {
+    } else if (reply->type != REDIS_REPLY_INTEGER
+               || vaani_transition_read(reply->integer, &transition)
+                  != VAANI_OK)
+    {
         printf("%s:%zu: refused: %s\n", path, record->offset,
                reply->type == REDIS_REPLY_ERROR ? reply->str
                                                 : "an unexpected reply");
@@ -509,7 +520,7 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
     } else {
         spool->nsent++;
 
-        if (reply->integer == VAANI_TRANSITION_DUPLICATE) {
+        if (transition.result == VAANI_TRANSITION_DUPLICATE) {
             spool->nduplicates++;
         }
     }

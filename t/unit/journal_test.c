@@ -350,7 +350,7 @@ static vaani_str_t  test_channels[] = {
 static vaani_delivery_t  test_sample = {
     vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
     test_channels, 3, 604800000, 1790000000123ULL,
-    vaani_string("digest"), vaani_string("id"), vaani_string("the nonce"), 1,
+    vaani_string("digest"), vaani_string("id"), vaani_string("the nonce"), 1, 0,
     vaani_string("{\"event\":\"call_ringing\",\"room_name\":\"r\"}")
 };
 

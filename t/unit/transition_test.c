@@ -24,7 +24,7 @@ static const vaani_delivery_t  test_sample = {
     vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
     test_channels, 2, 604800000, 1790000000123ULL,
     vaani_string("digest"), vaani_string("id"), vaani_string("nonce"), 0,
-    vaani_string("payload")
+    1600000000000ULL, vaani_string("payload")
 };
 
 
@@ -103,7 +103,7 @@ test_known(void **state)
         "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
         "payload", "1000", "2", "vaani:events", "vaani:room:r",
         "r", "6", "ended", "8", "completed", "1", "1500", "",
-        "digest", "id", "nonce",
+        "digest", "id", "nonce", "1600000000000",
         "end_reason", "hangup"
     };
 
@@ -114,7 +114,7 @@ test_known(void **state)
         "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
         "payload", "1000", "2", "vaani:events", "vaani:room:r",
         "r", "2", "ringing", "3", "", "0", "", "",
-        "digest", "id", "nonce",
+        "digest", "id", "nonce", "1600000000000",
         "direction", "outbound"
     };
 
@@ -224,6 +224,7 @@ test_largest(void **state)
     delivery.received_at = UINT64_MAX;
     delivery.ttl = UINT64_MAX;
     delivery.maxlen = UINT64_MAX;
+    delivery.since = UINT64_MAX;
     delivery.replayed = 1;
 
     vaani_test_arena_init(&arena);
@@ -235,7 +236,7 @@ test_largest(void **state)
                                &delivery, &arena, &args, &nargs),
                      VAANI_OK);
 
-    assert_int_equal(nargs, 24 + 4 * 2 + 2);
+    assert_int_equal(nargs, 25 + 4 * 2 + 2);
     assert_memory_equal(args[nargs - 2].data, "postprocessed", 13);
     assert_memory_equal(args[4].data, "18446744073709551615", args[4].len);
     assert_int_equal(args[4].len, 20);
@@ -267,6 +268,81 @@ test_no_memory(void **state)
 }
 
 
+/*
+ * What the script returns: everything that it can, and what it can't.
+ */
+
+static void
+test_read(void **state)
+{
+    unsigned            from, to;
+    int64_t             reply;
+    uint64_t            n;
+    vaani_transition_t  transition;
+
+    static const uint64_t  seqs[] = { 1, 2, 255, 4294967296, 1ULL << 44 };
+
+    (void) state;
+
+    assert_int_equal(vaani_transition_read(0, &transition), VAANI_OK);
+    assert_int_equal(transition.result, VAANI_TRANSITION_DUPLICATE);
+    assert_int_equal(transition.from + transition.to, 0);
+
+    assert_int_equal(vaani_transition_read(-1, &transition), VAANI_OK);
+    assert_int_equal(transition.result, VAANI_TRANSITION_UNKNOWN);
+
+    assert_int_equal(vaani_transition_read(-2, &transition), VAANI_ERROR);
+    assert_int_equal(vaani_transition_read(INT64_MIN, &transition),
+                     VAANI_ERROR);
+
+    for (n = 0; n < vaani_test_nelems(seqs); n++) {
+        for (from = 0; from < 16; from++) {
+            for (to = 0; to < 16; to++) {
+                reply = seqs[n] * 256 + from * 16 + to;
+
+                if (to < 1 || to > 8 || (from > 8 && from != 15)) {
+                    assert_int_equal(vaani_transition_read(reply, &transition),
+                                     VAANI_ERROR);
+                    continue;
+                }
+
+                assert_int_equal(vaani_transition_read(reply, &transition),
+                                 VAANI_OK);
+                assert_int_equal(transition.result, VAANI_TRANSITION_APPLIED);
+                assert_int_equal(transition.seq, seqs[n]);
+                assert_int_equal(transition.from, from);
+                assert_int_equal(transition.to, to);
+            }
+        }
+    }
+
+    /* a seq of 0 */
+
+    assert_int_equal(vaani_transition_read(0x11, &transition), VAANI_ERROR);
+}
+
+
+static void
+test_status_names(void **state)
+{
+    unsigned  rank;
+
+    (void) state;
+
+    assert_null(vaani_status_name(0));
+    assert_null(vaani_status_name(9));
+    assert_null(vaani_status_name(15));
+
+    for (rank = 1; rank <= 8; rank++) {
+        assert_int_equal(vaani_status_rank(vaani_status_name(rank)), rank);
+    }
+
+    for (rank = 0; vaani_event_row(rank); rank++) {
+        assert_int_equal(vaani_event_number(vaani_event_row(rank)), rank);
+    }
+}
+
+
 int
 main(void)
 {
@@ -277,6 +353,8 @@ main(void)
         cmocka_unit_test(test_replayed),
         cmocka_unit_test(test_largest),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_status_names),
     };
 
     return cmocka_run_group_tests_name("transition", tests, NULL, NULL);

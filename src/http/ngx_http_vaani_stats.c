@@ -1,0 +1,423 @@
+
+#include "ngx_http_vaani.h"
+
+
+static ngx_int_t ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone,
+    void *data);
+static uint32_t ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf);
+static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
+    ngx_http_vaani_stats_t *stats);
+static ngx_http_vaani_slot_t *ngx_http_vaani_slot(void);
+static ngx_int_t ngx_http_vaani_count_handler(ngx_http_request_t *r);
+static void ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t event, ngx_uint_t reason);
+static uint32_t ngx_http_vaani_call_digest(vaani_str_t *room);
+static ngx_uint_t ngx_http_vaani_event_number(vaani_event_t *event);
+static ngx_uint_t ngx_http_vaani_reason_number(ngx_str_t *reason);
+
+
+/* the words of $vaani_reason */
+
+static ngx_str_t  ngx_http_vaani_reasons[] = {
+    ngx_null_string,
+    ngx_string("method"),
+    ngx_string("missing_token"),
+    ngx_string("wrong_token"),
+    ngx_string("missing_signature"),
+    ngx_string("malformed_signature"),
+    ngx_string("wrong_signature"),
+    ngx_string("stale_timestamp"),
+    ngx_string("content_type"),
+    ngx_string("content_encoding"),
+    ngx_string("empty_body"),
+    ngx_string("invalid_json"),
+    ngx_string("not_an_object"),
+    ngx_string("missing_field"),
+    ngx_string("mistyped_field"),
+    ngx_string("invalid_room_name"),
+    ngx_string("contradictory_status"),
+    ngx_string("unknown_event"),
+    ngx_string("not_published"),
+    ngx_string("behind"),
+    ngx_string("redis_down"),
+    ngx_string("redis_timeout"),
+    ngx_string("redis_queue_full"),
+    ngx_string("redis_unavailable"),
+    ngx_string("redis_refused"),
+    ngx_string("no_memory"),
+    ngx_string("spool_full"),
+    ngx_string("spool_failed"),
+    ngx_null_string
+};
+
+
+ngx_int_t
+ngx_http_vaani_init_stats(ngx_conf_t *cf)
+{
+    size_t                       size;
+    ngx_str_t                    name;
+    ngx_shm_zone_t              *shm_zone;
+    ngx_http_handler_pt         *h;
+    ngx_http_core_main_conf_t   *cmcf;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+
+    if (vmcf->redis.nelts == 0) {
+        return NGX_OK;
+    }
+
+    vmcf->stats_size = offsetof(ngx_http_vaani_stats_t, redis)
+                       + vmcf->redis.nelts * NGX_HTTP_VAANI_SLOTS
+                         * sizeof(ngx_vaani_redis_stats_t);
+
+    /* the slab pool needs something for each page */
+
+    size = vmcf->stats_size + vmcf->stats_size / 64 + 8 * ngx_pagesize;
+
+    ngx_str_set(&name, "vaani_status");
+
+    shm_zone = ngx_shared_memory_add(cf, &name, size, &ngx_http_vaani_module);
+
+    if (shm_zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    shm_zone->init = ngx_http_vaani_init_zone;
+    shm_zone->data = vmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_vaani_count_handler;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
+{
+    uint32_t                     layout;
+    ngx_time_t                  *tp;
+    ngx_slab_pool_t             *shpool;
+    ngx_http_vaani_stats_t      *stats;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = shm_zone->data;
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    stats = shm_zone->shm.exists ? shpool->data : data;
+
+    if (stats == NULL) {
+        stats = ngx_slab_calloc(shpool, vmcf->stats_size);
+
+        if (stats == NULL) {
+            return NGX_ERROR;
+        }
+
+        shpool->data = stats;
+    }
+
+    /* the same size may have been for other servers */
+
+    layout = ngx_http_vaani_layout(vmcf);
+
+    if (stats->layout != layout) {
+        ngx_memzero(stats, vmcf->stats_size);
+
+        tp = ngx_timeofday();
+
+        stats->since = (uint64_t) tp->sec * 1000 + tp->msec;
+        stats->seed = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random()
+                      ^ (uint64_t) ngx_pid << 16 ^ stats->since;
+        stats->layout = layout;
+    }
+
+    ngx_http_vaani_share(vmcf, stats);
+
+    shm_zone->data = stats;
+
+    return NGX_OK;
+}
+
+
+/*
+ * What the numbers mean: which Redis is which.
+ */
+
+static uint32_t
+ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
+{
+    uint32_t             layout;
+    ngx_uint_t           n;
+    ngx_vaani_redis_t  **redis;
+
+    redis = vmcf->redis.elts;
+
+    ngx_crc32_init(layout);
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_crc32_update(&layout, redis[n]->url.name.data,
+                         redis[n]->url.name.len);
+        ngx_crc32_update(&layout, (u_char *) "\n", 1);
+    }
+
+    ngx_crc32_final(layout);
+
+    return layout | 1;
+}
+
+
+static void
+ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
+    ngx_http_vaani_stats_t *stats)
+{
+    ngx_uint_t           n;
+    ngx_vaani_redis_t  **redis;
+
+    vmcf->stats = stats;
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        redis[n]->stats = &stats->redis[n * NGX_HTTP_VAANI_SLOTS];
+        redis[n]->nstats = NGX_HTTP_VAANI_SLOTS;
+    }
+}
+
+
+void
+ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle)
+{
+    ngx_http_vaani_slot_t  *slot;
+
+    slot = ngx_http_vaani_slot();
+
+    if (slot == NULL) {
+        return;
+    }
+
+    /* after a reload, the one before may still have some */
+
+    if (!ngx_vaani_redis_alive(slot->pid)) {
+        slot->in_flight = 0;
+    }
+
+    slot->pid = ngx_pid;
+}
+
+
+/*
+ * The slot of this worker, or NULL if there are no endpoints.
+ */
+
+static ngx_http_vaani_slot_t *
+ngx_http_vaani_slot(void)
+{
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_vaani_module);
+
+    if (vmcf == NULL || vmcf->stats == NULL) {
+        return NULL;
+    }
+
+    return &vmcf->stats->slots[ngx_worker & (NGX_HTTP_VAANI_SLOTS - 1)];
+}
+
+
+uint64_t
+ngx_http_vaani_counted_since(void)
+{
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_vaani_module);
+
+    return (vmcf && vmcf->stats) ? vmcf->stats->since : 0;
+}
+
+
+void
+ngx_http_vaani_count_transition(vaani_transition_t *transition)
+{
+    ngx_http_vaani_slot_t  *slot;
+
+    slot = ngx_http_vaani_slot();
+
+    if (slot && transition->result == VAANI_TRANSITION_APPLIED) {
+        (void) ngx_atomic_fetch_add(
+                   &slot->transitions[transition->from][transition->to], 1);
+    }
+}
+
+
+void
+ngx_http_vaani_count_in_flight(ngx_int_t n)
+{
+    ngx_http_vaani_slot_t  *slot;
+
+    slot = ngx_http_vaani_slot();
+
+    if (slot) {
+        (void) ngx_atomic_fetch_add(&slot->in_flight, n);
+    }
+}
+
+
+/*
+ * Runs when a request has ended, in whatever way.
+ */
+
+static ngx_int_t
+ngx_http_vaani_count_handler(ngx_http_request_t *r)
+{
+    ngx_uint_t                  event, reason;
+    ngx_http_vaani_ctx_t       *ctx;
+    ngx_http_vaani_slot_t      *slot;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+
+    if (ctx == NULL) {
+        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+        if (!vlcf->webhook) {
+            return NGX_OK;
+        }
+    }
+
+    slot = ngx_http_vaani_slot();
+
+    if (slot == NULL) {
+        return NGX_OK;
+    }
+
+    if (ctx == NULL) {
+
+        /* nginx answered itself: the body was too long, say */
+
+        (void) ngx_atomic_fetch_add(
+                   &slot->deliveries[NGX_HTTP_VAANI_EVENT_NONE]
+                                    [NGX_HTTP_VAANI_PENDING], 1);
+        return NGX_OK;
+    }
+
+    event = ngx_http_vaani_event_number(&ctx->event);
+
+    (void) ngx_atomic_fetch_add(&slot->deliveries[event][ctx->result], 1);
+    (void) ngx_atomic_fetch_add(&slot->bytes, ctx->body.len);
+
+    reason = 0;
+
+    if (ctx->reason.len) {
+        reason = ngx_http_vaani_reason_number(&ctx->reason);
+        (void) ngx_atomic_fetch_add(&slot->reasons[reason], 1);
+    }
+
+    if (event != NGX_HTTP_VAANI_EVENT_NONE) {
+        ngx_http_vaani_remember(slot, ctx, event, reason);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t event, ngx_uint_t reason)
+{
+    ngx_uint_t                n;
+    ngx_time_t               *tp;
+    ngx_http_vaani_recent_t  *recent;
+
+    n = ngx_atomic_fetch_add(&slot->nrecent, 1);
+
+    recent = &slot->recent[n & (NGX_HTTP_VAANI_RECENT - 1)];
+
+    tp = ngx_timeofday();
+
+    recent->time = (uint64_t) tp->sec * 1000 + tp->msec;
+    recent->call = ngx_http_vaani_call_digest(&ctx->event.room);
+    recent->event = (u_char) event;
+    recent->result = (u_char) ctx->result;
+    recent->reason = (u_char) reason;
+    recent->from = (u_char) ctx->transition.from;
+    recent->to = (u_char) ctx->transition.to;
+}
+
+
+/*
+ * Tells calls apart, and nothing more: FNV-1a from a secret start.
+ */
+
+static uint32_t
+ngx_http_vaani_call_digest(vaani_str_t *room)
+{
+    size_t                       n;
+    uint64_t                     hash;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_vaani_module);
+
+    hash = vmcf->stats->seed;
+
+    for (n = 0; n < room->len; n++) {
+        hash = (hash ^ room->data[n]) * 0x100000001b3;
+    }
+
+    /* the last bytes have hardly reached the upper bits */
+
+    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15;
+
+    return hash >> 40;
+}
+
+
+/*
+ * An event whose room is not known was not a valid one.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_event_number(vaani_event_t *event)
+{
+    if (event->room.data == NULL) {
+        return NGX_HTTP_VAANI_EVENT_NONE;
+    }
+
+    if (event->type == NULL) {
+        return NGX_HTTP_VAANI_EVENT_UNKNOWN;
+    }
+
+    return NGX_HTTP_VAANI_EVENT_FIRST + vaani_event_number(event->type);
+}
+
+
+ngx_str_t *
+ngx_http_vaani_reason(ngx_uint_t n)
+{
+    return ngx_http_vaani_reasons[n].len ? &ngx_http_vaani_reasons[n] : NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_reason_number(ngx_str_t *reason)
+{
+    ngx_uint_t  n;
+
+    for (n = 1; ngx_http_vaani_reasons[n].len; n++) {
+        if (ngx_http_vaani_same(&ngx_http_vaani_reasons[n], reason)) {
+            return n;
+        }
+    }
+
+    return 0;
+}

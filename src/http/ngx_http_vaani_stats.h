@@ -1,0 +1,134 @@
+
+/*
+ * What operators see: counters in shared memory, over all workers and kept
+ * over reloads.  Each worker has a slot of its own, so that no two of them
+ * write to the same line of the cache; a reader adds them up.
+ */
+
+
+#ifndef _NGX_HTTP_VAANI_STATS_H_INCLUDED_
+#define _NGX_HTTP_VAANI_STATS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "../core/vaani_transition.h"
+#include "../redis/ngx_vaani_redis.h"
+
+
+/* workers beyond these share the slots: a power of two */
+
+#define NGX_HTTP_VAANI_SLOTS            64
+
+/* the latest deliveries that a slot remembers: a power of two */
+
+#define NGX_HTTP_VAANI_RECENT           64
+
+/* rows of events after those that are no row */
+
+#define NGX_HTTP_VAANI_EVENT_UNKNOWN    0
+#define NGX_HTTP_VAANI_EVENT_NONE       1   /* there was no valid event */
+#define NGX_HTTP_VAANI_EVENT_FIRST      2
+
+#define NGX_HTTP_VAANI_EVENTS                                                 \
+    (NGX_HTTP_VAANI_EVENT_FIRST + VAANI_EVENT_MAX_ROWS)
+
+/* ranks of statuses: VAANI_TRANSITION_UNCOUNTED is the last one */
+
+#define NGX_HTTP_VAANI_RANKS            16
+
+#define NGX_HTTP_VAANI_REASONS          48
+
+
+/*
+ * How a request ended, $vaani_result.
+ */
+
+typedef enum {
+    NGX_HTTP_VAANI_PENDING = 0,
+    NGX_HTTP_VAANI_OK,
+    NGX_HTTP_VAANI_DUPLICATE,
+    NGX_HTTP_VAANI_QUEUED,
+    NGX_HTTP_VAANI_REJECTED,
+    NGX_HTTP_VAANI_UNAUTHORIZED,
+    NGX_HTTP_VAANI_UNAVAILABLE,
+    NGX_HTTP_VAANI_RESULTS              /* their number */
+} ngx_http_vaani_result_e;
+
+
+/*
+ * A delivery that has ended, without anything personal.
+ */
+
+typedef struct {
+    uint64_t                    time;       /* Unix time, ms; 0: there is none */
+    uint32_t                    call;       /* a digest of 24 bits */
+    u_char                      event;
+    u_char                      result;
+    u_char                      reason;     /* number in the table, 0: none */
+    u_char                      from;       /* ranks, 0: none */
+    u_char                      to;
+} ngx_http_vaani_recent_t;
+
+
+typedef struct {
+    ngx_atomic_t                deliveries[NGX_HTTP_VAANI_EVENTS]
+                                          [NGX_HTTP_VAANI_RESULTS];
+    ngx_atomic_t                reasons[NGX_HTTP_VAANI_REASONS];
+    ngx_atomic_t                transitions[NGX_HTTP_VAANI_RANKS]
+                                           [NGX_HTTP_VAANI_RANKS];
+    ngx_atomic_t                bytes;      /* of bodies */
+
+    ngx_atomic_t                pid;        /* of the latest process in it */
+    ngx_atomic_t                in_flight;
+
+    ngx_atomic_t                nrecent;
+    ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_RECENT];
+} ngx_http_vaani_slot_t;
+
+
+typedef struct {
+    uint64_t                    since;      /* Unix time, ms */
+    uint64_t                    seed;       /* of digests of calls, a secret */
+    uint32_t                    layout;
+    ngx_http_vaani_slot_t       slots[NGX_HTTP_VAANI_SLOTS];
+
+    /* followed by the slots of each Redis */
+
+    ngx_vaani_redis_stats_t     redis[1];
+} ngx_http_vaani_stats_t;
+
+
+/*
+ * Sets up the shared memory and what fills it, once the configuration has been
+ * read and merged.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_vaani_init_stats(ngx_conf_t *cf);
+
+/*
+ * Takes the slot of this worker.
+ */
+void ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle);
+
+/*
+ * Since when transitions are counted, Unix time in ms; 0: they aren't.
+ */
+uint64_t ngx_http_vaani_counted_since(void);
+
+void ngx_http_vaani_count_transition(vaani_transition_t *transition);
+
+/*
+ * One more, or one less, delivery waits for Redis or the spool.
+ */
+void ngx_http_vaani_count_in_flight(ngx_int_t n);
+
+/*
+ * A word of $vaani_reason, by its number from 1.  Returns NULL behind the last
+ * one.
+ */
+ngx_str_t *ngx_http_vaani_reason(ngx_uint_t n);
+
+
+#endif /* _NGX_HTTP_VAANI_STATS_H_INCLUDED_ */

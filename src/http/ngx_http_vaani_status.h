@@ -1,0 +1,97 @@
+
+/*
+ * Private to the files that answer "vaani_status".
+ */
+
+
+#ifndef _NGX_HTTP_VAANI_STATUS_H_INCLUDED_
+#define _NGX_HTTP_VAANI_STATUS_H_INCLUDED_
+
+
+#include "ngx_http_vaani.h"
+
+
+/* what one call of ngx_http_vaani_print() may write, bytes */
+
+#define NGX_HTTP_VAANI_PRINT_MAX    1024
+
+/* recent deliveries that are shown, of all slots */
+
+#define NGX_HTTP_VAANI_SHOW_RECENT  NGX_HTTP_VAANI_RECENT
+
+
+/*
+ * A response that grows.  If there is no memory, what follows is dropped, and
+ * "failed" is set.
+ */
+
+typedef struct {
+    ngx_pool_t                 *pool;
+    ngx_chain_t                *out;
+    ngx_chain_t               **last_out;
+    ngx_buf_t                  *buf;        /* the last one */
+    off_t                       size;       /* of those before it */
+    unsigned                    failed:1;
+} ngx_http_vaani_page_t;
+
+
+/*
+ * The sums over all slots, and the latest deliveries, newest first.
+ */
+
+typedef struct {
+    ngx_http_vaani_main_conf_t *vmcf;
+    uint64_t                    time;       /* Unix time, ms */
+    ngx_http_vaani_slot_t       sum;
+    ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_SHOW_RECENT];
+    ngx_uint_t                  nrecent;
+} ngx_http_vaani_snapshot_t;
+
+
+/* ngx_http_vaani_status.c */
+
+/*
+ * Appends to the page, as ngx_sprintf().
+ */
+void ngx_http_vaani_print(ngx_http_vaani_page_t *page, const char *fmt, ...);
+
+/*
+ * Appends a string of any length, with what JSON and Prometheus both escape:
+ * quotes, backslashes and control characters.
+ */
+void ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str);
+
+/*
+ * The names of what is counted.  They return NULL if there is none of that
+ * number.
+ */
+const vaani_str_t *ngx_http_vaani_event_name(ngx_uint_t event);
+const vaani_str_t *ngx_http_vaani_rank_name(ngx_uint_t rank);
+
+/*
+ * Adds up what the slots of a Redis counted, and what is under way.
+ */
+void ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_stats_t *sum);
+
+/*
+ * How many calls are in a status now, of those that were counted.  Below 0 if
+ * another nginx has seen them before.
+ */
+ngx_int_t ngx_http_vaani_calls(ngx_http_vaani_slot_t *sum, ngx_uint_t rank);
+
+
+/* ngx_http_vaani_status_json.c */
+
+void ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot);
+
+
+/* ngx_http_vaani_status_metrics.c: https://prometheus.io/docs/instrumenting/
+ * exposition_formats/#text-based-format */
+
+void ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot);
+
+
+#endif /* _NGX_HTTP_VAANI_STATUS_H_INCLUDED_ */

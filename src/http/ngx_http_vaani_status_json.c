@@ -1,0 +1,412 @@
+
+#include "ngx_http_vaani_status.h"
+
+
+static void ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum);
+static void ngx_http_vaani_json_results(ngx_http_vaani_page_t *page,
+    ngx_atomic_t *results);
+static void ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum);
+static void ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_t *redis);
+static void ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *sum);
+static void ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t percent);
+static void ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
+static void ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
+    ngx_vaani_spool_t *spool);
+static void ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_recent_t *recent);
+static void ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
+    ngx_uint_t rank);
+
+
+void
+ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot)
+{
+    char                   *comma;
+    ngx_uint_t              n;
+    ngx_vaani_redis_t     **redis;
+    ngx_vaani_spool_t     **spool;
+    ngx_http_vaani_slot_t  *sum;
+
+    sum = &snapshot->sum;
+
+    ngx_http_vaani_print(page,
+                  "{\"version\":\"" NGX_HTTP_VAANI_VERSION "\","
+                  "\"nginx\":\"" NGINX_VERSION "\","
+                  "\"time\":%uL,\"since\":%uL,\"bytes\":%uA,\"in_flight\":%uA",
+                  snapshot->time,
+                  snapshot->vmcf->stats ? snapshot->vmcf->stats->since
+                                        : snapshot->time,
+                  sum->bytes, sum->in_flight);
+
+    ngx_http_vaani_json_deliveries(page, sum);
+    ngx_http_vaani_json_transitions(page, sum);
+
+    ngx_http_vaani_print(page, ",\"redis\":[");
+
+    redis = snapshot->vmcf->redis.elts;
+
+    for (n = 0; n < snapshot->vmcf->redis.nelts; n++) {
+        ngx_http_vaani_print(page, "%s", n ? "," : "");
+        ngx_http_vaani_json_redis(page, redis[n]);
+    }
+
+    ngx_http_vaani_print(page, "],\"spools\":[");
+
+    spool = snapshot->vmcf->spools.elts;
+    comma = "";
+
+    for (n = 0; n < snapshot->vmcf->spools.nelts; n++) {
+
+        if (spool[n]->data) {
+            ngx_http_vaani_print(page, "%s", comma);
+            ngx_http_vaani_json_spool(page, spool[n]);
+            comma = ",";
+        }
+    }
+
+    ngx_http_vaani_print(page, "],\"recent\":[");
+
+    for (n = 0; n < snapshot->nrecent; n++) {
+        ngx_http_vaani_print(page, "%s", n ? "," : "");
+        ngx_http_vaani_json_recent(page, &snapshot->recent[n]);
+    }
+
+    ngx_http_vaani_print(page, "]}\n");
+}
+
+
+static void
+ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum)
+{
+    char               *comma;
+    ngx_str_t          *reason;
+    ngx_uint_t          n, i;
+    const vaani_str_t  *name;
+
+    ngx_http_vaani_print(page, ",\"deliveries\":[");
+
+    /* the rows of the table, then what is none of them */
+
+    for (i = 0; i < NGX_HTTP_VAANI_EVENTS; i++) {
+        n = (NGX_HTTP_VAANI_EVENT_FIRST + i) % NGX_HTTP_VAANI_EVENTS;
+
+        name = ngx_http_vaani_event_name(n);
+
+        if (name) {
+            ngx_http_vaani_print(page, "%s{\"event\":\"%*s\"", i ? "," : "",
+                                 name->len, name->data);
+            ngx_http_vaani_json_results(page, sum->deliveries[n]);
+            ngx_http_vaani_print(page, "}");
+        }
+    }
+
+    ngx_http_vaani_print(page, "],\"reasons\":{");
+
+    comma = "";
+
+    for (n = 1; (reason = ngx_http_vaani_reason(n)) != NULL; n++) {
+
+        if (sum->reasons[n]) {
+            ngx_http_vaani_print(page, "%s\"%V\":%uA", comma, reason,
+                                 sum->reasons[n]);
+            comma = ",";
+        }
+    }
+
+    ngx_http_vaani_print(page, "}");
+}
+
+
+static void
+ngx_http_vaani_json_results(ngx_http_vaani_page_t *page, ngx_atomic_t *results)
+{
+    ngx_uint_t  n;
+
+    for (n = 1; n < NGX_HTTP_VAANI_RESULTS; n++) {
+        ngx_http_vaani_print(page, ",\"%V\":%uA", &ngx_http_vaani_results[n],
+                             results[n]);
+    }
+
+    ngx_http_vaani_print(page, ",\"none\":%uA",
+                         results[NGX_HTTP_VAANI_PENDING]);
+}
+
+
+static void
+ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum)
+{
+    char               *comma;
+    ngx_uint_t          from, to;
+    const vaani_str_t  *one, *two;
+
+    ngx_http_vaani_print(page, ",\"transitions\":[");
+
+    comma = "";
+
+    for (from = 0; from < NGX_HTTP_VAANI_RANKS; from++) {
+        for (to = 0; to < NGX_HTTP_VAANI_RANKS; to++) {
+
+            one = ngx_http_vaani_rank_name(from);
+            two = ngx_http_vaani_rank_name(to);
+
+            if (sum->transitions[from][to] && one && two) {
+                ngx_http_vaani_print(page, "%s{\"from\":\"%*s\","
+                                     "\"to\":\"%*s\",\"count\":%uA}", comma,
+                                     one->len, one->data, two->len, two->data,
+                                     sum->transitions[from][to]);
+                comma = ",";
+            }
+        }
+    }
+
+    ngx_http_vaani_print(page, "],\"calls\":{");
+
+    for (to = 1; (two = vaani_status_name(to)) != NULL; to++) {
+        ngx_http_vaani_print(page, "%s\"%*s\":%i", to == 1 ? "" : ",",
+                             two->len, two->data,
+                             ngx_http_vaani_calls(sum, to));
+    }
+
+    ngx_http_vaani_print(page, "}");
+}
+
+
+static void
+ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_t *redis)
+{
+    char                     *comma;
+    ngx_uint_t                n, replies;
+    const ngx_str_t          *name;
+    ngx_vaani_redis_stats_t   sum;
+
+    ngx_http_vaani_sum_redis(redis, &sum);
+
+    replies = 0;
+
+    for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
+        replies += sum.round_trips[n];
+    }
+
+    ngx_http_vaani_print(page, "{\"server\":\"");
+    ngx_http_vaani_print_escaped(page, &redis->url.name);
+    ngx_http_vaani_print(page, "\",\"replies\":%ui,\"connects\":%uA,"
+                         "\"disconnects\":%uA,\"errors\":{", replies,
+                         sum.connects, sum.disconnects);
+
+    comma = "";
+
+    for (n = 0; (name = ngx_vaani_redis_error_name(n)) != NULL; n++) {
+
+        if (sum.errors[n]) {
+            ngx_http_vaani_print(page, "%s\"%V\":%uA", comma, name,
+                                 sum.errors[n]);
+            comma = ",";
+        }
+    }
+
+    ngx_http_vaani_print(page, "},\"round_trip\":");
+    ngx_http_vaani_json_round_trip(page, &sum);
+    ngx_http_vaani_print(page, ",\"workers\":[");
+
+    comma = "";
+
+    for (n = 0; n < redis->nstats; n++) {
+
+        if (ngx_vaani_redis_alive(redis->stats[n].pid)) {
+            ngx_http_vaani_print(page, "%s", comma);
+            ngx_http_vaani_json_worker(page, &redis->stats[n], n);
+            comma = ",";
+        }
+    }
+
+    ngx_http_vaani_print(page, "]}");
+}
+
+
+static void
+ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *sum)
+{
+    ngx_uint_t  n;
+
+    ngx_http_vaani_print(page, "{\"bounds\":[");
+
+    for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
+        ngx_http_vaani_print(page, "%s%ui", n ? "," : "",
+                             ngx_vaani_redis_bounds[n]);
+    }
+
+    ngx_http_vaani_print(page, "],\"counts\":[");
+
+    for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
+        ngx_http_vaani_print(page, "%s%uA", n ? "," : "", sum->round_trips[n]);
+    }
+
+    ngx_http_vaani_print(page, "],\"sum\":%uA", sum->round_trip_sum);
+
+    ngx_http_vaani_json_quantile(page, sum, 50);
+    ngx_http_vaani_json_quantile(page, sum, 90);
+    ngx_http_vaani_json_quantile(page, sum, 99);
+
+    ngx_http_vaani_print(page, "}");
+}
+
+
+/*
+ * Interpolated within its bucket, as Prometheus' histogram_quantile() does.
+ */
+
+static void
+ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t percent)
+{
+    double      rank, low, high;
+    ngx_uint_t  n, total;
+
+    total = 0;
+
+    for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
+        total += sum->round_trips[n];
+    }
+
+    if (total == 0) {
+        ngx_http_vaani_print(page, ",\"p%ui\":null", percent);
+        return;
+    }
+
+    rank = (double) total * percent / 100;
+
+    for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
+
+        if (rank <= sum->round_trips[n]) {
+            break;
+        }
+
+        rank -= sum->round_trips[n];
+    }
+
+    if (n == NGX_VAANI_REDIS_BOUNDS) {
+        high = ngx_vaani_redis_bounds[n - 1];
+
+    } else {
+        low = n ? ngx_vaani_redis_bounds[n - 1] : 0;
+        high = low + (ngx_vaani_redis_bounds[n] - low) * rank
+                     / (sum->round_trips[n] ? sum->round_trips[n] : 1);
+    }
+
+    ngx_http_vaani_print(page, ",\"p%ui\":%ui", percent, (ngx_uint_t) high);
+}
+
+
+static void
+ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_stats_t *stats, ngx_uint_t worker)
+{
+    ngx_str_t                error;
+    ngx_vaani_redis_stats_t  copy;
+
+    /* its worker may be writing to it */
+
+    copy = *stats;
+    copy.error[NGX_VAANI_REDIS_ERROR_LEN - 1] = '\0';
+
+    ngx_http_vaani_print(page, "{\"worker\":%ui,\"pid\":%uA,"
+                         "\"connections\":%uA,\"ready\":%uA,\"since\":%T000,"
+                         "\"commands\":%uA,\"bytes\":%uA,", worker, copy.pid,
+                         copy.connections, copy.ready, copy.ready_time,
+                         copy.commands, copy.bytes);
+
+    if (copy.error_time == 0) {
+        ngx_http_vaani_print(page, "\"error\":null,\"error_at\":null}");
+        return;
+    }
+
+    error.data = copy.error;
+    error.len = ngx_strlen(copy.error);
+
+    ngx_http_vaani_print(page, "\"error\":\"");
+    ngx_http_vaani_print_escaped(page, &error);
+    ngx_http_vaani_print(page, "\",\"error_at\":%T000}", copy.error_time);
+}
+
+
+static void
+ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
+    ngx_vaani_spool_t *spool)
+{
+    ngx_vaani_spool_status_t  status;
+
+    ngx_vaani_spool_get_status(spool, &status);
+
+    ngx_http_vaani_print(page, "{\"path\":\"");
+    ngx_http_vaani_print_escaped(page, &spool->path->name);
+    ngx_http_vaani_print(page, "\",\"records\":%uA,\"bytes\":%uA,\"max\":%uz,",
+                         status.records, status.bytes, spool->max);
+
+    if (status.oldest) {
+        ngx_http_vaani_print(page, "\"oldest\":%T000,", status.oldest);
+
+    } else {
+        ngx_http_vaani_print(page, "\"oldest\":null,");
+    }
+
+    ngx_http_vaani_print(page, "\"appended\":%uA,\"replayed\":%uA,"
+                         "\"dead_letters\":%uA,\"refused\":%uA}",
+                         status.appended, status.replayed, status.buried,
+                         status.refused);
+}
+
+
+static void
+ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_recent_t *recent)
+{
+    ngx_str_t          *reason;
+    const vaani_str_t  *event;
+
+    static ngx_str_t    none = ngx_string("none");
+    static ngx_str_t    empty = ngx_null_string;
+
+    event = ngx_http_vaani_event_name(recent->event);
+    reason = ngx_http_vaani_reason(recent->reason);
+
+    ngx_http_vaani_print(page, "{\"time\":%uL,\"event\":\"%*s\",", recent->time,
+                         event->len, event->data);
+
+    ngx_http_vaani_json_rank(page, "from", recent->from);
+    ngx_http_vaani_json_rank(page, "to", recent->to);
+
+    ngx_http_vaani_print(page, "\"result\":\"%V\",\"reason\":\"%V\","
+                         "\"call\":\"%06xD\"}",
+                         recent->result ? &ngx_http_vaani_results[recent->result]
+                                        : &none,
+                         reason ? reason : &empty, recent->call);
+}
+
+
+static void
+ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
+    ngx_uint_t rank)
+{
+    const vaani_str_t  *status;
+
+    status = rank ? ngx_http_vaani_rank_name(rank) : NULL;
+
+    if (status) {
+        ngx_http_vaani_print(page, "\"%s\":\"%*s\",", name, status->len,
+                             status->data);
+
+    } else {
+        ngx_http_vaani_print(page, "\"%s\":null,", name);
+    }
+}

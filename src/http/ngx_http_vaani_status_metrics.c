@@ -1,0 +1,429 @@
+
+#include "ngx_http_vaani_status.h"
+
+
+static void ngx_http_vaani_metric(ngx_http_vaani_page_t *page, char *name,
+    char *type, char *help);
+static void ngx_http_vaani_metric_number(ngx_http_vaani_page_t *page,
+    char *name, char *type, char *help, ngx_atomic_uint_t value);
+static void ngx_http_vaani_metric_deliveries(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum);
+static void ngx_http_vaani_metric_calls(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum);
+static void ngx_http_vaani_metric_workers(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *help, size_t offset);
+static void ngx_http_vaani_metric_servers(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
+    size_t offset);
+static void ngx_http_vaani_metric_errors(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf);
+static void ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf);
+static void ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot);
+static void ngx_http_vaani_metric_spool(ngx_http_vaani_page_t *page,
+    ngx_vaani_spool_t **spool, ngx_atomic_uint_t *values, ngx_uint_t step,
+    char *name, char *type, char *help);
+static void ngx_http_vaani_metric_label(ngx_http_vaani_page_t *page,
+    char *name, char *label, ngx_str_t *value);
+
+
+void
+ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot)
+{
+    uint64_t                     since;
+    ngx_http_vaani_slot_t       *sum;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    sum = &snapshot->sum;
+    vmcf = snapshot->vmcf;
+
+    since = vmcf->stats ? vmcf->stats->since : snapshot->time;
+
+    ngx_http_vaani_metric(page, "info", "gauge", "Versions, as labels.");
+    ngx_http_vaani_print(page, "vaani_info{version=\"" NGX_HTTP_VAANI_VERSION
+                         "\",nginx=\"" NGINX_VERSION "\"} 1\n");
+
+    ngx_http_vaani_metric(page, "start_time_seconds", "gauge",
+                          "When the counters began, Unix time.");
+    ngx_http_vaani_print(page, "vaani_start_time_seconds %uL.%03uL\n",
+                         since / 1000, since % 1000);
+
+    ngx_http_vaani_metric_deliveries(page, sum);
+
+    ngx_http_vaani_metric_number(page, "received_bytes_total", "counter",
+                                 "Bodies received, in bytes.", sum->bytes);
+    ngx_http_vaani_metric_number(page, "in_flight", "gauge",
+                                 "Deliveries that wait for Redis or the spool.",
+                                 sum->in_flight);
+
+    ngx_http_vaani_metric_calls(page, sum);
+
+    ngx_http_vaani_metric_workers(page, vmcf, "redis_connections",
+                        "Connections to Redis that a worker has or wants.",
+                        offsetof(ngx_vaani_redis_stats_t, connections));
+    ngx_http_vaani_metric_workers(page, vmcf, "redis_connections_ready",
+                        "Those of them that take events.",
+                        offsetof(ngx_vaani_redis_stats_t, ready));
+
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_commands", "gauge",
+                        "Commands that wait or are under way.",
+                        offsetof(ngx_vaani_redis_stats_t, commands));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_waiting_bytes", "gauge",
+                        "Their size.",
+                        offsetof(ngx_vaani_redis_stats_t, bytes));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_connects_total", "counter",
+                        "Connections that got ready.",
+                        offsetof(ngx_vaani_redis_stats_t, connects));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_disconnects_total",
+                        "counter", "Ready connections that ended.",
+                        offsetof(ngx_vaani_redis_stats_t, disconnects));
+
+    ngx_http_vaani_metric_errors(page, vmcf);
+    ngx_http_vaani_metric_round_trips(page, vmcf);
+    ngx_http_vaani_metric_spools(page, snapshot);
+}
+
+
+static void
+ngx_http_vaani_metric(ngx_http_vaani_page_t *page, char *name, char *type,
+    char *help)
+{
+    ngx_http_vaani_print(page, "# HELP vaani_%s %s\n# TYPE vaani_%s %s\n",
+                         name, help, name, type);
+}
+
+
+static void
+ngx_http_vaani_metric_number(ngx_http_vaani_page_t *page, char *name,
+    char *type, char *help, ngx_atomic_uint_t value)
+{
+    ngx_http_vaani_metric(page, name, type, help);
+    ngx_http_vaani_print(page, "vaani_%s %uA\n", name, value);
+}
+
+
+static void
+ngx_http_vaani_metric_deliveries(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum)
+{
+    ngx_str_t          *reason;
+    ngx_uint_t          event, result;
+    const vaani_str_t  *name;
+
+    ngx_http_vaani_metric(page, "deliveries_total", "counter",
+                          "Deliveries by event and result.");
+
+    for (event = 0; (name = ngx_http_vaani_event_name(event)) != NULL; event++)
+    {
+        for (result = 0; result < NGX_HTTP_VAANI_RESULTS; result++) {
+
+            ngx_http_vaani_print(page, "vaani_deliveries_total{event=\"%*s\",",
+                                 name->len, name->data);
+
+            if (result == NGX_HTTP_VAANI_PENDING) {
+                ngx_http_vaani_print(page, "result=\"none\"} %uA\n",
+                                     sum->deliveries[event][result]);
+                continue;
+            }
+
+            ngx_http_vaani_print(page, "result=\"%V\"} %uA\n",
+                                 &ngx_http_vaani_results[result],
+                                 sum->deliveries[event][result]);
+        }
+    }
+
+    ngx_http_vaani_metric(page, "reasons_total", "counter",
+                          "Deliveries by reason, if there was one.");
+
+    for (event = 1; (reason = ngx_http_vaani_reason(event)) != NULL; event++) {
+        ngx_http_vaani_print(page, "vaani_reasons_total{reason=\"%V\"} %uA\n",
+                             reason, sum->reasons[event]);
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_calls(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_slot_t *sum)
+{
+    ngx_uint_t          from, to;
+    const vaani_str_t  *one, *two;
+
+    ngx_http_vaani_metric(page, "transitions_total", "counter",
+                          "Events applied, by the status of the call before "
+                          "and after.");
+
+    for (from = 0; from < NGX_HTTP_VAANI_RANKS; from++) {
+        for (to = 1; to < NGX_HTTP_VAANI_RANKS; to++) {
+
+            one = ngx_http_vaani_rank_name(from);
+            two = vaani_status_name(to);
+
+            if (sum->transitions[from][to] && one && two) {
+                ngx_http_vaani_print(page, "vaani_transitions_total{"
+                                     "from=\"%*s\",to=\"%*s\"} %uA\n",
+                                     one->len, one->data, two->len, two->data,
+                                     sum->transitions[from][to]);
+            }
+        }
+    }
+
+    ngx_http_vaani_metric(page, "calls", "gauge",
+                          "Calls by where they stand, of those that were "
+                          "counted.");
+
+    for (to = 1; (two = vaani_status_name(to)) != NULL; to++) {
+        ngx_http_vaani_print(page, "vaani_calls{status=\"%*s\"} %i\n",
+                             two->len, two->data,
+                             ngx_http_vaani_calls(sum, to));
+    }
+}
+
+
+/*
+ * offset: of an ngx_atomic_t in ngx_vaani_redis_stats_t.
+ */
+
+static void
+ngx_http_vaani_metric_workers(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *help, size_t offset)
+{
+    u_char              *stats;
+    ngx_uint_t           n, worker;
+    ngx_vaani_redis_t  **redis;
+
+    ngx_http_vaani_metric(page, name, "gauge", help);
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        for (worker = 0; worker < redis[n]->nstats; worker++) {
+
+            if (!ngx_vaani_redis_alive(redis[n]->stats[worker].pid)) {
+                continue;
+            }
+
+            stats = (u_char *) &redis[n]->stats[worker];
+
+            ngx_http_vaani_metric_label(page, name, "server",
+                                        &redis[n]->url.name);
+            ngx_http_vaani_print(page, ",worker=\"%ui\"} %uA\n", worker,
+                                 *(ngx_atomic_t *) (stats + offset));
+        }
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_servers(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
+    size_t offset)
+{
+    ngx_uint_t                n;
+    ngx_vaani_redis_t       **redis;
+    ngx_vaani_redis_stats_t   sum;
+
+    ngx_http_vaani_metric(page, name, type, help);
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_http_vaani_sum_redis(redis[n], &sum);
+
+        ngx_http_vaani_metric_label(page, name, "server", &redis[n]->url.name);
+        ngx_http_vaani_print(page, "} %uA\n",
+                             *(ngx_atomic_t *) ((u_char *) &sum + offset));
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_errors(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf)
+{
+    ngx_uint_t                n, i;
+    const ngx_str_t          *code;
+    ngx_vaani_redis_t       **redis;
+    ngx_vaani_redis_stats_t   sum;
+
+    ngx_http_vaani_metric(page, "redis_errors_total", "counter",
+                          "Error replies by code, and connections that went "
+                          "wrong.");
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_http_vaani_sum_redis(redis[n], &sum);
+
+        for (i = 0; (code = ngx_vaani_redis_error_name(i)) != NULL; i++) {
+            ngx_http_vaani_metric_label(page, "redis_errors_total", "server",
+                                        &redis[n]->url.name);
+            ngx_http_vaani_print(page, ",code=\"%V\"} %uA\n", code,
+                                 sum.errors[i]);
+        }
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf)
+{
+    ngx_uint_t                n, i, bound;
+    ngx_vaani_redis_t       **redis;
+    ngx_atomic_uint_t         count;
+    ngx_vaani_redis_stats_t   sum;
+
+    ngx_http_vaani_metric(page, "redis_round_trip_seconds", "histogram",
+                          "From the write of a command to its reply.");
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_http_vaani_sum_redis(redis[n], &sum);
+
+        count = 0;
+
+        for (i = 0; i <= NGX_VAANI_REDIS_BOUNDS; i++) {
+            count += sum.round_trips[i];
+
+            ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_bucket",
+                                        "server", &redis[n]->url.name);
+
+            if (i == NGX_VAANI_REDIS_BOUNDS) {
+                ngx_http_vaani_print(page, ",le=\"+Inf\"} %uA\n", count);
+                break;
+            }
+
+            bound = ngx_vaani_redis_bounds[i];
+
+            ngx_http_vaani_print(page, ",le=\"%ui.%06ui\"} %uA\n",
+                                 bound / 1000000, bound % 1000000, count);
+        }
+
+        ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_sum",
+                                    "server", &redis[n]->url.name);
+        ngx_http_vaani_print(page, "} %uA.%06uA\n",
+                             sum.round_trip_sum / 1000000,
+                             sum.round_trip_sum % 1000000);
+
+        ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_count",
+                                    "server", &redis[n]->url.name);
+        ngx_http_vaani_print(page, "} %uA\n", count);
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot)
+{
+    time_t                      age;
+    ngx_uint_t                  i, n;
+    ngx_atomic_uint_t          *values;
+    ngx_vaani_spool_t         **known, **spool;
+    ngx_vaani_spool_status_t    status;
+
+    static struct {
+        char  *name;
+        char  *type;
+        char  *help;
+    } metrics[] = {
+        { "spool_records", "gauge",
+          "Events that wait on disk, without those of an earlier nginx." },
+        { "spool_bytes", "gauge", "Size of the segments on disk." },
+        { "spool_max_bytes", "gauge", "The limit of that." },
+        { "spool_oldest_age_seconds", "gauge",
+          "How long the oldest event waits, about." },
+        { "spool_appended_total", "counter", "Events written to disk." },
+        { "spool_replayed_total", "counter",
+          "Events delivered from disk to Redis." },
+        { "spool_dead_letters_total", "counter",
+          "Events that Redis refuses for good, kept aside." },
+        { "spool_refused_total", "counter",
+          "Events that were not written: the spool was full or failed." }
+    };
+
+    n = sizeof(metrics) / sizeof(metrics[0]);
+
+    known = snapshot->vmcf->spools.elts;
+
+    /* one metric after the other, so all the numbers are needed at once */
+
+    values = ngx_palloc(page->pool, (snapshot->vmcf->spools.nelts + 1)
+                                    * n * sizeof(ngx_atomic_uint_t));
+    spool = ngx_pcalloc(page->pool, (snapshot->vmcf->spools.nelts + 1)
+                                    * sizeof(ngx_vaani_spool_t *));
+
+    if (values == NULL || spool == NULL) {
+        page->failed = 1;
+        return;
+    }
+
+    n = 0;
+
+    for (i = 0; i < snapshot->vmcf->spools.nelts; i++) {
+
+        if (known[i]->data == NULL) {
+            continue;
+        }
+
+        ngx_vaani_spool_get_status(known[i], &status);
+
+        age = status.oldest ? (time_t) (snapshot->time / 1000) - status.oldest
+                            : 0;
+
+        spool[n] = known[i];
+
+        values[n * 8] = status.records;
+        values[n * 8 + 1] = status.bytes;
+        values[n * 8 + 2] = known[i]->max;
+        values[n * 8 + 3] = ngx_max(age, 0);
+        values[n * 8 + 4] = status.appended;
+        values[n * 8 + 5] = status.replayed;
+        values[n * 8 + 6] = status.buried;
+        values[n * 8 + 7] = status.refused;
+
+        n++;
+    }
+
+    for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        ngx_http_vaani_metric_spool(page, spool, &values[i], 8,
+                                    metrics[i].name, metrics[i].type,
+                                    metrics[i].help);
+    }
+}
+
+
+/*
+ * spool ends with NULL; values has one for each of them, "step" apart.
+ */
+
+static void
+ngx_http_vaani_metric_spool(ngx_http_vaani_page_t *page,
+    ngx_vaani_spool_t **spool, ngx_atomic_uint_t *values, ngx_uint_t step,
+    char *name, char *type, char *help)
+{
+    ngx_http_vaani_metric(page, name, type, help);
+
+    for ( /* void */ ; *spool; spool++, values += step) {
+        ngx_http_vaani_metric_label(page, name, "path", &(*spool)->path->name);
+        ngx_http_vaani_print(page, "} %uA\n", *values);
+    }
+}
+
+
+/*
+ * A name with its first label, left open for others.
+ */
+
+static void
+ngx_http_vaani_metric_label(ngx_http_vaani_page_t *page, char *name,
+    char *label, ngx_str_t *value)
+{
+    ngx_http_vaani_print(page, "vaani_%s{%s=\"", name, label);
+    ngx_http_vaani_print_escaped(page, value);
+    ngx_http_vaani_print(page, "\"");
+}

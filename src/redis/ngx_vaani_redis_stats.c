@@ -1,0 +1,236 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+static ngx_vaani_redis_stats_t *ngx_vaani_redis_own_stats(
+    ngx_vaani_redis_conn_t *conn);
+
+
+const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS] = {
+    50, 100, 200, 500,
+    1000, 2000, 5000,
+    10000, 20000, 50000,
+    100000, 200000, 500000,
+    1000000, 2000000, 5000000
+};
+
+
+/* those that are no replies, behind the table of codes */
+
+static ngx_str_t  ngx_vaani_redis_failures[] = {
+    ngx_string("other"),
+    ngx_string("connect"),
+    ngx_string("lost"),
+    ngx_string("timeout"),
+    ngx_null_string
+};
+
+
+const ngx_str_t *
+ngx_vaani_redis_error_name(ngx_uint_t n)
+{
+    const ngx_str_t  *name;
+
+    name = ngx_vaani_redis_error_code(n);
+
+    if (name) {
+        return name;
+    }
+
+    n -= NGX_VAANI_REDIS_OTHER;
+
+    return ngx_vaani_redis_failures[n].len ? &ngx_vaani_redis_failures[n]
+                                           : NULL;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_alive(ngx_atomic_uint_t pid)
+{
+    return pid && (kill((ngx_pid_t) pid, 0) == 0 || ngx_errno == NGX_EPERM);
+}
+
+
+void
+ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_stats_t  *stats;
+
+    if (redis->nstats == 0) {
+        return;
+    }
+
+    stats = &redis->stats[ngx_worker % redis->nstats];
+
+    /* after a reload, the one before may still have some */
+
+    if (!ngx_vaani_redis_alive(stats->pid)) {
+        stats->commands = 0;
+        stats->bytes = 0;
+    }
+
+    stats->connections = redis->nconnections;
+    stats->ready = 0;
+    stats->ready_time = ngx_time();
+    stats->error_time = 0;
+    stats->pid = ngx_pid;
+}
+
+
+/*
+ * What is of one process, is of the latest one: an old worker, after a reload,
+ * has given its place to a new one.
+ */
+
+static ngx_vaani_redis_stats_t *
+ngx_vaani_redis_own_stats(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_stats_t  *stats;
+
+    redis = conn->redis;
+
+    if (redis->nstats == 0) {
+        return NULL;
+    }
+
+    stats = &redis->stats[ngx_worker % redis->nstats];
+
+    return stats->pid == (ngx_atomic_uint_t) ngx_pid ? stats : NULL;
+}
+
+
+void
+ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
+{
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_stats_t  *stats;
+
+    redis = conn->redis;
+
+    if (redis->nstats == 0) {
+        return;
+    }
+
+    stats = &redis->stats[ngx_worker % redis->nstats];
+
+    if (ready) {
+        (void) ngx_atomic_fetch_add(&stats->connects, 1);
+
+    } else if (!conn->exiting) {
+        (void) ngx_atomic_fetch_add(&stats->disconnects, 1);
+    }
+
+    stats = ngx_vaani_redis_own_stats(conn);
+
+    if (stats) {
+        stats->ready += ready ? 1 : -1;
+        stats->ready_time = ngx_time();
+    }
+}
+
+
+void
+ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
+    ngx_int_t bytes)
+{
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_stats_t  *stats;
+
+    redis = conn->redis;
+
+    if (redis->nstats) {
+        stats = &redis->stats[ngx_worker % redis->nstats];
+
+        (void) ngx_atomic_fetch_add(&stats->commands, n);
+        (void) ngx_atomic_fetch_add(&stats->bytes, bytes);
+    }
+}
+
+
+void
+ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn, uint64_t us)
+{
+    ngx_uint_t                n;
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_stats_t  *stats;
+
+    redis = conn->redis;
+
+    if (redis->nstats == 0) {
+        return;
+    }
+
+    for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
+        if (us <= ngx_vaani_redis_bounds[n]) {
+            break;
+        }
+    }
+
+    stats = &redis->stats[ngx_worker % redis->nstats];
+
+    (void) ngx_atomic_fetch_add(&stats->round_trips[n], 1);
+    (void) ngx_atomic_fetch_add(&stats->round_trip_sum,
+                                (ngx_atomic_int_t) us);
+}
+
+
+void
+ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
+    ngx_err_t err, const char *text)
+{
+    u_char                   *p, *last;
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_stats_t  *stats;
+
+    redis = conn->redis;
+
+    if (redis->nstats == 0) {
+        return;
+    }
+
+    stats = &redis->stats[ngx_worker % redis->nstats];
+
+    (void) ngx_atomic_fetch_add(&stats->errors[n], 1);
+
+    stats = ngx_vaani_redis_own_stats(conn);
+
+    if (stats == NULL) {
+        return;
+    }
+
+    last = stats->error + NGX_VAANI_REDIS_ERROR_LEN - 1;
+
+    if (n < NGX_VAANI_REDIS_OTHER) {
+        p = ngx_slprintf(stats->error, last, "%V: %s",
+                         ngx_vaani_redis_error_name(n), text);
+
+    } else {
+        p = ngx_slprintf(stats->error, last, "%s", text);
+    }
+
+    if (err) {
+        p = ngx_slprintf(p, last, " (%d: ", err);
+
+        if (p < last) {
+            p = ngx_strerror(err, p, last - p);
+        }
+
+        p = ngx_slprintf(p, last, ")");
+    }
+
+    *p = '\0';
+
+    stats->error_time = ngx_time();
+}
+
+
+uint64_t
+ngx_vaani_redis_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
