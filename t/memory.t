@@ -1,0 +1,53 @@
+# The numbers of "Memory and disk" in docs/operations.md are those that
+# bench/memory measures, within a tenth.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use constant ROOT => "$FindBin::Bin/..";
+
+# The tables of a text as arrays of rows, the head first.
+sub tables ($text) {
+    my (@tables, $table);
+
+    for (split /\n/, $text) {
+        my ($row) = /^\|(.*)\|$/ or undef $table, next;
+        push @tables, $table = [] if !$table;
+        push @$table, [ map { s/^\s+|\s+$//gr } split /\|/, $row ] if $row !~ /^[-| ]+$/;
+    }
+    return @tables;
+}
+
+my ($section) = slurp(ROOT . '/docs/operations.md') =~ /^### Memory and disk\n(.*?)(?=^##|\z)/ms;
+my @documented = tables($section // '');
+
+my ($exit, $out, $err) = run([ $^X, ROOT . '/bench/memory' ], timeout => 600);
+is $exit, 0, 'bench/memory' or diag $err;
+my @measured = tables($out);
+
+is scalar @documented, 2, 'two tables in the document';
+is scalar @measured, 2, 'two tables are measured';
+
+for my $n (0 .. $#measured) {
+    my ($head, @rows) = @{ $measured[$n] };
+    my ($documented_head, @documented_rows) = @{ $documented[$n] // [ [] ] };
+
+    is_deeply $documented_head, $head, 'the head of a table';
+    is_deeply [ map { $_->[0] } @documented_rows ], [ map { $_->[0] } @rows ], '... its rows';
+
+    for my $i (0 .. $#rows) {
+        my ($name, @numbers) = @{ $rows[$i] };
+
+        for my $column (1 .. @numbers) {
+            my ($got, $want) = ($numbers[ $column - 1 ], $documented_rows[$i][$column] // 0);
+            ok abs($got - $want) <= $got / 10, "$name, $head->[$column]: $want" or diag "measured: $got";
+        }
+    }
+}
+
+done_testing;
