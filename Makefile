@@ -12,7 +12,7 @@ BUILD = $(CURDIR)/build
 MODULE = $(BUILD)/ngx_http_vaani_module.so
 
 SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
-	tools/lua2c
+	src/http/status.html tools/lua2c tools/page2c
 
 all: module tool
 
@@ -25,10 +25,10 @@ deps-run:
 	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
 		libcjson-dev redis-server
 
-deps-test: deps-run
+deps-test: deps-run deps-browser
 	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
 		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev \
-		openssl
+		openssl prometheus
 
 
 # ---- the module, for the packaged nginx ----------------------------------
@@ -84,6 +84,7 @@ help:
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench-spool   what the spool costs"
+	@echo "make bench-memory  what calls and events take, in bytes"
 	@echo "make fuzz          fuzz src/core and the journal, FUZZ_SECONDS=60 each"
 	@echo "make coverage      what the unit tests reach of src/core, the journal"
 	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"

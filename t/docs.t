@@ -10,6 +10,8 @@
 #   <!-- message -->            JSON: a message of a call with the usual events
 #   <!-- replayed message -->   the same, of an event that was in the spool
 #   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
+#   <!-- access log -->         lines in the log format of the README
+#   <!-- error log -->          lines that "Log lines" in docs/operations.md has
 
 use v5.20;
 use feature 'signatures';
@@ -104,7 +106,7 @@ sub first_codes (@rows) { return map { codes($_->[0]) } @rows }
 # --- sources
 
 sub sources () {
-    return map { s{^\Q${\ROOT}/\E}{}r } glob ROOT . '/*.c ' . ROOT . '/src/*/*.[ch] ' . ROOT . '/src/*/*.lua';
+    return map { s{^\Q${\ROOT}/\E}{}r } glob join ' ', map { ROOT . "/$_" } qw(*.c src/*/*.[ch] src/*/*.lua src/*/*.html);
 }
 
 sub uncomment ($text) { return $text =~ s{/\*.*?\*/}{}sgr }
@@ -351,9 +353,10 @@ subtest 'directives' => sub {
     my $entry = section('docs/directives.md', 'vaani_spool');
     ok $entry =~ /^- `sync=$_`/m, "sync=$_ is described" for $directives =~ /"sync=(\w+)"/g;
 
-    # Nothing is named that is not there.
+    # Nothing is named that is not there. Metrics are t/grafana.t's.
+    my %metric = map { $_ => 1 } first_codes(rows(section('docs/operations.md', 'What each number means')));
     for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md)) {
-        same_set [ $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g, keys %flags ], [ keys %flags ],
+        same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
     }
 };
@@ -484,6 +487,56 @@ subtest 'log lines' => sub {
         my ($longest) = sort { length $b <=> length $a }
             map { s/^[" ,]+|(?: in)?[" ]*$//gr } split /"?%\w+"?/, $message;
         ok index($section =~ s/"//gr, $longest =~ s/"//gr) >= 0, "nginx -t: $message";
+    }
+};
+
+# What a line of a table says, with words in capitals for what differs.
+sub as_regex ($line) {
+    my $regex = join '.+', map { quotemeta } split /\b[A-Z]{3,}\b/, $line, -1;
+    return qr/^$regex(?: \(\d+: [\w ]+\))?$/;
+}
+
+subtest 'log examples' => sub {
+    my @formats = map { $_->{text} =~ /log_format vaani escape=json(.*?);/s }
+        grep { $_->{doc} eq 'README.md' } @blocks;
+    is scalar @formats, 1, 'the README has a log format';
+    my ($format) = $formats[0] =~ s/'\s*'//gr =~ /'(.*)'/s;
+    my @members = $format =~ /"(\w+)":/g;
+    my %quoted = map { $_ => 1 } $format =~ /"(\w+)":"/g;
+
+    same_set [ $format =~ /(\$vaani_\w+)/g ], [ map { "\$$_" } $variables =~ /ngx_string\("(\w+)"\)/g ],
+        'the format has all variables';
+
+    my %known = (
+        result => { map { $_ => 1 } '', first_codes(rows(section('docs/directives.md', '$vaani_result'))) },
+        reason => { map { $_ => 1 } '', first_codes(rows(section('docs/directives.md', '$vaani_reason'))) },
+    );
+    my @access = grep { ($_->{marker} // '') eq 'access log' } @blocks;
+    cmp_ok scalar @access, '>', 3, 'there are examples of the access log';
+
+    for my $block (@access) {
+        for my $line (split /\n/, $block->{text}) {
+            my $parsed = eval { $json->decode($line) } // {};
+            is_deeply [ $line =~ /"(\w+)":/g ], \@members, where($block) . ': the members and their order';
+            is_deeply [ sort $line =~ /"(\w+)":"/g ], [ sort keys %quoted ], '... those in quotes';
+            ok $known{$_}{ $parsed->{$_} // 'absent' }, "... $_ is known" for sort keys %known;
+        }
+    }
+
+    my $section = section('docs/operations.md', 'Log lines');
+    my ($what_table) = $section =~ /^(What can stand for WHAT:.*?)^What can/ms;
+    my @what = first_codes(rows($what_table));
+    my @lines = map { as_regex($_) }
+        map { my $line = $_; $line =~ /\bWHAT\b/ ? map { $line =~ s/\bWHAT\b/$_/r } @what : $line }
+        grep { /^vaani: / } first_codes(rows($section));
+    my @error = grep { ($_->{marker} // '') eq 'error log' } @blocks;
+    cmp_ok scalar @error, '>', 3, 'there are examples of the error log';
+
+    for my $block (@error) {
+        for my $line (split /\n/, $block->{text}) {
+            my ($text) = $line =~ m{^[\d/]{10} [\d:]{8} \[\w+\] \d+#\d+: (?:\*\d+ )?(.+?)(?:, client: .*)?$};
+            ok grep({ ($text // '') =~ $_ } @lines), where($block) . ': ' . ($text // $line);
+        }
     }
 };
 

@@ -1,0 +1,144 @@
+package Vaani::Test::StatusPage;
+
+# The status page without the module: nginx serves src/http/status.html as a
+# file, with the policy that tools/page2c computes, and beside it a JSON file
+# that the test rewrites. So a test can show the page what no real nginx would
+# tell in a test's time.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use JSON::PP ();
+use Time::HiRes ();
+use Vaani::Test::Dir qw(slurp spew tmpdir);
+use Vaani::Test::Nginx ();
+use Vaani::Test::Process qw(run);
+
+our @EXPORT_OK = qw(page_file page_source c_strings status_json);
+
+my $root = abs_path(dirname(__FILE__) . '/../../../..');
+my $json = JSON::PP->new->utf8->canonical;
+
+my @EVENTS = qw(
+    call_started call_ringing user_picked_up_at call_rejected call_no_answer call_failed
+    human_transfer_initiated human_transfer_successful human_transfer_failed
+    call_ended call_postprocessing unknown none
+);
+my @RESULTS = qw(ok duplicate queued rejected unauthorized unavailable none);
+
+use constant BOUNDS => [
+    50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000,
+    100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
+];
+
+sub page_file () { return "$root/src/http/status.html" }
+
+# What tools/page2c makes of the page; $include is where the header is.
+sub page_source ($include = "$root/src/http", $page = page_file()) {
+    my ($exit, $source, $error) = run([ 'sh', "$root/tools/page2c", $page, $include ]);
+    die "page2c: $error\n" if $exit;
+    return $source;
+}
+
+# The strings of such a source, by their names.
+sub c_strings ($source) {
+    my %found;
+    while ($source =~ /^const ngx_str_t\s+(\w+) = ngx_string\(\n(.*?)^\);/msg) {
+        my ($name, $text) = ($1, $2);
+        my %escape = (n => "\n", t => "\t");
+        $found{$name} = join '', map { s/\\(.)/$escape{$1} \/\/ $1/egr } $text =~ /^    "(.*)"$/mg;
+    }
+    return \%found;
+}
+
+# What vaani_status answers when nothing has happened yet.
+sub status_json (%changes) {
+    my $now = int Time::HiRes::time() * 1000;
+
+    return {
+        version => '0.5.0', nginx => '1.22.1', time => $now, since => $now - 60_000,
+        deliveries => [ map { { event => $_, map { ($_ => 0) } @RESULTS } } @EVENTS ],
+        reasons => {}, bytes => 0, in_flight => 0, transitions => [],
+        calls => { map { ($_ => 0) } qw(started dialing ringing active rejected no_answer failed ended) },
+        redis => [ redis_json() ],
+        spools => [ spool_json() ],
+        recent => [],
+        %changes,
+    };
+}
+
+sub redis_json (%changes) {
+    my $since = int(Time::HiRes::time() * 1000) - 60_000;
+    my $workers = delete $changes{workers} // 2;
+
+    return {
+        server => 'redis://127.0.0.1:6379', replies => 0, connects => $workers, disconnects => 0, errors => {},
+        round_trip => { bounds => BOUNDS, counts => [ (0) x 17 ], sum => 0, p50 => undef, p90 => undef, p99 => undef },
+        workers => [ map { {
+            worker => $_, pid => 4000 + $_, connections => 1, ready => 1, since => $since,
+            commands => 0, bytes => 0, error => undef, error_at => undef,
+        } } 0 .. $workers - 1 ],
+        %changes,
+    };
+}
+
+sub spool_json (%changes) {
+    return {
+        path => '/var/spool/vaani', records => 0, bytes => 0, max => 1 << 30, oldest => undef,
+        appended => 0, replayed => 0, dead_letters => 0, refused => 0, %changes,
+    };
+}
+
+# --- the site
+
+sub start ($class) {
+    my $self = bless { dir => tmpdir() . '/page' }, $class;
+    my $policy = c_strings(page_source())->{ngx_http_vaani_page_csp};
+
+    mkdir $self->{dir} or die "mkdir: $!\n";
+    spew("$self->{dir}/status.html", slurp(page_file()));
+    $self->show(status_json());
+
+    $self->{nginx} = Vaani::Test::Nginx->start(
+        module => '',
+        http   => <<"CONF",
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        root $self->{dir};
+        types { text/html html; application/json json; }
+        charset utf-8;
+        etag off;
+
+        location = /status {
+            if (\$arg_format = json) {
+                rewrite ^ /status.json last;
+            }
+            add_header Content-Security-Policy "$policy";
+            rewrite ^ /status.html break;
+        }
+    }
+CONF
+    );
+    return $self;
+}
+
+sub url ($self) { return 'http://127.0.0.1:' . $self->{nginx}->port . '/status' }
+
+# The page's next answer: a structure, or a string as it stands. Renamed, since
+# the page may be reading the file.
+sub show ($self, $data) {
+    $self->{data} = $data;
+    spew("$self->{dir}/new", ref $data ? $json->encode($data) : $data);
+    rename "$self->{dir}/new", "$self->{dir}/status.json" or die "rename: $!\n";
+    return;
+}
+
+# From now on the request for the numbers fails.
+sub fail ($self) { unlink "$self->{dir}/status.json"; return }
+
+1;
