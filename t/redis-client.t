@@ -36,6 +36,9 @@ sub endpoint ($directives, %opt) {
 CONF
 }
 
+# What the script returns for a call's first event, see transition.lua.
+use constant REPLY => ':' . (1 * 256 + 0 * 16 + 2) . "\r\n";
+
 use constant SHORT => 'vaani_redis_connect_timeout 300ms; vaani_redis_timeout 300ms;';
 use constant LONG => 'vaani_redis_connect_timeout 20s; vaani_redis_timeout 20s;';
 
@@ -802,6 +805,7 @@ subtest 'answers' => sub {
         [ 'binary garbage' => says("\0\xff\x16\x03\x01\r\n") ],
         [ 'a type that is none' => says("?1\r\n") ],
         [ 'a number that is none' => says(":one\r\n") ],
+        [ 'a number that the script never returns' => says(":1\r\n") ],
         [ 'a number that is too big' => says(":99999999999999999999\r\n") ],
         [ 'a length that is none' => says("\$x\r\nx\r\n") ],
         [ 'a negative length' => says("\$-2\r\n") ],
@@ -835,7 +839,7 @@ subtest 'answers' => sub {
     my $locations = '';
     for my $n (0 .. $#servers) {
         my (undef, $script, $expected) = @{ $servers[$n] };
-        my $fake = fake(sub ($sock, @) { -e $good ? send_bytes($sock, ":1\r\n") : $script->($sock) });
+        my $fake = fake(sub ($sock, @) { -e $good ? send_bytes($sock, REPLY) : $script->($sock) });
         push @{ $servers[$n] }, $expected // '' if @{ $servers[$n] } < 3;
         push @{ $servers[$n] }, $fake;
         $locations .= "location = /$n { vaani_webhook; vaani_redis @{[ $fake->url ]}; "
@@ -880,7 +884,7 @@ for (
     subtest "answers well at first, then with $name" => sub {
         my $fake = fake(sub ($sock, $command, $self, $n, $count) {
             return "@$command" =~ /room-good/
-                ? send_bytes($sock, ":1\r\n")
+                ? send_bytes($sock, REPLY)
                 : $script->($sock);
         });
         my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . SHORT);
@@ -905,7 +909,7 @@ for (
 
 subtest 'a reply to nothing' => sub {
     my $fake = fake(sub ($sock, $command, $self, $n, $count) {
-        send_bytes($sock, ":1\r\n" x ($count == 2 ? 3 : 1));
+        send_bytes($sock, REPLY() x ($count == 2 ? 3 : 1));
     });
     my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
 
@@ -920,7 +924,7 @@ subtest 'a reply before the command is there' => sub {
         read_command($sock) // return;
         send_bytes($sock, '$40' . "\r\n" . 'a' x 40 . "\r\n");
         sysread $sock, my $some, 1000;
-        send_bytes($sock, ":1\r\n");
+        send_bytes($sock, REPLY);
         $self->report('early');
         select undef, undef, undef, 5;
     });
@@ -1028,7 +1032,7 @@ subtest 'a slow Redis' => sub {
             }
         };
         while (my $command = read_command($sock)) {
-            $slowly->($command->[0] eq 'SCRIPT' ? '$40' . "\r\n" . 'a' x 40 . "\r\n" : ":1\r\n");
+            $slowly->($command->[0] eq 'SCRIPT' ? '$40' . "\r\n" . 'a' x 40 . "\r\n" : REPLY);
         }
     });
     my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);

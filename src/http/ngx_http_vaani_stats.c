@@ -51,6 +51,13 @@ static ngx_str_t  ngx_http_vaani_reasons[] = {
 };
 
 
+/* else this doesn't compile */
+
+typedef char  ngx_http_vaani_check_reasons[
+    sizeof(ngx_http_vaani_reasons) / sizeof(ngx_str_t)
+    <= NGX_HTTP_VAANI_REASONS ? 1 : -1];
+
+
 ngx_int_t
 ngx_http_vaani_init_stats(ngx_conf_t *cf)
 {
