@@ -19,10 +19,14 @@ static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static char *ngx_http_vaani_check_auth(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
+static char *ngx_http_vaani_label(ngx_conf_t *cf,
+    ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
 static ngx_vaani_redis_t *ngx_http_vaani_find_redis(
     ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
 static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
@@ -386,8 +390,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
-     *     conf->webhook = 0;
-     *     conf->health = 0;
+     *     conf->handler = NULL;
      *     conf->redis_url_file = { 0, NULL };
      *     conf->redis_url_line = 0;
      *     conf->redis_password = { 0, NULL };
@@ -433,13 +436,17 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_core_loc_conf_t  *clcf;
 
+    /* a password is for the server above it, and for no other one */
+
     if (conf->redis_url == NGX_CONF_UNSET_PTR) {
         conf->redis_url_file = prev->redis_url_file;
         conf->redis_url_line = prev->redis_url_line;
+
+        ngx_conf_merge_str_value(conf->redis_password, prev->redis_password,
+                                 "");
     }
 
     ngx_conf_merge_ptr_value(conf->redis_url, prev->redis_url, NULL);
-    ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
     ngx_conf_merge_msec_value(conf->redis_connect_timeout,
                               prev->redis_connect_timeout, 1000);
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 1000);
@@ -463,6 +470,10 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
                               NGX_HTTP_VAANI_ACCEPT);
 
+    if (ngx_http_vaani_check_auth(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     if (conf->token == NGX_CONF_UNSET_PTR) {
         conf->tokens = prev->tokens;
         conf->token_in_uri = prev->token_in_uri;
@@ -483,17 +494,19 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    /* "if" and "limit_except" inside of the location are the endpoint too */
+    /* "if" and "limit_except" inside of a location belong to it */
 
-    if (clcf->noname && prev->webhook) {
-        conf->webhook = 1;
+    if (clcf->noname && conf->handler == NULL) {
+        conf->handler = prev->handler;
     }
 
-    if (clcf->lmt_excpt && clcf->handler == NULL && conf->webhook) {
-        clcf->handler = ngx_http_vaani_handler;
+    if (clcf->lmt_excpt && clcf->handler == NULL && conf->handler) {
+        clcf->handler = conf->handler;
     }
 
-    if (!conf->webhook && !conf->health) {
+    if (conf->handler != ngx_http_vaani_handler
+        && conf->handler != ngx_http_vaani_health_handler)
+    {
         return NGX_CONF_OK;
     }
 
@@ -520,6 +533,41 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->spool->replay = ngx_http_vaani_replay;
 
     return NGX_CONF_OK;
+}
+
+
+/*
+ * What is asked for by endpoints alone would be taken for a protection.
+ */
+
+static char *
+ngx_http_vaani_check_auth(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    char  *name;
+
+    if (conf->handler == NULL || conf->handler == ngx_http_vaani_handler) {
+        return NGX_CONF_OK;
+    }
+
+    if (conf->token != NGX_CONF_UNSET_PTR && conf->token) {
+        name = "vaani_token";
+
+    } else if (conf->secret != NGX_CONF_UNSET_PTR && conf->secret) {
+        name = "vaani_secret";
+
+    } else if (conf->signature != NGX_CONF_UNSET_PTR && conf->signature) {
+        name = "vaani_signature";
+
+    } else {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"%s\" protects nothing but \"vaani_webhook\", "
+                  "use \"allow\" and \"deny\" in %s:%ui", name,
+                  cf->conf_file->file.name.data, cf->conf_file->line);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -630,6 +678,56 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
     *slot = redis;
     conf->redis = redis;
+
+    return ngx_http_vaani_label(cf, vmcf, redis);
+}
+
+
+/*
+ * Numbers are told apart by the name of the server, the database, and if that
+ * isn't enough by which of several with other settings it is.
+ */
+
+static char *
+ngx_http_vaani_label(ngx_conf_t *cf, ngx_http_vaani_main_conf_t *vmcf,
+    ngx_vaani_redis_t *redis)
+{
+    u_char              *p;
+    ngx_uint_t           n, same;
+    ngx_vaani_redis_t  **known;
+
+    known = vmcf->redis.elts;
+    same = 1;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+
+        if (known[n] != redis
+            && ngx_http_vaani_same(&known[n]->url.name, &redis->url.name)
+            && known[n]->url.db == redis->url.db)
+        {
+            same++;
+        }
+    }
+
+    p = ngx_pnalloc(cf->pool, redis->url.name.len + 2 * (1 + NGX_INT_T_LEN));
+
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    redis->label.data = p;
+
+    p = ngx_sprintf(p, "%V", &redis->url.name);
+
+    if (redis->url.db) {
+        p = ngx_sprintf(p, "/%ui", redis->url.db);
+    }
+
+    if (same > 1) {
+        p = ngx_sprintf(p, "#%ui", same);
+    }
+
+    redis->label.len = p - redis->label.data;
 
     return NGX_CONF_OK;
 }

@@ -111,6 +111,35 @@ subtest 'contexts' => sub {
         location => 'if ($uri) { vaani_webhook; }';
 };
 
+# What would not do what it seems to.
+subtest 'handlers' => sub {
+    my @handlers = qw(vaani_webhook vaani_status vaani_health);
+    my $token = 'vaani_token $arg_t 0123456789abcdef;';
+
+    for my $one (@handlers) {
+        refused_config(qr/"$one" directive is duplicate/, "$one twice",
+            http => "server { listen unix:%%SOCK%%; location /x { $one; $one; # here\n} }");
+        for my $two (grep { $_ ne $one } @handlers) {
+            refused_config(qr/"$two" directive is in a location with another handler of this module/, "$one and $two",
+                http => "server { listen unix:%%SOCK%%; location /x { $one; $two; # here\n} }");
+        }
+        next if $one eq 'vaani_webhook';
+
+        for my $directive ($token, 'vaani_secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw;',
+            'vaani_signature X-S secret=0123456789abcdef;')
+        {
+            my ($name) = $directive =~ /^(\w+)/;
+            my ($ok, $output) = check(http => "server { listen unix:%%SOCK%%; location /x { $one; $directive } }");
+            ok !$ok && $output =~ /"$name" protects nothing but "vaani_webhook"/, "$one with $name" or diag $output;
+        }
+        accepted "$one below a token", http => $token, location => "vaani_token off; } location /y { $one;";
+    }
+
+    refused qr/"vaani_token" directive has "off" among its secrets/, 'off as a secret', server => 'vaani_token $arg_t off;';
+    refused qr/"vaani_signature" directive needs the name of a header first/, 'no header',
+        server => "vaani_signature $_ secret=0123456789abcdef;" for '""', 'secret=0123456789abcdef';
+};
+
 subtest 'numbers of parameters' => sub {
     refused qr/^invalid number of arguments in "vaani_webhook" directive$/, 'vaani_webhook on',
         webhook => '', location => 'vaani_webhook on;';
@@ -736,6 +765,21 @@ subtest 'ways to Redis' => sub {
         is $nginx->http->post('/', event('call_started', room => $room))->body, OK, $name;
         is $stored->cmd('EXISTS', "vaani:call:$room"), 1, '... in its database';
     }
+
+    # A password is told to no other server than that of its level.
+    my $other = nginx(http => <<"CONF");
+        vaani_redis redis://127.0.0.1:$port/1;
+        @{[ $by_file->('guarded') ]}
+        server {
+            listen unix:%%SOCK%%;
+            location = /same  { vaani_webhook; }
+            location = /other { vaani_webhook; vaani_redis unix:$socket?db=1; }
+            location = /again { vaani_webhook; vaani_redis unix:$socket?db=1; @{[ $by_file->('guarded') ]} }
+        }
+CONF
+    is $other->http->post("/$_", event('call_started'))->status, $_ eq 'other' ? 503 : 200, "the password of http: $_"
+        for qw(same other again);
+    ok defined $other->wait_log(qr/vaani: unix:\S+ answered "NOAUTH"/), '... is not told to another server';
 
     for my $case (
         [ 'no password'    => "redis://127.0.0.1:$port" ],

@@ -10,12 +10,14 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
+use IO::Socket::INET;
 use JSON::PP ();
 use List::Util qw(sum0 uniq);
 use Time::HiRes ();
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Nginx::Config qw(nginx_bin);
+use Vaani::Test::Socket qw(free_port);
 
 use constant ROOT => "$FindBin::Bin/..";
 use constant RESULTS => qw(ok duplicate queued rejected unauthorized unavailable none);
@@ -691,6 +693,70 @@ subtest 'another layout, and a restart' => sub {
     $sane->('a restart', $redis->url);
 };
 
+# The numbers of workers that go on with an older configuration stay apart.
+subtest 'another layout, and work under way' => sub {
+    my ($one, $two) = map { Vaani::Test::Redis->start } 1 .. 2;
+    my $nginx = Vaani::Test::Nginx->start(http => config($one), allow_log => qr/bind\(\) to|still could not bind/);
+    $nginx->http->post('/hook', started()) for 1 .. 3;
+    settles $nginx, \&total, 3, 'three';
+    my $before = status($nginx);
+
+    # A reload that fails, after the memory was set up.
+    my $port = free_port();
+    my $listener = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$port", Listen => 1) or die "listen: $!\n";
+    ok !$nginx->reload(http => config($two) . " server { listen 127.0.0.1:$port; }"), 'a reload that fails';
+    ok $nginx->wait_log(qr/still could not bind/), '... for good';
+    is_deeply [ map { status($nginx)->{$_} } qw(since bytes transitions) ], [ map { $before->{$_} } qw(since bytes transitions) ],
+        '... changes nothing';
+    is_deeply [ pids(status($nginx), $one->url) ], [ pids($before, $one->url) ], '... workers are known';
+
+    $one->suspend;
+    my $waiting = send_event($nginx, '/hook', started());
+    settles $nginx, sub ($status) { $status->{in_flight} }, 1, 'one under way';
+    my @old = $nginx->worker_pids;
+    ok $nginx->reload(http => config($two)), 'a reload that does not fail';
+    $one->resume;
+    is $waiting->read_response->status, 200, 'answered by the old worker';
+    ok $nginx->wait_pids_gone(\@old), 'which goes';
+    my $status = status($nginx);
+    is_deeply [ @$status{qw(in_flight bytes)}, total($status) ], [ 0, 0, 0 ], 'nothing of it is in the new numbers';
+    is_deeply [ map { @$_{qw(commands bytes)} } @{ server($status, $two->url)->{workers} } ], [ 0, 0 ], '... nor in its Redis';
+};
+
+subtest 'a restart while events wait' => sub {
+    my $redis = Vaani::Test::Redis->start;
+    my $config = config($redis, 'vaani_spool %%DIR%%/spool;');
+    my $nginx = Vaani::Test::Nginx->start(http => $config);
+    my $room = room();
+
+    $redis->stop;
+    ok wait_for(sub { $nginx->http->get('/health')->body =~ /queueing/ }), 'Redis is away';
+    $nginx->http->post('/hook', event($_, room => $room)) for qw(call_started call_ringing user_picked_up_at);
+    $nginx->stop;
+    $redis->restart;
+    $nginx->restart;
+    settles $nginx, sub ($status) { $status->{spools}[0]{replayed} }, 3, 'they are replayed';
+    is_deeply status($nginx)->{transitions}, [], '... and were no transitions of this nginx';
+    $nginx->http->post('/hook', event('call_ended', room => $room));
+    settles $nginx, \&calls, { ended => 1 }, 'the call is where it is, and nowhere else';
+};
+
+# Prometheus refuses two series with the same labels.
+subtest 'one server, several times' => sub {
+    my $redis = Vaani::Test::Redis->start(config => ['databases 4']);
+    my ($url, $n) = ($redis->url, 0);
+    my @settings = ("$url?db=1;", "$url?db=1; vaani_redis_timeout 19s;", "$url?db=2;");
+    my $nginx = Vaani::Test::Nginx->start(http => config($redis, join '',
+        map { $n++; "location = /hook$n { vaani_webhook; vaani_redis $_ }" } @settings));
+
+    $nginx->http->post("/hook$_", started()) for 1, 2, 2, 3, 3, 3;
+    settles $nginx, sub ($status) { +{ map { $_->{server} => $_->{replies} } @{ $status->{redis} } } },
+        { $url => 0, "$url/1" => 1, "$url/1#2" => 2, "$url/2" => 3 }, 'each has a name';
+    my %seen;
+    my @twice = grep { $seen{$_}++ } map { /^(vaani_\S+\{.*\}) / } split /\n/, text($nginx);
+    is_deeply \@twice, [], 'no series comes twice';
+};
+
 subtest 'a worker is killed' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $nginx = Vaani::Test::Nginx->start(http => config($redis));
@@ -938,6 +1004,19 @@ subtest 'methods' => sub {
 };
 
 # --- health
+
+subtest 'inside of locations' => sub {
+    my $redis = Vaani::Test::Redis->start;
+    my $nginx = Vaani::Test::Nginx->start(http => config($redis, <<'CONF'));
+        location = /h { vaani_health; if ($arg_x) { add_header X y; } limit_except GET { deny all; } }
+        location = /s { vaani_status; if ($arg_x) { add_header X y; } limit_except GET { deny all; } }
+CONF
+    my $http = $nginx->http;
+    for my $uri (qw(/h /h?x=1 /s /s?x=1)) {
+        is $http->get($uri)->status, 200, "GET $uri";
+        is $http->post($uri, '')->status, 403, "POST $uri";
+    }
+};
 
 subtest 'health' => sub {
     my $redis = Vaani::Test::Redis->start;

@@ -688,7 +688,7 @@ subtest 'key update, renegotiation' => sub {
             my $before = $count->($done);
             syswrite $in, "$command\n";
             ok wait_for(sub { $count->($done) > $before }), "... \"$command\"" or diag slurp("$dir/out");
-            syswrite $in, ":$n\n";
+            syswrite $in, ':' . ($n * 256 + 2) . "\n";    # as the script does
             is answer($client->read_response), 'ok', '... and its reply' or diag $nginx->error_log;
         }
         $nginx->log_unlike(qr/\[(?:warn|error|crit)\]/, 'on one connection');

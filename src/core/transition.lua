@@ -25,7 +25,8 @@
 -- Returns 0 for a duplicate; -1 for an unknown event; else the call's new seq,
 -- and for those who count the ranks of the previous and the new status, in one
 -- number: seq * 256 + previous * 16 + new.  previous is 0 for a new call, and 15
--- if the previous event came before the sender began to count.  Returns
+-- if the previous event came before the sender began to count.  Both are 15 if
+-- this event came before that, and was in a spool since.  Returns
 -- {that, error} if a publication was refused.
 --
 
@@ -133,8 +134,9 @@ end
 local late = position < reached
 
 local counted = rank
+local replayed = tonumber(received_at) < since
 
-if call[5] and tonumber(call[5]) < since then
+if replayed or call[5] and tonumber(call[5]) < since then
     counted = 15
 end
 
@@ -331,4 +333,4 @@ else
     redis.call('PEXPIRE', key, ttl)
 end
 
-return publish(message, seq * 256 + counted * 16 + rank)
+return publish(message, seq * 256 + counted * 16 + (replayed and 15 or rank))

@@ -274,7 +274,8 @@ vaani_transition_read(int64_t reply, vaani_transition_t *transition)
     transition->to = reply % 16;
 
     if (transition->seq == 0
-        || vaani_status_name(transition->to) == NULL
+        || (transition->to != VAANI_TRANSITION_UNCOUNTED
+            && vaani_status_name(transition->to) == NULL)
         || (transition->from
             && transition->from != VAANI_TRANSITION_UNCOUNTED
             && vaani_status_name(transition->from) == NULL))

@@ -58,7 +58,7 @@ typedef enum {
 } vaani_transition_e;
 
 
-/* the status that a call had before it was counted, instead of a rank */
+/* instead of a rank: a status that a call had before it was counted */
 
 #define VAANI_TRANSITION_UNCOUNTED    15
 

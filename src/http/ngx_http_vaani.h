@@ -84,8 +84,8 @@ typedef enum {
 
 
 typedef struct {
-    ngx_flag_t                  webhook;
-    ngx_flag_t                  health;
+    ngx_http_handler_pt         handler;    /* of the location: webhook, status,
+                                               health, or NULL */
 
     ngx_vaani_redis_url_t      *redis_url;
     ngx_str_t                   redis_url_file;     /* where it was set */
@@ -166,6 +166,13 @@ extern ngx_module_t  ngx_http_vaani_module;
 
 /* ngx_http_vaani_directives.c: what the slots of core can't set */
 
+/*
+ * Makes a handler that of the location, which can have one.  Returns as a
+ * directive does.
+ */
+char *ngx_http_vaani_set_handler(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *vlcf, ngx_http_handler_pt handler);
+
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -239,7 +246,8 @@ ngx_int_t ngx_http_vaani_handler(ngx_http_request_t *r);
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
- * id and the signatures.  Returns NGX_OK, or NGX_DECLINED with *reason and *detail set to static
+ * id and the signatures.  Returns NGX_OK, or NGX_DECLINED with *reason and
+ * *detail set to static
  * texts.
  */
 
@@ -387,6 +395,7 @@ char *ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
  */
 
 char *ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_vaani_health_handler(ngx_http_request_t *r);
 
 /*
  * Discards the body.  Returns NGX_DECLINED if the method is GET or HEAD, else

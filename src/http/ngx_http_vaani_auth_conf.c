@@ -94,6 +94,10 @@ ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (n = 2; n < cf->args->nelts; n++) {
 
+        if (ngx_strcmp(value[n].data, "off") == 0) {
+            return "has \"off\" among its secrets";
+        }
+
         rv = ngx_http_vaani_take_secrets(cf, &value[n], vlcf->tokens,
                                          ngx_http_vaani_add_token);
 
@@ -119,10 +123,11 @@ ngx_http_vaani_token_in_uri(ngx_str_t *value)
 
     for (p = value->data; p < last; p++) {
 
-        if (*p++ != '$') {
-            p--;
+        if (*p != '$') {
             continue;
         }
+
+        p++;
 
         if (p < last && *p == '{') {
             p++;
@@ -156,7 +161,8 @@ ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
 
         if (vlcf->secret != NGX_CONF_UNSET_PTR) {
-            return "\"off\" is set after a secret";
+            return vlcf->secret ? "\"off\" is set after a secret"
+                                : "is duplicate";
         }
 
         vlcf->secret = NULL;
@@ -183,7 +189,6 @@ ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (n = 1; n < cf->args->nelts; n++) {
-
         rv = ngx_http_vaani_take_secrets(cf, &value[n], &vlcf->secret->keys,
                                          ngx_http_vaani_add_webhook_key);
 
@@ -220,6 +225,12 @@ ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
         vlcf->signature = NULL;
         return NGX_CONF_OK;
+    }
+
+    if (value[1].len == 0
+        || ngx_strlchr(value[1].data, value[1].data + value[1].len, '='))
+    {
+        return "needs the name of a header first";
     }
 
     sig = ngx_http_vaani_create_signature(cf);
@@ -496,7 +507,7 @@ ngx_http_vaani_check_length(ngx_conf_t *cf, size_t len)
 {
     if (len < NGX_HTTP_VAANI_SHORT_SECRET) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "a secret of %uz bytes may be guessed, make one with "
-                           "\"openssl rand -hex 32\"", len);
+                           "a secret of %uz bytes may be guessed, make one "
+                           "with \"openssl rand -hex 32\"", len);
     }
 }

@@ -20,22 +20,34 @@ static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
 char *
 ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
+    return ngx_http_vaani_set_handler(cf, conf, ngx_http_vaani_handler);
+}
 
+
+char *
+ngx_http_vaani_set_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *vlcf,
+    ngx_http_handler_pt handler)
+{
     ngx_http_core_loc_conf_t    *clcf;
     ngx_http_vaani_main_conf_t  *vmcf;
 
-    if (vlcf->webhook) {
+    if (vlcf->handler == handler) {
         return "is duplicate";
     }
 
-    vlcf->webhook = 1;
+    if (vlcf->handler) {
+        return "is in a location with another handler of this module";
+    }
 
-    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
-    vmcf->endpoints++;
+    vlcf->handler = handler;
+
+    if (handler == ngx_http_vaani_handler) {
+        vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+        vmcf->endpoints++;
+    }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_vaani_handler;
+    clcf->handler = handler;
 
     return NGX_CONF_OK;
 }

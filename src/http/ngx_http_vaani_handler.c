@@ -371,7 +371,8 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
     if (ctx->transition.result == VAANI_TRANSITION_DUPLICATE) {
         ctx->result = NGX_HTTP_VAANI_DUPLICATE;
-        return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &ngx_http_vaani_duplicate);
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK,
+                                          &ngx_http_vaani_duplicate);
     }
 
     ctx->result = NGX_HTTP_VAANI_OK;
@@ -501,13 +502,13 @@ ngx_http_vaani_reject(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_int_t  rc;
     ngx_str_t  str;
 
-    ctx->result = NGX_HTTP_VAANI_REJECTED;
-
     rc = ngx_http_discard_request_body(r);
 
     if (rc != NGX_OK) {
         return rc;
     }
+
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
 
     str.data = (u_char *) detail;
     str.len = ngx_strlen(detail);

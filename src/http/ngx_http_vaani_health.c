@@ -2,26 +2,10 @@
 #include "ngx_http_vaani.h"
 
 
-static ngx_int_t ngx_http_vaani_health_handler(ngx_http_request_t *r);
-
-
 char *
 ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_http_core_loc_conf_t  *clcf;
-
-    if (vlcf->health) {
-        return "is duplicate";
-    }
-
-    vlcf->health = 1;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_vaani_health_handler;
-
-    return NGX_CONF_OK;
+    return ngx_http_vaani_set_handler(cf, conf, ngx_http_vaani_health_handler);
 }
 
 
@@ -29,7 +13,7 @@ ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
  * Whether an event would be answered 200 now, as far as this worker knows.
  */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_vaani_health_handler(ngx_http_request_t *r)
 {
     ngx_int_t                   rc;

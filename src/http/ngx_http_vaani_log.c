@@ -111,12 +111,14 @@ ngx_http_vaani_log_handler(ngx_http_request_t *r)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (!vlcf->webhook) {
+    if (vlcf->handler != ngx_http_vaani_handler) {
         return ngx_http_vaani_log_located;
     }
 
-    return vlcf->token_in_uri ? ngx_http_vaani_log_method
-                              : ngx_http_vaani_log_path;
+    /* a rewrite may have made arguments of the path */
+
+    return (vlcf->token_in_uri || (vlcf->token && !r->valid_unparsed_uri))
+           ? ngx_http_vaani_log_method : ngx_http_vaani_log_path;
 }
 
 

@@ -1,9 +1,14 @@
 
 #include "ngx_http_vaani.h"
 
+#if (NGX_SSL)
+#include <openssl/rand.h>
+#endif
+
 
 static ngx_int_t ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
+static uint64_t ngx_http_vaani_seed(void);
 static uint32_t ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_http_vaani_stats_t *stats);
@@ -82,7 +87,17 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
 
     size = vmcf->stats_size + vmcf->stats_size / 64 + 8 * ngx_pagesize;
 
-    ngx_str_set(&name, "vaani_status");
+    /* a zone of its own for what the numbers mean: old workers keep theirs */
+
+    name.data = ngx_pnalloc(cf->pool, sizeof("vaani_status_00000000") - 1);
+
+    if (name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    name.len = ngx_sprintf(name.data, "vaani_status_%08xD",
+                           ngx_http_vaani_layout(vmcf))
+               - name.data;
 
     shm_zone = ngx_shared_memory_add(cf, &name, size, &ngx_http_vaani_module);
 
@@ -110,7 +125,6 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 {
-    uint32_t                     layout;
     ngx_time_t                  *tp;
     ngx_slab_pool_t             *shpool;
     ngx_http_vaani_stats_t      *stats;
@@ -128,22 +142,12 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
             return NGX_ERROR;
         }
 
-        shpool->data = stats;
-    }
-
-    /* the same size may have been for other servers */
-
-    layout = ngx_http_vaani_layout(vmcf);
-
-    if (stats->layout != layout) {
-        ngx_memzero(stats, vmcf->stats_size);
-
         tp = ngx_timeofday();
 
         stats->since = (uint64_t) tp->sec * 1000 + tp->msec;
-        stats->seed = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random()
-                      ^ (uint64_t) ngx_pid << 16 ^ stats->since;
-        stats->layout = layout;
+        stats->seed = ngx_http_vaani_seed();
+
+        shpool->data = stats;
     }
 
     ngx_http_vaani_share(vmcf, stats);
@@ -151,6 +155,25 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shm_zone->data = stats;
 
     return NGX_OK;
+}
+
+
+static uint64_t
+ngx_http_vaani_seed(void)
+{
+    uint64_t  seed;
+
+#if (NGX_SSL)
+
+    if (RAND_bytes((u_char *) &seed, sizeof(uint64_t)) == 1) {
+        return seed;
+    }
+
+#endif
+
+    seed = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random();
+
+    return seed ^ (uint64_t) ngx_pid << 16;
 }
 
 
@@ -170,14 +193,13 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
     ngx_crc32_init(layout);
 
     for (n = 0; n < vmcf->redis.nelts; n++) {
-        ngx_crc32_update(&layout, redis[n]->url.name.data,
-                         redis[n]->url.name.len);
+        ngx_crc32_update(&layout, redis[n]->label.data, redis[n]->label.len);
         ngx_crc32_update(&layout, (u_char *) "\n", 1);
     }
 
     ngx_crc32_final(layout);
 
-    return layout | 1;
+    return layout;
 }
 
 
@@ -259,7 +281,9 @@ ngx_http_vaani_count_transition(vaani_transition_t *transition)
 
     slot = ngx_http_vaani_slot();
 
-    if (slot && transition->result == VAANI_TRANSITION_APPLIED) {
+    if (slot && transition->result == VAANI_TRANSITION_APPLIED
+        && transition->to != VAANI_TRANSITION_UNCOUNTED)
+    {
         (void) ngx_atomic_fetch_add(
                    &slot->transitions[transition->from][transition->to], 1);
     }
@@ -296,7 +320,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
     if (ctx == NULL) {
         vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-        if (!vlcf->webhook) {
+        if (vlcf->handler != ngx_http_vaani_handler) {
             return NGX_OK;
         }
     }

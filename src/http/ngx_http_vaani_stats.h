@@ -63,7 +63,7 @@ typedef enum {
  */
 
 typedef struct {
-    uint64_t                    time;       /* Unix time, ms; 0: there is none */
+    uint64_t                    time;       /* Unix time, ms; 0: none */
     uint32_t                    call;       /* a digest of 24 bits */
     u_char                      event;
     u_char                      result;
@@ -92,7 +92,6 @@ typedef struct {
 typedef struct {
     uint64_t                    since;      /* Unix time, ms */
     uint64_t                    seed;       /* of digests of calls, a secret */
-    uint32_t                    layout;
     ngx_http_vaani_slot_t       slots[NGX_HTTP_VAANI_SLOTS];
 
     /* followed by the slots of each Redis */

@@ -36,17 +36,7 @@ static ngx_str_t  ngx_http_vaani_types[] = {
 char *
 ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->handler == ngx_http_vaani_status_handler) {
-        return "is duplicate";
-    }
-
-    clcf->handler = ngx_http_vaani_status_handler;
-
-    return NGX_CONF_OK;
+    return ngx_http_vaani_set_handler(cf, conf, ngx_http_vaani_status_handler);
 }
 
 
@@ -459,36 +449,18 @@ ngx_http_vaani_grow(ngx_http_vaani_page_t *page)
 void
 ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str)
 {
-    size_t  n, start;
+    size_t  n;
     u_char  ch;
 
-    start = 0;
-
-    for (n = 0; n <= str->len; n++) {
-        ch = (n < str->len) ? str->data[n] : '"';
-
-        if (ch >= 0x20 && ch != '"' && ch != '\\'
-            && n - start < NGX_HTTP_VAANI_PRINT_MAX)
-        {
-            continue;
-        }
-
-        ngx_http_vaani_print(page, "%*s", n - start, str->data + start);
-
-        if (n == str->len) {
-            break;
-        }
+    for (n = 0; n < str->len; n++) {
+        ch = str->data[n];
 
         if (ch == '"' || ch == '\\') {
             ngx_http_vaani_print(page, "\\%c", ch);
-            start = n + 1;
-
-        } else if (ch < 0x20) {
-            ngx_http_vaani_print(page, " ");
-            start = n + 1;
 
         } else {
-            start = n;
+            ngx_http_vaani_print(page, "%c",
+                                 (ch >= 0x20 && ch < 0x7f) ? ch : '?');
         }
     }
 }

@@ -56,8 +56,8 @@ typedef struct {
 void ngx_http_vaani_print(ngx_http_vaani_page_t *page, const char *fmt, ...);
 
 /*
- * Appends a string of any length, with what JSON and Prometheus both escape:
- * quotes, backslashes and control characters.
+ * Appends a string of any length for JSON and Prometheus: quotes and
+ * backslashes escaped, and a question mark for what isn't printable ASCII.
  */
 void ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str);
 

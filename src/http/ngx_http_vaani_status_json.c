@@ -198,7 +198,7 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     }
 
     ngx_http_vaani_print(page, "{\"server\":\"");
-    ngx_http_vaani_print_escaped(page, &redis->url.name);
+    ngx_http_vaani_print_escaped(page, &redis->label);
     ngx_http_vaani_print(page, "\",\"replies\":%ui,\"connects\":%uA,"
                          "\"disconnects\":%uA,\"errors\":{", replies,
                          sum.connects, sum.disconnects);
@@ -388,8 +388,8 @@ ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
 
     ngx_http_vaani_print(page, "\"result\":\"%V\",\"reason\":\"%V\","
                          "\"call\":\"%06xD\"}",
-                         recent->result ? &ngx_http_vaani_results[recent->result]
-                                        : &none,
+                         recent->result
+                         ? &ngx_http_vaani_results[recent->result] : &none,
                          reason ? reason : &empty, recent->call);
 }
 

@@ -20,10 +20,8 @@ static void ngx_http_vaani_metric_errors(ngx_http_vaani_page_t *page,
 static void ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
     ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
-    ngx_http_vaani_snapshot_t *snapshot);
-static void ngx_http_vaani_metric_spool(ngx_http_vaani_page_t *page,
-    ngx_vaani_spool_t **spool, ngx_atomic_uint_t *values, ngx_uint_t step,
-    char *name, char *type, char *help);
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
+    size_t offset);
 static void ngx_http_vaani_metric_label(ngx_http_vaani_page_t *page,
     char *name, char *label, ngx_str_t *value);
 
@@ -82,7 +80,32 @@ ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
 
     ngx_http_vaani_metric_errors(page, vmcf);
     ngx_http_vaani_metric_round_trips(page, vmcf);
-    ngx_http_vaani_metric_spools(page, snapshot);
+
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_records", "gauge",
+                        "Events that wait on disk, without those of an earlier "
+                        "nginx.", offsetof(ngx_vaani_spool_status_t, records));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_bytes", "gauge",
+                        "Size of the segments on disk.",
+                        offsetof(ngx_vaani_spool_status_t, bytes));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_max_bytes", "gauge",
+                        "The limit of that.",
+                        offsetof(ngx_vaani_spool_status_t, max));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_oldest_age_seconds",
+                        "gauge", "How long the oldest event waits, about.",
+                        offsetof(ngx_vaani_spool_status_t, age));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_appended_total", "counter",
+                        "Events written to disk.",
+                        offsetof(ngx_vaani_spool_status_t, appended));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_replayed_total", "counter",
+                        "Events delivered from disk to Redis.",
+                        offsetof(ngx_vaani_spool_status_t, replayed));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_dead_letters_total",
+                        "counter", "Events that Redis refuses for good.",
+                        offsetof(ngx_vaani_spool_status_t, buried));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_refused_total", "counter",
+                        "Events that were not written, since the spool was "
+                        "full or failed.",
+                        offsetof(ngx_vaani_spool_status_t, refused));
 }
 
 
@@ -208,7 +231,7 @@ ngx_http_vaani_metric_workers(ngx_http_vaani_page_t *page,
             stats = (u_char *) &redis[n]->stats[worker];
 
             ngx_http_vaani_metric_label(page, name, "server",
-                                        &redis[n]->url.name);
+                                        &redis[n]->label);
             ngx_http_vaani_print(page, ",worker=\"%ui\"} %uA\n", worker,
                                  *(ngx_atomic_t *) (stats + offset));
         }
@@ -232,7 +255,7 @@ ngx_http_vaani_metric_servers(ngx_http_vaani_page_t *page,
     for (n = 0; n < vmcf->redis.nelts; n++) {
         ngx_http_vaani_sum_redis(redis[n], &sum);
 
-        ngx_http_vaani_metric_label(page, name, "server", &redis[n]->url.name);
+        ngx_http_vaani_metric_label(page, name, "server", &redis[n]->label);
         ngx_http_vaani_print(page, "} %uA\n",
                              *(ngx_atomic_t *) ((u_char *) &sum + offset));
     }
@@ -259,7 +282,7 @@ ngx_http_vaani_metric_errors(ngx_http_vaani_page_t *page,
 
         for (i = 0; (code = ngx_vaani_redis_error_name(i)) != NULL; i++) {
             ngx_http_vaani_metric_label(page, "redis_errors_total", "server",
-                                        &redis[n]->url.name);
+                                        &redis[n]->label);
             ngx_http_vaani_print(page, ",code=\"%V\"} %uA\n", code,
                                  sum.errors[i]);
         }
@@ -290,7 +313,7 @@ ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
             count += sum.round_trips[i];
 
             ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_bucket",
-                                        "server", &redis[n]->url.name);
+                                        "server", &redis[n]->label);
 
             if (i == NGX_VAANI_REDIS_BOUNDS) {
                 ngx_http_vaani_print(page, ",le=\"+Inf\"} %uA\n", count);
@@ -304,113 +327,46 @@ ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
         }
 
         ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_sum",
-                                    "server", &redis[n]->url.name);
+                                    "server", &redis[n]->label);
         ngx_http_vaani_print(page, "} %uA.%06uA\n",
                              sum.round_trip_sum / 1000000,
                              sum.round_trip_sum % 1000000);
 
         ngx_http_vaani_metric_label(page, "redis_round_trip_seconds_count",
-                                    "server", &redis[n]->url.name);
+                                    "server", &redis[n]->label);
         ngx_http_vaani_print(page, "} %uA\n", count);
     }
 }
 
 
-static void
-ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
-    ngx_http_vaani_snapshot_t *snapshot)
-{
-    time_t                      age;
-    ngx_uint_t                  i, n;
-    ngx_atomic_uint_t          *values;
-    ngx_vaani_spool_t         **known, **spool;
-    ngx_vaani_spool_status_t    status;
-
-    static struct {
-        char  *name;
-        char  *type;
-        char  *help;
-    } metrics[] = {
-        { "spool_records", "gauge",
-          "Events that wait on disk, without those of an earlier nginx." },
-        { "spool_bytes", "gauge", "Size of the segments on disk." },
-        { "spool_max_bytes", "gauge", "The limit of that." },
-        { "spool_oldest_age_seconds", "gauge",
-          "How long the oldest event waits, about." },
-        { "spool_appended_total", "counter", "Events written to disk." },
-        { "spool_replayed_total", "counter",
-          "Events delivered from disk to Redis." },
-        { "spool_dead_letters_total", "counter",
-          "Events that Redis refuses for good, kept aside." },
-        { "spool_refused_total", "counter",
-          "Events that were not written: the spool was full or failed." }
-    };
-
-    n = sizeof(metrics) / sizeof(metrics[0]);
-
-    known = snapshot->vmcf->spools.elts;
-
-    /* one metric after the other, so all the numbers are needed at once */
-
-    values = ngx_palloc(page->pool, (snapshot->vmcf->spools.nelts + 1)
-                                    * n * sizeof(ngx_atomic_uint_t));
-    spool = ngx_pcalloc(page->pool, (snapshot->vmcf->spools.nelts + 1)
-                                    * sizeof(ngx_vaani_spool_t *));
-
-    if (values == NULL || spool == NULL) {
-        page->failed = 1;
-        return;
-    }
-
-    n = 0;
-
-    for (i = 0; i < snapshot->vmcf->spools.nelts; i++) {
-
-        if (known[i]->data == NULL) {
-            continue;
-        }
-
-        ngx_vaani_spool_get_status(known[i], &status);
-
-        age = status.oldest ? (time_t) (snapshot->time / 1000) - status.oldest
-                            : 0;
-
-        spool[n] = known[i];
-
-        values[n * 8] = status.records;
-        values[n * 8 + 1] = status.bytes;
-        values[n * 8 + 2] = known[i]->max;
-        values[n * 8 + 3] = ngx_max(age, 0);
-        values[n * 8 + 4] = status.appended;
-        values[n * 8 + 5] = status.replayed;
-        values[n * 8 + 6] = status.buried;
-        values[n * 8 + 7] = status.refused;
-
-        n++;
-    }
-
-    for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-        ngx_http_vaani_metric_spool(page, spool, &values[i], 8,
-                                    metrics[i].name, metrics[i].type,
-                                    metrics[i].help);
-    }
-}
-
-
 /*
- * spool ends with NULL; values has one for each of them, "step" apart.
+ * offset: of an ngx_atomic_uint_t in ngx_vaani_spool_status_t.
  */
 
 static void
-ngx_http_vaani_metric_spool(ngx_http_vaani_page_t *page,
-    ngx_vaani_spool_t **spool, ngx_atomic_uint_t *values, ngx_uint_t step,
-    char *name, char *type, char *help)
+ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
+    size_t offset)
 {
+    ngx_uint_t                  n;
+    ngx_vaani_spool_t         **spool;
+    ngx_vaani_spool_status_t    status;
+
     ngx_http_vaani_metric(page, name, type, help);
 
-    for ( /* void */ ; *spool; spool++, values += step) {
-        ngx_http_vaani_metric_label(page, name, "path", &(*spool)->path->name);
-        ngx_http_vaani_print(page, "} %uA\n", *values);
+    spool = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+
+        if (spool[n]->data == NULL) {
+            continue;
+        }
+
+        ngx_vaani_spool_get_status(spool[n], &status);
+
+        ngx_http_vaani_metric_label(page, name, "path", &spool[n]->path->name);
+        ngx_http_vaani_print(page, "} %uA\n",
+                          *(ngx_atomic_uint_t *) ((u_char *) &status + offset));
     }
 }
 

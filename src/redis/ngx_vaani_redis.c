@@ -171,8 +171,10 @@ ngx_vaani_redis_up(ngx_vaani_redis_t *redis)
 {
     ngx_uint_t  n;
 
+    /* without a master, after a reload: the next event connects */
+
     if (redis->conns == NULL) {
-        return 0;
+        return 1;
     }
 
     /* a key has one connection: all of them are needed */

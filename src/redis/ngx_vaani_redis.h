@@ -71,9 +71,9 @@ typedef enum {
 
 /*
  * Called once for a command, unless it was detached.  reply is that of Redis if
- * status is NGX_VAANI_REDIS_DONE; the error of Redis, or NULL if it hung up each
- * time, if status is NGX_VAANI_REDIS_REFUSED; else NULL.  It is freed after the
- * call.
+ * status is NGX_VAANI_REDIS_DONE; the error of Redis, or NULL if it hung up
+ * each time, if status is NGX_VAANI_REDIS_REFUSED; else NULL.  It is freed
+ * after the call.
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,
@@ -189,6 +189,7 @@ typedef struct {
     ngx_resolver_t             *resolver;           /* NULL: addrs are fixed */
     ngx_msec_t                  resolver_timeout;
 
+    ngx_str_t                   label;              /* that no other one has */
     ngx_vaani_redis_stats_t    *stats;              /* of all workers */
     ngx_uint_t                  nstats;             /* 0: nothing is counted */
 

@@ -509,16 +509,19 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 static void
 ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
+    uint32_t    failure;
     ngx_uint_t  level;
 
     ngx_vaani_redis_close(conn);
 
     /* one line for a reason: the next one may be what has to be seen to */
 
-    level = (conn->down ? conn->failure == what : conn->refusing)
+    failure = ngx_crc32_short((u_char *) what, ngx_strlen(what));
+
+    level = (conn->down ? conn->failure == failure : conn->refusing)
             ? NGX_LOG_INFO : NGX_LOG_ERR;
 
-    conn->failure = what;
+    conn->failure = failure;
 
     ngx_log_error(level, &conn->log, err,
                   "vaani: %V %s, no event reaches it until it is back",

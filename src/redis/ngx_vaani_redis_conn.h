@@ -101,7 +101,7 @@ struct ngx_vaani_redis_conn_s {
     ngx_msec_t                  backoff;
     ngx_msec_t                  ready_since;
 
-    const char                 *failure;        /* that was logged last */
+    uint32_t                    failure;        /* logged last, its digest */
 
     /* the error reply that was logged last, see ngx_vaani_redis_complain() */
     const ngx_vaani_redis_error_t  *error;

@@ -2,8 +2,9 @@
 #include "ngx_vaani_redis_conn.h"
 
 
-static ngx_vaani_redis_stats_t *ngx_vaani_redis_own_stats(
-    ngx_vaani_redis_conn_t *conn);
+static ngx_vaani_redis_stats_t *ngx_vaani_redis_stats(
+    ngx_vaani_redis_t *redis);
+static ngx_uint_t ngx_vaani_redis_owns(ngx_vaani_redis_stats_t *stats);
 
 
 const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS] = {
@@ -51,16 +52,39 @@ ngx_vaani_redis_alive(ngx_atomic_uint_t pid)
 }
 
 
+/*
+ * Those of this worker, or NULL if nothing is counted.
+ */
+
+static ngx_vaani_redis_stats_t *
+ngx_vaani_redis_stats(ngx_vaani_redis_t *redis)
+{
+    return redis->nstats ? &redis->stats[ngx_worker % redis->nstats] : NULL;
+}
+
+
+/*
+ * What is of one process, is of the latest one: an old worker, after a reload,
+ * has given its place to a new one.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_owns(ngx_vaani_redis_stats_t *stats)
+{
+    return stats->pid == (ngx_atomic_uint_t) ngx_pid;
+}
+
+
 void
 ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
 {
     ngx_vaani_redis_stats_t  *stats;
 
-    if (redis->nstats == 0) {
+    stats = ngx_vaani_redis_stats(redis);
+
+    if (stats == NULL) {
         return;
     }
-
-    stats = &redis->stats[ngx_worker % redis->nstats];
 
     /* after a reload, the one before may still have some */
 
@@ -77,42 +101,16 @@ ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
 }
 
 
-/*
- * What is of one process, is of the latest one: an old worker, after a reload,
- * has given its place to a new one.
- */
-
-static ngx_vaani_redis_stats_t *
-ngx_vaani_redis_own_stats(ngx_vaani_redis_conn_t *conn)
-{
-    ngx_vaani_redis_t        *redis;
-    ngx_vaani_redis_stats_t  *stats;
-
-    redis = conn->redis;
-
-    if (redis->nstats == 0) {
-        return NULL;
-    }
-
-    stats = &redis->stats[ngx_worker % redis->nstats];
-
-    return stats->pid == (ngx_atomic_uint_t) ngx_pid ? stats : NULL;
-}
-
-
 void
 ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
 {
-    ngx_vaani_redis_t        *redis;
     ngx_vaani_redis_stats_t  *stats;
 
-    redis = conn->redis;
+    stats = ngx_vaani_redis_stats(conn->redis);
 
-    if (redis->nstats == 0) {
+    if (stats == NULL) {
         return;
     }
-
-    stats = &redis->stats[ngx_worker % redis->nstats];
 
     if (ready) {
         (void) ngx_atomic_fetch_add(&stats->connects, 1);
@@ -121,9 +119,7 @@ ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
         (void) ngx_atomic_fetch_add(&stats->disconnects, 1);
     }
 
-    stats = ngx_vaani_redis_own_stats(conn);
-
-    if (stats) {
+    if (ngx_vaani_redis_owns(stats)) {
         stats->ready += ready ? 1 : -1;
         stats->ready_time = ngx_time();
     }
@@ -134,14 +130,11 @@ void
 ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
     ngx_int_t bytes)
 {
-    ngx_vaani_redis_t        *redis;
     ngx_vaani_redis_stats_t  *stats;
 
-    redis = conn->redis;
+    stats = ngx_vaani_redis_stats(conn->redis);
 
-    if (redis->nstats) {
-        stats = &redis->stats[ngx_worker % redis->nstats];
-
+    if (stats) {
         (void) ngx_atomic_fetch_add(&stats->commands, n);
         (void) ngx_atomic_fetch_add(&stats->bytes, bytes);
     }
@@ -152,12 +145,11 @@ void
 ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn, uint64_t us)
 {
     ngx_uint_t                n;
-    ngx_vaani_redis_t        *redis;
     ngx_vaani_redis_stats_t  *stats;
 
-    redis = conn->redis;
+    stats = ngx_vaani_redis_stats(conn->redis);
 
-    if (redis->nstats == 0) {
+    if (stats == NULL) {
         return;
     }
 
@@ -166,8 +158,6 @@ ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn, uint64_t us)
             break;
         }
     }
-
-    stats = &redis->stats[ngx_worker % redis->nstats];
 
     (void) ngx_atomic_fetch_add(&stats->round_trips[n], 1);
     (void) ngx_atomic_fetch_add(&stats->round_trip_sum,
@@ -180,22 +170,17 @@ ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
     ngx_err_t err, const char *text)
 {
     u_char                   *p, *last;
-    ngx_vaani_redis_t        *redis;
     ngx_vaani_redis_stats_t  *stats;
 
-    redis = conn->redis;
+    stats = ngx_vaani_redis_stats(conn->redis);
 
-    if (redis->nstats == 0) {
+    if (stats == NULL) {
         return;
     }
 
-    stats = &redis->stats[ngx_worker % redis->nstats];
-
     (void) ngx_atomic_fetch_add(&stats->errors[n], 1);
 
-    stats = ngx_vaani_redis_own_stats(conn);
-
-    if (stats == NULL) {
+    if (!ngx_vaani_redis_owns(stats)) {
         return;
     }
 

@@ -226,7 +226,10 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->buried = shared->buried;
     status->refused = shared->refused;
     status->bytes = shared->bytes;
+    status->max = spool->max;
     status->oldest = shared->oldest;
+    status->age = (status->oldest && status->oldest < ngx_time())
+                  ? ngx_time() - status->oldest : 0;
 }
 
 

@@ -103,8 +103,10 @@ typedef struct {
     ngx_atomic_uint_t           records;    /* that wait, but not those of an
                                                earlier life */
     ngx_atomic_uint_t           bytes;      /* on disk, all of them */
+    ngx_atomic_uint_t           max;        /* of that */
     time_t                      oldest;     /* about when the oldest of them
                                                came, s; 0: there is none */
+    ngx_atomic_uint_t           age;        /* of it, s */
 
     ngx_atomic_uint_t           appended;
     ngx_atomic_uint_t           replayed;

@@ -118,7 +118,7 @@ struct ngx_vaani_spool_replay_s {
     int                         fd;
     ngx_atomic_uint_t           segment;
     ngx_atomic_uint_t           none_below; /* no segment was found, 0: one */
-    ngx_atomic_uint_t           aside;      /* one that can't be read, 0: none */
+    ngx_atomic_uint_t           aside;      /* one that isn't read, 0: none */
     u_char                     *data;
     size_t                      size;
     time_t                      mtime;

@@ -176,8 +176,8 @@ vaani_spool_usage(FILE *out)
 "VAANI_REDIS_PASSWORD.\n"
 "\n"
 "Sending a record twice does no harm: Redis knows what it has. The files stay\n"
-"as they are; delete what was sent. A segment that nginx is at work on is left\n"
-"alone.\n"
+"as they are; delete what was sent. A segment that nginx is at work on is\n"
+"left alone.\n"
 "\n"
 "The status is 1 if anything was damaged, refused or failed.\n", out);
 
