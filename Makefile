@@ -67,6 +67,18 @@ demo: module
 		--redis-server $(REDIS_SERVER) --once
 
 
+# ---- the package for Debian ----------------------------------------------
+
+DEB = $(BUILD)/deb
+
+deps-deb:
+	@tools/install-deps build-essential debhelper dpkg-dev nginx nginx-dev \
+		libhiredis-dev libcjson-dev
+
+deb: deps-deb
+	@tools/build-deb $(DEB)
+
+
 # ---- other ---------------------------------------------------------------
 
 clean:
@@ -76,11 +88,13 @@ help:
 	@echo "make               build build/ngx_http_vaani_module.so, vaani-spool"
 	@echo "make run           build, start Redis and nginx, show a call arrive"
 	@echo "make demo          the same, and end"
+	@echo "make deb           build the package for Debian, in build/deb"
 	@echo "make test          build and run all the tests"
 	@echo "make test-asan     the same in an nginx with AddressSanitizer, UBSan"
 	@echo "make test-unit     only the unit tests of src/core"
 	@echo "make test-nginx    only the tests with nginx and Redis"
 	@echo "make test-valgrind an end-to-end run under valgrind"
+	@echo "make test-deb      what is in the package, what installing it does"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench-spool   what the spool costs"
@@ -90,4 +104,4 @@ help:
 	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-test module tool run demo clean help
+.PHONY: all deps-run deps-test deps-deb module tool run demo deb clean help

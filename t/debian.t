@@ -1,0 +1,36 @@
+# debian/ and man/ say what the sources say.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use Vaani::Test;
+
+sub file ($path) { return slurp("$FindBin::Bin/../$path") || die "no $path\n" }
+
+# Without what is for the formatter only.
+sub page ($name) { return file("man/$name") =~ s/\\-/-/gr =~ s/^\.B(?:R)? //mgr =~ s/\\f[BIR]//gr }
+
+my ($version) = file('src/http/ngx_http_vaani.h') =~ /^#define NGX_HTTP_VAANI_VERSION\s+"([^"]+)"/m;
+my ($changelog) = file('debian/changelog') =~ /^libnginx-mod-http-vaani \(([^)]+)\)/;
+is $changelog, $version, 'the version';
+
+my %directive = file('ngx_http_vaani_module.c') =~ /\{\s*ngx_string\("(vaani_\w+)"\),(\s*[A-Z])/g;
+my ($section) = page('ngx_http_vaani_module.8') =~ /^\.SH DIRECTIVES\n(.*?)^\.SH/ms;
+is_deeply [ sort $section =~ /^\.TP\n(vaani_\w+)/mg ], [ sort keys %directive ], 'the directives';
+
+my @variables = file('src/http/ngx_http_vaani_variables.c') =~ /\bngx_string\("(vaani_\w+)"\),/g;
+($section) = page('ngx_http_vaani_module.8') =~ /^\.SH VARIABLES\n(.*?)^\.SH/ms;
+is_deeply [ sort $section =~ /^\.TP\n\$(vaani_\w+)/mg ], [ sort @variables ], 'the variables';
+
+my $tool = file('src/tool/vaani_spool.c');
+($section) = page('vaani-spool.8') =~ /^\.SH COMMANDS\n(.*?)^\.SH/ms;
+is_deeply [ sort $section =~ /^\.TP\n(\w+)$/mg ], [ sort $tool =~ /strcmp\(command, "(\w+)"\)/g ], 'the commands of vaani-spool';
+my %environment = map { $_ => 1 } page('vaani-spool.8') =~ /\b(VAANI_REDIS_\w+)\b/g;
+is_deeply [ sort keys %environment ], [ sort $tool =~ /getenv\("(\w+)"\)/g ], '... its environment';
+
+my ($licence) = file('debian/copyright') =~ /^License: BSD-2-clause\n( .*)\z/ms;
+is $licence =~ s/^ \.?//mgr, file('LICENSE') =~ s/\A.*?\n\n//sr, 'the licence';
+
+done_testing;
