@@ -25,7 +25,7 @@ deps-run:
 	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
 		libcjson-dev redis-server
 
-deps-test: deps-run deps-browser
+deps-test: deps-run deps-browser deps-examples
 	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
 		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev \
 		openssl prometheus

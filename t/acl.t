@@ -21,6 +21,7 @@ use constant PASSWORD => 'secret';    # as in the document
 
 my ($module, $stream, $resend) = documented('vaani');
 my ($app) = documented('app');
+my ($group) = documented('crm');
 
 # Redis lets everybody log in and out.
 my @ALWAYS = qw(auth hello quit reset);
@@ -72,6 +73,7 @@ for (
     [ 'the module with a stream', [ @$module, @$stream ] ],
     [ 'the module for vaani-spool', [ @$module, @$resend ] ],
     [ 'a program that subscribes', $app ],
+    [ 'a program with a consumer group', $group ],
 ) {
     my ($name, $words) = @$_;
 
@@ -320,6 +322,55 @@ subtest 'a program that subscribes' => sub {
         [qw(PSUBSCRIBE *)], [qw(EVAL return 0)], [qw(SCRIPT LOAD x)], [qw(EVALSHA x 0)], [qw(FLUSHALL)],
         [qw(CONFIG GET *)], [qw(ACL LIST)], [qw(SELECT 1)], [qw(MONITOR)], [qw(CLIENT LIST)];
     is $admin->cmd('HGET', 'vaani:call:r', 'status'), 'ringing', 'the call is as it was';
+};
+
+# --- programs with a consumer group: t/examples.t runs one
+
+subtest 'a program with a consumer group' => sub {
+    $admin->cmd('FLUSHALL');
+    my $id = $admin->cmd(qw(XADD vaani:stream * message {}));
+
+    my $create = sub ($c) { $c->()->try_cmd(qw(XGROUP CREATE vaani:stream crm 0 MKSTREAM)) };
+    my %does = (
+        'on' => sub ($c) { $c->() }, '>secret' => sub ($c) { $c->() },
+        '~vaani:stream' => sub ($c) { $c->()->cmd(qw(XACK vaani:stream crm 1-1)); 1 },
+        '+xgroup|create' => sub ($c) {
+            my (undef, $error) = $create->($c);
+            die "$error\n" if ($error // '') =~ /NOPERM/;
+            1;
+        },
+        '+xreadgroup' => sub ($c) { $c->()->cmd(qw(XREADGROUP GROUP crm worker-1 STREAMS vaani:stream >)); 1 },
+        '+xpending' => sub ($c) { $c->()->cmd(qw(XPENDING vaani:stream crm - + 10)) },
+        '+xautoclaim' => sub ($c) { $c->()->cmd(qw(XAUTOCLAIM vaani:stream crm worker-2 0 0)) },
+        '+xack' => sub ($c) { $c->()->cmd(qw(XACK vaani:stream crm), $id); 1 },
+    );
+    same_words([ keys %does ], [ grep { !/^(?:reset|-)/ } @$group ], 'what it may do');
+
+    set_user('crm', @$group);
+    my $connect = sub () { return $redis->client(user => 'crm', password => PASSWORD) };
+    is_deeply [ $create->($connect) ], [ 'OK', undef ], 'the group is created';
+    is $connect->()->cmd(qw(XREADGROUP GROUP crm worker-1 STREAMS vaani:stream >))->[0][1][0][0], $id, '... and reads';
+    is $connect->()->cmd(qw(XAUTOCLAIM vaani:stream crm worker-2 0 0))->[1][0][0], $id, '... another one takes over';
+    is $connect->()->cmd(qw(XPENDING vaani:stream crm - + 10))->[0][3], 2, '... at the second try';
+    is $connect->()->cmd(qw(XACK vaani:stream crm), $id), 1, '... and is done';
+
+    for my $word (sort keys %does) {
+        set_user('crm', @$group);
+        ok eval { $does{$word}->($connect) }, "$word is used" or diag $@;
+        set_user('crm', without($word, @$group));
+        ok !eval { $does{$word}->($connect) }, '... and needed';
+        like $@, qr/NOPERM|WRONGPASS/, '... for that';
+    }
+
+    set_user('crm', @$group);
+    my $client = $connect->();
+    refused($client, @$_) for
+        [qw(XADD vaani:stream * a 1)], [ qw(XDEL vaani:stream), $id ], [qw(XTRIM vaani:stream MAXLEN 0)],
+        [qw(DEL vaani:stream)], [qw(XGROUP DESTROY vaani:stream crm)], [qw(XGROUP DELCONSUMER vaani:stream crm worker-1)],
+        [qw(XGROUP SETID vaani:stream crm 0)], [qw(XREADGROUP GROUP crm a STREAMS other >)], [qw(XACK vaani:call:r crm 1-1)],
+        [qw(XGROUP CREATE other crm 0 MKSTREAM)], [qw(HGETALL vaani:call:r)], [qw(SUBSCRIBE vaani:events)],
+        [qw(PUBLISH vaani:events x)], [qw(EVAL return 0)], [qw(FLUSHALL)], [qw(KEYS *)], [qw(CONFIG GET *)];
+    is $admin->cmd(qw(XLEN vaani:stream)), 1, 'the stream is as it was';
 };
 
 done_testing;

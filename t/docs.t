@@ -29,7 +29,8 @@ use Vaani::Test::Events;
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CONTRIBUTING.md docs/directives.md docs/data-model.md
-    docs/operations.md docs/security.md docs/architecture.md
+    docs/operations.md docs/security.md docs/architecture.md docs/migration.md
+    examples/README.md
 );
 
 my %doc = map { $_ => slurp(ROOT . "/$_") } DOCS;

@@ -1,0 +1,124 @@
+// A page that shows the calls going on, live, and the last ones that ended.
+//
+//     npm ci --prefix ../subscribers/node
+//     node server.js
+//
+// REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; HOST and
+// PORT where to listen, 127.0.0.1 and 8090. Whoever reaches the page sees phone
+// numbers: let nginx ask for a password before it, see README.md.
+
+'use strict';
+
+const { readFileSync } = require('node:fs');
+const http = require('node:http');
+const path = require('node:path');
+const { Calls, FINISHED } = require('../subscribers/node');
+
+const { HOST = '127.0.0.1', PORT = 8090, REDIS_URL } = process.env;
+const ENDED = 20;               // so many are shown
+const MAX_PAGES = 200;          // that are open at the same time
+const MAX_BEHIND = 1 << 20;     // bytes that a page has not read yet: it is closed then
+const BEAT = 15_000;            // ms: lets both sides notice a dead connection
+
+// Members of what the page gets, and the fields of the hash that they come from.
+const FIELDS = {
+  room: 'room_name', status: 'status', outcome: 'outcome', number: 'phone_number', error: 'error',
+  created: 'created_at', picked_up: 'at:user_picked_up_at', updated: 'updated_at', duration: 'call_duration_ms',
+  transfer: 'transfer_status', transfer_number: 'transfer_phone_number', transfer_reason: 'transfer_reason',
+  initiated: 'transfers_initiated', successful: 'transfers_successful', failed: 'transfers_failed',
+};
+
+// ---- the calls, by the keys of their hashes --------------------------------
+
+const board = new Map();
+let connected = false;
+
+const calls = new Calls(REDIS_URL);
+
+// The hash says more than a message, and is at least as new.
+calls.on('call', async (key) => {
+  try {
+    const values = await calls.redis.hmget(key, Object.values(FIELDS));
+    if (values[0] === null) return remove(key);
+
+    const call = { key };
+    Object.keys(FIELDS).forEach((name, i) => { if (values[i] !== null) call[name] = values[i]; });
+    call.ended = FINISHED.includes(call.status);
+
+    board.delete(key);    // to the end of the map: the call that changed last
+    board.set(key, call);
+    send('call', call);
+
+    const ended = [...board.values()].filter((other) => other.ended);
+    ended.slice(0, -ENDED).forEach((other) => remove(other.key));
+  } catch (error) {
+    console.error('Redis:', error.message);
+  }
+});
+
+calls.on('gone', remove);
+
+calls.on('following', () => {
+  console.log('following vaani:events');
+  send('connected', connected = true);
+});
+
+calls.on('error', (error) => console.error('Redis:', error.message));
+calls.subscriber.on('close', () => send('connected', connected = false));
+
+function remove(key) {
+  if (board.delete(key)) send('gone', key);
+}
+
+// ---- the pages -------------------------------------------------------------
+
+const pages = new Set();
+
+// Server-sent events. JSON has no line breaks outside of its escapes.
+function line(name, data) {
+  return `event: ${name}\ndata: ${JSON.stringify({ now: Date.now(), data })}\n\n`;
+}
+
+function send(name, data) {
+  const text = line(name, data);
+  for (const page of pages) {
+    if (page.writableLength > MAX_BEHIND) page.destroy();    // it asks again
+    else page.write(text);
+  }
+}
+
+setInterval(() => { for (const page of pages) page.write(':\n\n'); }, BEAT);
+
+const FILES = { '/': ['board.html', 'text/html'], '/board.css': ['board.css', 'text/css'], '/board.js': ['board.js', 'text/javascript'] };
+
+for (const file of Object.values(FILES)) file.push(readFileSync(path.join(__dirname, file[0])));
+
+const HEADERS = {
+  'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cache-Control': 'no-store',
+};
+
+function answer(response, status, type, body) {
+  response.writeHead(status, { ...HEADERS, 'Content-Type': `${type}; charset=utf-8`, 'Content-Length': body.length });
+  response.end(body);
+}
+
+const server = http.createServer((request, response) => {
+  const [where] = request.url.split('?');
+
+  if (request.method !== 'GET') return answer(response, 405, 'text/plain', 'GET, please\n');
+  if (FILES[where]) return answer(response, 200, FILES[where][1], FILES[where][2]);
+  if (where !== '/events') return answer(response, 404, 'text/plain', 'not here\n');
+  if (pages.size >= MAX_PAGES) return answer(response, 503, 'text/plain', 'too many pages\n');
+
+  // Without a buffer between the two: nginx would wait until it is full.
+  response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
+  response.write(`retry: 2000\n${line('all', { connected, calls: [...board.values()] })}`);
+  pages.add(response);
+  response.on('close', () => pages.delete(response));
+});
+
+server.listen(PORT, HOST, () => console.log(`http://${HOST}:${server.address().port}/`));
