@@ -436,17 +436,13 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_core_loc_conf_t  *clcf;
 
-    /* a password is for the server above it, and for no other one */
-
     if (conf->redis_url == NGX_CONF_UNSET_PTR) {
         conf->redis_url_file = prev->redis_url_file;
         conf->redis_url_line = prev->redis_url_line;
-
-        ngx_conf_merge_str_value(conf->redis_password, prev->redis_password,
-                                 "");
     }
 
     ngx_conf_merge_ptr_value(conf->redis_url, prev->redis_url, NULL);
+    ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
     ngx_conf_merge_msec_value(conf->redis_connect_timeout,
                               prev->redis_connect_timeout, 1000);
     ngx_conf_merge_msec_value(conf->redis_timeout, prev->redis_timeout, 1000);

@@ -766,7 +766,7 @@ subtest 'ways to Redis' => sub {
         is $stored->cmd('EXISTS', "vaani:call:$room"), 1, '... in its database';
     }
 
-    # A password is told to no other server than that of its level.
+    # A password is inherited by itself, and can be switched off.
     my $other = nginx(http => <<"CONF");
         vaani_redis redis://127.0.0.1:$port/1;
         @{[ $by_file->('guarded') ]}
@@ -774,12 +774,12 @@ subtest 'ways to Redis' => sub {
             listen unix:%%SOCK%%;
             location = /same  { vaani_webhook; }
             location = /other { vaani_webhook; vaani_redis unix:$socket?db=1; }
-            location = /again { vaani_webhook; vaani_redis unix:$socket?db=1; @{[ $by_file->('guarded') ]} }
+            location = /off   { vaani_webhook; vaani_redis unix:$socket?db=1; vaani_redis_password_file off; }
         }
 CONF
-    is $other->http->post("/$_", event('call_started'))->status, $_ eq 'other' ? 503 : 200, "the password of http: $_"
-        for qw(same other again);
-    ok defined $other->wait_log(qr/vaani: unix:\S+ answered "NOAUTH"/), '... is not told to another server';
+    is $other->http->post("/$_", event('call_started'))->status, $_ eq 'off' ? 503 : 200, "the password of http: $_"
+        for qw(same other off);
+    ok defined $other->wait_log(qr/vaani: unix:\S+ answered "NOAUTH"/), '... is not told there';
 
     for my $case (
         [ 'no password'    => "redis://127.0.0.1:$port" ],

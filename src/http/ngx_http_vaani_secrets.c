@@ -29,6 +29,11 @@ ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
 
     value = cf->args->elts;
 
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        ngx_str_set(&vlcf->redis_password, "");
+        return NGX_CONF_OK;
+    }
+
     if (ngx_array_init(&passwords, cf->temp_pool, 1, sizeof(ngx_str_t))
         != NGX_OK
         || ngx_http_vaani_read_secrets(cf, &value[1], &passwords,
