@@ -12,6 +12,8 @@
 #   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
 #   <!-- access log -->         lines in the log format of the README
 #   <!-- error log -->          lines that "Log lines" in docs/operations.md has
+#   <!-- output of: vaani-call OPTIONS -->
+#                               what that prints, but for names and times
 
 use v5.20;
 use feature 'signatures';
@@ -791,6 +793,30 @@ subtest 'answers' => sub {
     }
 
     ok !(grep { $_->{lang} eq 'json' && !defined $_->{marker} } @blocks), 'every JSON block is checked';
+};
+
+subtest 'vaani-call' => sub {
+    my $tool = slurp(ROOT . '/bin/vaani-call');
+    my %option = map { $_ => 1 } map { /B<(--?[a-z-]+)>/g } grep { /^=item / } split /\n/, $tool;
+    my @commands = map { s/\\\n\s*/ /gr =~ /\bvaani-call( .*)/g } map { $_->{text} } grep { $_->{lang} eq 'sh' } @blocks;
+    cmp_ok scalar @commands, '>', 4, 'there are commands';
+    is join(' ', grep { !$option{$_} } map { / (--?[a-z-]+)/g } @commands), '', 'their options are in the manual';
+
+    my @examples = grep { ($_->{marker} // '') =~ /^output of: vaani-call / } @blocks;
+    cmp_ok scalar @examples, '>=', 2, 'there are examples';
+
+    local @ENV{qw(VAANI_REDIS_USER VAANI_REDIS_PASSWORD)} = qw(admin sesame);
+    for my $block (@examples) {
+        my ($options) = $block->{marker} =~ /^output of: vaani-call(.*)/;
+        my @options = split ' ', $options =~ s/--watch\b/$& unix:@{[ $redis->socket ]}/r;
+        ok scalar(grep { my $command = $_; !grep { index($command, $_) < 0 } split / (?=--)/, $options } @commands),
+            where($block) . ': is of a command that is shown';
+
+        my ($exit, $real) = run([ $^X, ROOT . '/bin/vaani-call', @options, 'unix:' . $nginx->sock . ':/hook' ]);
+        is $exit, 0, where($block) . ': succeeds';
+        my ($want, $got) = map { s/\bin \d.*a second|\d+(?:\.\d+)? ms/N/gr } $block->{text}, $real;
+        is $got, $want, where($block) . ': what it prints';
+    }
 };
 
 # As the module writes it: without white space outside of strings.
