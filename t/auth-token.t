@@ -11,6 +11,7 @@ use Vaani::Test;
 
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
+use Vaani::Test::Nginx::Config qw(nginx_bin);
 use Vaani::Test::Signing;
 
 use constant OK     => '{"status":"ok"}';
@@ -229,10 +230,13 @@ subtest 'the wrong one' => sub {
     is_unauthorized with("/query?token=%20$old"), 'a space before an argument', 'wrong_token';
     is_unauthorized with("/query?token=$old+"),   'one after it',               'wrong_token';
 
-    # Of two, one counts, and always the same one. (nginx joins equal headers from 1.23.0 on: neither would.)
+    # Of two arguments, the first counts. nginx joins equal headers from 1.23 on.
     my @two = map { with('/query?' . join '&', map { "token=$_" } @$_)->status } [ $old, $other ], [ $other, $old ];
     is join(' ', @two), '422 401', 'two arguments: the first counts';
-    let_in with('/header', 'X-Token' => $old, 'X-Token' => $other), 'two headers: the first counts';
+    my @headers = map { with('/header', map { ('X-Token' => $_) } @$_)->status } [ $old, $other ];
+    my (undef, @version) = run([ nginx_bin(), '-v' ]);
+    my $joined = "@version" !~ m{nginx/1\.(?:\d|1\d|2[0-2])\.};
+    is "@headers", $joined ? 401 : 422, 'two headers';
     is_unauthorized with('/header', 'X-Token' => $other, 'X-Token' => $old), '... which is wrong', 'wrong_token';
 
     is_unauthorized with("/path/$other/hook"), 'in the path', 'wrong_token';
