@@ -314,8 +314,8 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
         case VAANI_JOURNAL_BAD:
             ngx_log_error(NGX_LOG_ERR, replay->spool->log, 0,
                           "vaani: segment %uA of the spool \"%V\" has %uz "
-                          "bytes at offset %uz that are no event, they are kept "
-                          "in a \".bad\" file",
+                          "bytes at offset %uz that are no event, they are "
+                          "kept in a \".bad\" file",
                           replay->segment, &replay->spool->path->name,
                           replay->next.size, replay->next.offset);
 
