@@ -154,6 +154,8 @@ test_token_bits(void **state)
 
     for (len = 0; len < vaani_test_nelems(lens); len++) {
 
+        memset(data, 0, sizeof(data));
+
         for (n = 0; n < lens[len]; n++) {
             data[n] = n * 7 + 1;
         }
@@ -347,7 +349,7 @@ static void
 test_hex_case(void **state)
 {
     size_t       n;
-    u_char       header[1];
+    u_char       header;
     unsigned     ch, want;
     vaani_str_t  str, expected;
 
@@ -355,15 +357,15 @@ test_hex_case(void **state)
 
     (void) state;
 
-    str.data = header;
-    str.len = 1;
     expected.len = 1;
 
     for (n = 0; n < 16; n++) {
         expected.data = (const u_char *) &digits[n];
 
         for (ch = 0; ch < 256; ch++) {
-            header[0] = ch;
+            header = (u_char) ch;
+            str.data = &header;
+            str.len = 1;
 
             want = (ch == (u_char) digits[n]
                     || (n > 9 && ch + 'a' - 'A' == (u_char) digits[n]));
