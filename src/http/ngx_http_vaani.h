@@ -48,7 +48,6 @@
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
-    ngx_uint_t                  endpoints;  /* number of them */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;
@@ -180,6 +179,14 @@ char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+/* compiles a value with variables.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t *cv);
+
+/* adds a handler of a phase.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
+    ngx_http_handler_pt handler);
 
 /* whether two strings are equal */
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
@@ -319,6 +326,9 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
  */
 ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     vaani_transition_t *transition, ngx_uint_t *published);
+
+/* the time of this turn of the event loop, Unix time in ms */
+uint64_t ngx_http_vaani_now(void);
 
 /* the allocator of src/core for a pool, which is its ctx */
 void *ngx_http_vaani_palloc(void *pool, size_t size);

@@ -46,10 +46,9 @@ ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vaani_loc_conf_t *vlcf = conf;
 
-    char                              *rv;
-    ngx_str_t                         *value;
-    ngx_uint_t                         n;
-    ngx_http_compile_complex_value_t   ccv;
+    char        *rv;
+    ngx_str_t   *value;
+    ngx_uint_t   n;
 
     if (vlcf->token != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -82,13 +81,7 @@ ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     vlcf->token_in_uri = ngx_http_vaani_token_in_uri(&value[1]);
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = vlcf->token;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (ngx_http_vaani_compile(cf, &value[1], vlcf->token) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -22,7 +22,6 @@ ngx_int_t
 ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
     ngx_str_t                   prefix;
-    ngx_time_t                 *tp;
     vaani_delivery_t           *delivery;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
@@ -45,11 +44,9 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    tp = ngx_timeofday();
-
     delivery->maxlen = vlcf->stream_maxlen;
     delivery->ttl = vlcf->ttl;
-    delivery->received_at = (uint64_t) tp->sec * 1000 + tp->msec;
+    delivery->received_at = ngx_http_vaani_now();
     delivery->payload.data = ctx->body.data;
     delivery->payload.len = ctx->body.len;
     delivery->since = ngx_http_vaani_counted_since();
@@ -342,6 +339,17 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     ngx_http_vaani_count_transition(transition);
 
     return NGX_OK;
+}
+
+
+uint64_t
+ngx_http_vaani_now(void)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    return (uint64_t) tp->sec * 1000 + tp->msec;
 }
 
 

@@ -13,8 +13,6 @@ static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool, ngx_str_t *value);
 static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool);
-static ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_complex_value_t *cv);
 
 
 char *
@@ -28,8 +26,7 @@ char *
 ngx_http_vaani_set_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *vlcf,
     ngx_http_handler_pt handler)
 {
-    ngx_http_core_loc_conf_t    *clcf;
-    ngx_http_vaani_main_conf_t  *vmcf;
+    ngx_http_core_loc_conf_t  *clcf;
 
     if (vlcf->handler == handler) {
         return "is duplicate";
@@ -40,11 +37,6 @@ ngx_http_vaani_set_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *vlcf,
     }
 
     vlcf->handler = handler;
-
-    if (handler == ngx_http_vaani_handler) {
-        vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
-        vmcf->endpoints++;
-    }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = handler;
@@ -393,7 +385,7 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t *cv)
 {
@@ -406,6 +398,27 @@ ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ccv.complex_value = cv;
 
     return ngx_http_compile_complex_value(&ccv);
+}
+
+
+ngx_int_t
+ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
+    ngx_http_handler_pt handler)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[phase].handlers);
+
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = handler;
+
+    return NGX_OK;
 }
 
 

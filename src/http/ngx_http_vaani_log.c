@@ -9,8 +9,6 @@
 #include "ngx_http_vaani.h"
 
 
-static ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf,
-    ngx_http_phases phase, ngx_http_handler_pt handler);
 static ngx_int_t ngx_http_vaani_post_read(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_rewrite(ngx_http_request_t *r);
 static ngx_http_log_handler_pt ngx_http_vaani_log_handler(
@@ -37,7 +35,7 @@ ngx_http_vaani_init_log(ngx_conf_t *cf)
 
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
 
-    if (vmcf->endpoints == 0) {
+    if (vmcf->redis.nelts == 0) {
         return NGX_OK;
     }
 
@@ -50,27 +48,6 @@ ngx_http_vaani_init_log(ngx_conf_t *cf)
 
     return ngx_http_vaani_add_phase(cf, NGX_HTTP_REWRITE_PHASE,
                                     ngx_http_vaani_rewrite);
-}
-
-
-static ngx_int_t
-ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
-    ngx_http_handler_pt handler)
-{
-    ngx_http_handler_pt        *h;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-
-    h = ngx_array_push(&cmcf->phases[phase].handlers);
-
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    *h = handler;
-
-    return NGX_OK;
 }
 
 

@@ -12,6 +12,7 @@ static uint64_t ngx_http_vaani_seed(void);
 static uint32_t ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_http_vaani_stats_t *stats);
+static ngx_http_vaani_stats_t *ngx_http_vaani_stats(void);
 static ngx_http_vaani_slot_t *ngx_http_vaani_slot(void);
 static ngx_int_t ngx_http_vaani_count_handler(ngx_http_request_t *r);
 static void ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
@@ -69,8 +70,6 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
     size_t                       size;
     ngx_str_t                    name;
     ngx_shm_zone_t              *shm_zone;
-    ngx_http_handler_pt         *h;
-    ngx_http_core_main_conf_t   *cmcf;
     ngx_http_vaani_main_conf_t  *vmcf;
 
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
@@ -108,24 +107,14 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
     shm_zone->init = ngx_http_vaani_init_zone;
     shm_zone->data = vmcf;
 
-    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
-
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    *h = ngx_http_vaani_count_handler;
-
-    return NGX_OK;
+    return ngx_http_vaani_add_phase(cf, NGX_HTTP_LOG_PHASE,
+                                    ngx_http_vaani_count_handler);
 }
 
 
 static ngx_int_t
 ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 {
-    ngx_time_t                  *tp;
     ngx_slab_pool_t             *shpool;
     ngx_http_vaani_stats_t      *stats;
     ngx_http_vaani_main_conf_t  *vmcf;
@@ -142,9 +131,7 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
             return NGX_ERROR;
         }
 
-        tp = ngx_timeofday();
-
-        stats->since = (uint64_t) tp->sec * 1000 + tp->msec;
+        stats->since = ngx_http_vaani_now();
         stats->seed = ngx_http_vaani_seed();
 
         shpool->data = stats;
@@ -243,34 +230,45 @@ ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle)
 
 
 /*
- * The slot of this worker, or NULL if there are no endpoints.
+ * The shared memory, or NULL if there are no endpoints.
  */
 
-static ngx_http_vaani_slot_t *
-ngx_http_vaani_slot(void)
+static ngx_http_vaani_stats_t *
+ngx_http_vaani_stats(void)
 {
     ngx_http_vaani_main_conf_t  *vmcf;
 
     vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
                                                ngx_http_vaani_module);
 
-    if (vmcf == NULL || vmcf->stats == NULL) {
-        return NULL;
-    }
+    return vmcf ? vmcf->stats : NULL;
+}
 
-    return &vmcf->stats->slots[ngx_worker & (NGX_HTTP_VAANI_SLOTS - 1)];
+
+/*
+ * The slot of this worker, or NULL as above.
+ */
+
+static ngx_http_vaani_slot_t *
+ngx_http_vaani_slot(void)
+{
+    ngx_http_vaani_stats_t  *stats;
+
+    stats = ngx_http_vaani_stats();
+
+    return stats ? &stats->slots[ngx_worker & (NGX_HTTP_VAANI_SLOTS - 1)]
+                 : NULL;
 }
 
 
 uint64_t
 ngx_http_vaani_counted_since(void)
 {
-    ngx_http_vaani_main_conf_t  *vmcf;
+    ngx_http_vaani_stats_t  *stats;
 
-    vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
-                                               ngx_http_vaani_module);
+    stats = ngx_http_vaani_stats();
 
-    return (vmcf && vmcf->stats) ? vmcf->stats->since : 0;
+    return stats ? stats->since : 0;
 }
 
 
@@ -366,16 +364,13 @@ ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t event, ngx_uint_t reason)
 {
     ngx_uint_t                n;
-    ngx_time_t               *tp;
     ngx_http_vaani_recent_t  *recent;
 
     n = ngx_atomic_fetch_add(&slot->nrecent, 1);
 
     recent = &slot->recent[n & (NGX_HTTP_VAANI_RECENT - 1)];
 
-    tp = ngx_timeofday();
-
-    recent->time = (uint64_t) tp->sec * 1000 + tp->msec;
+    recent->time = ngx_http_vaani_now();
     recent->call = ngx_http_vaani_call_digest(&ctx->event.room);
     recent->event = (u_char) event;
     recent->result = (u_char) ctx->result;
@@ -392,14 +387,10 @@ ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
 static uint32_t
 ngx_http_vaani_call_digest(vaani_str_t *room)
 {
-    size_t                       n;
-    uint64_t                     hash;
-    ngx_http_vaani_main_conf_t  *vmcf;
+    size_t    n;
+    uint64_t  hash;
 
-    vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
-                                               ngx_http_vaani_module);
-
-    hash = vmcf->stats->seed;
+    hash = ngx_http_vaani_stats()->seed;
 
     for (n = 0; n < room->len; n++) {
         hash = (hash ^ room->data[n]) * 0x100000001b3;

@@ -21,6 +21,7 @@ static ngx_int_t ngx_http_vaani_send_html(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_send_page(ngx_http_request_t *r,
     ngx_http_vaani_page_t *page, ngx_str_t *type);
 static void ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot);
+static void ngx_http_vaani_add(void *sum, void *slot, size_t size);
 static void ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
     ngx_http_vaani_recent_t *recent);
 static ngx_int_t ngx_http_vaani_grow(ngx_http_vaani_page_t *page);
@@ -228,15 +229,11 @@ ngx_http_vaani_send_page(ngx_http_request_t *r, ngx_http_vaani_page_t *page,
 static void
 ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
 {
-    ngx_uint_t               n, i, count, last;
-    ngx_time_t              *tp;
-    ngx_atomic_t            *from, *to;
+    ngx_uint_t               n, i, last;
     ngx_http_vaani_slot_t   *slot;
     ngx_http_vaani_stats_t  *stats;
 
-    tp = ngx_timeofday();
-
-    snapshot->time = (uint64_t) tp->sec * 1000 + tp->msec;
+    snapshot->time = ngx_http_vaani_now();
 
     stats = snapshot->vmcf->stats;
 
@@ -244,19 +241,11 @@ ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
         return;
     }
 
-    /* the counters, which stand before what is of one process */
-
-    count = offsetof(ngx_http_vaani_slot_t, pid) / sizeof(ngx_atomic_t);
-
     for (n = 0; n < NGX_HTTP_VAANI_SLOTS; n++) {
         slot = &stats->slots[n];
 
-        from = (ngx_atomic_t *) slot;
-        to = (ngx_atomic_t *) &snapshot->sum;
-
-        for (i = 0; i < count; i++) {
-            to[i] += from[i];
-        }
+        ngx_http_vaani_add(&snapshot->sum, slot,
+                           offsetof(ngx_http_vaani_slot_t, pid));
 
         if (ngx_vaani_redis_alive(slot->pid)) {
             snapshot->sum.in_flight += slot->in_flight;
@@ -270,6 +259,26 @@ ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
             ngx_http_vaani_add_recent(snapshot,
                       &slot->recent[(last - i) & (NGX_HTTP_VAANI_RECENT - 1)]);
         }
+    }
+}
+
+
+/*
+ * Adds the counters of a slot, which stand before what is of one process: size
+ * bytes of them.
+ */
+
+static void
+ngx_http_vaani_add(void *sum, void *slot, size_t size)
+{
+    ngx_uint_t     n;
+    ngx_atomic_t  *from, *to;
+
+    from = slot;
+    to = sum;
+
+    for (n = 0; n < size / sizeof(ngx_atomic_t); n++) {
+        to[n] += from[n];
     }
 }
 
@@ -316,23 +325,15 @@ void
 ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_stats_t *sum)
 {
-    ngx_uint_t                n, i, count;
-    ngx_atomic_t             *from, *to;
+    ngx_uint_t                n;
     ngx_vaani_redis_stats_t  *stats;
 
     ngx_memzero(sum, sizeof(ngx_vaani_redis_stats_t));
 
-    count = offsetof(ngx_vaani_redis_stats_t, pid) / sizeof(ngx_atomic_t);
-
     for (n = 0; n < redis->nstats; n++) {
         stats = &redis->stats[n];
 
-        from = (ngx_atomic_t *) stats;
-        to = (ngx_atomic_t *) sum;
-
-        for (i = 0; i < count; i++) {
-            to[i] += from[i];
-        }
+        ngx_http_vaani_add(sum, stats, offsetof(ngx_vaani_redis_stats_t, pid));
 
         if (ngx_vaani_redis_alive(stats->pid)) {
             sum->commands += stats->commands;

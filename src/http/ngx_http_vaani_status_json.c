@@ -11,9 +11,9 @@ static void ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
 static void ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     ngx_vaani_redis_t *redis);
 static void ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
-    ngx_vaani_redis_stats_t *sum);
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
 static void ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t percent);
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent);
 static void ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
 static void ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
@@ -215,7 +215,7 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     }
 
     ngx_http_vaani_print(page, "},\"round_trip\":");
-    ngx_http_vaani_json_round_trip(page, &sum);
+    ngx_http_vaani_json_round_trip(page, &sum, replies);
     ngx_http_vaani_print(page, ",\"workers\":[");
 
     comma = "";
@@ -235,7 +235,7 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
 
 static void
 ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
-    ngx_vaani_redis_stats_t *sum)
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t total)
 {
     ngx_uint_t  n;
 
@@ -254,9 +254,9 @@ ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
 
     ngx_http_vaani_print(page, "],\"sum\":%uA", sum->round_trip_sum);
 
-    ngx_http_vaani_json_quantile(page, sum, 50);
-    ngx_http_vaani_json_quantile(page, sum, 90);
-    ngx_http_vaani_json_quantile(page, sum, 99);
+    ngx_http_vaani_json_quantile(page, sum, total, 50);
+    ngx_http_vaani_json_quantile(page, sum, total, 90);
+    ngx_http_vaani_json_quantile(page, sum, total, 99);
 
     ngx_http_vaani_print(page, "}");
 }
@@ -268,16 +268,10 @@ ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
 
 static void
 ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t percent)
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent)
 {
     double      rank, low, high;
-    ngx_uint_t  n, total;
-
-    total = 0;
-
-    for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
-        total += sum->round_trips[n];
-    }
+    ngx_uint_t  n;
 
     if (total == 0) {
         ngx_http_vaani_print(page, ",\"p%ui\":null", percent);
