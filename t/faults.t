@@ -12,6 +12,7 @@ use Vaani::Test;
 
 use Time::HiRes ();
 use Vaani::Test::Nginx::Config ();
+use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
@@ -31,9 +32,6 @@ sub scenario ($name, $code) {
 
 sub scaled ($short, $long = 10 * $short) { return $full ? $long : $short }
 
-# What all configurations here need besides.
-use constant STREAM => [qw(~vaani:stream +xadd)];
-
 # Loses nothing itself.
 my @DURABLE = ('appendonly yes', 'appendfsync always');
 
@@ -41,32 +39,11 @@ sub durable_redis (%opt) {
     return Vaani::Test::Redis->start(acl => STREAM, %opt, config => [ @DURABLE, @{ $opt{config} // [] } ]);
 }
 
-sub config ($redis, %opt) {
-    my $url = ref $redis ? $redis->url : $redis;
-    my $dir = $opt{dir} // '%%DIR%%/spool';
-    my $spool = $opt{spool} // '';
-    my $more = $opt{more} // '';
-
-    return "
-        server {
-            listen unix:%%SOCK%%;
-            location /hook {
-                vaani_webhook;
-                vaani_redis $url;
-                vaani_redis_connect_timeout 300ms;
-                vaani_redis_timeout 300ms;
-                vaani_stream vaani:stream;
-                vaani_spool $dir $spool;
-                $more
-            }
-        }";
-}
-
 sub nginx ($redis, %opt) {
     my %start = map { exists $opt{$_} ? ($_ => delete $opt{$_}) : () }
         qw(workers main log_level allow_log);
     return Vaani::Test::Nginx->start(
-        workers => 3, log_level => 'notice', %start, http => config($redis, %opt),
+        workers => 3, log_level => 'notice', %start, http => spool_config($redis, %opt),
     );
 }
 
@@ -915,8 +892,8 @@ scenario 'clients vanish' => sub {
     my $redis = durable_redis();
     my $nginx = Vaani::Test::Nginx->start(
         workers => 3, log_level => 'notice',
-        http => config($redis, more => 'client_body_timeout 2s;')
-            . config($redis) =~ s/listen unix:%%SOCK%%;/listen unix:%%DIR%%\/h2.sock http2;/r,
+        http => spool_config($redis, more => 'client_body_timeout 2s;')
+            . spool_config($redis) =~ s/listen unix:%%SOCK%%;/listen unix:%%DIR%%\/h2.sock http2;/r,
     );
     my $load = load($nginx, rate => 700);
 

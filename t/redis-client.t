@@ -12,6 +12,7 @@ use Vaani::Test;
 use JSON::PP qw(decode_json);
 use POSIX ();
 use Socket qw(AF_INET SOCK_DGRAM inet_aton pack_sockaddr_in unpack_sockaddr_in);
+use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::HTTP qw(format_request);
@@ -102,40 +103,10 @@ sub keeps_secret ($nginx, $secret) {
     return unlike $nginx->error_log . $nginx->stderr_log, qr/\Q$secret\E/, 'the logs do not tell the password';
 }
 
-# Requests that a worker finds all at once, in this order.
-sub at_once ($nginx, @bodies) {
-    my @workers = $nginx->worker_pids;
-    my @clients = map { $nginx->http->connect } @bodies;
-    $_->get('/writing') for @clients;    # so they are accepted
-
-    kill STOP => @workers;
-    for my $pid (@workers) {
-        wait_for(sub { slurp("/proc/$pid/stat") =~ /\) T [^)]*\z/ }) or die "worker $pid does not stop\n";
-    }
-    for my $n (0 .. $#bodies) {
-        $clients[$n]->send_raw(join '', format_request(method => 'POST', uri => '/vaani', body => $bodies[$n]));
-    }
-    kill CONT => @workers;
-
-    return @clients;
-}
-
 sub answers (@clients) {
     my %answers;
     $answers{ answer($_->read_response) }++ for @clients;
     return \%answers;
-}
-
-# How often each event was applied, in the whole history of a Redis. That is not
-# the number of its messages in the stream: a Redis that was killed while it wrote
-# its append-only file may show one twice, with the same seq.
-sub stream_counts ($redis) {
-    my %seen;
-    for my $entry (@{ $redis->client->cmd('XRANGE', 'events', '-', '+') }) {
-        my $message = decode_json($entry->[1][1]);
-        $seen{ $message->{payload}{n} // '' }{"$message->{key} $message->{seq}"} = 1;
-    }
-    return { map { ($_ => scalar keys %{ $seen{$_} }) } keys %seen };
 }
 
 # One Redis comes late: at the end of this file.

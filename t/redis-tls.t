@@ -10,10 +10,10 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Fcntl qw(O_RDWR);
-use JSON::PP qw(decode_json);
 use POSIX ();
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Vaani::Test::Certificates;
+use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::HTTP qw(format_request);
@@ -115,24 +115,6 @@ sub recovers ($nginx, $name = 'recovers by itself', $uri = '/vaani') {
 # The connections that a Redis has, but ours.
 sub connections ($redis) {
     return grep { !/cmd=client/ } split /\n/, $redis->client->cmd('CLIENT', 'LIST', 'TYPE', 'normal');
-}
-
-# Requests that a worker finds all at once, in this order.
-sub at_once ($nginx, @bodies) {
-    my @workers = $nginx->worker_pids;
-    my @clients = map { $nginx->http->connect } @bodies;
-    $_->get('/writing') for @clients;    # so they are accepted
-
-    kill STOP => @workers;
-    for my $pid (@workers) {
-        wait_for(sub { slurp("/proc/$pid/stat") =~ /\) T [^)]*\z/ }) or die "worker $pid does not stop\n";
-    }
-    for my $n (0 .. $#bodies) {
-        $clients[$n]->send_raw(join '', format_request(method => 'POST', uri => '/vaani', body => $bodies[$n]));
-    }
-    kill CONT => @workers;
-
-    return @clients;
 }
 
 sub answers (@clients) {
@@ -433,15 +415,6 @@ subtest 'a Redis that goes away' => sub {
     $redis->restart;
     recovers($nginx);
 };
-
-sub stream_counts ($redis) {
-    my %seen;
-    for my $entry (@{ $redis->client->cmd('XRANGE', 'events', '-', '+') }) {
-        my $message = decode_json($entry->[1][1]);
-        $seen{ $message->{payload}{n} // '' }{"$message->{key} $message->{seq}"} = 1;
-    }
-    return { map { ($_ => scalar keys %{ $seen{$_} }) } keys %seen };
-}
 
 subtest 'kill -9 under load, and restart' => sub {
     my $redis = redis($good, acl => [qw(~events +xadd)], config => [ 'appendonly yes', 'appendfsync always' ]);

@@ -10,30 +10,9 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Fcntl qw(LOCK_EX LOCK_SH);
+use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
-
-# What all configurations here need besides.
-use constant STREAM => [qw(~vaani:stream +xadd)];
-
-sub config ($redis, %opt) {
-    my $url = ref $redis ? $redis->url : $redis;
-    my $dir = $opt{dir} // '%%DIR%%/spool';
-    my $stream = $opt{stream} // 'vaani:stream';
-
-    return "
-        server {
-            listen unix:%%SOCK%%;
-            location /hook {
-                vaani_webhook;
-                vaani_redis $url;
-                vaani_redis_connect_timeout 300ms;
-                vaani_redis_timeout 300ms;
-                vaani_stream $stream;
-                vaani_spool $dir;
-            }
-        }";
-}
 
 # A directory with files, for an nginx to find when it starts.
 my $dirs = 0;
@@ -50,7 +29,7 @@ sub bad ($n)     { return sprintf '%020d.bad', $n }
 
 sub nginx ($redis, $dir, %opt) {
     return Vaani::Test::Nginx->start(
-        workers => 2, log_level => 'notice', %opt, http => config($redis, dir => $dir),
+        workers => 2, log_level => 'notice', %opt, http => spool_config($redis, dir => $dir),
     );
 }
 
@@ -387,7 +366,7 @@ subtest 'a segment that is being written' => sub {
 subtest 'the directory' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $check = sub ($dir) {
-        return Vaani::Test::Nginx->check(http => config($redis, dir => $dir));
+        return Vaani::Test::Nginx->check(http => spool_config($redis, dir => $dir));
     };
 
     my $new = tmpdir() . '/new';
@@ -423,7 +402,7 @@ subtest 'a directory that cannot be written to' => sub {
     }
 
     local $ENV{NGINX_WRAPPER} = join ' ', @wrapper, $ENV{NGINX_WRAPPER} // ();
-    my ($ok, $output) = Vaani::Test::Nginx->check(http => config($redis, dir => $dir));
+    my ($ok, $output) = Vaani::Test::Nginx->check(http => spool_config($redis, dir => $dir));
     ok !$ok, 'nginx -t refuses it';
     like $output, qr/\[emerg\].*\Q$dir\E/, 'and names it';
     chmod 0700, $dir if !@wrapper;
