@@ -9,6 +9,8 @@
 
 #include "src/http/ngx_http_vaani.h"
 
+#include <cjson/cJSON.h>
+
 
 #define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
 
@@ -33,6 +35,7 @@ static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post,
     void *data);
+static ngx_int_t ngx_http_vaani_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
 static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
 
@@ -320,7 +323,7 @@ ngx_module_t  ngx_http_vaani_module = {
     ngx_http_vaani_commands,               /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_vaani_init_module,            /* init module */
     ngx_http_vaani_init_process,           /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
@@ -797,6 +800,20 @@ ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post, void *data)
     time_t *tolerance = data;
 
     return *tolerance ? NGX_CONF_OK : "must not be 0";
+}
+
+
+static ngx_int_t
+ngx_http_vaani_init_module(ngx_cycle_t *cycle)
+{
+    if (!ngx_test_config) {
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "vaani: ngx_http_vaani_module/%s, hiredis %d.%d.%d, "
+                      "cJSON %s", NGX_HTTP_VAANI_VERSION, HIREDIS_MAJOR,
+                      HIREDIS_MINOR, HIREDIS_PATCH, cJSON_Version());
+    }
+
+    return NGX_OK;
 }
 
 

@@ -12,10 +12,6 @@ sub file ($path) { return slurp("$FindBin::Bin/../$path") || die "no $path\n" }
 # Without what is for the formatter only.
 sub page ($name) { return file("man/$name") =~ s/\\-/-/gr =~ s/^\.B(?:R)? //mgr =~ s/\\f[BIR]//gr }
 
-my ($version) = file('src/http/ngx_http_vaani.h') =~ /^#define NGX_HTTP_VAANI_VERSION\s+"([^"]+)"/m;
-my ($changelog) = file('debian/changelog') =~ /^libnginx-mod-http-vaani \(([^)]+)\)/;
-is $changelog, $version, 'the version';
-
 my %directive = file('ngx_http_vaani_module.c') =~ /\{\s*ngx_string\("(vaani_\w+)"\),(\s*[A-Z])/g;
 my ($section) = page('ngx_http_vaani_module.8') =~ /^\.SH DIRECTIVES\n(.*?)^\.SH/ms;
 is_deeply [ sort $section =~ /^\.TP\n(vaani_\w+)/mg ], [ sort keys %directive ], 'the directives';

@@ -30,7 +30,7 @@ use Vaani::Test::Events;
 
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
-    README.md CONTRIBUTING.md docs/directives.md docs/data-model.md
+    README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
     docs/operations.md docs/security.md docs/architecture.md docs/migration.md
     examples/README.md
 );

@@ -31,7 +31,7 @@
 #endif
 
 
-#define NGX_HTTP_VAANI_VERSION          "0.5.0"
+#define NGX_HTTP_VAANI_VERSION          "0.6.0"
 
 
 #define NGX_HTTP_VAANI_STRICT           0
