@@ -79,6 +79,22 @@ deb: deps-deb
 	@tools/build-deb $(DEB)
 
 
+# ---- for editors, and for those who write code -----------------------------
+
+C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c bench/*.c bench/*/*.c \
+	bench/*/*/*.c)
+C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h)
+
+COMPILE_COMMANDS = $(CURDIR)/compile_commands.json
+
+compile_commands.json: module
+	@tools/compile-commands $(BUILD)/nginx-dev $(C_SOURCES) > $(COMPILE_COMMANDS).new
+	@mv $(COMPILE_COMMANDS).new $(COMPILE_COMMANDS)
+
+style:
+	@tools/style $(C_SOURCES) $(C_HEADERS)
+
+
 # ---- other ---------------------------------------------------------------
 
 clean:
@@ -102,6 +118,10 @@ help:
 	@echo "make fuzz          fuzz src/core and the journal, FUZZ_SECONDS=60 each"
 	@echo "make coverage      what the unit tests reach of src/core, the journal"
 	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"
+	@echo "make style         what of the C isn't in nginx's style"
+	@echo "make compile_commands.json"
+	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-test deps-deb module tool run demo deb clean help
+.PHONY: all deps-run deps-test deps-deb module tool run demo deb clean \
+	help style compile_commands.json

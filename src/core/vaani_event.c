@@ -322,8 +322,8 @@ vaani_event_field(vaani_event_t *event, size_t n, const vaani_json_t *json,
     const vaani_json_member_t *member, vaani_event_error_t *error)
 {
     int                   rc;
-    vaani_str_t           value;
     const char           *message;
+    vaani_str_t           value;
     const vaani_field_t  *field;
 
     field = &event->type->fields[n];

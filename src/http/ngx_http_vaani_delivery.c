@@ -262,8 +262,8 @@ ngx_http_vaani_nonce(u_char *dst)
 {
     u_char           bytes[6];
     uint64_t         number;
-    ngx_uint_t       n;
     ngx_str_t        src, encoded;
+    ngx_uint_t       n;
 
     static uint64_t  seed, count;
 

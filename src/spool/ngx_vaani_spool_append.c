@@ -204,8 +204,8 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     int                        fd;
     ngx_int_t                  rc;
     ngx_str_t                 *dir;
-    ngx_queue_t               *q, *synced;
     ngx_uint_t                 moved;
+    ngx_queue_t               *q, *synced;
     ngx_atomic_uint_t          segment;
     ngx_vaani_spool_entry_t   *entry;
     ngx_vaani_spool_shared_t  *shared;

@@ -464,9 +464,9 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
     const vaani_delivery_t *delivery)
 {
     size_t               n, nargs, *lens;
-    vaani_str_t         *args;
     const char         **argv;
     redisReply          *reply;
+    vaani_str_t         *args;
     vaani_transition_t   transition;
 
     if (vaani_transition_args(event, delivery, &spool->alloc, &args, &nargs)

@@ -57,8 +57,8 @@ fuzz_parse(const u_char *data, size_t size, unsigned strict)
     size_t                nallocs;
     const char           *verdict;
     vaani_ref_t           ref;
-    vaani_event_t         event;
     const u_char         *text;
+    vaani_event_t         event;
     vaani_test_arena_t    arena;
     vaani_event_error_t   error;
 

@@ -669,8 +669,8 @@ test_fields(void **state)
     body_t                         body;
     size_t                         n, k, i, t;
     parsed_t                       p;
-    const char                    *reason;
     unsigned                       strict;
+    const char                    *reason;
     const vaani_contract_event_t  *expected;
     const vaani_contract_field_t  *field;
 

@@ -2127,12 +2127,12 @@ test_plain_lengths(void **state)
 static void
 test_members(void **state)
 {
-    int                   rc;
-    size_t                n;
-    vaani_json_t          json;
-    const u_char         *text;
-    vaani_json_error_t    error;
-    vaani_test_arena_t    arena;
+    int                         rc;
+    size_t                      n;
+    vaani_json_t                json;
+    const u_char               *text;
+    vaani_json_error_t          error;
+    vaani_test_arena_t          arena;
     const vaani_json_member_t  *m;
 
     static const vaani_str_t  body = vaani_string(
@@ -2236,8 +2236,8 @@ static void
 test_members_of_others(void **state)
 {
     size_t               n;
-    vaani_json_t         json;
     vaani_str_t          key;
+    vaani_json_t         json;
     vaani_json_error_t   error;
     vaani_test_arena_t   arena;
 
@@ -2690,8 +2690,8 @@ test_integers(void **state)
 {
     size_t       n, len;
     uint64_t     value;
-    vaani_str_t  number;
     const char  *message;
+    vaani_str_t  number;
 
     (void) state;
 
@@ -2727,8 +2727,8 @@ test_integers_random(void **state)
     size_t       len, n, k, digits;
     uint64_t     seed, value;
     unsigned     kind;
-    vaani_str_t  number;
     const char  *message;
+    vaani_str_t  number;
 
     (void) state;
 

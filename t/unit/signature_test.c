@@ -16,7 +16,9 @@
 #include "vaani_signature.h"
 
 
-#define TEST_HEX     "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+#define TEST_HEX                                                              \
+    "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+
 #define TEST_BASE64  "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 

@@ -275,8 +275,8 @@ test_no_memory(void **state)
 static void
 test_read(void **state)
 {
-    unsigned            from, to;
     int64_t             reply;
+    unsigned            from, to;
     uint64_t            n;
     vaani_transition_t  transition;
 

@@ -315,7 +315,6 @@ vaani_contract_verdict(const vaani_ref_t *r, int strict)
 }
 
 
-
 /*
  * What a field of a valid event must have become.  Returns NULL, or what is
  * different.
