@@ -32,6 +32,7 @@ use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
     docs/operations.md docs/security.md docs/architecture.md docs/migration.md
+    docs/performance.md
     examples/README.md
 );
 

@@ -1,0 +1,59 @@
+package Vaani::Bench::Goals;
+
+# What the numbers are to be, and whether they are.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Exporter 'import';
+use List::Util qw(max);
+
+our @EXPORT_OK = qw(goals);
+
+# A name, which side of it is good, the limit, and the ratio. $m: the medians by
+# case and what was measured; $k: the KiB of Vaani::Bench::Memory. A case that
+# did not run has no value, which makes the goal not one of this run.
+my @GOALS = (
+    [ 'CPU, ratio to nginx that does nothing, 64 connections', '<=', 1.4,
+        sub ($m, $k) { $m->('small, 64, module', 'cpu') / $m->('small, 64, nothing', 'cpu') } ],
+    [ 'the same with 512', '<=', 1.3,
+        sub ($m, $k) { $m->('small, 512, module', 'cpu') / $m->('small, 512, nothing', 'cpu') } ],
+    [ 'CPU of OpenResty, ratio', '>=', 2.5,
+        sub ($m, $k) { $m->('small, 64, OpenResty', 'cpu') / $m->('small, 64, module', 'cpu') } ],
+    [ 'CPU of Node.js, ratio', '>=', 2.7,
+        sub ($m, $k) { $m->('small, 64, Node.js', 'cpu') / $m->('small, 64, module', 'cpu') } ],
+    [ 'CPU of Flask, ratio', '>=', 45,
+        sub ($m, $k) { $m->('small, 64, Flask', 'cpu') / $m->('small, 64, module', 'cpu') } ],
+    [ 'events/s, ratio to the best of those three', '>=', 2,
+        sub ($m, $k) {
+            $m->('small, 64, module', 'rate') / max(map { $m->("small, 64, $_", 'rate') } qw(OpenResty Node.js Flask));
+        } ],
+    [ 'CPU of Redis, ratio to the script from hiredis, 64 deep', '<=', 1.2,
+        sub ($m, $k) { $m->('small, 64, module', 'redis') / $m->('script, 64 deep', 'redis') } ],
+    [ 'CPU of Redis for the script, ratio to its writes alone', '<=', 1.5,
+        sub ($m, $k) { $m->('script, 64 deep', 'redis') / $m->('its writes, 64 deep', 'redis') } ],
+    [ 'p99 at half load, ratio to nginx that does nothing plus a round trip to Redis', '<=', 1.3,
+        sub ($m, $k) {
+            $m->('half load, module', 'p99') / ($m->('half load, nothing', 'p99') + $m->('script, 1 deep', 'p50'));
+        } ],
+    [ 'RSS after all events, ratio to that after a tenth', '<=', 1.01,
+        sub ($m, $k) { ($k->{'after all events'} // die) / $k->{'after a tenth of them'} } ],
+);
+
+sub goals ($median, $memory) {
+    my @rows;
+
+    my $value = sub ($case, $what) { ($median->{$case} // die "not measured\n")->{$what} };
+
+    for my $goal (@GOALS) {
+        my ($name, $side, $limit, $code) = @$goal;
+        my $ratio = eval { $code->($value, $memory) } // next;
+        my $met = $side eq '<=' ? $ratio <= $limit : $ratio >= $limit;
+        push @rows, [ $name, ($side eq '<=' ? '≤' : '≥') . " $limit", sprintf('%.2f', $ratio), $met ? 'met' : 'not met' ];
+    }
+    return @rows;
+}
+
+1;

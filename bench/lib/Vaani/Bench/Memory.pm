@@ -1,0 +1,82 @@
+package Vaani::Bench::Memory;
+
+# What the worker of the module needs: over many events, and for a connection.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Exporter 'import';
+use Vaani::Bench::Measure qw(client rss);
+use Vaani::Bench::Peers ();
+use Vaani::Test::Events qw(event);
+use Vaani::Test::HTTP qw(format_request);
+use Vaani::Test::Socket qw(connect_socket read_some wait_readable write_all);
+
+our @EXPORT_OK = qw(growth of_connections);
+
+use constant PARTS => 10;
+use constant CONNECTIONS => 2000;
+
+# RSS after a tenth of so many events and after all of them. Redis forgets each
+# tenth: its memory is not looked at.
+sub growth ($redis, $events, @bodies) {
+    my $server = Vaani::Bench::Peers->start('module', redis => $redis->socket);
+    my @rss;
+
+    for (1 .. PARTS) {
+        $redis->client->cmd('FLUSHALL');
+        client('load', '-c64', '-n' . int($events / PARTS), $server->port, Vaani::Bench::Peers::PATH, @bodies);
+        push @rss, rss($server->pids);
+    }
+    return ('after a tenth of them' => $rss[0], 'after all events' => $rss[-1]);
+}
+
+# What one more connection adds, that has had an answer and is kept, and what an
+# event adds on it whose reply from Redis is awaited.
+sub of_connections ($redis) {
+    my $server = Vaani::Bench::Peers->start('module', redis => $redis->socket, server =>
+        'vaani_redis_timeout 60s; location = /vaani/status { vaani_status; }');
+    my ($pid) = $server->pids;
+    my $status = Vaani::Test::HTTP->new(port => $server->port);
+
+    my $post = sub ($fh, $n) {
+        write_all($fh, join '', format_request(uri => Vaani::Bench::Peers::PATH,
+            headers => [ 'Content-Type' => 'application/json' ], body => event('call_started', room => "room_$n")));
+    };
+    my $answered = sub ($fh) {
+        my $answer = '';
+        until ($answer =~ /"ok"}\z/) {
+            wait_readable($fh, 30) or die "no answer\n";
+            read_some($fh, \$answer) // next or die "no answer: $answer\n";
+        }
+    };
+
+    $redis->client->cmd('FLUSHALL');
+    $status->get('/vaani/status')->status == 200 or die "no status\n";
+    my $n = 0;
+    my $connect = sub {
+        my $fh = connect_socket($server->port);
+        $post->($fh, $n++);
+        $answered->($fh);
+        return $fh;
+    };
+
+    my $first = $connect->();
+    my $before = rss($pid);
+    my @idle = map { $connect->() } 1 .. CONNECTIONS;
+    my $idle = rss($pid) - $before;
+
+    $redis->suspend;
+    $post->($_, $n++) for @idle;
+    # each answer is the same worker's, which in between reads events
+    until ($status->get('/vaani/status')->body =~ /"in_flight":@{[ CONNECTIONS ]}\b/) { }
+    my $in_flight = rss($pid) - $before - $idle;
+    $redis->resume;
+    $answered->($_) for @idle;
+
+    return ('an idle connection' => $idle / CONNECTIONS, 'an event under way on it' => $in_flight / CONNECTIONS);
+}
+
+1;
