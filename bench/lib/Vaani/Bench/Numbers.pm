@@ -11,7 +11,7 @@ use Exporter 'import';
 
 our @EXPORT_OK = qw(median range spread);
 
-sub median (@n) { @n = sort { $a <=> $b } @n; return $n[ @n / 2 ] }
+sub median (@n) { @n = sort { $a <=> $b } @n; return ($n[ $#n / 2 ] + $n[ @n / 2 ]) / 2 }
 sub range (@n)  { @n = sort { $a <=> $b } @n; return @n[ 0, -1 ] }
 
 # "median (min–max)", each in this format of sprintf.
