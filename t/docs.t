@@ -26,6 +26,7 @@ use Vaani::Test;
 use Encode ();
 use File::Basename qw(dirname);
 use JSON::PP ();
+use Vaani::Test::Certificates;
 use Vaani::Test::Events;
 
 use constant ROOT => "$FindBin::Bin/..";
@@ -201,8 +202,15 @@ subtest 'shell' => sub {
 
 # --- configurations
 
-my $secret_file = spew(tmpdir() . '/secret', "0123456789abcdef\n");
+my $secret_file = spew(tmpdir() . '/secret', "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
 chmod 0600, $secret_file;
+
+my $ca = Vaani::Test::Certificates->new('ca');
+my $pair = $ca->issue('client', usage => 'clientAuth');
+my %ssl_file = (
+    trusted_certificate => $ca->file, crl => $ca->crl,
+    certificate => $pair->{cert}, certificate_key => $pair->{key}, password_file => $secret_file,
+);
 
 # nginx -t of a block in the frame of its context, with paths, addresses and
 # names that can be had here.
@@ -213,6 +221,7 @@ sub check_config ($kind, $text) {
         s{^\s*(?:user\s+\S+|daemon\s+off);}{}mg;
         s{/(?:var/log/nginx|run)/(?!redis)}{%%DIR%%/}g;
         s{(\bvaani_redis_password_file\s+|\bfile=)[^;]+;}{$1%%TMPDIR%%/secret;}g;
+        s{(\bvaani_redis_ssl_(\w+)\s+)/[^;]+;}{$1$ssl_file{$2};}g;
         s{(\bvaani_spool\s+)(?:/[^\s;]*)?/}{$1%%DIR%%/}g;
         s{(\blisten\s+)[^\s;]+}{$1unix:%%SOCK%%}g;
     }
@@ -362,6 +371,16 @@ subtest 'directives' => sub {
     for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md)) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
+    }
+};
+
+# As in the manual of nginx, nobody has to look elsewhere for how it is used.
+subtest 'examples of directives' => sub {
+    my %section = $doc{'docs/directives.md'} =~ /^### (vaani_\w+)\n(.*?)(?=^##|\z)/msg;
+
+    for my $name (sort keys %flags) {
+        my @examples = ($section{$name} // '') =~ /^```nginx\n(.*?)^```$/msg;
+        ok scalar(grep { /(?:^|[;{])\s*\Q$name\E[\s;]/m } @examples), "$name: an example in its own section";
     }
 };
 
