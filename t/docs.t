@@ -32,8 +32,8 @@ use Vaani::Test::Events;
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
-    docs/operations.md docs/security.md docs/architecture.md docs/migration.md
-    docs/performance.md
+    docs/operations.md docs/troubleshooting.md docs/security.md
+    docs/architecture.md docs/performance.md docs/migration.md
     examples/README.md
 );
 
@@ -368,7 +368,8 @@ subtest 'directives' => sub {
 
     # Nothing is named that is not there. Metrics are t/grafana.t's.
     my %metric = map { $_ => 1 } first_codes(rows(section('docs/operations.md', 'What each number means')));
-    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md)) {
+    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md
+        docs/troubleshooting.md)) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
     }
@@ -411,6 +412,32 @@ subtest 'variables' => sub {
 
     same_set [ first_codes(rows(section('docs/directives.md', '$vaani_reason'))) ],
         [ @reasons, @invalid ], 'the values of $vaani_reason';
+};
+
+# Who is refused finds the reason among the symptoms, and what to do.
+subtest 'troubleshooting' => sub {
+    my @rows = rows(section('docs/directives.md', '$vaani_reason'));
+    my $answers = section('docs/troubleshooting.md', 'Answers');
+
+    same_set [ first_codes(grep { $_->[0] =~ /^`\w+`/ } rows($answers)) ],
+        [ map { (codes($_->[0]))[0] } grep { $_->[2] !~ /^200/ } @rows ],
+        'the reasons of answers other than 200';
+
+    for my $status (qw(401 503)) {
+        same_set [ first_codes(rows(section('docs/troubleshooting.md', $status))) ],
+            [ map { (codes($_->[0]))[0] } grep { $_->[2] =~ /^$status/ } @rows ], "those of $status";
+    }
+    for my $row (rows(section('docs/troubleshooting.md', '400, 405, 415 and 422'))) {
+        for my $reason (codes($row->[0])) {
+            my ($documented) = grep { (codes($_->[0]))[0] eq $reason } @rows;
+            is $row->[1], $documented->[2], "$reason: its status";
+        }
+    }
+
+    my ($contents, $text) = split /^## Where to look$/m, prose('docs/troubleshooting.md');
+    same_set [ $contents =~ /\]\(#([^)]+)\)/g ],
+        [ map { slug($_) } 'Where to look', $text =~ /^##+ (.+?)\s*$/mg ],
+        'the table of contents', 'in it', 'a heading';
 };
 
 # --- the table of events, and its ladders
