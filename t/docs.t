@@ -223,6 +223,7 @@ sub check_config ($kind, $text) {
         s{(\bvaani_redis_password_file\s+|\bfile=)[^;]+;}{$1%%TMPDIR%%/secret;}g;
         s{(\bvaani_redis_ssl_(\w+)\s+)/[^;]+;}{$1$ssl_file{$2};}g;
         s{(\bvaani_spool\s+)(?:/[^\s;]*)?/}{$1%%DIR%%/}g;
+        s{\blisten\s+\[::\]:\d+;}{}g;
         s{(\blisten\s+)[^\s;]+}{$1unix:%%SOCK%%}g;
     }
 

@@ -6,23 +6,15 @@ use v5.20;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-use Cwd ();
-use FindBin;
 use Vaani::Test;
 
 use Fcntl qw(S_IMODE);
 use File::Find ();
 use HTTP::Tiny;
 use Vaani::Test::Events;
+use Vaani::Test::Root;
 
-my $project = Cwd::abs_path("$FindBin::Bin/../..");
-
-if (!-d '/.upper') {
-    my @env = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } qw(VAANI_DEB);
-    exec "$FindBin::Bin/root", $project, 'env', @env, 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive',
-        $^X, "-I$project/t/lib", "$project/t/deb/install.t"
-        or die "exec: $!\n";
-}
+enter_root($0, qw(VAANI_DEB));
 
 my $deb = $ENV{VAANI_DEB} // die "VAANI_DEB is the package to install\n";
 my $package = 'libnginx-mod-http-vaani';
@@ -31,20 +23,6 @@ my $link = '/etc/nginx/modules-enabled/50-mod-http-vaani.conf';
 my $site = '/etc/nginx/sites-available/vaani';
 my $site_link = '/etc/nginx/sites-enabled/vaani';
 my $example = "/usr/share/doc/$package/examples/site.conf";
-
-# In a session of its own, since run() ends what is left of the group, and that
-# can be an nginx that has not detached itself yet.
-sub output (@command) {
-    my ($exit, $out, $err) = run([ qw(setsid -w), @command ], timeout => 120);
-    return ($exit, ($out // '') . ($err // ''));
-}
-
-sub succeeds (@command) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my ($exit, $text) = output(@command);
-    is $exit, 0, "@command" or diag $text;
-    return $text;
-}
 
 # apt-get takes seconds to read its lists: once is enough.
 sub install () {
@@ -57,12 +35,7 @@ sub owner_and_mode ($path) {
     return sprintf '%s:%s %o', scalar getpwuid $stat[4], scalar getgrgid $stat[5], S_IMODE($stat[2]);
 }
 
-# The processes of nginx's workers but those that are about to leave, and the
-# files that they have mapped.
-sub workers () {
-    return grep { slurp("/proc/$_/cmdline") =~ /^nginx: worker process(?! is)/ } map { m{(\d+)$} } glob '/proc/[0-9]*';
-}
-
+# The files that the workers have mapped.
 sub maps () { return map { slurp("/proc/$_/maps") } workers() }
 
 # Until the old workers are gone, they may be the ones that answer.
@@ -135,13 +108,6 @@ sub written () {
 }
 
 # --- as on a Debian that has just got nginx
-
-{
-    require Socket;
-    socket my $socket, Socket::AF_INET(), Socket::SOCK_DGRAM(), 0 or die "socket: $!\n";
-    my $up = pack 'a16 s x22', 'lo', 0x41;
-    ioctl $socket, 0x8914, $up or die "lo: $!\n";    # SIOCSIFFLAGS, up and running
-}
 
 output('dpkg', '-P', $package);
 output('rm', '-rf', $spool, $site, glob('/etc/nginx/sites-enabled/* /etc/nginx/conf.d/* /etc/nginx/modules-enabled/*vaani*'));

@@ -1,0 +1,50 @@
+package Vaani::Test::Readme;
+
+# The fenced blocks of README.md, for the tests that do what it says.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Exporter 'import';
+use Vaani::Test::Dir qw(slurp);
+
+our @EXPORT = qw(@QUICK_START);
+
+# The sections whose shell commands t/deb/quick-start.t runs. "Install on Debian"
+# has "Without the package" in it.
+our @QUICK_START = ('Install on Debian', 'Send an event', 'Try it without a phone', 'Watch it');
+
+sub new ($class, $file) {
+    my (@blocks, $block, @headings);
+    my $line = 0;
+
+    for (split /^/, slurp($file)) {
+        $line++;
+        if ($block) {
+            if (/^```\s*$/) { push @blocks, $block; undef $block }
+            else            { $block->{text} .= $_ }
+        } elsif (/^```(\w*)\s*$/) {
+            $block = { line => $line, lang => $1, text => '', sections => [@headings] };
+        } elsif (/^(#+) (.+?)\s*$/) {
+            splice @headings, length($1) - 1;
+            $headings[ length($1) - 1 ] = $2;
+        }
+    }
+
+    die "no blocks in $file\n" if !@blocks;
+    return bless { blocks => \@blocks }, $class;
+}
+
+# Those of a section and of what is below it: { line, lang, text, sections }.
+sub section ($self, $name) {
+    my @found = grep { grep { ($_ // '') eq $name } @{ $_->{sections} } } @{ $self->{blocks} };
+    die "README.md has no \"$name\", or no blocks in it\n" if !@found;
+    return @found;
+}
+
+# All of a language.
+sub of ($self, $lang) { return grep { $_->{lang} eq $lang } @{ $self->{blocks} } }
+
+1;

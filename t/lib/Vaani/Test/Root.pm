@@ -1,0 +1,64 @@
+package Vaani::Test::Root;
+
+# For the tests in t/deb: what runs as root in a copy of this machine's file
+# system, see t/deb/root.
+#
+#   enter_root($0, qw(VAANI_DEB));    # runs the file there; returns when inside
+#
+# The named variables are taken along, nothing else of the environment is.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use Socket qw(AF_INET SOCK_DGRAM);
+use Test::More ();
+use Vaani::Test::Dir qw(slurp);
+use Vaani::Test::Process qw(run);
+
+our @EXPORT = qw(PROJECT enter_root output succeeds workers);
+
+use constant PROJECT => abs_path(dirname(__FILE__) . '/../../../..');
+use constant SIOCSIFFLAGS => 0x8914;
+
+sub enter_root ($file, @variables) {
+    my $path = abs_path($file);
+
+    if (!-d '/.upper') {
+        my @env = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } @variables;
+        exec PROJECT . '/t/deb/root', PROJECT, 'env', @env, 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive',
+            $^X, '-I' . PROJECT . '/t/lib', $path
+            or die "exec: $!\n";
+    }
+
+    # Its network has nothing but lo.
+    socket my $socket, AF_INET, SOCK_DGRAM, 0 or die "socket: $!\n";
+    my $up = pack 'a16 s x22', 'lo', 0x41;    # up and running
+    ioctl $socket, SIOCSIFFLAGS, $up or die "lo: $!\n";
+    return;
+}
+
+# In a session of its own, since run() ends what is left of the group, and that
+# can be an nginx that has not detached itself yet.
+sub output (@command) {
+    my ($exit, $out, $err) = run([ qw(setsid -w), @command ], timeout => 300);
+    return ($exit, ($out // '') . ($err // ''));
+}
+
+sub succeeds (@command) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($exit, $text) = output(@command);
+    Test::More::is($exit, 0, "@command") or Test::More::diag($text);
+    return $text;
+}
+
+# The processes of nginx's workers but those that are about to leave.
+sub workers () {
+    return grep { slurp("/proc/$_/cmdline") =~ /^nginx: worker process(?! is)/ } map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+1;
