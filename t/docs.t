@@ -173,6 +173,41 @@ subtest 'links' => sub {
     cmp_ok $relative, '>', 20, 'there are links';
 };
 
+# Who opens a long document sees what is in it.
+subtest 'contents' => sub {
+    for my $doc (grep { (() = $doc{$_} =~ /\n/g) > 200 } DOCS) {
+        my ($head, $text) = split /^(?=## )/m, prose($doc), 2;
+        my %linked = map { $_ => 1 } $head =~ /\]\(#([^)]+)\)/g;
+
+        is join(', ', grep { !$linked{ slug($_) } } $text =~ /^## (.+?)\s*$/mg), '', "$doc: all its sections are at the top";
+    }
+
+    my ($head) = split /^## /m, prose('docs/directives.md');
+    my @entries = prose('docs/directives.md') =~ /^### (\$?vaani_\w+)$/mg;
+    my %linked = map { $_ => 1 } $head =~ /\[([^\]]+)\]\(#/g;
+    is join(', ', grep { !$linked{$_} } @entries), '', 'so are the directives and variables';
+};
+
+subtest 'tables' => sub {
+    for my $doc (DOCS) {
+        my ($columns, @wrong);
+        for my $line (split /\n/, prose($doc)) {
+            my $cells = $line =~ /^\|/ ? () = $line =~ /(?<!\\)\|/g : undef;
+            push @wrong, $line if defined $columns && defined $cells && $cells != $columns;
+            $columns = defined $cells ? $columns // $cells : undef;
+        }
+        is join("\n", @wrong), '', "$doc: every row has all its cells";
+    }
+};
+
+# What is said of the code is about code that is there.
+subtest 'names' => sub {
+    my $code = join "\n", values %source;
+    my @names = map { /^((?:ngx_\w*|NGX_\w*)?vaani_\w+[a-z])(?:\(\))?$/i ? $1 : () } codes(prose('docs/architecture.md'));
+    cmp_ok scalar @names, '>', 10, 'there are names';
+    is join(' ', grep { $code !~ /\b\Q$_\E\b/ } @names), '', '... of what is in the source';
+};
+
 sub slug ($heading) {
     my $slug = lc $heading =~ s/`//gr;
     return $slug =~ s/[^\w -]//gr =~ tr/ /-/r;
