@@ -7,6 +7,10 @@
 #include "vaani_json.h"
 
 
+#if (defined __BYTE_ORDER__ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#define VAANI_LITTLE_ENDIAN    1
+#endif
+
 #define VAANI_JSON_ONES        0x0101010101010101ULL
 #define VAANI_JSON_HIGHS       0x8080808080808080ULL
 
@@ -499,14 +503,18 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded)
                                    "must be escaped");
         }
 
-        n = vaani_utf8_len(s->pos, s->end);
+        /* one comes with others: most scripts have no plain letters */
 
-        if (n == 0) {
-            return vaani_json_fail(s, s->pos, "invalid UTF-8");
-        }
+        do {
+            n = vaani_utf8_len(s->pos, s->end);
 
-        s->pos += n;
-        *decoded += n;
+            if (n == 0) {
+                return vaani_json_fail(s, s->pos, "invalid UTF-8");
+            }
+
+            s->pos += n;
+            *decoded += n;
+        } while (s->pos < s->end && *s->pos >= 0x80);
     }
 }
 
@@ -685,7 +693,7 @@ vaani_json_plain(const u_char *p, const u_char *end)
 
         /*
          * A borrow can mark a plain byte above a special one, but never
-         * leaves a special byte unmarked: the loop below decides.
+         * leaves a special byte unmarked.
          */
 
         special = (w | (w - VAANI_JSON_ONES * 0x20)
@@ -693,6 +701,10 @@ vaani_json_plain(const u_char *p, const u_char *end)
                    | (slash - VAANI_JSON_ONES)) & VAANI_JSON_HIGHS;
 
         if (special) {
+#if (VAANI_LITTLE_ENDIAN)
+            /* above is behind: the first one is right */
+            p += __builtin_ctzll(special) / 8;
+#endif
             break;
         }
 

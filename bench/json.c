@@ -1,0 +1,178 @@
+
+/*
+ * How fast a body is validated: bytes a second for a call_postprocessing with
+ * a transcript of a mebibyte, of several kinds of text.  Single-threaded, the
+ * best of several rounds: what else the machine does only slows it down.
+ *
+ *     json [rounds]
+ */
+
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "vaani_event.h"
+
+
+#define BENCH_TEXT_LEN  (1024 * 1024)
+#define BENCH_ROUNDS    200
+
+
+typedef struct {
+    const char  *name;
+    const char  *text;          /* repeated until there is enough */
+} bench_text_t;
+
+
+static size_t bench_body(u_char *body, const char *text);
+static double bench_parse(const u_char *body, size_t len, size_t rounds);
+static double bench_now(void);
+static void *bench_alloc(void *ctx, size_t size);
+
+
+/* an arena for what is decoded */
+
+static u_char  bench_arena[2 * BENCH_TEXT_LEN];
+static size_t  bench_used;
+
+
+static const bench_text_t  bench_texts[] = {
+    { "English, no escapes",
+      "Agent: Good morning, this is the clinic. How can I help you today?  " },
+
+    { "English, a line break each turn",
+      "User: I would like to move my appointment to Thursday afternoon.\\n" },
+
+    { "Hindi (3 bytes a letter)",
+      "एजेंट: नमस्ते, मैं आपकी क्या सहायता कर सकता हूँ? "
+      "ग्राहक: मुझे समय बदलना है। " },
+
+    { "German (2 bytes now and then)",
+      "Agentin: Schönen guten Tag, möchten Sie den Termin für März ändern?  " },
+
+    { NULL, NULL }
+};
+
+
+int
+main(int argc, char **argv)
+{
+    size_t               len, rounds;
+    u_char              *body;
+    double               seconds;
+    const bench_text_t  *text;
+
+    rounds = (argc > 1) ? strtoul(argv[1], NULL, 10) : BENCH_ROUNDS;
+    body = malloc(BENCH_TEXT_LEN + 1024);
+
+    if (body == NULL || rounds == 0) {
+        return 1;
+    }
+
+    for (text = bench_texts; text->name; text++) {
+        len = bench_body(body, text->text);
+        seconds = bench_parse(body, len, rounds);
+
+        if (seconds < 0) {
+            fprintf(stderr, "%s: not valid\n", text->name);
+            return 1;
+        }
+
+        printf("%-34s %6.2f GB/s\n", text->name, len / seconds / 1e9);
+    }
+
+    free(body);
+
+    return 0;
+}
+
+
+static size_t
+bench_body(u_char *body, const char *text)
+{
+    size_t  n, len;
+
+    n = sprintf((char *) body, "{\"event\":\"call_postprocessing\","
+                "\"room_name\":\"room_1\",\"call_duration\":42000,"
+                "\"transcript\":\"");
+
+    len = strlen(text);
+
+    do {
+        memcpy(body + n, text, len);
+        n += len;
+    } while (n < BENCH_TEXT_LEN);
+
+    return n + sprintf((char *) body + n, "\"}");
+}
+
+
+/*
+ * The seconds that one body takes, or -1 if it isn't valid.
+ */
+
+static double
+bench_parse(const u_char *body, size_t len, size_t rounds)
+{
+    size_t               n;
+    double               start, seconds, best;
+    vaani_alloc_t        alloc;
+    vaani_event_t        event;
+    vaani_event_error_t  error;
+
+    alloc.alloc = bench_alloc;
+    alloc.ctx = NULL;
+    best = -1;
+
+    for (n = 0; n < rounds; n++) {
+        bench_used = 0;
+        start = bench_now();
+
+        if (vaani_event_parse(&event, body, len, 1, &alloc, &error)
+            != VAANI_OK)
+        {
+            return -1;
+        }
+
+        seconds = bench_now() - start;
+
+        if (best < 0 || seconds < best) {
+            best = seconds;
+        }
+    }
+
+    return best;
+}
+
+
+static double
+bench_now(void)
+{
+    struct timespec  ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+
+static void *
+bench_alloc(void *ctx, size_t size)
+{
+    void  *p;
+
+    (void) ctx;
+
+    size = (size + 15) & ~(size_t) 15;
+
+    if (size > sizeof(bench_arena) - bench_used) {
+        return NULL;
+    }
+
+    p = bench_arena + bench_used;
+    bench_used += size;
+
+    return p;
+}
