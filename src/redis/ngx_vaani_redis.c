@@ -120,7 +120,7 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_str_t *key,
     *status = ngx_vaani_redis_send(conn, cmd);
 
     if (*status != NGX_VAANI_REDIS_DONE) {
-        ngx_free(cmd);
+        ngx_vaani_redis_free_command(cmd);
         return NULL;
     }
 

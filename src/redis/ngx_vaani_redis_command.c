@@ -2,11 +2,29 @@
 #include "ngx_vaani_redis_conn.h"
 
 
-static size_t ngx_vaani_redis_length_len(size_t len);
+/*
+ * Commands come and go by the ten thousand a second, and are larger than what
+ * malloc() keeps at hand.  Blocks that are large enough for most of them are
+ * kept here instead, up to 512K in a worker.
+ */
+
+#define NGX_VAANI_REDIS_BLOCK_SIZE  2048
+#define NGX_VAANI_REDIS_MAX_BLOCKS  256
+
+
+static ngx_vaani_redis_cmd_t *ngx_vaani_redis_alloc_command(size_t size,
+    ngx_log_t *log);
+
+static ngx_inline size_t ngx_vaani_redis_length_len(size_t len);
 static u_char *ngx_vaani_redis_write_args(u_char *p, const ngx_str_t *args,
     ngx_uint_t nargs);
-static u_char *ngx_vaani_redis_write_length(u_char *p, u_char type,
+static ngx_inline u_char *ngx_vaani_redis_write_length(u_char *p, u_char type,
     size_t len);
+
+
+static ngx_uint_t              ngx_vaani_redis_nblocks;
+static ngx_vaani_redis_cmd_t
+    *ngx_vaani_redis_blocks[NGX_VAANI_REDIS_MAX_BLOCKS];
 
 
 /*
@@ -34,13 +52,12 @@ ngx_vaani_redis_command(const ngx_str_t *first, ngx_uint_t nfirst,
         size += ngx_vaani_redis_length_len(rest[n].len) + rest[n].len + 2;
     }
 
-    cmd = ngx_alloc(sizeof(ngx_vaani_redis_cmd_t) + size, log);
+    cmd = ngx_vaani_redis_alloc_command(sizeof(ngx_vaani_redis_cmd_t) + size,
+                                        log);
 
     if (cmd == NULL) {
         return NULL;
     }
-
-    ngx_memzero(cmd, sizeof(ngx_vaani_redis_cmd_t));
 
     p = (u_char *) (cmd + 1);
 
@@ -65,12 +82,66 @@ ngx_vaani_redis_command(const ngx_str_t *first, ngx_uint_t nfirst,
 }
 
 
-static size_t
+static ngx_vaani_redis_cmd_t *
+ngx_vaani_redis_alloc_command(size_t size, ngx_log_t *log)
+{
+    unsigned                block;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    block = (size <= NGX_VAANI_REDIS_BLOCK_SIZE);
+
+    if (block && ngx_vaani_redis_nblocks) {
+        cmd = ngx_vaani_redis_blocks[--ngx_vaani_redis_nblocks];
+
+    } else {
+        cmd = ngx_alloc(block ? NGX_VAANI_REDIS_BLOCK_SIZE : size, log);
+
+        if (cmd == NULL) {
+            return NULL;
+        }
+    }
+
+    ngx_memzero(cmd, sizeof(ngx_vaani_redis_cmd_t));
+
+    cmd->block = block;
+
+    return cmd;
+}
+
+
+void
+ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd)
+{
+#if !(NGX_DEBUG_PALLOC)
+
+    /* else a use after this would not be found */
+
+    if (cmd->block && ngx_vaani_redis_nblocks < NGX_VAANI_REDIS_MAX_BLOCKS) {
+        ngx_vaani_redis_blocks[ngx_vaani_redis_nblocks++] = cmd;
+        return;
+    }
+
+#endif
+
+    ngx_free(cmd);
+}
+
+
+/*
+ * Nearly all arguments are short, and there are some thirty of them: their
+ * lengths are to cost no division.
+ */
+
+static ngx_inline size_t
 ngx_vaani_redis_length_len(size_t len)
 {
     size_t  digits;
 
-    for (digits = 1; len >= 10; len /= 10) {
+    if (len < 100) {
+        return 1 + (len < 10 ? 1 : 2) + 2;
+    }
+
+    for (digits = 2; len >= 100; len /= 10) {
         digits++;
     }
 
@@ -98,20 +169,22 @@ ngx_vaani_redis_write_args(u_char *p, const ngx_str_t *args, ngx_uint_t nargs)
 }
 
 
-static u_char *
+static ngx_inline u_char *
 ngx_vaani_redis_write_length(u_char *p, u_char type, size_t len)
 {
-    u_char  buf[NGX_SIZE_T_LEN], *digit;
-
-    digit = buf + sizeof(buf);
-
-    do {
-        *--digit = (u_char) (len % 10 + '0');
-        len /= 10;
-    } while (len);
-
     *p++ = type;
-    p = ngx_cpymem(p, digit, buf + sizeof(buf) - digit);
+
+    if (len < 10) {
+        *p++ = (u_char) (len + '0');
+
+    } else if (len < 100) {
+        *p++ = (u_char) (len / 10 + '0');
+        *p++ = (u_char) (len % 10 + '0');
+
+    } else {
+        p = ngx_sprintf(p, "%uz", len);
+    }
+
     *p++ = CR;
     *p++ = LF;
 

@@ -739,6 +739,6 @@ ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
         cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
 
         ngx_queue_remove(q);
-        ngx_free(cmd);
+        ngx_vaani_redis_free_command(cmd);
     }
 }

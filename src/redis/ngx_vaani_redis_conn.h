@@ -41,6 +41,7 @@ struct ngx_vaani_redis_cmd_s {
     uint64_t                    sent;           /* of ngx_vaani_redis_now() */
     ngx_uint_t                  strikes;
     unsigned                    setup:1;        /* one of the connection's */
+    unsigned                    block:1;        /* of the usual size */
 
     ngx_chain_t                 out;
     ngx_buf_t                   buf;
@@ -179,11 +180,13 @@ uint64_t ngx_vaani_redis_now(void);
  *
  * Makes a command of the protocol (RESP2) of two lists of arguments, either
  * of which may be empty; they are copied.  Returns NULL if there is no memory.
- * The command is freed with ngx_free().
+ * The command is freed with ngx_vaani_redis_free_command().
  */
 ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
     ngx_uint_t nfirst, const ngx_str_t *rest, ngx_uint_t nrest,
     ngx_log_t *log);
+
+void ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd);
 
 
 /*

@@ -282,7 +282,7 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     handler = cmd->handler;
     data = cmd->data;
 
-    ngx_free(cmd);
+    ngx_vaani_redis_free_command(cmd);
 
     if (handler) {
         handler(data, status, reply);

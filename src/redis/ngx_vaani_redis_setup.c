@@ -89,7 +89,7 @@ ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd)
 
     ngx_explicit_memzero(cmd->buf.start, cmd->buf.end - cmd->buf.start);
 
-    ngx_free(cmd);
+    ngx_vaani_redis_free_command(cmd);
 }
 
 
