@@ -16,6 +16,7 @@ typedef struct {
     vaani_str_t         *args;
     size_t               nargs;
     u_char              *last;          /* free memory for what is composed */
+    vaani_str_t          received_at;
 } vaani_args_t;
 
 
@@ -74,6 +75,7 @@ vaani_transition_args(const vaani_event_t *event,
 
     vaani_args_add(&a, &event->name);
     vaani_args_uint(&a, delivery->received_at);
+    a.received_at = a.args[a.nargs - 1];
     vaani_args_uint(&a, delivery->ttl);
     vaani_args_head(&a, event);
     vaani_args_tail(&a, delivery);
@@ -176,7 +178,7 @@ vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery)
     p = a->last;
 
     p = vaani_write(p, vaani_tail_time, sizeof(vaani_tail_time) - 1);
-    p = vaani_write_uint(p, delivery->received_at);
+    p = vaani_write(p, a->received_at.data, a->received_at.len);
     p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
     p = vaani_json_escape(p, &delivery->key);
 
@@ -233,17 +235,37 @@ vaani_write(u_char *dst, const void *src, size_t len)
 }
 
 
+/*
+ * Two digits a division: times have 13, and stand in each delivery three times.
+ */
+
 static u_char *
 vaani_write_uint(u_char *dst, uint64_t value)
 {
-    u_char   buf[VAANI_UINT64_LEN], *p;
+    u_char  *p, buf[VAANI_UINT64_LEN];
+
+    static const char  pairs[] =
+        "00010203040506070809" "10111213141516171819"
+        "20212223242526272829" "30313233343536373839"
+        "40414243444546474849" "50515253545556575859"
+        "60616263646566676869" "70717273747576777879"
+        "80818283848586878889" "90919293949596979899";
+
+    if (value < 10) {
+        *dst = (u_char) (value + '0');
+        return dst + 1;
+    }
 
     p = buf + VAANI_UINT64_LEN;
 
-    do {
-        *--p = (u_char) (value % 10 + '0');
-        value /= 10;
-    } while (value);
+    for ( /* void */ ; value >= 10; value /= 100) {
+        p -= 2;
+        memcpy(p, &pairs[value % 100 * 2], 2);
+    }
+
+    if (value) {
+        *--p = (u_char) (value + '0');
+    }
 
     return vaani_write(dst, p, buf + VAANI_UINT64_LEN - p);
 }
