@@ -159,6 +159,14 @@ ngx_http_vaani_check_type(ngx_str_t *value)
 {
     u_char  *type, *slash, *subtype, *p, *last;
 
+    /* as nearly all senders have it */
+
+    if (value->len == sizeof("application/json") - 1
+        && ngx_memcmp(value->data, "application/json", value->len) == 0)
+    {
+        return NULL;
+    }
+
     type = value->data;
     last = type + value->len;
 
