@@ -20,7 +20,7 @@
 #include "ngx_http_vaani_stats.h"
 
 
-/* what signatures are checked with */
+/* what signatures are checked, and digests made with */
 
 #if (NGX_SSL && OPENSSL_VERSION_NUMBER >= 0x10100000L)
 
@@ -332,6 +332,14 @@ uint64_t ngx_http_vaani_now(void);
 
 /* the allocator of src/core for a pool, which is its ctx */
 void *ngx_http_vaani_palloc(void *pool, size_t size);
+
+
+/*
+ * ngx_http_vaani_digest.c
+ */
+
+/* Writes NGX_HTTP_VAANI_DIGEST_LEN bytes to dst. */
+void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 
 
 /*

@@ -1,8 +1,6 @@
 
 #include "ngx_http_vaani.h"
 
-#include <ngx_sha1.h>
-
 
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix);
@@ -12,7 +10,6 @@ static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
     ngx_http_complex_value_t *cv, vaani_str_t *value);
 static void ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx);
 static void ngx_http_vaani_nonce(u_char *dst);
-static void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 
 
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
@@ -280,25 +277,6 @@ ngx_http_vaani_nonce(u_char *dst)
 
     src.data = bytes;
     src.len = sizeof(bytes);
-    encoded.data = dst;
-
-    ngx_encode_base64url(&encoded, &src);
-}
-
-
-static void
-ngx_http_vaani_digest(u_char *dst, const void *data, size_t len)
-{
-    u_char      digest[20];
-    ngx_str_t   src, encoded;
-    ngx_sha1_t  sha1;
-
-    ngx_sha1_init(&sha1);
-    ngx_sha1_update(&sha1, data, len);
-    ngx_sha1_final(digest, &sha1);
-
-    src.data = digest;
-    src.len = NGX_HTTP_VAANI_DIGEST_BYTES;
     encoded.data = dst;
 
     ngx_encode_base64url(&encoded, &src);
