@@ -599,6 +599,40 @@ subtest 'lenient: what is missing or mistyped is absent' => sub {
     }
 };
 
+# --- a call that 0.5.0 has begun
+
+subtest 'a call that is under way during an upgrade' => sub {
+    my %path = (
+        'until it has ended' => [qw(call_ringing call_ended)],
+        'with high positions' => [qw(call_no_answer call_postprocessing)],
+    );
+
+    for my $name (sort keys %path) {
+        my ($upgraded, $other) = (new_room(), new_room());
+
+        for my $room ($upgraded, $other) {
+            deliver(event($_, room => $room)) for @{ $path{$name} };
+        }
+
+        # As that version wrote it: numbers with blanks between them.
+        my @numbers = map { ord($_) - ord('0') } split //, $client->cmd('HGET', key($upgraded), '_state');
+        is scalar @numbers, 4, "$name: four numbers";
+        $client->cmd('HSET', key($upgraded), '_state', "@numbers");
+
+        for my $event (qw(user_picked_up_at call_rejected call_ended call_postprocessing call_started)) {
+            for my $room ($upgraded, $other) {
+                deliver(event($event, room => $room, later => 1));
+                next if $event ne 'user_picked_up_at';
+                $client->cmd('HSET', key($room), '_state', "@numbers") if $room eq $upgraded;
+            }
+            my ($got, $expected) = map { (call($_))[0] } $upgraded, $other;
+            delete $_->{room_name} for $got, $expected;
+            is_deeply $got, $expected, "... then $event";
+        }
+        is $client->cmd('HGET', key($upgraded), '_state'), $client->cmd('HGET', key($other), '_state'), '... and what is known';
+    }
+};
+
 # --- an event that the table does not know
 
 subtest 'an unknown event changes nothing' => sub {

@@ -7,9 +7,13 @@
 #define VAANI_UINT64_LEN       20
 
 
-/* 1 + 2 keys, 8 + 12 scalars, the row's fields, direction, postprocessed */
+/* 1 + 2 keys, 8 + 6 scalars, the row's fields, direction, postprocessed */
 
-#define VAANI_MAX_ARGS         (23 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
+#define VAANI_MAX_ARGS         (17 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
+
+#define VAANI_NDIGITS          10
+
+#define vaani_digit(n)         ((u_char) ('0' + (n)))
 
 
 typedef struct {
@@ -20,6 +24,8 @@ typedef struct {
 } vaani_args_t;
 
 
+static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
 static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event);
@@ -55,7 +61,7 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
            + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_payload)
-           + 9 * VAANI_UINT64_LEN;
+           + VAANI_NDIGITS + 5 * VAANI_UINT64_LEN;
 
     a.args = alloc->alloc(alloc->ctx, size);
 
@@ -73,6 +79,7 @@ vaani_transition_args(const vaani_event_t *event,
         vaani_args_add(&a, &delivery->stream);
     }
 
+    vaani_args_digits(&a, event, delivery);
     vaani_args_add(&a, &event->name);
     vaani_args_uint(&a, delivery->received_at);
     a.received_at = a.args[a.nargs - 1];
@@ -80,21 +87,66 @@ vaani_transition_args(const vaani_event_t *event,
     vaani_args_head(&a, event);
     vaani_args_tail(&a, delivery);
     vaani_args_add(&a, &delivery->payload);
-    vaani_args_uint(&a, delivery->maxlen);
-    vaani_args_uint(&a, delivery->nchannels);
 
-    for (n = 0; n < delivery->nchannels; n++) {
-        vaani_args_add(&a, &delivery->channels[n]);
+    if (delivery->stream.len) {
+        vaani_args_uint(&a, delivery->maxlen);
     }
 
     if (event->type) {
         vaani_args_event(&a, event, delivery);
     }
 
+    for (n = 0; n < delivery->nchannels; n++) {
+        vaani_args_add(&a, &delivery->channels[n]);
+    }
+
     *args = a.args;
     *nargs = a.nargs;
 
     return VAANI_OK;
+}
+
+
+/*
+ * Whatever is a small number, in one argument; see transition.lua.
+ */
+
+static void
+vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
+{
+    u_char                    *p;
+    size_t                     n, npairs;
+    const vaani_event_type_t  *type;
+
+    type = event->type;
+    p = a->last;
+
+    if (type == NULL) {
+        *p++ = '0';
+
+    } else {
+        npairs = (event->outbound ? 1 : 0) + (type->postprocessed ? 1 : 0);
+
+        for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
+            npairs += (event->values[n].data != NULL);
+        }
+
+        *p++ = vaani_digit(type->position);
+        *p++ = vaani_digit(vaani_status_rank(&event->status));
+        *p++ = vaani_digit(vaani_outcome_rank(&type->outcome));
+        *p++ = type->transfer.len ? type->transfer.data[0] : '0';
+        *p++ = vaani_digit(delivery->id.len != 0);
+        *p++ = vaani_digit(event->has_duration);
+        *p++ = vaani_digit(npairs);
+        *p++ = vaani_digit(delivery->received_at < delivery->since);
+        *p++ = vaani_digit(event->room.len / 64);
+        *p++ = vaani_digit(event->room.len % 64);
+    }
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
 }
 
 
@@ -107,25 +159,18 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
 
     type = event->type;
 
-    vaani_args_add(a, &event->room);
-    vaani_args_uint(a, type->position);
     vaani_args_add(a, &event->status);
-    vaani_args_uint(a, vaani_status_rank(&event->status));
-    vaani_args_add(a, &type->outcome);
-    vaani_args_uint(a, vaani_outcome_rank(&type->outcome));
+    vaani_args_uint(a, delivery->since);
+    vaani_args_add(a, &delivery->digest);
+    vaani_args_add(a, delivery->id.len ? &delivery->id : &delivery->nonce);
+
+    if (type->outcome.len) {
+        vaani_args_add(a, &type->outcome);
+    }
 
     if (event->has_duration) {
         vaani_args_uint(a, event->duration);
-
-    } else {
-        vaani_args_literal(a, "");
     }
-
-    vaani_args_add(a, &type->transfer);
-    vaani_args_add(a, &delivery->digest);
-    vaani_args_add(a, &delivery->id);
-    vaani_args_add(a, &delivery->nonce);
-    vaani_args_uint(a, delivery->since);
 
     for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
         if (event->values[n].data) {

@@ -20,7 +20,8 @@
  */
 
 typedef struct {
-    vaani_str_t          key;           /* of the call's hash */
+    vaani_str_t          key;           /* of the call's hash: ends with the
+                                           name of the room */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
     vaani_str_t         *channels;

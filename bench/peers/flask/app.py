@@ -75,6 +75,10 @@ def base64url(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
+def digits(*numbers):
+    return "".join(chr(48 + number) for number in numbers)
+
+
 def milliseconds(value, factor):
     if type(value) not in (int, float) or not 0 <= value < math.inf:
         return None
@@ -86,7 +90,7 @@ def read_fields(row, body):
     pairs = []
     status = row["status"]
     outbound = row.get("outbound", False)
-    duration = ""
+    duration = None
 
     for field in row["fields"]:
         name, kind = field["name"], field["type"]
@@ -170,6 +174,7 @@ def transition_args(data):
     quoted = json.dumps(room, ensure_ascii=False)
 
     args = [
+        "0",
         event,
         received_at,
         TTL,
@@ -177,10 +182,6 @@ def transition_args(data):
         f'"received_at":{received_at},'
         f'"key":{json.dumps(key, ensure_ascii=False)},"payload":',
         data,
-        0,
-        2,
-        "vaani:events",
-        f"vaani:room:{room}",
     ]
 
     row = EVENTS.get(event)
@@ -188,23 +189,31 @@ def transition_args(data):
     if row:
         pairs, status, duration = read_fields(row, body)
         delivery = request.headers.get("Webhook-Id")
-        outcome = row.get("outcome", "")
+        outcome = row.get("outcome")
 
-        args += [
-            room,
-            row["position"],
+        args[0] = (
+            digits(row["position"], STATUS_RANK.get(status, 1))
+            + digits(OUTCOME_RANK.get(outcome, 0))
+            + row.get("transfer", "0")[0]
+            + digits(delivery is not None, duration is not None)
+            + digits(len(pairs) // 2, received_at < since)
+            + digits(*divmod(len(room.encode()), 64))
+        )
+        args += (
             status,
-            STATUS_RANK.get(status, 1),
-            outcome,
-            OUTCOME_RANK.get(outcome, 0),
-            duration,
-            row.get("transfer", ""),
-            digest(data),
-            digest(delivery.encode()) if delivery else "",
-            "" if delivery else nonce(),
             since,
-            *pairs,
-        ]
+            digest(data),
+            digest(delivery.encode()) if delivery else nonce(),
+        )
+
+        if outcome:
+            args.append(outcome)
+        if duration is not None:
+            args.append(duration)
+
+        args += pairs
+
+    args += "vaani:events", f"vaani:room:{room}"
 
     return [key], args
 

@@ -68,6 +68,10 @@ function nonce() {
   return bytes.toString('base64url');
 }
 
+function digit(number) {
+  return String.fromCharCode(48 + number);
+}
+
 function milliseconds(value, factor) {
   if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) return null;
   return Math.min(Math.round(value * factor), Number.MAX_SAFE_INTEGER);
@@ -77,7 +81,7 @@ function milliseconds(value, factor) {
 function readFields(row, body) {
   const pairs = [];
   let { status, outbound } = row;
-  let duration = '';
+  let duration;
 
   for (const field of row.fields) {
     const value = body[field.name];
@@ -155,10 +159,10 @@ function transitionArgs(request, bytes) {
   const receivedAt = Date.now();
 
   const args = [
-    event, receivedAt, TTL,
+    '0', event, receivedAt, TTL,
     `"event":${JSON.stringify(event)},"room_name":${JSON.stringify(room)},`,
     `"received_at":${receivedAt},"key":${JSON.stringify(key)},"payload":`,
-    text, '0', '2', 'vaani:events', `vaani:room:${room}`,
+    text,
   ];
 
   const row = events.get(event);
@@ -166,14 +170,26 @@ function transitionArgs(request, bytes) {
   if (row) {
     const { pairs, status, duration } = readFields(row, body);
     const id = request.headers['webhook-id'];
-    const outcome = row.outcome ?? '';
+    const { outcome } = row;
+    const length = Buffer.byteLength(room);
 
-    args.push(
-      room, row.position, status, statusRank.get(status) ?? 1,
-      outcome, outcomeRank.get(outcome) ?? 0, duration, row.transfer ?? '',
-      digest(bytes), id ? digest(id) : '', id ? '' : nonce(), since, ...pairs,
-    );
+    args[0] = [
+      digit(row.position), digit(statusRank.get(status) ?? 1),
+      digit(outcomeRank.get(outcome) ?? 0), row.transfer?.[0] ?? '0',
+      digit(id ? 1 : 0), digit(duration === undefined ? 0 : 1),
+      digit(pairs.length / 2), digit(receivedAt < since ? 1 : 0),
+      digit(length >> 6), digit(length & 63),
+    ].join('');
+
+    args.push(status, since, digest(bytes), id ? digest(id) : nonce());
+
+    if (outcome) args.push(outcome);
+    if (duration !== undefined) args.push(duration);
+
+    args.push(...pairs);
   }
+
+  args.push('vaani:events', `vaani:room:${room}`);
 
   return [key, ...args];
 }

@@ -48,11 +48,11 @@ function _M.init(conf)
     events = rows.events
 
     for rank, name in ipairs(rows.statuses) do
-        status_rank[name] = tostring(rank)
+        status_rank[name] = rank
     end
 
     for rank, name in ipairs(rows.outcomes) do
-        outcome_rank[name] = tostring(rank)
+        outcome_rank[name] = rank
     end
 
     since = format("%.0f", ngx.now() * 1000)
@@ -118,7 +118,7 @@ end
 
 local function read_fields(row, body)
     local set, n = {}, 0
-    local status, outbound, duration = row.status, row.outbound, ""
+    local status, outbound, duration = row.status, row.outbound
 
     for _, field in ipairs(row.fields) do
         local kind, value = field.type, body[field.name]
@@ -289,12 +289,13 @@ function _M.handle()
     local received_at = format("%.0f", ngx.now() * 1000)
 
     local args = {
-        "1", key, event, received_at, TTL,
+        "1", key, "0", event, received_at, TTL,
         '"event":' .. encode(event) .. ',"room_name":' .. encode(room) .. ",",
         '"received_at":' .. received_at .. ',"key":' .. encode(key)
             .. ',"payload":',
-        text, "0", "2", "vaani:events", "vaani:room:" .. room
+        text
     }
+    local n = 9
 
     local row = events[event]
 
@@ -306,25 +307,41 @@ function _M.handle()
         end
 
         local id = headers["webhook-id"]
-        local outcome = row.outcome or ""
+        local outcome = row.outcome
 
-        args[13] = room
-        args[14] = row.position
-        args[15] = status
-        args[16] = status_rank[status] or "1"
-        args[17] = outcome
-        args[18] = outcome_rank[outcome] or "0"
-        args[19] = duration
-        args[20] = row.transfer or ""
-        args[21] = digest(text)
-        args[22] = id and digest(id) or ""
-        args[23] = id and "" or nonce()
-        args[24] = since
+        args[3] = string.char(
+            48 + row.position, 48 + (status_rank[status] or 1),
+            48 + (outcome_rank[outcome or ""] or 0),
+            string.byte(row.transfer or "0"), id and 49 or 48,
+            duration and 49 or 48, 48 + #set / 2,
+            tonumber(received_at) < tonumber(since) and 49 or 48,
+            48 + floor(#room / 64), 48 + #room % 64)
 
-        for n = 1, #set do
-            args[24 + n] = set[n]
+        args[10] = status
+        args[11] = since
+        args[12] = digest(text)
+        args[13] = id and digest(id) or nonce()
+        n = 13
+
+        if outcome then
+            n = n + 1
+            args[n] = outcome
         end
+
+        if duration then
+            n = n + 1
+            args[n] = duration
+        end
+
+        for i = 1, #set do
+            args[n + i] = set[i]
+        end
+
+        n = n + #set
     end
+
+    args[n + 1] = "vaani:events"
+    args[n + 2] = "vaani:room:" .. room
 
     local reply, err = eval(args)
 
