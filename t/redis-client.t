@@ -805,6 +805,13 @@ subtest 'answers' => sub {
         [ 'an error inside of the script' => says('-ERR Error running script (call to f_a): '
                 . "\@user_script:1: \@user_script: 1: -READONLY You can't write against a read only replica.\r\n"),
             'READONLY' ],
+        # What the ACL forbids inside of the script, as 6.2, 7.0 and newer ones say it.
+        (map { [ "an ACL: $_" => says("-ERR $_\r\n"), 'NOPERM' ] }
+            "Error running script (call to f_a): \@user_script:1: \@user_script: 1: "
+                . "The user executing the script can't run this command or subcommand",
+            "The user executing the script can't run this command or subcommand script: a, on \@user_script:1.",
+            "ACL failure in script: User x has no permissions to run the 'hmget' command script: a, on \@user_script:1.",
+            'ACL failure in script: No permissions to access a key script: on @user_script:1.'),
     );
 
     my $locations = '';

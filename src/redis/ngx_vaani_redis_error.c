@@ -2,6 +2,7 @@
 #include "ngx_vaani_redis_conn.h"
 
 
+static ngx_uint_t ngx_vaani_redis_is_acl_error(u_char *text, u_char *last);
 static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
 
 
@@ -80,15 +81,7 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     ngx_str_t                       str;
     const ngx_vaani_redis_error_t  *error;
 
-    static ngx_str_t  acl =
-        ngx_string("ERR The user executing the script can't");
-
-    /* what is NOPERM outside of a script */
-
-    if (len > acl.len && ngx_strncmp(text, acl.data, acl.len) == 0) {
-        text = (u_char *) "NOPERM";
-        len = 6;
-    }
+    static u_char  noperm[] = "NOPERM";
 
     last = text + len;
 
@@ -102,6 +95,11 @@ ngx_vaani_redis_error(u_char *text, size_t len)
          code != NULL;
          code = ngx_vaani_redis_find_code(code, last))
     {
+        if (ngx_vaani_redis_is_acl_error(code, last)) {
+            code = noperm;
+            last = noperm + sizeof(noperm) - 1;
+        }
+
         for (error = ngx_vaani_redis_errors; error->code.len; error++) {
 
             str = error->code;
@@ -130,6 +128,40 @@ const ngx_str_t *
 ngx_vaani_redis_error_code(ngx_uint_t n)
 {
     return (n < NGX_VAANI_REDIS_OTHER) ? &ngx_vaani_redis_errors[n].code : NULL;
+}
+
+
+/* what is NOPERM outside of a script */
+
+static ngx_uint_t
+ngx_vaani_redis_is_acl_error(u_char *text, u_char *last)
+{
+    ngx_uint_t  i;
+
+    static ngx_str_t  begins[] = {
+
+        /* Redis before 7.2; before 7.0 without "ERR " */
+
+        ngx_string("ERR The user executing the script can't"),
+        ngx_string("The user executing the script can't"),
+
+        /* Redis 7.2 and newer, Valkey */
+
+        ngx_string("ERR ACL failure in script"),
+
+        ngx_null_string
+    };
+
+    for (i = 0; begins[i].len; i++) {
+
+        if ((size_t) (last - text) >= begins[i].len
+            && ngx_strncmp(text, begins[i].data, begins[i].len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
