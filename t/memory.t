@@ -1,5 +1,6 @@
 # The numbers of "Memory and disk" in docs/operations.md are those that
-# bench/memory measures, within a tenth.
+# bench/memory measures with Redis 7.0, within a tenth. With another Redis, or
+# Valkey, a call or an entry of a stream takes no more, and no less than half.
 
 use v5.20;
 use feature 'signatures';
@@ -26,6 +27,10 @@ sub tables ($text) {
 my ($section) = slurp(ROOT . '/docs/operations.md') =~ /^### Memory and disk\n(.*?)(?=^##|\z)/ms;
 my @documented = tables($section // '');
 
+my (undef, $version) = run([ $ENV{REDIS_BIN} || 'redis-server', '--version' ]);
+my ($measured_with) = ($section // '') =~ /\bRedis (\d+\.\d+)\.\d+/;
+my $same = $version =~ /^Redis server v=\Q$measured_with\E\./;
+
 my ($exit, $out, $err) = run([ $^X, ROOT . '/bench/memory' ], timeout => 600);
 is $exit, 0, 'bench/memory' or diag $err;
 my @measured = tables($out);
@@ -45,7 +50,8 @@ for my $n (0 .. $#measured) {
 
         for my $column (1 .. @numbers) {
             my ($got, $want) = ($numbers[ $column - 1 ], $documented_rows[$i][$column] // 0);
-            ok abs($got - $want) <= $got / 10, "$name, $head->[$column]: $want" or diag "measured: $got";
+            my $most = $same || $head->[$column] =~ /^(?:body|in the spool)$/ ? 1.1 : 2;
+            ok $want >= $got * 0.9 && $want <= $got * $most, "$name, $head->[$column]: $want" or diag "measured: $got";
         }
     }
 }
