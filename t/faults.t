@@ -466,11 +466,13 @@ for my $error (
     [ NOREPLICAS => [qw(CONFIG SET min-replicas-to-write 1)],
         [qw(CONFIG SET min-replicas-to-write 0)] ],
     [ NOPERM     => [qw(ACL SETUSER default resetkeys)], [ qw(ACL SETUSER default ~vaani:call:* ~vaani:stream) ] ],
+    [ 'NOPERM in the script' => [qw(ACL SETUSER default -hmget)], [qw(ACL SETUSER default +hmget)] ],
 ) {
-    my ($code, @commands) = @$error;
+    my ($name, @commands) = @$error;
+    my ($code) = $name =~ /^(\w+)/;
     my $back = pop @commands;
 
-    scenario "Redis answers $code" => sub {
+    scenario "Redis answers $name" => sub {
         my $redis = durable_redis();
         my $nginx = nginx($redis);
         my $load = load($nginx);
@@ -485,7 +487,7 @@ for my $error (
         arrives($load, ok => 60);
         $nginx->log_like(qr/answered "$code"/);
 
-        account_ok($code, $load, $redis, $nginx);
+        account_ok($name, $load, $redis, $nginx);
     };
 }
 
