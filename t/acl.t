@@ -289,7 +289,7 @@ subtest 'a program that subscribes' => sub {
         '+subscribe' => sub ($c) { $c->()->subscribe('vaani:events') },
         '&vaani:events' => sub ($c) { $c->()->subscribe('vaani:events') },
         '&vaani:room:*' => sub ($c) { $c->()->subscribe('vaani:room:r') },
-        '+unsubscribe' => sub ($c) { $c->()->cmd('UNSUBSCRIBE', 'vaani:events') },
+        '+unsubscribe' => sub ($c) { $c->()->subscribe('vaani:events')->cmd('UNSUBSCRIBE', 'vaani:events') },
     );
     same_words([ keys %does ], [ grep { !/^(?:reset|-)/ } @$app ], 'what it may do');
 
