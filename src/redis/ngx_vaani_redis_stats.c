@@ -188,7 +188,7 @@ ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
 
     if (n < NGX_VAANI_REDIS_OTHER) {
         p = ngx_slprintf(stats->error, last, "%V: %s",
-                         ngx_vaani_redis_error_name(n), text);
+                         ngx_vaani_redis_error_code(n), text);
 
     } else {
         p = ngx_slprintf(stats->error, last, "%s", text);
