@@ -114,6 +114,7 @@ help:
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench         the endpoint beside others that do the same job"
+	@echo "make bench-profile what the CPU of an event consists of, by callgrind"
 	@echo "make bench-json    how fast bodies are validated"
 	@echo "make bench-spool   what the spool costs"
 	@echo "make bench-memory  what calls and events take, in bytes"
