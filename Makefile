@@ -81,8 +81,8 @@ deb: deps-deb
 
 # ---- for editors, and for those who write code -----------------------------
 
-C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c bench/*.c bench/*/*.c \
-	bench/*/*/*.c)
+C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
+	bench/*.c bench/*/*.c bench/*/*/*.c)
 C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h)
 
 COMPILE_COMMANDS = $(CURDIR)/compile_commands.json

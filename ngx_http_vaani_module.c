@@ -347,6 +347,14 @@ ngx_http_vaani_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_vaani_postconfiguration(ngx_conf_t *cf)
 {
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+
+    if (vmcf->redis.nelts && ngx_vaani_redis_check_hiredis(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (ngx_http_vaani_init_log(cf) != NGX_OK) {
         return NGX_ERROR;
     }

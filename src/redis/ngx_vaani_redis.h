@@ -239,6 +239,17 @@ ngx_uint_t ngx_vaani_redis_ssl_same(ngx_vaani_redis_ssl_t *one,
 
 
 /*
+ * ngx_vaani_redis_reply.c
+ */
+
+/*
+ * Another module may have a hiredis of its own that isn't this one's, see
+ * "config".  Returns NGX_OK or NGX_ERROR, with the reason logged.
+ */
+ngx_int_t ngx_vaani_redis_check_hiredis(ngx_conf_t *cf);
+
+
+/*
  * ngx_vaani_redis.c
  */
 

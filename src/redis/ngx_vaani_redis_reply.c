@@ -1,6 +1,10 @@
 
 #include "ngx_vaani_redis_conn.h"
 
+#if (NGX_VAANI_SHARED_HIREDIS)
+#include <dlfcn.h>
+#endif
+
 
 /* how often the same error reply is logged, s */
 
@@ -31,6 +35,35 @@ static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
 
 static redisReplyObjectFunctions  *ngx_vaani_redis_default_functions;
 static redisReplyObjectFunctions   ngx_vaani_redis_functions;
+
+
+ngx_int_t
+ngx_vaani_redis_check_hiredis(ngx_conf_t *cf)
+{
+#if (NGX_VAANI_SHARED_HIREDIS)
+
+    Dl_info      info;
+    const char  *name;
+
+    if (dladdr((void *) redisReaderCreate, &info) == 0) {
+        return NGX_OK;
+    }
+
+    name = strrchr(info.dli_fname, '/');
+    name = (name == NULL) ? info.dli_fname : name + 1;
+
+    if (ngx_strncmp(name, "libhiredis", sizeof("libhiredis") - 1) != 0) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "vaani: the hiredis of \"%s\" is in the way: load "
+                      "ngx_http_vaani_module before it, and restart nginx",
+                      info.dli_fname);
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
 
 
 redisReader *

@@ -48,6 +48,7 @@ subtest 'contents' => sub {
     my $depends = output('dpkg-deb', '-f', $deb, 'Depends');
     like $depends, qr/\bnginx-abi-[\d.]+-\d/, 'it depends on the ABI of nginx';
     like $depends, qr/\b$_[\d.]+\b/, "... on $_" for qw(libhiredis libcjson);
+    like output('dpkg-deb', '-f', $deb, 'Built-Using'), qr/^hiredis \(= \d\S+\)$/, '... and has that hiredis in it';
 };
 
 subtest 'binaries' => sub {
@@ -65,6 +66,12 @@ subtest 'binaries' => sub {
         like $symbols, qr/__\w+_chk\b(?!_fail)/, '... with bounds that are checked';
         like output('readelf', '-Wh', $file), qr/Type: +DYN/, '... at any address';
     }
+};
+
+subtest 'hiredis' => sub {
+    my $module = "$dir/usr/lib/nginx/modules/ngx_http_vaani_module.so";
+    unlike output('readelf', '-Wd', $module), qr/\(NEEDED\).*hiredis/, 'is in the module';
+    unlike output('readelf', '-W', '--dyn-syms', $module), qr/ (?:redis[A-Z]|sds|hi_|freeReplyObject)/, '... where no other module sees it';
 };
 
 subtest 'manual pages' => sub {
