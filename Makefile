@@ -111,6 +111,7 @@ help:
 	@echo "make test-nginx    only the tests with nginx and Redis"
 	@echo "make test-valgrind an end-to-end run under valgrind"
 	@echo "make test-deb      what is in the package, what installing it does"
+	@echo "make test-matrix   with the packages of other releases of Debian"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench         the endpoint beside others that do the same job"

@@ -902,6 +902,29 @@ subtest 'vaani-call' => sub {
     }
 };
 
+# --- other releases of Debian
+
+subtest 'versions' => sub {
+    my $matrix = slurp(ROOT . '/tools/matrix');
+    my ($cells) = $matrix =~ /^cells=\(\n(.*?)^\)/ms;
+    my %row = ($cells // '') =~ /^ +'(\S+) +(.+)'$/mg;
+    my ($versions) = $matrix =~ /^versions=\((.*)\)$/m;
+    my ($suites) = slurp(ROOT . '/t/Makefile.inc') =~ /^MATRIX = (.+)$/m;
+
+    my $tested = section('README.md', 'What was tested');
+    my ($head) = $tested =~ /^\| \|(.+)\|$/m;
+    is join(' ', map { /^ (\S+) \(/ } split /\|/, $head // ''), $suites, 'a column for each release';
+    same_set [ map { $_->[0] } rows($tested) ], [ split(' ', $versions // ''), values %row ], 'the rows', 'documented',
+        'in tools/matrix';
+
+    my @results = map { my ($name, @columns) = @$_; (grep { $_ eq $name } values %row) ? @columns : () } rows($tested);
+    is join(' ', grep { !/^passed\b/ } @results), '', 'all of them passed';
+    like $tested, qr/\b20\d\d-\d\d-\d\d\b/, 'it says when';
+
+    same_set [ first_codes(rows(section('CONTRIBUTING.md', 'Several releases of Debian'))) ], [ keys %row ],
+        'the cells', 'documented', 'in tools/matrix';
+};
+
 # As the module writes it: without white space outside of strings.
 sub compact ($text) {
     return $text =~ s{("(?:[^"\\]|\\.)*")|\s+}{ $1 // '' }gers;
