@@ -18,8 +18,8 @@ use constant ROOT  => dirname(__FILE__) . '/../../../..';
 use constant BUILD => $ENV{BENCH_BUILD} // ROOT . '/build/bench';
 use constant PATH  => '/vaani/webhook';
 
-# Threads of the one worker of gunicorn: of 1 to 64, with 16 it did most events
-# and used least CPU for them.
+# Threads of the one worker of gunicorn: with fewer or more, of 1 to 64, it did
+# hardly more events and used hardly less CPU for them.
 use constant FLASK_THREADS => 16;
 
 our @NAMES = ('module', 'module, spool', 'OpenResty', 'Node.js', 'Flask', 'nothing');

@@ -41,38 +41,60 @@ sub bodies ($size) {
     return map { spew(tmpdir() . "/body-$size-" . $n++, $_) } $EVENTS{$size}->();
 }
 
-# Two lists of paths: the EVALSHA of each small event, and the writes of the
-# script for it.
+# A script that does what it is told to, and thinks of nothing else.
+my $CALLER = <<'LUA';
+local i = 1
+while i < #ARGV do
+    local last = i + ARGV[i]
+    redis.call(unpack(ARGV, i + 1, last))
+    i = last + 1
+end
+return 1
+LUA
+
+# For each small event, as paths, by name:
+#   script   the EVALSHA
+#   empty    the same arguments for a script that does nothing
+#   calls    the commands of the script, called by one that does only that
+#   writes   those of them that write, without a script
 sub commands ($peer, $redis) {
     my $client = $redis->client;
     $client->cmd('FLUSHALL');
+
+    my ($empty, $caller) = map { $client->cmd('SCRIPT', 'LOAD', $_) } 'return 1', $CALLER;
 
     my $monitor = connect_socket($redis->socket);
     write_all($monitor, "MONITOR\r\n");
     _read_until($monitor, qr/^\+OK\r\n/);
 
     my $http = Vaani::Test::HTTP->new(port => $peer->port);
-    my (@scripts, @writes);
+    my %paths;
 
     for my $body ($EVENTS{small}->()) {
-        my $n = @scripts;
+        my $n = @{ $paths{script} // [] };
         my $response = $http->post(Vaani::Bench::Peers::PATH, $body);
         $response->status == 200 or die "not accepted: $body\n";
         $client->cmd('ECHO', "event $n");
 
-        my (@script, @plain);
+        my (@script, @calls);
         for (split /\r\n/, _read_until($monitor, qr/"ECHO" "event $n"\r\n/)) {
             my ($from, $command) = /^\+[\d.]+ \[\d+ ([^\]]+)\] (.*)/s or die "not of MONITOR: $_\n";
             my @words = map { _unquote($_) } $command =~ /"((?:[^"\\]|\\.)*)"/g;
-            push @script, encode_command(@words) if uc $words[0] eq 'EVALSHA';
-            push @plain, encode_command(@words) if $from eq 'lua' && $words[0] !~ /^HM?GET/i;
+            push @script, \@words if uc $words[0] eq 'EVALSHA';
+            push @calls, \@words if $from eq 'lua';
         }
         die "the module does not send one EVALSHA\n" if @script != 1;
 
-        push @scripts, spew(tmpdir() . "/script-$n", $script[0]);
-        push @writes, spew(tmpdir() . "/writes-$n", join '', @plain);
+        my ($name, $sha, $keys, $key, @arguments) = @{ $script[0] };
+        my %sent = (
+            script => encode_command($name, $sha, $keys, $key, @arguments),
+            empty  => encode_command($name, $empty, $keys, $key, @arguments),
+            calls  => encode_command($name, $caller, 1, $key, map { (scalar @$_, @$_) } @calls),
+            writes => join('', map { encode_command(@$_) } grep { $_->[0] !~ /^HM?GET/i } @calls),
+        );
+        push @{ $paths{$_} }, spew(tmpdir() . "/$_-$n", $sent{$_}) for keys %sent;
     }
-    return (\@scripts, \@writes);
+    return \%paths;
 }
 
 sub _read_until ($fh, $end) {
