@@ -223,6 +223,19 @@ subtest 'records that cannot be read' => sub {
     is_deeply [ grep { $_->[0] !~ /^UNREADABLE/ } @dead ], [], 'with the reason';
 };
 
+# Unknown events are spooled without a digest and without a nonce.
+subtest 'events that an earlier version did not know' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    my $dir = spool(segment(1) => join '', map { record('news', id => '', body => $_) }
+        '{"event":"call_ringing","room_name":"news"}',
+        '{"event":"call_ringing","room_name":"news","again":true}',
+        '{"event":"human_transfer_failed","room_name":"news","transfer_type":"cold","phone_number":"1"}');
+    my $nginx = nginx($redis, $dir);
+    drains($dir);
+
+    is $redis->client->cmd('HGET', 'vaani:call:news', 'seq'), 3, 'none is taken for a duplicate';
+};
+
 # A crash while a full disk made a segment the place of its dead letters.
 subtest 'a dead letter in a segment' => sub {
     my $content = Vaani::Test::Faults::delivery_content(

@@ -633,6 +633,17 @@ subtest 'a call that is under way during an upgrade' => sub {
     }
 };
 
+# --- a hash that somebody has edited
+
+subtest 'a call without its status' => sub {
+    my $room = new_room();
+    deliver(event('call_ended', room => $room));
+    $client->cmd('HDEL', key($room), 'status');
+    deliver(event('call_ringing', room => $room));
+    is_call $room, { %{ (call($room))[0] }, seq => 2, last_event => 'call_ringing' }, 'the next event is applied';
+    is $client->cmd('HGET', key($room), 'status'), undef, '... and makes up no status';
+};
+
 # --- an event that the table does not know
 
 subtest 'an unknown event changes nothing' => sub {

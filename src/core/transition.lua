@@ -104,7 +104,11 @@ else
                    'updated_at', at_field, mark, digest_field)
         marked = old[7] or ''
 
-        if old[8] == digest or string.find(marked, id, 1, true) then
+        -- what was spooled while its event was unknown has neither
+
+        if digest ~= '' and old[8] == digest
+           or id ~= '' and string.find(marked, id, 1, true)
+        then
             return 0
         end
 
@@ -143,7 +147,7 @@ else
 
     local previous = old[3]
     local previous_json = previous and cjson.encode(previous)
-    local status, status_json = previous, previous_json
+    local status, status_json = previous, previous_json or 'null'
 
     set = { 'seq', seq_text, '_state', '', 'last_event', event,
             digest_field, digest, mark, marked or seq_text }

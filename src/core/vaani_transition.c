@@ -280,37 +280,17 @@ vaani_write(u_char *dst, const void *src, size_t len)
 }
 
 
-/*
- * Two digits a division: times have 13, and stand in each delivery three times.
- */
-
 static u_char *
 vaani_write_uint(u_char *dst, uint64_t value)
 {
     u_char  *p, buf[VAANI_UINT64_LEN];
 
-    static const char  pairs[] =
-        "00010203040506070809" "10111213141516171819"
-        "20212223242526272829" "30313233343536373839"
-        "40414243444546474849" "50515253545556575859"
-        "60616263646566676869" "70717273747576777879"
-        "80818283848586878889" "90919293949596979899";
-
-    if (value < 10) {
-        *dst = (u_char) (value + '0');
-        return dst + 1;
-    }
-
     p = buf + VAANI_UINT64_LEN;
 
-    for ( /* void */ ; value >= 10; value /= 100) {
-        p -= 2;
-        memcpy(p, &pairs[value % 100 * 2], 2);
-    }
-
-    if (value) {
-        *--p = (u_char) (value + '0');
-    }
+    do {
+        *--p = (u_char) (value % 10 + '0');
+        value /= 10;
+    } while (value);
 
     return vaani_write(dst, p, buf + VAANI_UINT64_LEN - p);
 }

@@ -42,10 +42,13 @@ ngx_vaani_redis_check_hiredis(ngx_conf_t *cf)
 {
 #if (NGX_VAANI_SHARED_HIREDIS)
 
-    Dl_info      info;
+    Dl_info      info, own;
     const char  *name;
 
-    if (dladdr((void *) redisReaderCreate, &info) == 0) {
+    if (dladdr((void *) redisReaderCreate, &info) == 0
+        || dladdr((void *) ngx_vaani_redis_check_hiredis, &own) == 0
+        || info.dli_fbase == own.dli_fbase)
+    {
         return NGX_OK;
     }
 
@@ -54,8 +57,8 @@ ngx_vaani_redis_check_hiredis(ngx_conf_t *cf)
 
     if (ngx_strncmp(name, "libhiredis", sizeof("libhiredis") - 1) != 0) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "vaani: the hiredis of \"%s\" is in the way: load "
-                      "ngx_http_vaani_module before it, and restart nginx",
+                      "vaani: the hiredis of \"%s\" is in the way, build "
+                      "ngx_http_vaani_module with libhiredis.a",
                       info.dli_fname);
         return NGX_ERROR;
     }
