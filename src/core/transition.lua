@@ -46,6 +46,12 @@ local position, new_rank, new_outcome_rank, transfer, has_id, has_duration,
 
 local ZERO = 48
 
+-- Of two times, as text: to make numbers of them would take longer.
+
+local function before(one, other)
+    return #one < #other or #one == #other and one < other
+end
+
 local arg = stream and 9 or 8
 local set, removed, message, result
 
@@ -138,10 +144,10 @@ else
     end
 
     local late = position < reached
-    local time, updated_at = tonumber(received_at), tonumber(old[5])
+    local created_at, updated_at, at = old[4], old[5], old[6]
     local counted = rank
 
-    if uncounted > ZERO or updated_at and updated_at < tonumber(since) then
+    if uncounted > ZERO or updated_at and before(updated_at, since) then
         counted = ZERO + 15
     end
 
@@ -185,17 +191,17 @@ else
     -- the later time is looked for, not the time of the earlier and the later
     -- arrival.
 
-    if not updated_at or time > updated_at then
+    if not updated_at or before(updated_at, received_at) then
         set[n + 1], set[n + 2] = 'updated_at', received_at
         n = n + 2
     end
 
-    if not old[4] or time < tonumber(old[4]) then
+    if not created_at or before(received_at, created_at) then
         set[n + 1], set[n + 2] = 'created_at', received_at
         n = n + 2
     end
 
-    if not old[6] or time < tonumber(old[6]) then
+    if not at or before(received_at, at) then
         set[n + 1], set[n + 2] = at_field, received_at
         n = n + 2
     end
