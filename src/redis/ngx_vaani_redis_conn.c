@@ -7,6 +7,8 @@
 
 static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
+static void ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t err);
 static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
@@ -95,7 +97,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     rc = ngx_event_connect_peer(peer);
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
-        ngx_vaani_redis_fail(conn, ngx_socket_errno, "connect() failed");
+        ngx_vaani_redis_connect_failed(conn, ngx_socket_errno);
         return;
     }
 
@@ -218,11 +220,33 @@ ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn)
     }
 
     if (err) {
-        ngx_vaani_redis_fail(conn, err, "connect() failed");
+        ngx_vaani_redis_connect_failed(conn, err);
         return;
     }
 
     ngx_vaani_redis_connected(conn);
+}
+
+
+/*
+ * A name may have several addresses, as "localhost" has, and Redis listen on
+ * one of them: the others are no reason to wait, and to refuse events.
+ */
+
+static void
+ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn, ngx_err_t err)
+{
+    if (++conn->nrefused < conn->naddrs) {
+        ngx_log_error(NGX_LOG_INFO, &conn->log, err,
+                      "vaani: connect() to one of the addresses of %V failed, "
+                      "trying the next one", &conn->redis->url.name);
+
+        ngx_vaani_redis_close(conn);
+        ngx_vaani_redis_connect(conn);
+        return;
+    }
+
+    ngx_vaani_redis_fail(conn, err, "connect() failed");
 }
 
 
@@ -528,6 +552,7 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
                   &conn->redis->url.name, what);
 
     conn->down = 1;
+    conn->nrefused = 0;
 
     conn->backoff = conn->backoff
                     ? ngx_min(conn->backoff * 2, NGX_VAANI_REDIS_MAX_BACKOFF)

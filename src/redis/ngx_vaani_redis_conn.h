@@ -79,6 +79,8 @@ struct ngx_vaani_redis_conn_s {
     ngx_sockaddr_t              resolved;
     u_char                      resolved_name[NGX_SOCKADDR_STRLEN];
     ngx_uint_t                  tries;          /* choose among addresses */
+    ngx_uint_t                  naddrs;
+    ngx_uint_t                  nrefused;       /* of them, one after another */
 
     redisReader                *reader;
     size_t                      nread;          /* of an unfinished reply */

@@ -3,6 +3,10 @@
 
 
 static void ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx);
+static ngx_resolver_addr_t *ngx_vaani_redis_next_addr(
+    ngx_resolver_ctx_t *ctx, ngx_vaani_redis_conn_t *conn);
+static ngx_int_t ngx_vaani_redis_cmp_addrs(ngx_resolver_addr_t *one,
+    ngx_resolver_addr_t *two);
 static ngx_int_t ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn);
 
 
@@ -75,11 +79,14 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
                       "its latest known address is used",
                       &conn->redis->url.name);
 
+        conn->naddrs = 1;
+
         ngx_vaani_redis_connect_addr(conn);
         return;
     }
 
-    addr = &ctx->addrs[conn->tries++ % ctx->naddrs];
+    addr = ngx_vaani_redis_next_addr(ctx, conn);
+    conn->naddrs = ctx->naddrs;
 
     ngx_memcpy(&conn->resolved, addr->sockaddr, addr->socklen);
     ngx_inet_set_port(&conn->resolved.sockaddr, conn->redis->url.port);
@@ -97,6 +104,57 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 }
 
 
+/*
+ * The one after that of the last time.  The resolver gives them in another
+ * order each time, so it's the next higher one, and after all the lowest one.
+ */
+
+static ngx_resolver_addr_t *
+ngx_vaani_redis_next_addr(ngx_resolver_ctx_t *ctx,
+    ngx_vaani_redis_conn_t *conn)
+{
+    ngx_uint_t            n;
+    ngx_sockaddr_t        sockaddr;
+    ngx_resolver_addr_t  *addr, *lowest, *next, last;
+
+    sockaddr = conn->resolved;
+
+    if (conn->addr.sockaddr == &conn->resolved.sockaddr) {
+        ngx_inet_set_port(&sockaddr.sockaddr, 0);
+    }
+
+    last.sockaddr = &sockaddr.sockaddr;
+    last.socklen = sizeof(ngx_sockaddr_t);
+
+    next = NULL;
+    lowest = ctx->addrs;
+
+    for (n = 0; n < ctx->naddrs; n++) {
+        addr = &ctx->addrs[n];
+
+        if (ngx_vaani_redis_cmp_addrs(addr, lowest) < 0) {
+            lowest = addr;
+        }
+
+        if (ngx_vaani_redis_cmp_addrs(addr, &last) > 0
+            && (next == NULL || ngx_vaani_redis_cmp_addrs(addr, next) < 0))
+        {
+            next = addr;
+        }
+    }
+
+    return next ? next : lowest;
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_cmp_addrs(ngx_resolver_addr_t *one, ngx_resolver_addr_t *two)
+{
+    return ngx_memcmp(one->sockaddr, two->sockaddr,
+                      ngx_min(one->socklen, two->socklen));
+}
+
+
 static ngx_int_t
 ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn)
 {
@@ -109,6 +167,7 @@ ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn)
     }
 
     conn->addr = url->addrs[conn->tries++ % url->naddrs];
+    conn->naddrs = url->naddrs;
 
     return NGX_OK;
 }

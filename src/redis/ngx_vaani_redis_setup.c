@@ -156,6 +156,7 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
 
     conn->state = NGX_VAANI_REDIS_READY;
     conn->down = 0;
+    conn->nrefused = 0;
     conn->backoff = 0;
     conn->ready_since = ngx_current_msec;
 
