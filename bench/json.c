@@ -30,7 +30,7 @@ typedef struct {
 typedef int (*bench_pt)(const u_char *body, size_t len, vaani_alloc_t *alloc);
 
 
-static size_t bench_body(u_char *body, const char *text);
+static size_t bench_make(u_char *body, const char *text);
 static double bench_seconds(bench_pt run, const u_char *body, size_t len,
     size_t rounds);
 static int bench_scan(const u_char *body, size_t len, vaani_alloc_t *alloc);
@@ -38,6 +38,8 @@ static int bench_parse(const u_char *body, size_t len, vaani_alloc_t *alloc);
 static double bench_now(void);
 static void *bench_alloc(void *ctx, size_t size);
 
+
+static u_char  bench_body[BENCH_TEXT_LEN + 1024];
 
 /* an arena for what is decoded */
 
@@ -67,23 +69,17 @@ int
 main(int argc, char **argv)
 {
     size_t               len, rounds;
-    u_char              *body;
     double               scan, parse;
     const bench_text_t  *text;
 
     rounds = (argc > 1) ? strtoul(argv[1], NULL, 10) : BENCH_ROUNDS;
-    body = malloc(BENCH_TEXT_LEN + 1024);
-
-    if (body == NULL || rounds == 0) {
-        return 1;
-    }
 
     printf("%-34s %12s %12s\n", "GB/s", "scan", "event");
 
     for (text = bench_texts; text->name; text++) {
-        len = bench_body(body, text->text);
-        scan = bench_seconds(bench_scan, body, len, rounds);
-        parse = bench_seconds(bench_parse, body, len, rounds);
+        len = bench_make(bench_body, text->text);
+        scan = bench_seconds(bench_scan, bench_body, len, rounds);
+        parse = bench_seconds(bench_parse, bench_body, len, rounds);
 
         if (scan < 0 || parse < 0) {
             fprintf(stderr, "%s: not valid\n", text->name);
@@ -94,14 +90,12 @@ main(int argc, char **argv)
                len / parse / 1e9);
     }
 
-    free(body);
-
     return 0;
 }
 
 
 static size_t
-bench_body(u_char *body, const char *text)
+bench_make(u_char *body, const char *text)
 {
     size_t  n, len;
 
