@@ -128,7 +128,7 @@ ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd)
 
 
 /*
- * Nearly all arguments are short, and there are some thirty of them: their
+ * Nearly all arguments are short, and there are some twenty of them: their
  * lengths are to cost no division.
  */
 
