@@ -14,6 +14,12 @@ MODULE = $(BUILD)/ngx_http_vaani_module.so
 SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
 	src/http/status.html tools/lua2c tools/page2c
 
+# whatever is written in C, the tests and the benchmark too
+
+C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
+	bench/*.c bench/*/*.c bench/*/*/*.c)
+C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h bench/*/*.h)
+
 all: module tool
 
 include t/Makefile.inc
@@ -80,10 +86,6 @@ deb: deps-deb
 
 
 # ---- for editors, and for those who write code -----------------------------
-
-C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
-	bench/*.c bench/*/*.c bench/*/*/*.c)
-C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h)
 
 COMPILE_COMMANDS = $(CURDIR)/compile_commands.json
 
