@@ -221,6 +221,13 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       0,
       NULL },
 
+    { ngx_string("vaani_delivery_id"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, delivery_id),
+      NULL },
+
     { ngx_string("vaani_stream"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_vaani_stream,
@@ -425,6 +432,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
     conf->ttl = NGX_CONF_UNSET_MSEC;
+    conf->delivery_id = NGX_CONF_UNSET_PTR;
     conf->spool = NGX_CONF_UNSET_PTR;
 
     conf->validation = NGX_CONF_UNSET_UINT;
@@ -470,10 +478,11 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
     ngx_conf_merge_msec_value(conf->ttl, prev->ttl,
                               (ngx_msec_t) 7 * 24 * 60 * 60 * 1000);
+    ngx_conf_merge_ptr_value(conf->delivery_id, prev->delivery_id, NULL);
     ngx_conf_merge_ptr_value(conf->spool, prev->spool, NULL);
 
     ngx_conf_merge_uint_value(conf->validation, prev->validation,
-                              NGX_HTTP_VAANI_STRICT);
+                              NGX_HTTP_VAANI_LENIENT);
     ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
                               NGX_HTTP_VAANI_ACCEPT);
 

@@ -2,6 +2,11 @@
 -- One delivery of an event to a call: the state transition, its publication,
 -- and the answer whether it was one.  Runs in Redis, atomically.
 --
+-- What a call becomes depends on its deliveries and the times of their receipt,
+-- not on the order in which they come here (but for transfers): a field has the
+-- value with the latest receipt, of two at the same time that of the greater
+-- digest.
+--
 -- KEYS[1]  the hash of the call; its name ends with that of the room
 -- KEYS[2]  the stream, if there is one
 --
@@ -13,18 +18,24 @@
 --   with a stream its maxlen (0: any);
 --
 --   for an event of the table: status, since when the sender counts (Unix
---   time, ms), digest of the body, and the delivery id or a nonce;
---   the outcome and the duration (ms), if the digits say that there is one;
+--   time, ms), digest of the body, and for a transfer or with a delivery id
+--   that id or a nonce;
+--   the outcome, the duration (ms; if its unit is open, its readings as
+--   milliseconds and as seconds), the span of the sender's times (ms), the
+--   phone number and the end reason, if the digits say that there is one;
 --   pairs of fields and values;
 --
 --   and for all events the channels.
 --
 -- The digits are characters, '0' and the 63 after it: position, rank of the
 -- status, rank of the outcome (0: none), the first letter of what is said of a
--- transfer (0: nothing), whether there are an id and a duration, the number of
--- pairs, whether the event was received before the sender began to count, and
--- the length of the name of the room in bytes, two digits.  '0' alone stands
--- for an event that the table doesn't know.
+-- transfer (0: nothing), whether there is an id, the kind of the duration (0:
+-- none, 1: call_ended's, 2: call_postprocessing's, 3: its unit is open),
+-- whether there is a span, the number of pairs, whether the event was received
+-- before the sender began to count, the length of the name of the room in
+-- bytes, two digits, the direction and its source, the source of the phone
+-- number and that of the end reason (vaani_source_e).  '0' alone stands for an
+-- event that the table doesn't know.
 --
 -- Whatever can be refused comes before the first write, or is a write that
 -- Redis refuses together with it (OOM, READONLY): a script isn't rolled back.
@@ -38,11 +49,12 @@
 --
 
 local key, stream = KEYS[1], KEYS[2]
-local argv, call, byte = ARGV, redis.call, string.byte
+local argv, call, byte, sub = ARGV, redis.call, string.byte, string.sub
 
 local digits, event, received_at, ttl, head, tail, payload = unpack(argv, 1, 7)
-local position, new_rank, new_outcome_rank, transfer, has_id, has_duration,
-    npairs, uncounted = byte(digits, 1, 8)
+local position, new_rank, new_outcome_rank, transfer, has_id, timed, has_span,
+    npairs, uncounted, high, low, direction, direction_source, number_source,
+    reason_source = byte(digits, 1, 15)
 
 local ZERO = 48
 
@@ -59,87 +71,128 @@ local set, removed, message, result
 if position == ZERO then
     local known = call('HMGET', key, 'seq', 'status')
 
-    message = '{' .. (known[1] and '"seq":' .. known[1] .. ',' or '')
-        .. head .. '"known":false,'
+    -- changes nothing, but a replica refuses it: what is published there
+    -- reaches nobody
+
+    call('HDEL', key, '_')
+
+    message = '{' .. head .. (known[1] and '"seq":' .. known[1] .. ',' or '')
+        .. '"known":false,'
         .. (known[2] and '"status":' .. cjson.encode(known[2]) .. ',' or '')
         .. tail .. payload .. '}'
     result = -1
 
 else
     local new_status, since, digest, id = unpack(argv, arg, arg + 3)
-    local new_outcome, duration
+    local new_outcome
 
-    arg = arg + 4
+    arg = arg + 3
+
+    if has_id > ZERO or transfer ~= ZERO then
+        arg = arg + 1
+    else
+        id = nil
+    end
 
     if new_outcome_rank > ZERO then
         new_outcome = argv[arg]
         arg = arg + 1
     end
 
-    if has_duration > ZERO then
-        duration = argv[arg]
-        arg = arg + 1
-    end
-
-    local first_pair = arg
-    local last_pair = arg + 2 * (npairs - ZERO) - 1
-    arg = last_pair + 1
-
-    -- Without an id, an equal body is the same delivery.  An equal transfer
-    -- body may be a new attempt, so for those only the latest transfer event
-    -- counts, whichever it was.  The nonce is of the command: it tells one that
-    -- is sent again because its reply was lost, even if others came between.
+    -- A delivery without an id is recognised by its body: the latest 16 of its
+    -- kind are remembered, digests of 22 bytes each.  An equal transfer body
+    -- may be a new attempt, so for those only the latest transfer event counts,
+    -- whichever it was.  The nonce is of the command: it tells one that is sent
+    -- again because its reply was lost, even if others came between.
 
     local at_field = 'at:' .. event
     local digest_field = transfer == ZERO and '_body:' .. event
                          or '_body:transfer'
-    local old, mark, marked
+    local mark = has_id > ZERO and '_id:' .. id or transfer ~= ZERO and '_recent'
+    local old
+
+    if mark then
+        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
+                   'updated_at', at_field, digest_field, mark)
+    else
+        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
+                   'updated_at', at_field, digest_field)
+    end
+
+    local bodies, marked = old[7] or '', mark and old[8]
+
+    -- what was spooled while its event was unknown has no digest
+
+    local known_body = digest ~= '' and string.find(bodies, digest, 1, true)
 
     if has_id > ZERO then
-        mark = '_id:' .. id
-        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, mark)
 
-        if old[7] then
+        if marked then
             return 0
         end
 
     else
-        mark = '_recent'
-        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, mark, digest_field)
-        marked = old[7] or ''
-
-        -- what was spooled while its event was unknown has neither
-
-        if digest ~= '' and old[8] == digest
-           or id ~= '' and string.find(marked, id, 1, true)
-        then
+        if known_body then
             return 0
         end
 
-        -- the latest 128 of 9 bytes each
-        marked = string.sub(marked .. id .. ' ', -1152)
+        if mark then
+            marked = marked or ''
+
+            if id ~= '' and string.find(marked, id, 1, true) then
+                return 0
+            end
+
+            -- the latest 128 of 9 bytes each
+            marked = sub(marked .. id .. ' ', -1152)
+        end
     end
 
     local seq = (old[1] or 0) + 1
     local seq_text = string.format('%d', seq)
 
     -- _state: the rank of the status, the highest position of an event so far,
-    -- the rank of the outcome, the position of the event that gave the duration.
+    -- the rank of the outcome, the sources of the phone number, the end reason
+    -- and the direction; four characters of the digest of last_event; and once
+    -- there is a duration that of call_ended, the two readings of
+    -- call_postprocessing's (the second one empty if the unit is known), and the
+    -- span, each behind a bar.
 
-    local rank, reached, outcome_rank, timed = ZERO, ZERO, ZERO, ZERO
+    local rank, reached, outcome_rank, numbered, reasoned, directed =
+        ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+    local last, durations = '', ''
 
-    if old[2] then
-        rank, reached, outcome_rank, timed = byte(old[2], 1, 4)
+    if old[2] and #old[2] > 9 then
+        rank, reached, outcome_rank, numbered, reasoned, directed =
+            byte(old[2], 1, 6)
+        last, durations = sub(old[2], 7, 10), sub(old[2], 11)
 
-        -- until 0.5.0 they were numbers with blanks between them
+    elseif old[2] then
+
+        -- until 0.6 the fourth and last one was the position of the event that
+        -- gave the duration; until 0.5.0 they were numbers with blanks between
+        -- them
+
+        local given
+        rank, reached, outcome_rank, given = byte(old[2], 1, 4)
 
         if reached == 32 then
-            rank, reached, outcome_rank, timed =
+            rank, reached, outcome_rank, given =
                 string.match(old[2], '^(%d+) (%d+) (%d+) (%d+)$')
             rank, reached = rank + ZERO, reached + ZERO
-            outcome_rank, timed = outcome_rank + ZERO, timed + ZERO
+            outcome_rank, given = outcome_rank + ZERO, given + ZERO
+        end
+
+        local was = call('HMGET', key, 'phone_number', 'end_reason',
+                         'direction', 'call_duration_ms')
+
+        numbered = was[1] and (was[1] == '' and 49 or 51) or ZERO
+        reasoned = was[2] and (was[2] == '' and 49 or 51) or ZERO
+        directed = was[3] and 49 or ZERO
+
+        if was[4] then
+            durations = given == 54 and '|' .. was[4] .. '|||'
+                        or '||' .. was[4] .. '||'
         end
     end
 
@@ -151,15 +204,59 @@ else
         counted = ZERO + 15
     end
 
+    -- Of this kind another body came before: which of its values is the later
+    -- one is looked for field by field.
+
+    local times, present
+
+    local function wins(field, known)
+        if not times then
+            return true
+        end
+
+        if known then
+            local time, other = string.match(times[field] or times[''],
+                                             '^(%d*) (.*)$')
+
+            if before(received_at, time)
+               or time == received_at and digest < other
+            then
+                return false
+            end
+        end
+
+        times[field] = received_at .. ' ' .. digest
+
+        return true
+    end
+
+    if at and transfer == ZERO then
+        times = call('HGET', key, '_times:' .. event)
+        times = times and cjson.decode(times)
+                or { [''] = at .. ' ' .. sub(bodies, 1, 22) }
+    end
+
     local previous = old[3]
     local previous_json = previous and cjson.encode(previous)
     local status, status_json = previous, previous_json or 'null'
 
-    set = { 'seq', seq_text, '_state', '', 'last_event', event,
-            digest_field, digest, mark, marked or seq_text }
-    local n = 10
+    set = { 'seq', seq_text, '_state', '' }
+    local n = 4
 
-    if new_rank >= rank then
+    if transfer ~= ZERO then
+        set[5], set[6] = digest_field, digest
+        n = 6
+    elseif not known_body then
+        set[5], set[6] = digest_field, sub(digest .. bodies, 1, 352)
+        n = 6
+    end
+
+    if mark then
+        set[n + 1], set[n + 2] = mark, has_id > ZERO and seq_text or marked
+        n = n + 2
+    end
+
+    if new_rank >= rank and wins('status', new_rank == rank) then
         rank, status = new_rank, new_status
 
         if status ~= previous then
@@ -175,24 +272,132 @@ else
         n = n + 2
     end
 
-    if duration and position >= timed then
-        timed = position
-        set[n + 1], set[n + 2] = 'call_duration_ms', duration
-        n = n + 2
-    end
-
     if position > reached then
         reached = position
     end
 
-    set[4] = string.char(rank, reached, outcome_rank, timed)
+    -- Durations: call_postprocessing's stands before that of call_ended, that
+    -- before the span of the sender's times.
+
+    if timed > ZERO or has_span > ZERO then
+        local ended, ms, seconds, span =
+            string.match(durations, '^|(%d*)|(%d*)|(%d*)|(%d*)$')
+
+        ended, ms, seconds, span = ended or '', ms or '', seconds or '',
+                                   span or ''
+
+        if timed > ZERO then
+            local one, two = argv[arg], ''
+
+            arg = arg + 1
+
+            if timed == 51 then
+                two = argv[arg]
+                arg = arg + 1
+            end
+
+            if timed == 49 then
+                if wins('ended', ended ~= '') then
+                    ended = one
+                end
+            elseif wins('duration', ms ~= '') then
+                ms, seconds = one, two
+            end
+        end
+
+        if has_span > ZERO then
+            if wins('span', span ~= '') then
+                span = argv[arg]
+            end
+
+            arg = arg + 1
+        end
+
+        local duration = ms
+
+        if seconds ~= '' then
+
+            -- the reading that is nearer to call_ended's, as a ratio; else
+            -- milliseconds, unless that is below 1000, which no call with a
+            -- transcript is
+
+            local reference, reading = tonumber(ended) or 0, tonumber(ms)
+            local nearer = reference > 0
+                           and reference * reference - reading * seconds or 0
+
+            if nearer > 0 or nearer == 0 and reading < 1000 then
+                duration = seconds
+            end
+        end
+
+        if duration == '' then
+            duration = ended ~= '' and ended or span
+        end
+
+        durations = '|' .. ended .. '|' .. ms .. '|' .. seconds .. '|' .. span
+        set[n + 1], set[n + 2] = 'call_duration_ms', duration
+        n = n + 2
+    end
+
+    -- What several kinds of events tell: the source that stands higher wins.
+
+    if number_source > ZERO then
+        if number_source >= numbered
+           and wins('phone_number', number_source == numbered)
+        then
+            numbered = number_source
+            set[n + 1], set[n + 2] = 'phone_number', argv[arg]
+            n = n + 2
+        end
+
+        arg = arg + 1
+    end
+
+    if reason_source > ZERO then
+        if reason_source >= reasoned
+           and wins('end_reason', reason_source == reasoned)
+        then
+            reasoned = reason_source
+            set[n + 1], set[n + 2] = 'end_reason', argv[arg]
+            n = n + 2
+        end
+
+        arg = arg + 1
+    end
+
+    if direction_source > directed
+       or direction_source == 50 and directed == 50
+    then
+        if wins('direction', direction_source == directed) then
+            directed = direction_source
+            set[n + 1] = 'direction'
+            set[n + 2] = ({ 'inbound', 'outbound', 'web' })[direction - ZERO]
+            n = n + 2
+        end
+    end
+
+    local first_pair = arg
+    local last_pair = arg + 2 * (npairs - ZERO) - 1
+    arg = last_pair + 1
 
     -- Spooled events come with the time of their receipt, so the earlier and
     -- the later time is looked for, not the time of the earlier and the later
     -- arrival.
 
-    if not updated_at or before(updated_at, received_at) then
+    local latest = not updated_at or before(updated_at, received_at)
+
+    if latest then
         set[n + 1], set[n + 2] = 'updated_at', received_at
+        n = n + 2
+
+    elseif updated_at == received_at then
+        latest = last .. (call('HGET', key, 'last_event') or '')
+                 < sub(digest, 1, 4) .. event
+    end
+
+    if latest then
+        last = sub(digest, 1, 4)
+        set[n + 1], set[n + 2] = 'last_event', event
         n = n + 2
     end
 
@@ -206,19 +411,42 @@ else
         n = n + 2
     end
 
+    set[4] = string.char(rank, reached, outcome_rank, numbered, reasoned,
+                         directed)
+             .. (#last == 4 and last or '0000') .. durations
+
     if seq == 1 then
-        local high, low = byte(digits, 9, 10)
         set[n + 1] = 'room_name'
-        set[n + 2] = string.sub(key, -((high - ZERO) * 64 + low - ZERO))
+        set[n + 2] = sub(key, -((high - ZERO) * 64 + low - ZERO))
         n = n + 2
     end
 
 
     if transfer == ZERO then
 
-        for i = first_pair, last_pair do
-            n = n + 1
-            set[n] = argv[i]
+        if times and npairs > ZERO then
+            local fields = {}
+
+            for i = first_pair, last_pair, 2 do
+                fields[#fields + 1] = argv[i]
+            end
+
+            present = call('HMGET', key, unpack(fields))
+        end
+
+        for i = first_pair, last_pair, 2 do
+
+            if not times
+               or wins(argv[i], present[(i - first_pair) / 2 + 1])
+            then
+                set[n + 1], set[n + 2] = argv[i], argv[i + 1]
+                n = n + 2
+            end
+        end
+
+        if times then
+            set[n + 1], set[n + 2] = '_times:' .. event, cjson.encode(times)
+            n = n + 2
         end
 
     else
@@ -334,8 +562,8 @@ else
     end
 
 
-    message = '{"seq":' .. seq_text .. ',' .. head
-        .. '"status":' .. status_json
+    message = '{' .. head .. '"seq":' .. seq_text
+        .. ',"status":' .. status_json
         .. (previous and ',"previous_status":' .. previous_json or '')
         .. (late and ',"late":true,' or ',"late":false,')
         .. tail .. payload .. '}'

@@ -11,34 +11,76 @@
 
 
 #include "vaani_json.h"
+#include "vaani_repair.h"
+#include "vaani_time.h"
 
 
+#define VAANI_NAME_MAX_LEN     256      /* of an event, bytes */
 #define VAANI_ROOM_MAX_LEN     256      /* bytes */
 
-#define VAANI_EVENT_MAX_FIELDS 5
+#define VAANI_EVENT_MAX_FIELDS 15
 
 /* where they are counted, there is room for so many rows, and ranks from 1 */
 
 #define VAANI_EVENT_MAX_ROWS   14
 #define VAANI_STATUS_MAX_RANK  14
 
+/* what is noted of one event that differs from the table */
+
+#define VAANI_EVENT_MAX_NOTES  16
+
 
 typedef enum {
     VAANI_FIELD_STRING = 0,
+    VAANI_FIELD_TRANSCRIPT,         /* a string, or an array of turns */
     VAANI_FIELD_OBJECT,             /* kept as JSON text */
     VAANI_FIELD_STATUS,             /* a string, the new status of the call */
     VAANI_FIELD_CONST_STATUS,       /* a string, the status of the row */
     VAANI_FIELD_SECONDS,            /* a number >= 0, kept as integer ms */
-    VAANI_FIELD_MILLISECONDS
+    VAANI_FIELD_DURATION,           /* a number >= 0, in a unit to find out */
+    VAANI_FIELD_TIME,               /* RFC 3339, kept as Unix time in ms */
+    VAANI_FIELD_NUMBER,             /* the phone number of the call */
+    VAANI_FIELD_FROM,               /* the caller's, where a caller called */
+    VAANI_FIELD_REASON,             /* why the call ended */
+    VAANI_FIELD_CALL_TYPE           /* a string that tells the direction */
 } vaani_field_type_e;
 
 
 typedef struct {
     vaani_str_t                name;        /* in the body */
-    vaani_str_t                hash_field;  /* in the hash of the call */
+    vaani_str_t                hash_field;  /* in the hash of the call, if
+                                               the field alone decides it */
     vaani_field_type_e         type;
     unsigned                   required;
 } vaani_field_t;
+
+
+typedef enum {
+    VAANI_DIRECTION_UNKNOWN = 0,
+    VAANI_DIRECTION_INBOUND,
+    VAANI_DIRECTION_OUTBOUND,
+    VAANI_DIRECTION_WEB
+} vaani_direction_e;
+
+
+/*
+ * Where a value comes from that several events have: the script keeps that of
+ * the highest source.
+ */
+
+typedef enum {
+    VAANI_SOURCE_NONE = 0,
+
+    /* phone numbers and reasons */
+    VAANI_SOURCE_EMPTY = 1,
+    VAANI_SOURCE_POSTPROCESSING = 2,
+    VAANI_SOURCE_CALL = 3,          /* call_started, call_ended */
+
+    /* directions */
+    VAANI_SOURCE_EVENT = 1,         /* an event that only outbound calls have */
+    VAANI_SOURCE_CALL_TYPE = 2,
+    VAANI_SOURCE_ROOM = 3           /* the name of the room */
+} vaani_source_e;
 
 
 /*
@@ -70,6 +112,25 @@ typedef struct {
 
 
 /*
+ * What of an event isn't as the table says: names only, no values.
+ */
+
+typedef enum {
+    VAANI_NOTE_NEW = 0,             /* a member that the table doesn't have */
+    VAANI_NOTE_CONVERTED,           /* a field of another type */
+    VAANI_NOTE_IGNORED,             /* one that was left out */
+    VAANI_NOTE_CALL                 /* another call than the one that counts */
+} vaani_note_e;
+
+
+typedef struct {
+    vaani_note_e               kind;
+    unsigned                   nested;      /* it is in "data" */
+    vaani_str_t                name;        /* of the member, decoded */
+} vaani_note_t;
+
+
+/*
  * A validated event.  The strings are slices of the body or memory of the
  * allocator; those of absent fields have data == NULL.
  */
@@ -79,16 +140,29 @@ typedef struct {
 
     vaani_str_t                name;        /* decoded, and as in the body */
     vaani_str_t                name_json;
-    vaani_str_t                room;
+    vaani_str_t                room;        /* the call: its name */
     vaani_str_t                room_json;
 
     vaani_str_t                status;      /* to be set, if it's a climb */
-    unsigned                   outbound;
-    unsigned                   has_duration;
-    uint64_t                   duration;    /* ms */
+    vaani_duration_t           duration;
+    vaani_str_t                number;      /* phone number, if there is a
+                                               source */
+    vaani_str_t                reason;      /* the same */
+    vaani_direction_e          direction;
 
-    /* the values of type->fields, in their order */
+    vaani_source_e             number_source;
+    vaani_source_e             reason_source;
+    vaani_source_e             direction_source;
+
+    unsigned                   inherited:1; /* the name is the envelope's */
+    unsigned                   test:1;      /* the dashboard's test button */
+    unsigned                   repaired:1;  /* the body was */
+
+    /* the values of type->fields that go to the hash as they are */
     vaani_str_t                values[VAANI_EVENT_MAX_FIELDS];
+
+    vaani_note_t               notes[VAANI_EVENT_MAX_NOTES];
+    size_t                     nnotes;
 } vaani_event_t;
 
 
@@ -104,24 +178,65 @@ typedef struct {
     const char                *message;     /* static: for people */
     size_t                     offset;      /* of VAANI_EVENT_MALFORMED */
     vaani_str_t                field;       /* of VAANI_EVENT_INVALID, static;
-                                               empty: the whole body */
+                                               empty: the whole event */
+    unsigned                   nested;      /* the field is in "data" */
 } vaani_event_error_t;
 
 
 /*
- * Parses and validates the body of a webhook.  With strict set, the fields of
- * the table's events are checked; else only event and room_name are, and a
- * field of a wrong type counts as absent.
+ * How an event is to be read.
+ */
+
+typedef struct {
+    unsigned                   strict;      /* the table as it stands, else
+                                               what sense can be made of it */
+    unsigned                   test;        /* it needs no room, whatever it is */
+    const vaani_json_member_t *name;        /* of the envelope: what an event
+                                               without a name has; or NULL */
+    const vaani_repair_t      *repair;      /* where the event begins, if its
+                                               body was repaired; or NULL */
+    const u_char              *begin;       /* of the repaired body */
+} vaani_event_options_t;
+
+
+/*
+ * The member that an event's other members may be in: what a scan for
+ * vaani_event_read() lists.
+ */
+extern const vaani_str_t  vaani_event_data;
+
+/*
+ * Reads an event that was scanned, with its members and those of its "data"
+ * listed: keys must be unique if it is to be strict.
  *
- * The event points into text and into memory of alloc.  *event may be filled
- * in part on VAANI_ERROR: name and room have data == NULL until they are known
- * to be good.  Messages never quote the body.
+ * The event points into the scanned text and into memory of alloc.  *event may
+ * be filled in part on VAANI_ERROR: name and room have data == NULL until they
+ * are known to be good.  Messages never quote the body.
  *
  * Returns VAANI_OK, also for an event that the table doesn't know;
  * VAANI_ERROR with *error filled; VAANI_NOMEM.
  */
-int vaani_event_parse(vaani_event_t *event, const u_char *text, size_t len,
-    unsigned strict, vaani_alloc_t *alloc, vaani_event_error_t *error);
+int vaani_event_read(vaani_event_t *event, vaani_json_t *json,
+    const vaani_event_options_t *options, vaani_alloc_t *alloc,
+    vaani_event_error_t *error);
+
+/*
+ * Scans a text and reads it as one event, whatever else it may look like: what
+ * was a delivery's payload.  name is that of its envelope, JSON, or empty.
+ * Returns as vaani_event_read().
+ */
+int vaani_event_parse(vaani_event_t *event, const vaani_str_t *text,
+    const vaani_str_t *name, unsigned strict, vaani_alloc_t *alloc,
+    vaani_event_error_t *error);
+
+/*
+ * Fills *error for what isn't JSON, and for what isn't an event, and returns
+ * VAANI_ERROR.
+ */
+int vaani_event_malformed(vaani_event_error_t *error,
+    const vaani_json_error_t *malformed, size_t len);
+int vaani_event_invalid(vaani_event_error_t *error, const vaani_str_t *field,
+    const char *reason, const char *message);
 
 /*
  * Finds the row of an event.  Returns NULL if there is none.

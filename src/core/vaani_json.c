@@ -1,8 +1,5 @@
 
-#include <stdlib.h>
 #include <string.h>
-
-#include <cjson/cJSON.h>
 
 #include "vaani_json.h"
 
@@ -21,7 +18,14 @@ typedef struct {
     const u_char        *pos;
 
     vaani_json_t        *json;
+    vaani_alloc_t       *alloc;
     vaani_json_error_t  *error;
+
+    const vaani_json_options_t  *options;
+
+    /* where members are listed at the levels 1 and 2, NULL: nowhere */
+    vaani_json_members_t        *lists[3];
+    unsigned                     at_inner;
 
     /* a bit a level: set for an object, clear for an array */
     uint64_t             stack[VAANI_JSON_MAX_DEPTH / 64];
@@ -29,7 +33,11 @@ typedef struct {
 } vaani_json_scanner_t;
 
 
+static void vaani_json_init(vaani_json_scanner_t *s, vaani_json_t *json,
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_json_error_t *error);
 static int vaani_json_value(vaani_json_scanner_t *s);
+static vaani_json_member_t *vaani_json_member(vaani_json_scanner_t *s);
 static int vaani_json_push(vaani_json_scanner_t *s, unsigned object);
 static unsigned vaani_json_in_object(vaani_json_scanner_t *s);
 static void vaani_json_space(vaani_json_scanner_t *s);
@@ -38,37 +46,29 @@ static int vaani_json_literal(vaani_json_scanner_t *s, const char *literal,
     size_t len);
 static int vaani_json_number(vaani_json_scanner_t *s);
 static int vaani_json_digits(vaani_json_scanner_t *s);
-static int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded);
-static int vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded);
+static int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded,
+    unsigned *lone);
+static int vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded,
+    unsigned *lone);
 static int vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code);
 static const u_char *vaani_json_plain(const u_char *p, const u_char *end);
-static vaani_json_member_t *vaani_json_add(vaani_json_t *json);
-static int vaani_json_decode(vaani_alloc_t *alloc, const vaani_str_t *raw,
-    size_t decoded, vaani_str_t *value);
-static int vaani_json_unique(vaani_json_scanner_t *s);
-static int vaani_json_cmp_members(const void *one, const void *two);
+static int vaani_json_listed(vaani_json_scanner_t *s);
 static int vaani_json_fail(vaani_json_scanner_t *s, const u_char *where,
     const char *message);
 
 
 int
 vaani_json_scan(vaani_json_t *json, const u_char *text, size_t len,
-    vaani_alloc_t *alloc, vaani_json_error_t *error)
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_json_error_t *error)
 {
     int                   rc;
     vaani_json_scanner_t  s;
 
-    json->alloc = alloc;
-    json->type = VAANI_JSON_NULL;
-    json->members = json->prealloc;
-    json->nmembers = 0;
-    json->nalloc = VAANI_JSON_NPREALLOC;
+    vaani_json_init(&s, json, options, alloc, error);
 
     s.start = text;
     s.pos = text;
-    s.json = json;
-    s.error = error;
-    s.depth = 0;
 
     if (len == 0) {
         return vaani_json_fail(&s, text, "unexpected end of data");
@@ -88,7 +88,102 @@ vaani_json_scan(vaani_json_t *json, const u_char *text, size_t len,
         return vaani_json_fail(&s, s.pos, "unexpected data after the value");
     }
 
-    return vaani_json_unique(&s);
+    return vaani_json_listed(&s);
+}
+
+
+void
+vaani_json_array(vaani_json_array_t *array, const vaani_str_t *raw)
+{
+    array->start = raw->data;
+    array->pos = raw->data + 1;
+    array->end = raw->data + raw->len;
+}
+
+
+int
+vaani_json_element(vaani_json_array_t *array, vaani_json_t *json,
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_str_t *raw, vaani_json_error_t *error)
+{
+    int                   rc, again;
+    vaani_json_scanner_t  s;
+
+    vaani_json_init(&s, json, options, alloc, error);
+
+    s.start = array->start;
+    s.pos = array->pos;
+    s.end = array->end;
+
+    vaani_json_space(&s);
+
+    if (*s.pos == ']') {
+        return VAANI_DONE;
+    }
+
+    raw->data = s.pos;
+
+    rc = vaani_json_value(&s);
+
+    if (rc == VAANI_NOMEM) {
+        return rc;
+    }
+
+    if (rc == VAANI_OK) {
+        rc = vaani_json_listed(&s);
+
+    } else {
+
+        /* there is an end, since the array has been scanned before */
+
+        s.pos = raw->data;
+        s.depth = 0;
+        s.options = NULL;
+
+        again = vaani_json_value(&s);
+
+        if (again != VAANI_OK) {
+            return again;
+        }
+    }
+
+    raw->len = s.pos - raw->data;
+
+    vaani_json_space(&s);
+
+    if (*s.pos == ',') {
+        s.pos++;
+    }
+
+    array->pos = s.pos;
+
+    return rc;
+}
+
+
+static void
+vaani_json_init(vaani_json_scanner_t *s, vaani_json_t *json,
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_json_error_t *error)
+{
+    memset(&json->value, 0, sizeof(vaani_json_member_t));
+
+    json->broken = 0;
+
+    json->top.members = json->top.prealloc;
+    json->top.nmembers = 0;
+    json->top.nalloc = VAANI_JSON_NPREALLOC;
+
+    json->inner.members = json->inner.prealloc;
+    json->inner.nmembers = 0;
+    json->inner.nalloc = VAANI_JSON_NPREALLOC;
+
+    s->json = json;
+    s->alloc = alloc;
+    s->error = error;
+    s->options = options;
+    s->depth = 0;
+    s->at_inner = 0;
 }
 
 
@@ -103,7 +198,7 @@ vaani_json_value(vaani_json_scanner_t *s)
     int                   rc;
     u_char                c;
     size_t                decoded;
-    unsigned              object;
+    unsigned              object, lone;
     const u_char         *start;
     vaani_json_type_e     type;
     vaani_json_member_t  *member;
@@ -119,6 +214,7 @@ value:
     start = s->pos;
     decoded = 0;
     object = 0;
+    lone = 0;
 
     switch (*s->pos) {
 
@@ -131,7 +227,7 @@ value:
 
     case '"':
         type = VAANI_JSON_STRING;
-        rc = vaani_json_quoted(s, &decoded);
+        rc = vaani_json_quoted(s, &decoded, &lone);
         break;
 
     case 't':
@@ -161,11 +257,13 @@ value:
 
     if (type == VAANI_JSON_OBJECT || type == VAANI_JSON_ARRAY) {
 
-        if (s->depth == 1) {
-            s->json->type = type;
+        /* the member of the level above, which becomes whole at its end */
 
-        } else if (s->depth == 2 && s->json->type == VAANI_JSON_OBJECT) {
-            member = &s->json->members[s->json->nmembers - 1];
+        s->depth--;
+        member = vaani_json_member(s);
+        s->depth++;
+
+        if (member) {
             member->raw.data = start;
             member->type = type;
         }
@@ -187,15 +285,14 @@ value:
         goto value;
     }
 
-    if (s->depth == 0) {
-        s->json->type = type;
+    member = vaani_json_member(s);
 
-    } else if (s->depth == 1 && s->json->type == VAANI_JSON_OBJECT) {
-        member = &s->json->members[s->json->nmembers - 1];
+    if (member) {
         member->raw.data = start;
         member->raw.len = s->pos - start;
         member->type = type;
         member->decoded = decoded;
+        member->lone = lone;
     }
 
     goto next;
@@ -215,8 +312,9 @@ close:
     s->pos++;
     s->depth--;
 
-    if (s->depth == 1 && s->json->type == VAANI_JSON_OBJECT) {
-        member = &s->json->members[s->json->nmembers - 1];
+    member = vaani_json_member(s);
+
+    if (member) {
         member->raw.len = s->pos - member->raw.data;
     }
 
@@ -257,6 +355,30 @@ next:
 }
 
 
+/*
+ * The member that the value belongs to, if it is listed; the whole text is one
+ * without a key.
+ */
+
+static vaani_json_member_t *
+vaani_json_member(vaani_json_scanner_t *s)
+{
+    vaani_json_members_t  *list;
+
+    if (s->depth == 0) {
+        return &s->json->value;
+    }
+
+    if (s->depth > 2) {
+        return NULL;
+    }
+
+    list = s->lists[s->depth];
+
+    return list ? &list->members[list->nmembers - 1] : NULL;
+}
+
+
 static int
 vaani_json_push(vaani_json_scanner_t *s, unsigned object)
 {
@@ -284,6 +406,20 @@ vaani_json_push(vaani_json_scanner_t *s, unsigned object)
     s->depth++;
     s->pos++;
 
+    if (s->depth <= 2) {
+        s->lists[s->depth] = NULL;
+
+        if (object && s->options) {
+
+            if (s->depth == 1) {
+                s->lists[1] = &s->json->top;
+
+            } else if (s->at_inner) {
+                s->lists[2] = &s->json->inner;
+            }
+        }
+    }
+
     return VAANI_OK;
 }
 
@@ -302,23 +438,32 @@ vaani_json_in_object(vaani_json_scanner_t *s)
 static void
 vaani_json_space(vaani_json_scanner_t *s)
 {
-    while (s->pos < s->end
-           && (*s->pos == ' ' || *s->pos == '\n' || *s->pos == '\r'
-               || *s->pos == '\t'))
-    {
-        s->pos++;
+    const u_char  *p;
+
+    for (p = s->pos; p < s->end && *p <= ' '; p++) {
+
+        if (*p == '\n' || *p == '\r') {
+            s->json->broken = 1;
+
+        } else if (*p != ' ' && *p != '\t') {
+            break;
+        }
     }
+
+    s->pos = p;
 }
 
 
 static int
 vaani_json_key(vaani_json_scanner_t *s)
 {
-    int                   rc;
-    size_t                decoded;
-    vaani_str_t           raw;
-    const u_char         *start;
-    vaani_json_member_t  *member;
+    int                    rc;
+    size_t                 decoded;
+    unsigned               lone;
+    vaani_str_t            raw;
+    const u_char          *start;
+    vaani_json_member_t   *member;
+    vaani_json_members_t  *list;
 
     if (s->pos == s->end) {
         return vaani_json_fail(s, s->pos, "unexpected end of data");
@@ -330,29 +475,43 @@ vaani_json_key(vaani_json_scanner_t *s)
 
     start = s->pos;
 
-    rc = vaani_json_quoted(s, &decoded);
+    lone = 0;
+
+    rc = vaani_json_quoted(s, &decoded, &lone);
 
     if (rc != VAANI_OK) {
         return rc;
     }
 
-    if (s->depth == 1) {
-        member = vaani_json_add(s->json);
+    list = (s->depth <= 2) ? s->lists[s->depth] : NULL;
 
-        if (member == NULL) {
-            return VAANI_NOMEM;
-        }
-
+    if (list) {
         raw.data = start;
         raw.len = s->pos - start;
 
-        rc = vaani_json_decode(s->json->alloc, &raw, decoded, &member->key);
+        rc = vaani_json_add(list, &raw, decoded, lone, s->alloc, &member);
+
+        if (rc == VAANI_ERROR) {
+            return vaani_json_fail(s, start, "too many members in an object");
+        }
 
         if (rc != VAANI_OK) {
             return rc;
         }
 
         member->offset = start - s->start;
+
+        if (s->depth == 1) {
+            s->at_inner = s->options->inner
+                          && vaani_str_eq(&member->key, s->options->inner);
+
+            if (s->at_inner) {
+
+                /* if it is there twice, the last one counts */
+
+                s->json->inner.nmembers = 0;
+            }
+        }
     }
 
     vaani_json_space(s);
@@ -460,11 +619,12 @@ vaani_json_digits(vaani_json_scanner_t *s)
 
 /*
  * A string from its opening to its closing quote.  *decoded becomes the
- * length in bytes that it has without its escapes.
+ * length in bytes that it has without its escapes; *lone is set to 1 if a
+ * surrogate stands alone in it.
  */
 
 static int
-vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded)
+vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
 {
     int            rc;
     size_t         n;
@@ -488,7 +648,7 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded)
         }
 
         if (*s->pos == '\\') {
-            rc = vaani_json_escaped(s, decoded);
+            rc = vaani_json_escaped(s, decoded, lone);
 
             if (rc != VAANI_OK) {
                 return rc;
@@ -520,7 +680,7 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded)
 
 
 static int
-vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded)
+vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
 {
     unsigned       code, low;
     const u_char  *start;
@@ -563,23 +723,30 @@ vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded)
         return VAANI_OK;
     }
 
-    if (code > 0xdbff
-        || s->end - s->pos < 2 || s->pos[0] != '\\' || s->pos[1] != 'u')
+    if (code <= 0xdbff
+        && s->end - s->pos >= 2 && s->pos[0] == '\\' && s->pos[1] == 'u')
     {
-        return vaani_json_fail(s, start, "a surrogate stands alone");
+        start = s->pos;
+        s->pos += 2;
+
+        if (vaani_json_hex4(s, &low) != VAANI_OK) {
+            return VAANI_ERROR;
+        }
+
+        if (low >= 0xdc00 && low <= 0xdfff) {
+            *decoded += 4;
+            return VAANI_OK;
+        }
+
+        /* it is looked at for itself */
+
+        s->pos = start;
     }
 
-    s->pos += 2;
+    /* it stands alone, and is decoded as U+FFFD */
 
-    if (vaani_json_hex4(s, &low) != VAANI_OK) {
-        return VAANI_ERROR;
-    }
-
-    if (low < 0xdc00 || low > 0xdfff) {
-        return vaani_json_fail(s, start, "a surrogate stands alone");
-    }
-
-    *decoded += 4;
+    *lone = 1;
+    *decoded += 3;
 
     return VAANI_OK;
 }
@@ -719,154 +886,32 @@ vaani_json_plain(const u_char *p, const u_char *end)
 }
 
 
-static vaani_json_member_t *
-vaani_json_add(vaani_json_t *json)
-{
-    size_t                size;
-    vaani_json_member_t  *members;
-
-    if (json->nmembers == json->nalloc) {
-        size = json->nalloc * sizeof(vaani_json_member_t);
-
-        members = json->alloc->alloc(json->alloc->ctx, 2 * size);
-
-        if (members == NULL) {
-            return NULL;
-        }
-
-        memcpy(members, json->members, size);
-
-        json->members = members;
-        json->nalloc *= 2;
-    }
-
-    memset(&json->members[json->nmembers], 0, sizeof(vaani_json_member_t));
-
-    return &json->members[json->nmembers++];
-}
-
-
 /*
- * The scan has checked the string and counted its decoded bytes, which is
- * what makes cJSON's result usable beyond a U+0000.
+ * What can be said of the listed members at the end.
  */
 
 static int
-vaani_json_decode(vaani_alloc_t *alloc, const vaani_str_t *raw, size_t decoded,
-    vaani_str_t *value)
-{
-    cJSON   *string;
-    u_char  *data;
-
-    if (raw->len == decoded + 2) {
-        value->data = raw->data + 1;
-        value->len = decoded;
-        return VAANI_OK;
-    }
-
-    data = alloc->alloc(alloc->ctx, decoded);
-
-    if (data == NULL) {
-        return VAANI_NOMEM;
-    }
-
-    string = cJSON_ParseWithLength((const char *) raw->data, raw->len);
-
-    if (string == NULL) {
-        return VAANI_NOMEM;
-    }
-
-    memcpy(data, string->valuestring, decoded);
-    value->data = data;
-    value->len = decoded;
-
-    cJSON_Delete(string);
-
-    return VAANI_OK;
-}
-
-
-/*
- * A body can have as many keys as fit into client_max_body_size, so the many
- * are sorted; the usual few are compared as they stand.
- */
-
-static int
-vaani_json_unique(vaani_json_scanner_t *s)
-{
-    size_t                      i, j, n;
-    const vaani_json_member_t  *member, **sorted, *again;
-
-    n = s->json->nmembers;
-    member = s->json->members;
-    again = NULL;
-
-    if (n <= VAANI_JSON_NPREALLOC) {
-
-        for (i = 1; i < n; i++) {
-            for (j = 0; j < i; j++) {
-                if (vaani_str_eq(&member[i].key, &member[j].key)) {
-                    again = &member[i];
-                    goto failed;
-                }
-            }
-        }
-
-        return VAANI_OK;
-    }
-
-    sorted = s->json->alloc->alloc(s->json->alloc->ctx, n * sizeof(*sorted));
-
-    if (sorted == NULL) {
-        return VAANI_NOMEM;
-    }
-
-    for (i = 0; i < n; i++) {
-        sorted[i] = &member[i];
-    }
-
-    qsort(sorted, n, sizeof(*sorted), vaani_json_cmp_members);
-
-    for (i = 1; i < n; i++) {
-        if (vaani_str_eq(&sorted[i]->key, &sorted[i - 1]->key)
-            && (again == NULL || sorted[i]->offset < again->offset))
-        {
-            again = sorted[i];
-        }
-    }
-
-    if (again == NULL) {
-        return VAANI_OK;
-    }
-
-failed:
-
-    return vaani_json_fail(s, s->start + again->offset, "duplicate key");
-}
-
-
-static int
-vaani_json_cmp_members(const void *one, const void *two)
+vaani_json_listed(vaani_json_scanner_t *s)
 {
     int                         rc;
-    size_t                      len;
-    const vaani_json_member_t  *first, *second;
+    const vaani_json_member_t  *again, *inner;
 
-    first = *(const vaani_json_member_t * const *) one;
-    second = *(const vaani_json_member_t * const *) two;
-
-    if (first->key.len != second->key.len) {
-        return (first->key.len < second->key.len) ? -1 : 1;
+    if (s->options == NULL || !s->options->unique) {
+        return VAANI_OK;
     }
 
-    len = first->key.len;
-    rc = len ? memcmp(first->key.data, second->key.data, len) : 0;
+    rc = vaani_json_unique(&s->json->top, s->alloc, &again);
 
-    if (rc != 0) {
+    if (rc == VAANI_OK && again == NULL) {
+        rc = vaani_json_unique(&s->json->inner, s->alloc, &inner);
+        again = inner;
+    }
+
+    if (rc != VAANI_OK || again == NULL) {
         return rc;
     }
 
-    return (first->offset > second->offset) - (first->offset < second->offset);
+    return vaani_json_fail(s, s->start + again->offset, "duplicate key");
 }
 
 
@@ -878,28 +923,4 @@ vaani_json_fail(vaani_json_scanner_t *s, const u_char *where,
     s->error->offset = where - s->start;
 
     return VAANI_ERROR;
-}
-
-
-const vaani_json_member_t *
-vaani_json_find(const vaani_json_t *json, const vaani_str_t *key)
-{
-    size_t  n;
-
-    for (n = 0; n < json->nmembers; n++) {
-        if (vaani_str_eq(&json->members[n].key, key)) {
-            return &json->members[n];
-        }
-    }
-
-    return NULL;
-}
-
-
-int
-vaani_json_string(const vaani_json_t *json, const vaani_json_member_t *member,
-    vaani_str_t *value)
-{
-    return vaani_json_decode(json->alloc, &member->raw, member->decoded,
-                             value);
 }

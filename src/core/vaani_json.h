@@ -3,11 +3,11 @@
  * Strict JSON (RFC 8259) for the webhook bodies.
  *
  * The scan checks a whole text in one pass and lists the members of the
- * top-level object as slices of that text; nothing is copied unless a key is
- * escaped.  cJSON decodes the escaped strings of the members that are asked
- * for.  It isn't given the text itself: it lets through much that RFC 8259
- * forbids, ends strings at U+0000, reads 63 characters of a number at most,
- * and would copy every transcript.
+ * top-level object, and of one object inside it, as slices of that text;
+ * nothing is copied unless a key is escaped.  cJSON decodes the escaped
+ * strings of the members that are asked for.  It isn't given the text itself:
+ * it lets through much that RFC 8259 forbids, ends strings at U+0000, reads 63
+ * characters of a number at most, and would copy every transcript.
  */
 
 
@@ -28,9 +28,18 @@
 #define VAANI_JSON_MAX_DEPTH   512
 
 
+
+/*
+ * The members that an object may have where they are listed.  Elsewhere their
+ * number costs no memory, and is not limited.
+ */
+#define VAANI_JSON_MAX_MEMBERS 4096
+
+
 #define VAANI_OK               0
 #define VAANI_ERROR           -1    /* the input is bad, see the error */
 #define VAANI_NOMEM           -2    /* the allocator returned NULL */
+#define VAANI_DONE            -3    /* there is no more */
 
 
 typedef struct {
@@ -74,8 +83,10 @@ typedef struct {
     size_t               offset;    /* of the key's opening quote, bytes */
 
     vaani_str_t          raw;       /* the value as it stands in the text */
-    vaani_json_type_e    type;
     size_t               decoded;   /* length of a decoded string, bytes */
+    vaani_json_type_e    type;
+    unsigned             lone:1;    /* a string with a lone surrogate */
+    unsigned             read:1;    /* for the reader of the list */
 } vaani_json_member_t;
 
 
@@ -83,15 +94,45 @@ typedef struct {
 
 
 typedef struct {
-    vaani_alloc_t       *alloc;
-    vaani_json_type_e    type;      /* of the whole text */
-
-    vaani_json_member_t *members;   /* of a top-level object, in their order */
+    vaani_json_member_t *members;   /* in their order */
     size_t               nmembers;
     size_t               nalloc;
 
     vaani_json_member_t  prealloc[VAANI_JSON_NPREALLOC];
+} vaani_json_members_t;
+
+
+typedef struct {
+    vaani_json_member_t  value;     /* the whole text, without a key */
+    unsigned             broken:1;  /* it has line breaks between its tokens */
+
+    vaani_json_members_t top;       /* of a top-level object */
+    vaani_json_members_t inner;     /* of the object inside it that the scan
+                                       was told to list */
 } vaani_json_t;
+
+
+/*
+ * Elements of an array that a scan has checked.
+ */
+
+typedef struct {
+    const u_char        *start;
+    const u_char        *pos;
+    const u_char        *end;
+} vaani_json_array_t;
+
+
+/*
+ * What a scan does in addition to its checks.
+ */
+
+typedef struct {
+    const vaani_str_t   *inner;     /* key of a member whose own members are
+                                       listed if it is an object; NULL: none */
+    unsigned             unique;    /* a key twice in an object that is listed
+                                       is an error */
+} vaani_json_options_t;
 
 
 typedef struct {
@@ -103,35 +144,57 @@ typedef struct {
 /*
  * Checks that text[0..len), which may be NULL if len is 0, is one JSON text of
  * RFC 8259 in valid UTF-8 (RFC 3629) without a byte order mark, with no more
- * than VAANI_JSON_MAX_DEPTH levels, no surrogate that stands alone and no key
- * twice in the top-level object, and lists the members of that object in
- * *json.
+ * than VAANI_JSON_MAX_DEPTH levels and VAANI_JSON_MAX_MEMBERS members in an
+ * object that is listed, and lists members in *json as the options say.  A
+ * surrogate escape that stands alone is legal, as in the RFC's grammar.
  *
- * json->members point into the text and must not outlive it.  alloc is used
- * for members beyond the first VAANI_JSON_NPREALLOC and for escaped keys.
+ * What *json holds points into the text and must not outlive it, nor may *json
+ * be copied.  alloc is used for members beyond the first
+ * VAANI_JSON_NPREALLOC of a list and for escaped keys.
  *
- * Takes time proportional to len (n log n in the number of top-level keys).
+ * Takes time proportional to len (n log n in the number of listed members if
+ * they have to be unique).
  *
  * Returns VAANI_OK; VAANI_ERROR with *error filled; VAANI_NOMEM.
  */
 int vaani_json_scan(vaani_json_t *json, const u_char *text, size_t len,
-    vaani_alloc_t *alloc, vaani_json_error_t *error);
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_json_error_t *error);
 
 /*
- * Finds a member by its decoded key.  Returns NULL if there is none.
+ * Goes to the begin of an array, whose text must have passed a scan and must
+ * outlive *array.
  */
-const vaani_json_member_t *vaani_json_find(const vaani_json_t *json,
+void vaani_json_array(vaani_json_array_t *array, const vaani_str_t *raw);
+
+/*
+ * Scans the next element of an array as vaani_json_scan() does a text; *raw
+ * becomes the element as it stands there.
+ *
+ * Returns VAANI_OK; VAANI_DONE if there is none; VAANI_ERROR, with *error
+ * filled (its offset counts from the begin of the array) and *raw still set,
+ * for what only a level that is listed must not have; VAANI_NOMEM.
+ */
+int vaani_json_element(vaani_json_array_t *array, vaani_json_t *json,
+    const vaani_json_options_t *options, vaani_alloc_t *alloc,
+    vaani_str_t *raw, vaani_json_error_t *error);
+
+/*
+ * Finds a member by its decoded key: the last one, if it is there twice.
+ * Returns NULL if there is none.
+ */
+vaani_json_member_t *vaani_json_find(vaani_json_members_t *list,
     const vaani_str_t *key);
 
 /*
  * Gives the decoded value of a member of the type VAANI_JSON_STRING in *value:
- * a slice of the text where nothing is escaped, else memory of json->alloc.
- * The value is valid UTF-8 and may contain U+0000.
+ * a slice of the text where nothing is escaped, else memory of alloc.  The
+ * value is valid UTF-8 and may contain U+0000; a lone surrogate is U+FFFD.
  *
  * Returns VAANI_OK or VAANI_NOMEM.
  */
-int vaani_json_string(const vaani_json_t *json,
-    const vaani_json_member_t *member, vaani_str_t *value);
+int vaani_json_string(const vaani_json_member_t *member, vaani_alloc_t *alloc,
+    vaani_str_t *value);
 
 /*
  * Converts a number (a JSON number's text) times 10^shift to an integer,
@@ -149,6 +212,14 @@ int vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
     const char **message);
 
 /*
+ * Writes a number in decimal to dst, VAANI_UINT64_LEN bytes at most, and
+ * returns the end of it.
+ */
+#define VAANI_UINT64_LEN       20
+
+u_char *vaani_write_uint(u_char *dst, uint64_t value);
+
+/*
  * Writes src to dst as the inside of a JSON string, without the quotes.
  * Bytes that aren't UTF-8 become U+FFFD.
  *
@@ -163,6 +234,25 @@ u_char *vaani_json_escape(u_char *dst, const vaani_str_t *src);
  * 3629) that p begins with and end doesn't cut off; 0 if there is none.
  */
 size_t vaani_utf8_len(const u_char *p, const u_char *end);
+
+
+/*
+ * For the scanner, see vaani_json_members.c: lists one more member, whose
+ * other fields are 0, and decodes its key, a string of the text.  *member is
+ * valid until the next one is added.
+ *
+ * Returns VAANI_OK; VAANI_ERROR if there are too many of them; VAANI_NOMEM.
+ */
+int vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
+    size_t decoded, unsigned lone, vaani_alloc_t *alloc,
+    vaani_json_member_t **member);
+
+/*
+ * Looks for a key that was listed twice: *again becomes the first repetition
+ * in the text, or NULL.  Returns VAANI_OK or VAANI_NOMEM.
+ */
+int vaani_json_unique(vaani_json_members_t *list, vaani_alloc_t *alloc,
+    const vaani_json_member_t **again);
 
 
 #endif /* _VAANI_JSON_H_INCLUDED_ */

@@ -110,6 +110,24 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
 }
 
 
+u_char *
+vaani_write_uint(u_char *dst, uint64_t value)
+{
+    u_char  *p, buf[VAANI_UINT64_LEN];
+
+    p = buf + VAANI_UINT64_LEN;
+
+    do {
+        *--p = (u_char) (value % 10 + '0');
+        value /= 10;
+    } while (value);
+
+    memcpy(dst, p, buf + VAANI_UINT64_LEN - p);
+
+    return dst + (buf + VAANI_UINT64_LEN - p);
+}
+
+
 size_t
 vaani_json_escaped_len(const vaani_str_t *src)
 {

@@ -10,10 +10,13 @@
  *     version, 1 byte; number of channels, 2 bytes;
  *     received_at, ttl, maxlen, 8 bytes each;
  *     key, stream, digest, id, nonce, the channels, payload: 4 bytes and the
- *     string
+ *     string;
+ *     since version 2: message, name, as the strings before; flags, 1 byte
  */
 
-#define VAANI_RECORD_FIXED     (1 + 2 + 3 * 8)
+#define VAANI_RECORD_FIXED     (1 + 2 + 3 * 8 + 1)
+
+#define VAANI_RECORD_REPAIRED  1
 
 
 typedef struct {
@@ -41,7 +44,9 @@ vaani_record_size(const vaani_delivery_t *delivery)
            + 4 + delivery->digest.len
            + 4 + delivery->id.len
            + 4 + delivery->nonce.len
-           + 4 + delivery->payload.len;
+           + 4 + delivery->payload.len
+           + 4 + delivery->message.len
+           + 4 + delivery->name.len;
 
     for (n = 0; n < delivery->nchannels; n++) {
         size += 4 + delivery->channels[n].len;
@@ -71,7 +76,12 @@ vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
         dst = vaani_record_write_str(dst, &delivery->channels[n]);
     }
 
-    return vaani_record_write_str(dst, &delivery->payload);
+    dst = vaani_record_write_str(dst, &delivery->payload);
+    dst = vaani_record_write_str(dst, &delivery->message);
+    dst = vaani_record_write_str(dst, &delivery->name);
+
+    return vaani_record_write_uint(dst, delivery->repaired
+                                        ? VAANI_RECORD_REPAIRED : 0, 1);
 }
 
 
@@ -80,7 +90,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
     vaani_alloc_t *alloc)
 {
     size_t                 n;
-    uint64_t               version, nchannels;
+    uint64_t               version, nchannels, flags;
     vaani_record_reader_t  r;
 
     memset(delivery, 0, sizeof(vaani_delivery_t));
@@ -89,7 +99,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
     r.end = data + len;
 
     if (vaani_record_read_uint(&r, &version, 1) != VAANI_OK
-        || version != VAANI_RECORD_VERSION
+        || version < 1 || version > VAANI_RECORD_VERSION
         || vaani_record_read_uint(&r, &nchannels, 2) != VAANI_OK
         || vaani_record_read_uint(&r, &delivery->received_at, 8) != VAANI_OK
         || vaani_record_read_uint(&r, &delivery->ttl, 8) != VAANI_OK
@@ -121,13 +131,23 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
         }
     }
 
-    if (vaani_record_read_str(&r, &delivery->payload) != VAANI_OK
-        || r.pos != r.end)
-    {
+    if (vaani_record_read_str(&r, &delivery->payload) != VAANI_OK) {
         return VAANI_ERROR;
     }
 
-    return VAANI_OK;
+    if (version > 1) {
+
+        if (vaani_record_read_str(&r, &delivery->message) != VAANI_OK
+            || vaani_record_read_str(&r, &delivery->name) != VAANI_OK
+            || vaani_record_read_uint(&r, &flags, 1) != VAANI_OK)
+        {
+            return VAANI_ERROR;
+        }
+
+        delivery->repaired = flags & VAANI_RECORD_REPAIRED;
+    }
+
+    return (r.pos == r.end) ? VAANI_OK : VAANI_ERROR;
 }
 
 

@@ -4,14 +4,11 @@
 #include "vaani_transition.h"
 
 
-#define VAANI_UINT64_LEN       20
+/* 1 + 2 keys, 8 + 10 scalars, the row's fields, postprocessed */
 
+#define VAANI_MAX_ARGS         (21 + (VAANI_EVENT_MAX_FIELDS + 1) * 2)
 
-/* 1 + 2 keys, 8 + 6 scalars, the row's fields, direction, postprocessed */
-
-#define VAANI_MAX_ARGS         (17 + (VAANI_EVENT_MAX_FIELDS + 2) * 2)
-
-#define VAANI_NDIGITS          10
+#define VAANI_NDIGITS          15
 
 #define vaani_digit(n)         ((u_char) ('0' + (n)))
 
@@ -28,20 +25,23 @@ static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
-static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event);
-static void vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery);
+static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
+static void vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
 static void vaani_args_add(vaani_args_t *a, const vaani_str_t *str);
 static void vaani_args_literal(vaani_args_t *a, const char *str);
 static void vaani_args_uint(vaani_args_t *a, uint64_t value);
 static u_char *vaani_write(u_char *dst, const void *src, size_t len);
-static u_char *vaani_write_uint(u_char *dst, uint64_t value);
 
 
-static const char  vaani_head_event[] = "\"event\":";
+static const char  vaani_head_id[] = "\"id\":\"";
+static const char  vaani_head_event[] = "\",\"event\":";
 static const char  vaani_head_room[] = ",\"room_name\":";
 static const char  vaani_tail_time[] = "\"received_at\":";
 static const char  vaani_tail_key[] = ",\"key\":\"";
-static const char  vaani_tail_replayed[] = "\",\"replayed\":true";
+static const char  vaani_tail_replayed[] = ",\"replayed\":true";
+static const char  vaani_tail_repaired[] = ",\"repaired\":true";
 static const char  vaani_tail_payload[] = ",\"payload\":";
 
 
@@ -56,12 +56,14 @@ vaani_transition_args(const vaani_event_t *event,
     n = VAANI_MAX_ARGS + delivery->nchannels;
 
     size = n * sizeof(vaani_str_t)
+           + sizeof(vaani_head_id) + vaani_json_escaped_len(&delivery->message)
            + sizeof(vaani_head_event) + event->name_json.len
            + sizeof(vaani_head_room) + event->room_json.len
            + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
-           + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_payload)
-           + VAANI_NDIGITS + 5 * VAANI_UINT64_LEN;
+           + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_repaired)
+           + sizeof(vaani_tail_payload)
+           + VAANI_NDIGITS + 8 * VAANI_UINT64_LEN;
 
     a.args = alloc->alloc(alloc->ctx, size);
 
@@ -84,8 +86,8 @@ vaani_transition_args(const vaani_event_t *event,
     vaani_args_uint(&a, delivery->received_at);
     a.received_at = a.args[a.nargs - 1];
     vaani_args_uint(&a, delivery->ttl);
-    vaani_args_head(&a, event);
-    vaani_args_tail(&a, delivery);
+    vaani_args_head(&a, event, delivery);
+    vaani_args_tail(&a, event, delivery);
     vaani_args_add(&a, &delivery->payload);
 
     if (delivery->stream.len) {
@@ -126,7 +128,7 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = '0';
 
     } else {
-        npairs = (event->outbound ? 1 : 0) + (type->postprocessed ? 1 : 0);
+        npairs = (type->postprocessed ? 1 : 0);
 
         for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
             npairs += (event->values[n].data != NULL);
@@ -137,11 +139,16 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = vaani_digit(vaani_outcome_rank(&type->outcome));
         *p++ = type->transfer.len ? type->transfer.data[0] : '0';
         *p++ = vaani_digit(delivery->id.len != 0);
-        *p++ = vaani_digit(event->has_duration);
+        *p++ = vaani_digit(event->duration.kind);
+        *p++ = vaani_digit(event->duration.span != 0);
         *p++ = vaani_digit(npairs);
         *p++ = vaani_digit(delivery->received_at < delivery->since);
         *p++ = vaani_digit(event->room.len / 64);
         *p++ = vaani_digit(event->room.len % 64);
+        *p++ = vaani_digit(event->direction);
+        *p++ = vaani_digit(event->direction_source);
+        *p++ = vaani_digit(event->number_source);
+        *p++ = vaani_digit(event->reason_source);
     }
 
     a->args[a->nargs].data = a->last;
@@ -162,14 +169,36 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     vaani_args_add(a, &event->status);
     vaani_args_uint(a, delivery->since);
     vaani_args_add(a, &delivery->digest);
-    vaani_args_add(a, delivery->id.len ? &delivery->id : &delivery->nonce);
+
+    if (delivery->id.len) {
+        vaani_args_add(a, &delivery->id);
+
+    } else if (type->transfer.len) {
+        vaani_args_add(a, &delivery->nonce);
+    }
 
     if (type->outcome.len) {
         vaani_args_add(a, &type->outcome);
     }
 
-    if (event->has_duration) {
-        vaani_args_uint(a, event->duration);
+    if (event->duration.kind != VAANI_DURATION_NONE) {
+        vaani_args_uint(a, event->duration.ms);
+    }
+
+    if (event->duration.kind == VAANI_DURATION_OPEN) {
+        vaani_args_uint(a, event->duration.if_seconds);
+    }
+
+    if (event->duration.span) {
+        vaani_args_uint(a, event->duration.span);
+    }
+
+    if (event->number_source != VAANI_SOURCE_NONE) {
+        vaani_args_add(a, &event->number);
+    }
+
+    if (event->reason_source != VAANI_SOURCE_NONE) {
+        vaani_args_add(a, &event->reason);
     }
 
     for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
@@ -177,11 +206,6 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
             vaani_args_add(a, &type->fields[n].hash_field);
             vaani_args_add(a, &event->values[n]);
         }
-    }
-
-    if (event->outbound) {
-        vaani_args_literal(a, "direction");
-        vaani_args_literal(a, "outbound");
     }
 
     if (type->postprocessed) {
@@ -197,16 +221,23 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
  */
 
 static void
-vaani_args_head(vaani_args_t *a, const vaani_event_t *event)
+vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
 {
     u_char  *p;
 
     p = a->last;
 
+    p = vaani_write(p, vaani_head_id, sizeof(vaani_head_id) - 1);
+    p = vaani_json_escape(p, &delivery->message);
     p = vaani_write(p, vaani_head_event, sizeof(vaani_head_event) - 1);
     p = vaani_write(p, event->name_json.data, event->name_json.len);
-    p = vaani_write(p, vaani_head_room, sizeof(vaani_head_room) - 1);
-    p = vaani_write(p, event->room_json.data, event->room_json.len);
+
+    if (event->room.data) {
+        p = vaani_write(p, vaani_head_room, sizeof(vaani_head_room) - 1);
+        p = vaani_write(p, event->room_json.data, event->room_json.len);
+    }
+
     *p++ = ',';
 
     a->args[a->nargs].data = a->last;
@@ -216,7 +247,8 @@ vaani_args_head(vaani_args_t *a, const vaani_event_t *event)
 
 
 static void
-vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery)
+vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
 {
     u_char  *p;
 
@@ -224,15 +256,21 @@ vaani_args_tail(vaani_args_t *a, const vaani_delivery_t *delivery)
 
     p = vaani_write(p, vaani_tail_time, sizeof(vaani_tail_time) - 1);
     p = vaani_write(p, a->received_at.data, a->received_at.len);
-    p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
-    p = vaani_json_escape(p, &delivery->key);
+
+    if (event->room.data) {
+        p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
+        p = vaani_json_escape(p, &delivery->key);
+        *p++ = '"';
+    }
 
     if (delivery->replayed) {
         p = vaani_write(p, vaani_tail_replayed,
                         sizeof(vaani_tail_replayed) - 1);
+    }
 
-    } else {
-        *p++ = '"';
+    if (delivery->repaired) {
+        p = vaani_write(p, vaani_tail_repaired,
+                        sizeof(vaani_tail_repaired) - 1);
     }
 
     p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
@@ -277,22 +315,6 @@ vaani_write(u_char *dst, const void *src, size_t len)
     memcpy(dst, src, len);
 
     return dst + len;
-}
-
-
-static u_char *
-vaani_write_uint(u_char *dst, uint64_t value)
-{
-    u_char  *p, buf[VAANI_UINT64_LEN];
-
-    p = buf + VAANI_UINT64_LEN;
-
-    do {
-        *--p = (u_char) (value % 10 + '0');
-        value /= 10;
-    } while (value);
-
-    return vaani_write(dst, p, buf + VAANI_UINT64_LEN - p);
 }
 
 

@@ -21,7 +21,8 @@
 
 typedef struct {
     vaani_str_t          key;           /* of the call's hash: ends with the
-                                           name of the room */
+                                           name of the room, which is empty
+                                           where there is no call */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
     vaani_str_t         *channels;
@@ -33,13 +34,18 @@ typedef struct {
     vaani_str_t          digest;        /* of the body, printable */
     vaani_str_t          id;            /* of the delivery, printable, empty:
                                            none */
-    vaani_str_t          nonce;         /* VAANI_NONCE_LEN printable bytes
-                                           without a space, if there is no id */
+    vaani_str_t          nonce;         /* of a transfer, if there is no id:
+                                           VAANI_NONCE_LEN printable bytes
+                                           without a space */
+    vaani_str_t          message;       /* the "id" of its messages */
+    vaani_str_t          name;          /* of the event, JSON, if it stands in
+                                           an envelope only; else empty */
+    unsigned             repaired;      /* the body was */
     unsigned             replayed;      /* it was in the spool */
     uint64_t             since;         /* transitions are counted, Unix time,
                                            ms */
 
-    vaani_str_t          payload;       /* the body */
+    vaani_str_t          payload;       /* the event, on one line */
 } vaani_delivery_t;
 
 

@@ -12,6 +12,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "../core/vaani_body.h"
 #include "../core/vaani_transition.h"
 #include "../core/vaani_record.h"
 #include "../core/vaani_signature.h"
@@ -32,6 +33,11 @@
 
 
 #define NGX_HTTP_VAANI_VERSION          "0.6.0"
+
+
+/* RFC 9110, section 15.5.21: nginx has no name for it */
+
+#define NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT  422
 
 
 #define NGX_HTTP_VAANI_STRICT           0
@@ -105,6 +111,8 @@ typedef struct {
     ngx_uint_t                  stream_maxlen;      /* 0: any */
     ngx_msec_t                  ttl;                /* 0: never */
 
+    ngx_http_complex_value_t   *delivery_id;        /* NULL: "webhook-id" */
+
     ngx_vaani_spool_t          *spool;              /* NULL: none */
 
     ngx_uint_t                  validation;
@@ -129,35 +137,73 @@ typedef struct {
 #define NGX_HTTP_VAANI_DIGEST_LEN       22
 
 
+/* the "id" of a message that its sender gave none, hexadecimal */
+
+#define NGX_HTTP_VAANI_MESSAGE_LEN      32
+
+
+typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
+
+
+/*
+ * One event of a delivery.
+ */
+
 typedef struct {
-    ngx_http_request_t         *request;
+    ngx_http_vaani_ctx_t       *ctx;
     ngx_vaani_redis_cmd_t      *cmd;        /* NULL: none is under way */
-    vaani_alloc_t               alloc;      /* of the request's pool */
+    ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
+    ngx_vaani_spool_refusal_t  *refusal;    /* NULL: the same */
 
     ngx_http_vaani_result_e     result;
     ngx_str_t                   reason;     /* one word, static */
+    vaani_event_error_t         error;      /* if it was rejected */
+    ngx_uint_t                  status;     /* HTTP's, if it was rejected */
+    ngx_vaani_redis_status_e    redis_status;
 
-    ngx_str_t                   id;         /* of the delivery, a header */
-    ngx_str_t                   timestamp;          /* webhook-timestamp */
-    ngx_str_t                   signatures[2];      /* headers */
-    ngx_str_t                   body;
     vaani_event_t               event;
+    vaani_part_t                part;
     vaani_delivery_t            delivery;
     u_char                      digest[NGX_HTTP_VAANI_DIGEST_LEN];
     u_char                      id_digest[NGX_HTTP_VAANI_DIGEST_LEN];
     u_char                      nonce[VAANI_NONCE_LEN];
 
-    ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
-
     vaani_transition_t          transition; /* what Redis made of it */
+    unsigned                    kept:1;     /* it was rejected and is kept */
+} ngx_http_vaani_item_t;
+
+
+struct ngx_http_vaani_ctx_s {
+    ngx_http_request_t         *request;
+    vaani_alloc_t               alloc;      /* of the request's pool */
+
+    ngx_http_vaani_result_e     result;     /* the worst of its events */
+    ngx_str_t                   reason;     /* one word, static */
+
+    ngx_str_t                   id;         /* "webhook-id" */
+    ngx_str_t                   timestamp;          /* webhook-timestamp */
+    ngx_str_t                   signatures[2];      /* headers */
+    ngx_str_t                   body;
+
+    ngx_http_vaani_item_t      *items;      /* NULL: the body is not read yet */
+    ngx_uint_t                  nitems;
+    ngx_uint_t                  nwaiting;   /* items that aren't done, and one
+                                               while they are being sent */
+    ngx_http_vaani_item_t      *current;    /* that variables are about */
+    ngx_http_vaani_item_t       item;       /* of most deliveries the only one */
+
+    uint64_t                    received_at;        /* Unix time, ms */
+    ngx_str_t                   delivery_id;
+    ngx_str_t                   message;    /* "id" of the message */
 
     ngx_msec_t                  redis_start;
     ngx_msec_t                  redis_time;         /* ms */
+    unsigned                    several:1;  /* the body has "events" */
     unsigned                    redis_asked:1;
     unsigned                    redis_answered:1;
     unsigned                    in_flight:1;
     unsigned                    repeated:1; /* one of the signed headers */
-} ngx_http_vaani_ctx_t;
+};
 
 
 extern ngx_module_t  ngx_http_vaani_module;
@@ -250,6 +296,76 @@ ngx_int_t ngx_http_vaani_handler(ngx_http_request_t *r);
 
 
 /*
+ * ngx_http_vaani_events.c: the events of a delivery
+ */
+
+/*
+ * Reads the events of ctx->body into ctx->items.  An event that is rejected has
+ * its result set; if the body is rejected as a whole, it is the only item.
+ * Returns NGX_OK or NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_http_vaani_read_events(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+/*
+ * Sends the events on their way: to Redis, the spool, or where those are kept
+ * that were rejected.  Returns NGX_DONE if any is under way, then
+ * ngx_http_vaani_answer() is called later and the request is finalized; else
+ * what it is to be finalized with.
+ */
+ngx_int_t ngx_http_vaani_send_events(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+/*
+ * The request goes: what is under way goes on without it.
+ */
+void ngx_http_vaani_leave_events(ngx_http_vaani_ctx_t *ctx);
+
+
+/*
+ * ngx_http_vaani_answer.c
+ */
+
+/*
+ * Sends the answer when all events are done.  Returns what
+ * ngx_http_finalize_request() takes.
+ */
+ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+
+/*
+ * Refuses a request before its body was read: discards that.  Returns as
+ * ngx_http_vaani_answer().
+ */
+ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t status, char *detail);
+
+/*
+ * Discards the body, for an answer that comes first: a client that waits for
+ * "100 Continue" isn't asked to send it.  Returns NGX_OK or what the request is
+ * to be finalized with.
+ */
+ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
+
+/*
+ * Logs that an event is rejected: the first one for a reason each minute, with
+ * the number of those since.
+ */
+void ngx_http_vaani_log_rejected(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+
+
+/*
+ * ngx_http_vaani_random.c
+ *
+ * Random bytes of the kernel: what must be unique between hosts and restarts
+ * is made of them.  Returns NGX_OK or NGX_ERROR, which was logged.
+ */
+
+ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
+
+
+/*
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
@@ -291,9 +407,18 @@ ngx_int_t ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
 
 /*
  * ngx_http_vaani_body.c
- *
- * Returns the body in one piece, in memory of the request.  Returns NGX_OK or
- * what the request is to be finalized with.
+ */
+
+/*
+ * Whether somebody else discarded the body, or what was read of it, before it
+ * came here.
+ */
+ngx_uint_t ngx_http_vaani_body_is_gone(ngx_http_request_t *r);
+
+/*
+ * Returns the body in one piece, in memory of the request.  Returns NGX_OK;
+ * NGX_DECLINED if somebody else consumed it, in part or as a whole; or what
+ * the request is to be finalized with.
  */
 
 ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body);
@@ -304,11 +429,11 @@ ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body);
  */
 
 /*
- * Fills ctx->delivery from the event and the location.  Returns NGX_OK or
+ * Fills item->delivery from its event and the location.  Returns NGX_OK or
  * NGX_ERROR (no memory).
  */
 ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx);
+    ngx_http_vaani_item_t *item);
 
 /*
  * Sends a delivery to Redis; memory is needed until it returns.  Returns the
@@ -330,6 +455,13 @@ ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
 /* the time of this turn of the event loop, Unix time in ms */
 uint64_t ngx_http_vaani_now(void);
 
+/*
+ * What is kept of a rejected event, in memory of the request: a body that means
+ * the same when it is posted again.  Returns NGX_OK or NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_http_vaani_refused_body(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, ngx_str_t *body);
+
 /* the allocator of src/core for a pool, which is its ctx */
 void *ngx_http_vaani_palloc(void *pool, size_t size);
 
@@ -350,18 +482,18 @@ void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 uint32_t ngx_http_vaani_order(const vaani_delivery_t *delivery);
 
 /*
- * Writes the delivery of ctx to the spool of the location; handler is called
- * with ctx, unless ctx->entry was detached.  Returns NGX_OK or NGX_ERROR.
+ * Writes the delivery of item to the spool of the location; handler is called
+ * with item, unless item->entry was detached.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_vaani_queue(ngx_vaani_spool_t *spool,
-    ngx_http_vaani_ctx_t *ctx, ngx_vaani_spool_append_pt handler);
+    ngx_http_vaani_item_t *item, ngx_vaani_spool_append_pt handler);
 
 /*
  * The request goes while its command is under way: if Redis doesn't take the
  * delivery, the spool does, if there is one.
  */
 void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
-    ngx_http_vaani_ctx_t *ctx);
+    ngx_http_vaani_item_t *item);
 
 /* delivers a record of a spool, see ngx_vaani_spool_replay_pt */
 ngx_int_t ngx_http_vaani_replay(void *data, void *slot, u_char *record,
@@ -380,7 +512,7 @@ ngx_int_t ngx_http_vaani_send_status(ngx_http_request_t *r,
 
 /*
  * Sends "application/problem+json" (RFC 9457).  detail is plain ASCII without
- * quotes, or NULL; field is a member of the body for a 422, else NULL.
+ * quotes, or NULL; field is a JSON Pointer (RFC 6901) for a 422, else NULL.
  */
 ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *detail, ngx_str_t *field);
@@ -390,6 +522,16 @@ ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
  */
 ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
+
+
+/*
+ * ngx_http_vaani_drift.c: what is new in the sender's deliveries
+ *
+ * Counts what of an event isn't as its table says, and logs what was never
+ * seen before.
+ */
+
+void ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log);
 
 
 /*

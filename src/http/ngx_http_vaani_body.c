@@ -7,6 +7,35 @@
 #define NGX_HTTP_VAANI_MAX_BODY         (512 * 1024 * 1024)
 
 
+ngx_uint_t
+ngx_http_vaani_body_is_gone(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *length;
+
+    if (r != r->main || r->request_body) {
+        return 0;
+    }
+
+    if (r->discard_body) {
+        return 1;
+    }
+
+    /*
+     * A body that was there as a whole is discarded without a trace, but for
+     * what the headers had said of it.
+     */
+
+    if (r->headers_in.content_length_n != 0) {
+        return 0;
+    }
+
+    length = r->headers_in.content_length;
+
+    return r->headers_in.chunked
+           || (length && ngx_atoof(length->value.data, length->value.len) > 0);
+}
+
+
 /*
  * Most bodies are in one buffer and are used where they are.
  */
@@ -26,15 +55,11 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
         /* another handler had it, without buffering, and left off */
 
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vaani: the body was read only in part before an "
-                      "internal redirect");
-
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NGX_DECLINED;
     }
 
     if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return NGX_OK;
+        return (r->headers_in.content_length_n > 0) ? NGX_DECLINED : NGX_OK;
     }
 
     cl = r->request_body->bufs;
@@ -44,6 +69,10 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
         body->data = b->pos;
         body->len = b->last - b->pos;
 
+        if ((off_t) body->len < r->headers_in.content_length_n) {
+            return NGX_DECLINED;
+        }
+
         return (body->len > NGX_HTTP_VAANI_MAX_BODY)
                ? NGX_HTTP_REQUEST_ENTITY_TOO_LARGE : NGX_OK;
     }
@@ -52,6 +81,10 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     for ( /* void */ ; cl; cl = cl->next) {
         size += ngx_buf_size(cl->buf);
+    }
+
+    if (size < r->headers_in.content_length_n) {
+        return NGX_DECLINED;
     }
 
     if (size > NGX_HTTP_VAANI_MAX_BODY) {

@@ -3,20 +3,23 @@
 
 
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix);
+    ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_str_t *prefix);
+    ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
     ngx_http_complex_value_t *cv, vaani_str_t *value);
-static void ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx);
-static void ngx_http_vaani_nonce(u_char *dst);
+static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_nonce(u_char *dst, ngx_log_t *log);
 
 
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
 
 
 ngx_int_t
-ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
     ngx_str_t                   prefix;
     vaani_delivery_t           *delivery;
@@ -24,7 +27,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    delivery = &ctx->delivery;
+    delivery = &item->delivery;
 
     prefix = ngx_http_vaani_default_prefix;
 
@@ -34,8 +37,8 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    if (ngx_http_vaani_key(r, ctx, &prefix) != NGX_OK
-        || ngx_http_vaani_channels(r, ctx, &prefix) != NGX_OK
+    if (ngx_http_vaani_key(r, item, &prefix) != NGX_OK
+        || ngx_http_vaani_channels(r, item, &prefix) != NGX_OK
         || ngx_http_vaani_value(r, vlcf->stream, &delivery->stream) != NGX_OK)
     {
         return NGX_ERROR;
@@ -43,12 +46,54 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
     delivery->maxlen = vlcf->stream_maxlen;
     delivery->ttl = vlcf->ttl;
-    delivery->received_at = ngx_http_vaani_now();
-    delivery->payload.data = ctx->body.data;
-    delivery->payload.len = ctx->body.len;
+    delivery->received_at = item->ctx->received_at;
+    delivery->payload = item->part.payload;
+    delivery->repaired = item->event.repaired;
     delivery->since = ngx_http_vaani_counted_since();
 
-    ngx_http_vaani_identify(ctx);
+    if (item->event.inherited) {
+        delivery->name = item->event.name_json;
+    }
+
+    return ngx_http_vaani_identify(r, item);
+}
+
+
+ngx_int_t
+ngx_http_vaani_refused_body(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
+    ngx_str_t *body)
+{
+    u_char       *p;
+    vaani_str_t  *name, *event;
+
+    event = &item->part.received;
+    name = &item->event.name_json;
+
+    body->data = (u_char *) event->data;
+    body->len = event->len;
+
+    if (!item->event.inherited || name->len == 0) {
+        return NGX_OK;
+    }
+
+    /* its name stands in the envelope */
+
+    body->len = sizeof("{\"event\":,\"events\":[]}") - 1
+                + name->len + event->len;
+
+    p = ngx_pnalloc(r->pool, body->len);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->data = p;
+
+    p = ngx_cpymem(p, "{\"event\":", sizeof("{\"event\":") - 1);
+    p = ngx_cpymem(p, name->data, name->len);
+    p = ngx_cpymem(p, ",\"events\":[", sizeof(",\"events\":[") - 1);
+    p = ngx_cpymem(p, event->data, event->len);
+    ngx_memcpy(p, "]}", 2);
 
     return NGX_OK;
 }
@@ -96,14 +141,16 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
 
 
 static ngx_int_t
-ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     ngx_str_t *prefix)
 {
     u_char       *p;
     vaani_str_t  *room, *key;
 
-    room = &ctx->event.room;
-    key = &ctx->delivery.key;
+    /* where there is no call, that of none: no name is empty */
+
+    room = &item->event.room;
+    key = &item->delivery.key;
 
     key->len = prefix->len + sizeof(":call:") - 1 + room->len;
 
@@ -124,7 +171,7 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
 
 static ngx_int_t
-ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     ngx_str_t *prefix)
 {
     u_char                     *p;
@@ -136,7 +183,7 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    delivery = &ctx->delivery;
+    delivery = &item->delivery;
 
     n = vlcf->channels ? vlcf->channels->nelts : 2;
 
@@ -169,7 +216,7 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         return NGX_OK;
     }
 
-    room = &ctx->event.room;
+    room = &item->event.room;
 
     p = ngx_pnalloc(r->pool, prefix->len + sizeof(":events") - 1
                              + prefix->len + sizeof(":room:") - 1 + room->len);
@@ -182,6 +229,11 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     p = ngx_cpymem(p, prefix->data, prefix->len);
     p = ngx_cpymem(p, ":events", sizeof(":events") - 1);
     channel[0].len = p - channel[0].data;
+
+    if (room->len == 0) {
+        delivery->nchannels = 1;
+        return NGX_OK;
+    }
 
     channel[1].data = p;
     p = ngx_cpymem(p, prefix->data, prefix->len);
@@ -218,61 +270,131 @@ ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
  * Equal bodies are the same delivery, unless there are ids to tell.
  */
 
-static void
-ngx_http_vaani_identify(ngx_http_vaani_ctx_t *ctx)
+static ngx_int_t
+ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
     vaani_delivery_t  *delivery;
 
-    if (ctx->event.type == NULL) {
-        return;
+    if (ngx_http_vaani_message(r, item) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    delivery = &ctx->delivery;
+    delivery = &item->delivery;
 
-    ngx_http_vaani_digest(ctx->digest, ctx->body.data, ctx->body.len);
+    ngx_http_vaani_digest(item->digest, item->part.received.data,
+                          item->part.received.len);
 
-    delivery->digest.data = ctx->digest;
+    delivery->digest.data = item->digest;
     delivery->digest.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
-    if (ctx->id.len) {
-        ngx_http_vaani_digest(ctx->id_digest, ctx->id.data, ctx->id.len);
+    if (item->ctx->delivery_id.len) {
+        ngx_http_vaani_digest(item->id_digest, delivery->message.data,
+                              delivery->message.len);
 
-        delivery->id.data = ctx->id_digest;
+        delivery->id.data = item->id_digest;
         delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
-    } else {
-        ngx_http_vaani_nonce(ctx->nonce);
+        return NGX_OK;
+    }
 
-        delivery->nonce.data = ctx->nonce;
+    if (item->event.type && item->event.type->transfer.len) {
+
+        if (ngx_http_vaani_nonce(item->nonce, r->connection->log) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        delivery->nonce.data = item->nonce;
         delivery->nonce.len = VAANI_NONCE_LEN;
     }
+
+    return NGX_OK;
 }
 
 
 /*
- * 48 bits: a random number of the worker and a count.  It only has to differ
- * from those of other events of the same call.
+ * The id of the message: that of the delivery, or a random one; for one of
+ * several events with its index.
  */
 
-static void
-ngx_http_vaani_nonce(u_char *dst)
+static ngx_int_t
+ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    u_char           bytes[6];
-    uint64_t         number;
-    ngx_str_t        src, encoded;
-    ngx_uint_t       n;
+    u_char                     *p, random[NGX_HTTP_VAANI_MESSAGE_LEN / 2];
+    ngx_http_vaani_ctx_t       *ctx;
+    ngx_http_vaani_loc_conf_t  *vlcf;
 
-    static uint64_t  seed, count;
+    ctx = item->ctx;
 
-    if (count == 0) {
-        seed = (uint64_t) ngx_random() << 24 ^ (uint64_t) ngx_random()
-               ^ (uint64_t) ngx_pid << 32;
+    if (ctx->message.data == NULL) {
+        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+        if (vlcf->delivery_id == NULL) {
+            ctx->delivery_id = ctx->id;
+
+        } else if (ngx_http_complex_value(r, vlcf->delivery_id,
+                                          &ctx->delivery_id)
+                   != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ctx->message = ctx->delivery_id;
+
+        if (ctx->message.len == 0) {
+
+            if (ngx_http_vaani_random(random, sizeof(random),
+                                      r->connection->log)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
+            p = ngx_pnalloc(r->pool, NGX_HTTP_VAANI_MESSAGE_LEN);
+
+            if (p == NULL) {
+                return NGX_ERROR;
+            }
+
+            ctx->message.data = p;
+            ctx->message.len = ngx_hex_dump(p, random, sizeof(random)) - p;
+        }
     }
 
-    number = seed + count++;
+    item->delivery.message.data = ctx->message.data;
+    item->delivery.message.len = ctx->message.len;
 
-    for (n = 0; n < sizeof(bytes); n++) {
-        bytes[n] = (u_char) (number >> (8 * n));
+    if (!ctx->several) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, ctx->message.len + 1 + NGX_INT_T_LEN);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    item->delivery.message.data = p;
+    item->delivery.message.len = ngx_sprintf(p, "%V.%ui", &ctx->message,
+                                             (ngx_uint_t) (item - ctx->items))
+                                 - p;
+
+    return NGX_OK;
+}
+
+
+/*
+ * 48 random bits: it only has to differ from those of other events of the same
+ * call.
+ */
+
+static ngx_int_t
+ngx_http_vaani_nonce(u_char *dst, ngx_log_t *log)
+{
+    u_char     bytes[6];
+    ngx_str_t  src, encoded;
+
+    if (ngx_http_vaani_random(bytes, sizeof(bytes), log) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     src.data = bytes;
@@ -280,6 +402,8 @@ ngx_http_vaani_nonce(u_char *dst)
     encoded.data = dst;
 
     ngx_encode_base64url(&encoded, &src);
+
+    return NGX_OK;
 }
 
 

@@ -8,11 +8,25 @@ static void ngx_http_vaani_take(ngx_http_vaani_ctx_t *ctx, ngx_str_t *value,
     ngx_table_elt_t *h);
 static ngx_uint_t ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name,
     size_t len);
-static char *ngx_http_vaani_check_type(ngx_str_t *value);
+static char *ngx_http_vaani_check_type(ngx_str_t *value, ngx_uint_t lenient);
 static u_char *ngx_http_vaani_skip_token(u_char *p, u_char *last);
 static u_char *ngx_http_vaani_skip_space(u_char *p, u_char *last);
 static ngx_uint_t ngx_http_vaani_is(u_char *first, u_char *last, char *str);
-static char *ngx_http_vaani_check_parameters(u_char *p, u_char *last);
+static ngx_uint_t ngx_http_vaani_is_one_of(u_char *first, u_char *last,
+    char **strs);
+static char *ngx_http_vaani_check_parameters(u_char *p, u_char *last,
+    ngx_uint_t lenient);
+
+
+/* what senders call a body that is as it is */
+
+static char  *ngx_http_vaani_codings[] = {
+    "", "identity", "none", "utf-8", NULL
+};
+
+static char  *ngx_http_vaani_charsets[] = {
+    "utf-8", "utf8", "us-ascii", "ascii", NULL
+};
 
 
 #define ngx_http_vaani_header(h, name)                                        \
@@ -23,12 +37,14 @@ ngx_int_t
 ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_str_t *reason, char **detail)
 {
-    ngx_uint_t                  i;
+    ngx_uint_t                  i, lenient;
     ngx_list_part_t            *part;
     ngx_table_elt_t            *h;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    lenient = (vlcf->validation == NGX_HTTP_VAANI_LENIENT);
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -47,7 +63,14 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         }
 
         if (ngx_http_vaani_header(&h[i], "content-type")) {
-            *detail = ngx_http_vaani_check_type(&h[i].value);
+
+            /* who is authenticated is no page in a browser */
+
+            if (lenient && vlcf->auth != NGX_HTTP_VAANI_AUTH_OFF) {
+                continue;
+            }
+
+            *detail = ngx_http_vaani_check_type(&h[i].value, lenient);
 
             if (*detail) {
                 ngx_str_set(reason, "content_type");
@@ -56,11 +79,9 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
         } else if (ngx_http_vaani_header(&h[i], "content-encoding")) {
 
-            if (h[i].value.len
-                && (h[i].value.len != 8
-                    || ngx_strncasecmp(h[i].value.data,
-                                       (u_char *) "identity", 8)
-                       != 0))
+            if (!ngx_http_vaani_is_one_of(h[i].value.data,
+                                          h[i].value.data + h[i].value.len,
+                                          ngx_http_vaani_codings))
             {
                 ngx_str_set(reason, "content_encoding");
                 *detail = "the body must not have a content coding";
@@ -155,7 +176,7 @@ ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name, size_t len)
  */
 
 static char *
-ngx_http_vaani_check_type(ngx_str_t *value)
+ngx_http_vaani_check_type(ngx_str_t *value, ngx_uint_t lenient)
 {
     u_char  *type, *slash, *subtype, *p, *last;
 
@@ -164,6 +185,10 @@ ngx_http_vaani_check_type(ngx_str_t *value)
     if (value->len == sizeof("application/json") - 1
         && ngx_memcmp(value->data, "application/json", value->len) == 0)
     {
+        return NULL;
+    }
+
+    if (value->len == 0) {
         return NULL;
     }
 
@@ -179,15 +204,18 @@ ngx_http_vaani_check_type(ngx_str_t *value)
     subtype = slash + 1;
     p = ngx_http_vaani_skip_token(subtype, last);
 
-    if (!ngx_http_vaani_is(type, slash, "application")
-        || (!ngx_http_vaani_is(subtype, p, "json")
-            && (p - subtype <= 5
-                || !ngx_http_vaani_is(p - 5, p, "+json"))))
+    if ((!ngx_http_vaani_is(type, slash, "application")
+         || (!ngx_http_vaani_is(subtype, p, "json")
+             && (p - subtype <= 5
+                 || !ngx_http_vaani_is(p - 5, p, "+json"))))
+        && (!lenient
+            || !ngx_http_vaani_is(type, slash, "text")
+            || !ngx_http_vaani_is(subtype, p, "json")))
     {
         return "the media type must be application/json";
     }
 
-    return ngx_http_vaani_check_parameters(p, last);
+    return ngx_http_vaani_check_parameters(p, last, lenient);
 }
 
 
@@ -197,9 +225,12 @@ ngx_http_vaani_check_type(ngx_str_t *value)
  */
 
 static char *
-ngx_http_vaani_check_parameters(u_char *p, u_char *last)
+ngx_http_vaani_check_parameters(u_char *p, u_char *last, ngx_uint_t lenient)
 {
+    char    *malformed;
     u_char  *name, *equals, *value, *end;
+
+    malformed = lenient ? NULL : "the media type is malformed";
 
     for ( ;; ) {
         p = ngx_http_vaani_skip_space(p, last);
@@ -209,7 +240,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
         }
 
         if (*p != ';') {
-            return "the media type is malformed";
+            return malformed;
         }
 
         name = ngx_http_vaani_skip_space(p + 1, last);
@@ -221,7 +252,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
         }
 
         if (equals == last || *equals != '=') {
-            return "the media type is malformed";
+            return malformed;
         }
 
         value = equals + 1;
@@ -236,7 +267,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
             }
 
             if (end == last) {
-                return "the media type is malformed";
+                return malformed;
             }
 
             p = end + 1;
@@ -247,7 +278,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last)
         }
 
         if (ngx_http_vaani_is(name, equals, "charset")
-            && !ngx_http_vaani_is(value, end, "utf-8"))
+            && !ngx_http_vaani_is_one_of(value, end, ngx_http_vaani_charsets))
         {
             return "the charset must be UTF-8";
         }
@@ -278,6 +309,19 @@ ngx_http_vaani_skip_space(u_char *p, u_char *last)
     }
 
     return p;
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_is_one_of(u_char *first, u_char *last, char **strs)
+{
+    for ( /* void */ ; *strs; strs++) {
+        if (ngx_http_vaani_is(first, last, *strs)) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -16,7 +16,7 @@ typedef struct {
 static ngx_vaani_spool_entry_t *ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
     const vaani_delivery_t *delivery);
 static ngx_http_vaani_orphan_t *ngx_http_vaani_orphan(
-    ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx);
+    ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_orphan_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
 static void ngx_http_vaani_replay_handler(void *data,
@@ -48,39 +48,39 @@ ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
 
 
 ngx_int_t
-ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx,
+ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item,
     ngx_vaani_spool_append_pt handler)
 {
     ngx_vaani_spool_entry_t  *entry;
 
-    entry = ngx_http_vaani_entry(spool, &ctx->delivery);
+    entry = ngx_http_vaani_entry(spool, &item->delivery);
 
     if (entry == NULL) {
         return NGX_ERROR;
     }
 
-    ctx->entry = entry;
+    item->entry = entry;
 
-    ngx_vaani_spool_append(spool, entry, ngx_http_vaani_order(&ctx->delivery),
-                           handler, ctx);
+    ngx_vaani_spool_append(spool, entry, ngx_http_vaani_order(&item->delivery),
+                           handler, item);
 
     return NGX_OK;
 }
 
 
 void
-ngx_http_vaani_outlive(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
+ngx_http_vaani_outlive(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
 {
     ngx_http_vaani_orphan_t  *orphan;
 
-    orphan = spool ? ngx_http_vaani_orphan(spool, ctx) : NULL;
+    orphan = spool ? ngx_http_vaani_orphan(spool, item) : NULL;
 
-    ngx_vaani_redis_redirect(ctx->cmd, ngx_http_vaani_orphan_handler, orphan);
+    ngx_vaani_redis_redirect(item->cmd, ngx_http_vaani_orphan_handler, orphan);
 }
 
 
 static ngx_http_vaani_orphan_t *
-ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
+ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
 {
     ngx_http_vaani_orphan_t  *orphan;
 
@@ -91,8 +91,8 @@ ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_ctx_t *ctx)
     }
 
     orphan->spool = spool;
-    orphan->order = ngx_http_vaani_order(&ctx->delivery);
-    orphan->entry = ngx_http_vaani_entry(spool, &ctx->delivery);
+    orphan->order = ngx_http_vaani_order(&item->delivery);
+    orphan->entry = ngx_http_vaani_entry(spool, &item->delivery);
 
     if (orphan->entry == NULL) {
         ngx_free(orphan);
@@ -161,8 +161,8 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
     rc = vaani_record_read(&delivery, record, len, &alloc);
 
     if (rc == VAANI_OK) {
-        rc = vaani_event_parse(&event, delivery.payload.data,
-                               delivery.payload.len, 0, &alloc, &error);
+        rc = vaani_event_parse(&event, &delivery.payload, &delivery.name, 0,
+                               &alloc, &error);
     }
 
     if (rc != VAANI_OK) {
@@ -178,6 +178,15 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
     }
 
     delivery.since = ngx_http_vaani_counted_since();
+
+    if (delivery.message.len == 0) {
+
+        /* it was spooled by a version whose messages had no id */
+
+        delivery.message = delivery.id.len ? delivery.id
+                           : delivery.nonce.len ? delivery.nonce
+                             : delivery.digest;
+    }
 
     (void) ngx_http_vaani_eval(redis, &event, &delivery, pool,
                                ngx_http_vaani_replay_handler, slot, &status);

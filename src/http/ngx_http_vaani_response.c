@@ -2,9 +2,6 @@
 #include "ngx_http_vaani.h"
 
 
-#define NGX_HTTP_UNPROCESSABLE_CONTENT  422
-
-
 static ngx_int_t ngx_http_vaani_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *type, ngx_str_t *body);
 static ngx_str_t *ngx_http_vaani_title(ngx_uint_t status);
@@ -25,7 +22,7 @@ static struct {
     { NGX_HTTP_UNAUTHORIZED, ngx_string("Unauthorized") },
     { NGX_HTTP_NOT_ALLOWED, ngx_string("Method Not Allowed") },
     { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, ngx_string("Unsupported Media Type") },
-    { NGX_HTTP_UNPROCESSABLE_CONTENT, ngx_string("Unprocessable Content") },
+    { NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT, ngx_string("Unprocessable Content") },
     { NGX_HTTP_SERVICE_UNAVAILABLE, ngx_string("Service Unavailable") },
     { 0, ngx_string("Internal Server Error") }
 };
@@ -49,7 +46,7 @@ ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
     title = ngx_http_vaani_title(status);
 
     body.len = sizeof("{\"type\":\"about:blank\",\"title\":\"\","
-                      "\"status\":,\"detail\":\"\",\"field\":\"/\"}") - 1
+                      "\"status\":,\"detail\":\"\",\"field\":\"\"}\n") - 1
                + title->len + NGX_INT_T_LEN + (detail ? detail->len : 0)
                + (field ? field->len : 0);
 
@@ -68,13 +65,12 @@ ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
         p = ngx_sprintf(p, ",\"detail\":\"%V\"", detail);
     }
 
-    /* a JSON Pointer (RFC 6901); that to the whole body is empty */
-
     if (field) {
-        p = ngx_sprintf(p, ",\"field\":\"%s%V\"", field->len ? "/" : "", field);
+        p = ngx_sprintf(p, ",\"field\":\"%V\"", field);
     }
 
     *p++ = '}';
+    *p++ = '\n';
 
     body.len = p - body.data;
 
@@ -96,7 +92,7 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
     r->headers_out.content_type_len = type->len;
     r->headers_out.content_type_lowcase = NULL;
 
-    if (status == NGX_HTTP_UNPROCESSABLE_CONTENT) {
+    if (status == NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT) {
 
         /* nginx has no name for it */
 

@@ -15,8 +15,11 @@ static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
 static ngx_http_vaani_stats_t *ngx_http_vaani_stats(void);
 static ngx_http_vaani_slot_t *ngx_http_vaani_slot(void);
 static ngx_int_t ngx_http_vaani_count_handler(ngx_http_request_t *r);
+static void ngx_http_vaani_count(ngx_http_vaani_slot_t *slot,
+    ngx_http_vaani_item_t *item, ngx_http_vaani_result_e result,
+    ngx_str_t *word);
 static void ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
-    ngx_http_vaani_ctx_t *ctx, ngx_uint_t event, ngx_uint_t reason);
+    ngx_http_vaani_item_t *item, ngx_uint_t event, ngx_uint_t reason);
 static uint32_t ngx_http_vaani_call_digest(vaani_str_t *room);
 static ngx_uint_t ngx_http_vaani_event_number(vaani_event_t *event);
 static ngx_uint_t ngx_http_vaani_reason_number(ngx_str_t *reason);
@@ -43,6 +46,10 @@ static ngx_str_t  ngx_http_vaani_reasons[] = {
     ngx_string("invalid_room_name"),
     ngx_string("contradictory_status"),
     ngx_string("unknown_event"),
+    ngx_string("invalid_event"),
+    ngx_string("nested_events"),
+    ngx_string("too_many_events"),
+    ngx_string("body_consumed"),
     ngx_string("not_published"),
     ngx_string("behind"),
     ngx_string("redis_down"),
@@ -308,8 +315,9 @@ ngx_http_vaani_count_in_flight(ngx_int_t n)
 static ngx_int_t
 ngx_http_vaani_count_handler(ngx_http_request_t *r)
 {
-    ngx_uint_t                  event, reason;
+    ngx_uint_t                  n;
     ngx_http_vaani_ctx_t       *ctx;
+    ngx_http_vaani_item_t      *item;
     ngx_http_vaani_slot_t      *slot;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
@@ -339,29 +347,54 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
         return NGX_OK;
     }
 
-    event = ngx_http_vaani_event_number(&ctx->event);
-
-    (void) ngx_atomic_fetch_add(&slot->deliveries[event][ctx->result], 1);
     (void) ngx_atomic_fetch_add(&slot->bytes, ctx->body.len);
 
-    reason = 0;
-
-    if (ctx->reason.len) {
-        reason = ngx_http_vaani_reason_number(&ctx->reason);
-        (void) ngx_atomic_fetch_add(&slot->reasons[reason], 1);
+    if (ctx->nitems == 0) {
+        ngx_http_vaani_count(slot, NULL, ctx->result, &ctx->reason);
+        return NGX_OK;
     }
 
-    if (event != NGX_HTTP_VAANI_EVENT_NONE) {
-        ngx_http_vaani_remember(slot, ctx, event, reason);
+    for (n = 0; n < ctx->nitems; n++) {
+        item = &ctx->items[n];
+
+        ngx_http_vaani_count(slot, item, item->result, &item->reason);
     }
 
     return NGX_OK;
 }
 
 
+/*
+ * Counts one event; item is NULL if the body wasn't looked at.
+ */
+
+static void
+ngx_http_vaani_count(ngx_http_vaani_slot_t *slot, ngx_http_vaani_item_t *item,
+    ngx_http_vaani_result_e result, ngx_str_t *word)
+{
+    ngx_uint_t  event, reason;
+
+    event = item ? ngx_http_vaani_event_number(&item->event)
+                 : NGX_HTTP_VAANI_EVENT_NONE;
+
+    (void) ngx_atomic_fetch_add(&slot->deliveries[event][result], 1);
+
+    reason = 0;
+
+    if (word->len) {
+        reason = ngx_http_vaani_reason_number(word);
+        (void) ngx_atomic_fetch_add(&slot->reasons[reason], 1);
+    }
+
+    if (event != NGX_HTTP_VAANI_EVENT_NONE) {
+        ngx_http_vaani_remember(slot, item, event, reason);
+    }
+}
+
+
 static void
 ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
-    ngx_http_vaani_ctx_t *ctx, ngx_uint_t event, ngx_uint_t reason)
+    ngx_http_vaani_item_t *item, ngx_uint_t event, ngx_uint_t reason)
 {
     ngx_uint_t                n;
     ngx_http_vaani_recent_t  *recent;
@@ -371,12 +404,12 @@ ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
     recent = &slot->recent[n & (NGX_HTTP_VAANI_RECENT - 1)];
 
     recent->time = ngx_http_vaani_now();
-    recent->call = ngx_http_vaani_call_digest(&ctx->event.room);
+    recent->call = ngx_http_vaani_call_digest(&item->event.room);
     recent->event = (u_char) event;
-    recent->result = (u_char) ctx->result;
+    recent->result = (u_char) item->result;
     recent->reason = (u_char) reason;
-    recent->from = (u_char) ctx->transition.from;
-    recent->to = (u_char) ctx->transition.to;
+    recent->from = (u_char) item->transition.from;
+    recent->to = (u_char) item->transition.to;
 }
 
 
@@ -405,13 +438,13 @@ ngx_http_vaani_call_digest(vaani_str_t *room)
 
 
 /*
- * An event whose room is not known was not a valid one.
+ * An event is counted by its name, also if it was rejected.
  */
 
 static ngx_uint_t
 ngx_http_vaani_event_number(vaani_event_t *event)
 {
-    if (event->room.data == NULL) {
+    if (event->name.data == NULL) {
         return NGX_HTTP_VAANI_EVENT_NONE;
     }
 

@@ -6,12 +6,19 @@ static ngx_int_t ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_room(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_vaani_variable_ignored(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_vaani_variable_seq(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_vaani_variable_status(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_reason(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_result(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_redis_time(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_vaani_item_t *ngx_http_vaani_current(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_set_variable(ngx_http_variable_value_t *v,
     const u_char *data, size_t len);
 
@@ -23,6 +30,19 @@ static ngx_http_variable_t  ngx_http_vaani_variables[] = {
 
     { ngx_string("vaani_room"), NULL, ngx_http_vaani_variable_room,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("vaani_ignored"), NULL, ngx_http_vaani_variable_ignored,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("vaani_seq"), NULL, ngx_http_vaani_variable_seq,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("vaani_status"), NULL, ngx_http_vaani_variable_status,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("vaani_previous_status"), NULL,
+      ngx_http_vaani_variable_status,
+      1, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("vaani_result"), NULL, ngx_http_vaani_variable_result,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -78,21 +98,21 @@ static ngx_int_t
 ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char                *p;
-    size_t                 n;
-    vaani_str_t           *name;
-    ngx_http_vaani_ctx_t  *ctx;
+    u_char                 *p;
+    size_t                  n;
+    vaani_str_t            *name;
+    ngx_http_vaani_item_t  *item;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+    item = ngx_http_vaani_current(r);
 
-    if (ctx == NULL) {
+    if (item == NULL) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    name = &ctx->event.name;
+    name = &item->event.name;
 
-    if (name->len == 0 || ctx->event.type) {
+    if (name->len == 0 || item->event.type) {
         return ngx_http_vaani_set_variable(v, name->data, name->len);
     }
 
@@ -115,17 +135,128 @@ static ngx_int_t
 ngx_http_vaani_variable_room(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_http_vaani_ctx_t  *ctx;
+    ngx_http_vaani_item_t  *item;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+    item = ngx_http_vaani_current(r);
 
-    if (ctx == NULL) {
+    if (item == NULL) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    return ngx_http_vaani_set_variable(v, ctx->event.room.data,
-                                       ctx->event.room.len);
+    return ngx_http_vaani_set_variable(v, item->event.room.data,
+                                       item->event.room.len);
+}
+
+
+/*
+ * The names of the fields that were converted or left out, with commas between
+ * them.  They are the table's.
+ */
+
+static ngx_int_t
+ngx_http_vaani_variable_ignored(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    size_t                  len;
+    ngx_str_t               names;
+    ngx_uint_t              n;
+    vaani_note_t           *notes;
+    ngx_http_vaani_item_t  *item;
+
+    item = ngx_http_vaani_current(r);
+
+    if (item == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    notes = item->event.notes;
+    len = 0;
+
+    for (n = 0; n < item->event.nnotes; n++) {
+        len += notes[n].name.len + 1;
+    }
+
+    p = ngx_pnalloc(r->pool, len);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    names.data = p;
+
+    for (n = 0; n < item->event.nnotes; n++) {
+
+        if (notes[n].kind != VAANI_NOTE_CONVERTED
+            && notes[n].kind != VAANI_NOTE_IGNORED)
+        {
+            continue;
+        }
+
+        if (p != names.data) {
+            *p++ = ',';
+        }
+
+        p = ngx_cpymem(p, notes[n].name.data, notes[n].name.len);
+    }
+
+    names.len = p - names.data;
+
+    return ngx_http_vaani_set_variable(v, names.data, names.len);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_variable_seq(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_http_vaani_item_t  *item;
+
+    item = ngx_http_vaani_current(r);
+
+    if (item == NULL || item->transition.seq == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_vaani_set_variable(v, p,
+                               ngx_sprintf(p, "%uL", item->transition.seq) - p);
+}
+
+
+/*
+ * The status of the call after the event, or with data set before it.
+ */
+
+static ngx_int_t
+ngx_http_vaani_variable_status(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    const vaani_str_t      *status;
+    ngx_http_vaani_item_t  *item;
+
+    item = ngx_http_vaani_current(r);
+
+    status = (item && item->transition.seq)
+             ? vaani_status_name(data ? item->transition.from
+                                      : item->transition.to)
+             : NULL;
+
+    if (status == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_vaani_set_variable(v, status->data, status->len);
 }
 
 
@@ -196,6 +327,22 @@ ngx_http_vaani_variable_redis_time(ngx_http_request_t *r,
 
     return ngx_http_vaani_set_variable(v, p,
                   ngx_sprintf(p, "%T.%03M", (time_t) ms / 1000, ms % 1000) - p);
+}
+
+
+/*
+ * The event that is being sent on its way, and afterwards the last one; NULL
+ * if there is none.
+ */
+
+static ngx_http_vaani_item_t *
+ngx_http_vaani_current(ngx_http_request_t *r)
+{
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+
+    return ctx ? ctx->current : NULL;
 }
 
 

@@ -42,6 +42,7 @@
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
 typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
 typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
+typedef struct ngx_vaani_spool_refusal_s  ngx_vaani_spool_refusal_t;
 
 
 typedef enum {
@@ -155,6 +156,22 @@ void ngx_vaani_spool_free(ngx_vaani_spool_entry_t *entry);
 
 /* forgets the handler of an entry; the entry itself goes on */
 void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
+
+/*
+ * Keeps what was refused, for an operator: a copy of body, with the reason (one
+ * word) and the time of its receipt (Unix time, ms), in the directory "refused"
+ * of the spool, within its bounds.  handler is called once with data, never
+ * before this returns, unless the refusal was detached.
+ *
+ * Returns NULL if it isn't kept: none are, there were too many for this reason,
+ * or there is no memory.
+ */
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool,
+    ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
+    ngx_vaani_spool_append_pt handler, void *data);
+
+/* forgets the handler of a refusal; it is kept all the same */
+void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
 
 /*
  * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY to deliver it again

@@ -370,8 +370,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
                            &spool->alloc);
 
     if (rc == VAANI_OK) {
-        rc = vaani_event_parse(&event, delivery.payload.data,
-                               delivery.payload.len, 0, &spool->alloc, &error);
+        rc = vaani_event_parse(&event, &delivery.payload,
+                               &delivery.name, 0, &spool->alloc, &error);
     }
 
     if (rc == VAANI_NOMEM) {

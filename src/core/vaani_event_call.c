@@ -1,0 +1,288 @@
+
+#include <string.h>
+
+#include "vaani_event_reader.h"
+
+
+static int vaani_event_room(vaani_event_reader_t *r,
+    const vaani_json_member_t *member, const vaani_str_t *key,
+    vaani_str_t *room, vaani_str_t *json, vaani_event_error_t *error);
+static unsigned vaani_event_repaired(vaani_event_reader_t *r,
+    const vaani_str_t *slice);
+static void vaani_event_direct(vaani_event_t *event);
+static unsigned vaani_event_has_control(const vaani_str_t *str);
+static unsigned vaani_event_begins(const vaani_str_t *str,
+    const vaani_str_t *word);
+
+
+/* the two names of a call, the first one first */
+
+static const vaani_str_t  vaani_call_keys[] = {
+    vaani_string("room_name"), vaani_string("call_id")
+};
+
+
+/* by vaani_direction_e */
+
+static const vaani_str_t  vaani_room_prefixes[] = {
+    { 0, NULL }, vaani_string("inbound-"), vaani_string("outbound-"),
+    vaani_string("webrtc-")
+};
+
+
+/*
+ * The name of the call stands in one of four places.  The first usable one
+ * counts; where others have another name, that is noted.
+ */
+
+int
+vaani_event_call(vaani_event_reader_t *r)
+{
+    int                    rc;
+    size_t                 n;
+    unsigned               nested, empty, failed;
+    vaani_str_t            room, json;
+    vaani_event_t         *event;
+    const vaani_str_t     *key;
+    vaani_event_error_t    error;
+    vaani_json_member_t   *member;
+    vaani_json_members_t  *list;
+
+    event = r->event;
+    empty = 0;
+    failed = 0;
+
+    for (n = 0; n < 4; n++) {
+        nested = n & 1;
+        list = nested ? &r->json->inner : &r->json->top;
+        key = &vaani_call_keys[n / 2];
+
+        member = vaani_json_find(list, key);
+
+        if (member == NULL || member->type == VAANI_JSON_NULL) {
+            continue;
+        }
+
+        if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
+            empty = 1;
+            continue;
+        }
+
+        /* the same bytes in two places are one name */
+
+        if (event->room.data && vaani_str_eq(&member->raw, &event->room_json)) {
+            continue;
+        }
+
+        rc = vaani_event_room(r, member, key, &room, &json, &error);
+
+        if (rc == VAANI_NOMEM) {
+            return rc;
+        }
+
+        if (rc == VAANI_ERROR) {
+            vaani_event_note(r, VAANI_NOTE_IGNORED, key, nested);
+
+            if (!failed) {
+                failed = 1;
+                *r->error = error;
+                r->error->nested = nested;
+            }
+
+            if (r->options->strict && event->room.data == NULL) {
+                break;
+            }
+
+            continue;
+        }
+
+        if (rc == VAANI_CONVERTED) {
+            vaani_event_note(r, VAANI_NOTE_CONVERTED, key, nested);
+        }
+
+        if (event->room.data == NULL) {
+            event->room = room;
+            event->room_json = json;
+
+        } else if (!vaani_str_eq(&room, &event->room)) {
+            vaani_event_note(r, VAANI_NOTE_CALL, key, nested);
+        }
+    }
+
+    if (event->room.data) {
+        vaani_event_direct(event);
+        return VAANI_OK;
+    }
+
+    /* an unknown event need not be one of a call */
+
+    if (r->options->test
+        || (event->type == NULL
+            && (!r->options->strict || (!failed && !empty))))
+    {
+        return VAANI_OK;
+    }
+
+    if (failed) {
+        return VAANI_ERROR;
+    }
+
+    if (empty) {
+        return vaani_event_invalid(r->error, &vaani_call_keys[0],
+                                   "invalid_room_name",
+                                   "must have 1 to 256 bytes");
+    }
+
+    return vaani_event_invalid(r->error, &vaani_call_keys[0], "missing_field",
+                               "is required");
+}
+
+
+/*
+ * Returns VAANI_OK; VAANI_CONVERTED; VAANI_ERROR, with *error filled;
+ * VAANI_NOMEM.
+ */
+
+static int
+vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
+    const vaani_str_t *key, vaani_str_t *room, vaani_str_t *json,
+    vaani_event_error_t *error)
+{
+    int      rc;
+    u_char  *p;
+
+    if (member->type == VAANI_JSON_NUMBER && !r->options->strict
+        && member->raw.len <= VAANI_ROOM_MAX_LEN)
+    {
+        p = r->alloc->alloc(r->alloc->ctx, member->raw.len + 2);
+
+        if (p == NULL) {
+            return VAANI_NOMEM;
+        }
+
+        json->data = p;
+        json->len = member->raw.len + 2;
+
+        *p++ = '"';
+        memcpy(p, member->raw.data, member->raw.len);
+        p[member->raw.len] = '"';
+
+        room->data = p;
+        room->len = member->raw.len;
+
+        return VAANI_CONVERTED;
+    }
+
+    if (member->type != VAANI_JSON_STRING) {
+        return vaani_event_invalid(error, key, "mistyped_field",
+                                   "must be a string");
+    }
+
+    if (member->decoded == 0 || member->decoded > VAANI_ROOM_MAX_LEN) {
+        return vaani_event_invalid(error, key, "invalid_room_name",
+                                   "must have 1 to 256 bytes");
+    }
+
+    if (member->lone) {
+        return vaani_event_invalid(error, key, "invalid_room_name",
+                                   "must not have a lone surrogate");
+    }
+
+    if (r->options->repair && vaani_event_repaired(r, &member->raw)) {
+        return vaani_event_invalid(error, key, "invalid_room_name",
+                                   "must be valid UTF-8");
+    }
+
+    rc = vaani_json_string(member, r->alloc, room);
+
+    if (rc != VAANI_OK) {
+        return rc;
+    }
+
+    if (vaani_event_has_control(room)) {
+        return vaani_event_invalid(error, key, "invalid_room_name",
+                                   "must not contain control characters");
+    }
+
+    *json = member->raw;
+
+    return VAANI_OK;
+}
+
+
+/*
+ * Whether there is a repair in a slice of the body.
+ */
+
+static unsigned
+vaani_event_repaired(vaani_event_reader_t *r, const vaani_str_t *slice)
+{
+    size_t          before, begin;
+    vaani_repair_t  repair;
+
+    repair = *r->options->repair;
+    begin = slice->data - r->options->begin;
+
+    (void) vaani_repair_seek(&repair, begin);
+    before = repair.nrepairs;
+
+    (void) vaani_repair_seek(&repair, begin + slice->len);
+
+    return repair.nrepairs != before;
+}
+
+
+static void
+vaani_event_direct(vaani_event_t *event)
+{
+    size_t  n;
+
+    for (n = VAANI_DIRECTION_INBOUND; n <= VAANI_DIRECTION_WEB; n++) {
+
+        if (vaani_event_begins(&event->room, &vaani_room_prefixes[n])) {
+            event->direction = n;
+            event->direction_source = VAANI_SOURCE_ROOM;
+            return;
+        }
+    }
+
+    if (event->type && event->type->outbound) {
+        event->direction = VAANI_DIRECTION_OUTBOUND;
+        event->direction_source = VAANI_SOURCE_EVENT;
+    }
+}
+
+
+/*
+ * The control characters of Unicode: C0, DEL and C1.
+ */
+
+static unsigned
+vaani_event_has_control(const vaani_str_t *str)
+{
+    size_t         n;
+    const u_char  *p;
+
+    p = str->data;
+
+    for (n = 0; n < str->len; n++) {
+
+        if (p[n] < 0x20 || p[n] == 0x7f) {
+            return 1;
+        }
+
+        if (p[n] == 0xc2 && p[n + 1] < 0xa0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static unsigned
+vaani_event_begins(const vaani_str_t *str, const vaani_str_t *word)
+{
+    return str->len >= word->len
+           && memcmp(str->data, word->data, word->len) == 0;
+}

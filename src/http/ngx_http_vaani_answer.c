@@ -1,0 +1,410 @@
+
+#include "ngx_http_vaani.h"
+
+
+static ngx_int_t ngx_http_vaani_answer_one(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_answer_several(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+static ngx_http_vaani_item_t *ngx_http_vaani_find_item(
+    ngx_http_vaani_ctx_t *ctx, ngx_http_vaani_result_e result);
+static ngx_int_t ngx_http_vaani_rejected(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static u_char *ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *p,
+    u_char *last);
+static ngx_int_t ngx_http_vaani_field(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, ngx_str_t *field);
+static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+
+
+/* how many of one reason weren't logged, in a worker, and when one was */
+
+typedef struct {
+    ngx_str_t                   reason;
+    time_t                      logged;
+    ngx_uint_t                  since;
+} ngx_http_vaani_rejections_t;
+
+
+static ngx_str_t  ngx_http_vaani_ok = ngx_string("{\"status\":\"ok\"}\n");
+static ngx_str_t  ngx_http_vaani_unknown =
+    ngx_string("{\"status\":\"ok\",\"known\":false}\n");
+static ngx_str_t  ngx_http_vaani_duplicate =
+    ngx_string("{\"status\":\"duplicate\"}\n");
+static ngx_str_t  ngx_http_vaani_queued =
+    ngx_string("{\"status\":\"queued\"}\n");
+
+
+ngx_int_t
+ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_uint_t              n;
+    ngx_http_vaani_item_t  *item;
+
+    /* the words are in the order of how bad they are */
+
+    for (n = 0; n < ctx->nitems; n++) {
+        item = &ctx->items[n];
+
+        if (item->result > ctx->result) {
+            ctx->result = item->result;
+            ctx->reason = item->reason;
+
+        } else if (ctx->reason.len == 0) {
+            ctx->reason = item->reason;
+        }
+    }
+
+    return ctx->several ? ngx_http_vaani_answer_several(r, ctx)
+                        : ngx_http_vaani_answer_one(r, ctx->items);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_answer_one(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    switch (item->result) {
+
+    case NGX_HTTP_VAANI_OK:
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK,
+                                          item->event.type
+                                          ? &ngx_http_vaani_ok
+                                          : &ngx_http_vaani_unknown);
+
+    case NGX_HTTP_VAANI_DUPLICATE:
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK,
+                                          &ngx_http_vaani_duplicate);
+
+    case NGX_HTTP_VAANI_QUEUED:
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK,
+                                          &ngx_http_vaani_queued);
+
+    case NGX_HTTP_VAANI_REJECTED:
+        return ngx_http_vaani_rejected(r, item);
+
+    default:
+        return ngx_http_vaani_unavailable(r, item);
+    }
+}
+
+
+/*
+ * One answer for all of them: a sender that is told to try again sends all of
+ * them, those that were applied are then duplicates.
+ */
+
+static ngx_int_t
+ngx_http_vaani_answer_several(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    u_char                 *p;
+    ngx_str_t               body, *status;
+    ngx_uint_t              n, refused, kept;
+    ngx_http_vaani_item_t  *item;
+
+    item = ngx_http_vaani_find_item(ctx, NGX_HTTP_VAANI_UNAVAILABLE);
+
+    if (item) {
+        return ngx_http_vaani_unavailable(r, item);
+    }
+
+    refused = 0;
+    kept = 0;
+
+    for (n = 0; n < ctx->nitems; n++) {
+        refused += (ctx->items[n].result == NGX_HTTP_VAANI_REJECTED);
+        kept += ctx->items[n].kept;
+    }
+
+    if (refused == ctx->nitems || refused > kept) {
+        item = ngx_http_vaani_find_item(ctx, NGX_HTTP_VAANI_REJECTED);
+
+        return ngx_http_vaani_rejected(r, item);
+    }
+
+    /* the best of them */
+
+    if (ngx_http_vaani_find_item(ctx, NGX_HTTP_VAANI_OK)) {
+        status = &ngx_http_vaani_results[NGX_HTTP_VAANI_OK];
+
+    } else if (ngx_http_vaani_find_item(ctx, NGX_HTTP_VAANI_QUEUED)) {
+        status = &ngx_http_vaani_results[NGX_HTTP_VAANI_QUEUED];
+
+    } else {
+        status = &ngx_http_vaani_results[NGX_HTTP_VAANI_DUPLICATE];
+    }
+
+    body.len = sizeof("{\"status\":\"\",\"events\":,\"refused\":}\n") - 1
+               + status->len + 2 * NGX_INT_T_LEN;
+
+    body.data = ngx_pnalloc(r->pool, body.len);
+
+    if (body.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    p = ngx_sprintf(body.data, "{\"status\":\"%V\",\"events\":%ui", status,
+                    ctx->nitems);
+
+    if (refused) {
+        p = ngx_sprintf(p, ",\"refused\":%ui", refused);
+    }
+
+    *p++ = '}';
+    *p++ = '\n';
+
+    body.len = p - body.data;
+
+    return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &body);
+}
+
+
+static ngx_http_vaani_item_t *
+ngx_http_vaani_find_item(ngx_http_vaani_ctx_t *ctx,
+    ngx_http_vaani_result_e result)
+{
+    ngx_uint_t  n;
+
+    for (n = 0; n < ctx->nitems; n++) {
+        if (ctx->items[n].result == result) {
+            return &ctx->items[n];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    u_char     *p;
+    ngx_str_t   detail, field;
+    u_char      buf[256];
+
+    detail.data = buf;
+
+    p = ngx_http_vaani_detail(item, buf, buf + sizeof(buf));
+
+    detail.len = p - buf;
+
+    if (item->error.kind == VAANI_EVENT_MALFORMED) {
+        return ngx_http_vaani_send_problem(r, item->status, &detail, NULL);
+    }
+
+    if (ngx_http_vaani_field(r, item, &field) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_vaani_send_problem(r, item->status, &detail, &field);
+}
+
+
+static u_char *
+ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *p, u_char *last)
+{
+    ngx_str_t             field;
+    vaani_event_error_t  *error;
+
+    error = &item->error;
+
+    if (error->kind == VAANI_EVENT_MALFORMED) {
+        p = ngx_slprintf(p, last, "%s", error->message);
+
+        return item->ctx->body.len
+               ? ngx_slprintf(p, last, " at byte %uz", error->offset) : p;
+    }
+
+    field.data = (u_char *) error->field.data;
+    field.len = error->field.len;
+
+    return ngx_slprintf(p, last, "%V%s%s", &field, field.len ? " " : "",
+                        error->message);
+}
+
+
+/*
+ * A JSON Pointer (RFC 6901); that to the whole body is empty.
+ */
+
+static ngx_int_t
+ngx_http_vaani_field(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
+    ngx_str_t *pointer)
+{
+    u_char                *p;
+    ngx_str_t              field;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = item->ctx;
+
+    field.data = (u_char *) item->error.field.data;
+    field.len = item->error.field.len;
+
+    p = ngx_pnalloc(r->pool, sizeof("/events//data/") - 1 + NGX_INT_T_LEN
+                             + field.len);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    pointer->data = p;
+
+    if (ctx->several) {
+        p = ngx_sprintf(p, "/events/%ui", (ngx_uint_t) (item - ctx->items));
+    }
+
+    if (field.len) {
+        p = ngx_sprintf(p, "%s/%V", item->error.nested ? "/data" : "", &field);
+    }
+
+    pointer->len = p - pointer->data;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    u_char                       *p;
+    ngx_str_t                     detail;
+    ngx_uint_t                    n, level;
+    ngx_http_vaani_rejections_t  *of;
+    u_char                        buf[256];
+
+    static ngx_http_vaani_rejections_t  rejections[NGX_HTTP_VAANI_REASONS];
+
+    for (n = 0; n < NGX_HTTP_VAANI_REASONS - 1; n++) {
+
+        if (rejections[n].reason.len == 0
+            || ngx_http_vaani_same(&rejections[n].reason, &item->reason))
+        {
+            break;
+        }
+    }
+
+    of = &rejections[n];
+
+    if (of->reason.len && ngx_time() - of->logged < 60
+        && of->logged <= ngx_time())
+    {
+        of->since++;
+        level = NGX_LOG_INFO;
+
+    } else {
+        level = NGX_LOG_WARN;
+    }
+
+    detail.data = buf;
+
+    p = ngx_http_vaani_detail(item, buf, buf + sizeof(buf));
+
+    detail.len = p - buf;
+
+    if (level == NGX_LOG_WARN && of->since) {
+        ngx_log_error(level, r->connection->log, 0,
+                      "vaani: event rejected (%V): %V; %ui more for this "
+                      "reason since the last such line",
+                      &item->reason, &detail, of->since);
+
+    } else {
+        ngx_log_error(level, r->connection->log, 0,
+                      "vaani: event rejected (%V): %V", &item->reason, &detail);
+    }
+
+    if (level == NGX_LOG_WARN) {
+        of->reason = item->reason;
+        of->logged = ngx_time();
+        of->since = 0;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    u_char                     *p;
+    ngx_str_t                   detail, seconds, key;
+    ngx_uint_t                  after;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    /* when it is worth to try again, s */
+
+    after = 1;
+
+    if (vlcf->spool == NULL && item->redis_status == NGX_VAANI_REDIS_DOWN) {
+        key.len = item->delivery.key.len;
+        key.data = (u_char *) item->delivery.key.data;
+
+        after += ngx_vaani_redis_retry_after(vlcf->redis, &key) / 1000;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    seconds.data = p;
+    seconds.len = ngx_sprintf(p, "%ui", after) - p;
+
+    if (ngx_http_vaani_add_header(r, "Retry-After", &seconds) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_str_set(&detail, "the event could not be stored");
+
+    return ngx_http_vaani_send_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                       &detail, NULL);
+}
+
+
+ngx_int_t
+ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_uint_t status, char *detail)
+{
+    ngx_int_t  rc;
+    ngx_str_t  str;
+
+    rc = ngx_http_vaani_discard_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
+
+    str.data = (u_char *) detail;
+    str.len = ngx_strlen(detail);
+
+    return ngx_http_vaani_send_problem(r, status, &str, NULL);
+}
+
+
+ngx_int_t
+ngx_http_vaani_discard_body(ngx_http_request_t *r)
+{
+    ngx_str_t  *expect;
+
+    if (r == r->main && r->headers_in.expect && !r->expect_tested) {
+        expect = &r->headers_in.expect->value;
+
+        if (expect->len == sizeof("100-continue") - 1
+            && ngx_strncasecmp(expect->data, (u_char *) "100-continue",
+                               sizeof("100-continue") - 1)
+               == 0)
+        {
+            /*
+             * Whether the client then sends the body isn't known, so nothing
+             * can follow on this connection.
+             */
+
+            r->expect_tested = 1;
+            r->keepalive = 0;
+        }
+    }
+
+    return ngx_http_discard_request_body(r);
+}

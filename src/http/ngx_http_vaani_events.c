@@ -1,0 +1,505 @@
+
+#include "ngx_http_vaani.h"
+
+
+static ngx_int_t ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx,
+    ngx_uint_t n);
+static void ngx_http_vaani_judge(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, int rc);
+static void ngx_http_vaani_reject_item(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_send_item(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_keep_item(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_redis_handler(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+static ngx_uint_t ngx_http_vaani_taken(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, redisReply *reply);
+static void ngx_http_vaani_not_taken(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, ngx_vaani_redis_status_e status);
+static void ngx_http_vaani_spool_item(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_spool_handler(void *data, ngx_int_t rc);
+static void ngx_http_vaani_refusal_handler(void *data, ngx_int_t rc);
+static void ngx_http_vaani_done(ngx_http_vaani_ctx_t *ctx);
+
+
+/* $vaani_reason of what Redis didn't take, by ngx_vaani_redis_status_e */
+
+static ngx_str_t  ngx_http_vaani_redis_reasons[] = {
+    ngx_null_string,
+    ngx_string("redis_down"),
+    ngx_string("redis_timeout"),
+    ngx_string("redis_queue_full"),
+    ngx_string("redis_unavailable"),
+    ngx_string("redis_refused"),
+    ngx_string("no_memory")
+};
+
+
+ngx_int_t
+ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    int                         rc;
+    ngx_uint_t                  n;
+    vaani_str_t                 received;
+    vaani_body_t                body;
+    vaani_event_error_t         error;
+    ngx_http_vaani_item_t      *item;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+    static const vaani_str_t    events = vaani_string("events");
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    ctx->received_at = ngx_http_vaani_now();
+
+    ctx->items = &ctx->item;
+    ctx->item.ctx = ctx;
+
+    received.data = ctx->body.data;
+    received.len = ctx->body.len;
+
+    rc = vaani_body_read(&body, &received,
+                         vlcf->validation == NGX_HTTP_VAANI_STRICT,
+                         &ctx->alloc, &error);
+
+    if (rc != VAANI_OK) {
+        goto whole;
+    }
+
+    ctx->several = body.several;
+
+    for (n = 0; n <= VAANI_BODY_MAX_EVENTS; n++) {
+
+        if (ngx_http_vaani_add_item(ctx, n) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        item = &ctx->items[n];
+
+        rc = vaani_body_next(&body, &item->event, &item->part, &item->error);
+
+        if (rc == VAANI_NOMEM) {
+            return NGX_ERROR;
+        }
+
+        if (rc == VAANI_DONE) {
+            return NGX_OK;
+        }
+
+        ctx->nitems = n + 1;
+
+        ngx_http_vaani_judge(r, item, rc);
+    }
+
+    rc = vaani_event_invalid(&error, &events, "too_many_events",
+                             "must not have more than 100 elements");
+
+whole:
+
+    if (rc == VAANI_NOMEM) {
+        return NGX_ERROR;
+    }
+
+    /* none of them is taken */
+
+    ctx->items = &ctx->item;
+    ctx->nitems = 1;
+    ctx->several = 0;
+
+    item = ctx->items;
+
+    ngx_memzero(&item->event, sizeof(vaani_event_t));
+
+    item->ctx = ctx;
+    item->error = error;
+    item->part.received = received;
+    item->part.payload = received;
+
+    ngx_http_vaani_reject_item(r, item);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Room for item n; those before may move.
+ */
+
+static ngx_int_t
+ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx, ngx_uint_t n)
+{
+    size_t                  size;
+    ngx_http_vaani_item_t  *items;
+
+    /* the first one is in the context, then it's twice as many each time */
+
+    if (n != 0 && (n & (n - 1)) == 0 && ctx->several) {
+        size = n * sizeof(ngx_http_vaani_item_t);
+
+        items = ngx_palloc(ctx->request->pool, 2 * size);
+
+        if (items == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(items, ctx->items, size);
+        ngx_memzero((u_char *) items + size, size);
+
+        ctx->items = items;
+    }
+
+    if (n == 0 || ctx->several) {
+        ctx->items[n].ctx = ctx;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Sets the result of an event that is to be rejected.
+ */
+
+static void
+ngx_http_vaani_judge(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
+    int rc)
+{
+    ngx_http_vaani_loc_conf_t  *vlcf;
+    static const vaani_str_t    event = vaani_string("event");
+
+    if (rc == VAANI_OK && item->event.type == NULL && !item->event.test) {
+
+        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+        if (vlcf->unknown_event == NGX_HTTP_VAANI_REJECT) {
+            rc = vaani_event_invalid(&item->error, &event, "unknown_event",
+                                     "is not one of the documented events");
+        }
+    }
+
+    if (rc != VAANI_OK) {
+        ngx_http_vaani_reject_item(r, item);
+    }
+
+    if (item->event.nnotes
+        || (item->event.type == NULL && item->event.name.data))
+    {
+        ngx_http_vaani_drift(&item->event, r->connection->log);
+    }
+}
+
+
+static void
+ngx_http_vaani_reject_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    item->result = NGX_HTTP_VAANI_REJECTED;
+    item->status = (item->error.kind == VAANI_EVENT_MALFORMED)
+                   ? NGX_HTTP_BAD_REQUEST
+                   : NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT;
+
+    item->reason.data = (u_char *) item->error.reason;
+    item->reason.len = ngx_strlen(item->error.reason);
+}
+
+
+ngx_int_t
+ngx_http_vaani_send_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_uint_t              n;
+    ngx_http_vaani_item_t  *item;
+
+    /* what ends at once doesn't end the delivery */
+
+    ctx->nwaiting = 1;
+
+    for (n = 0; n < ctx->nitems; n++) {
+        item = &ctx->items[n];
+        ctx->current = item;
+
+        if (item->result == NGX_HTTP_VAANI_REJECTED) {
+            ngx_http_vaani_log_rejected(r, item);
+            ngx_http_vaani_keep_item(r, item);
+            continue;
+        }
+
+        if (ngx_http_vaani_prepare(r, item) != NGX_OK) {
+            item->result = NGX_HTTP_VAANI_UNAVAILABLE;
+            ngx_str_set(&item->reason, "no_memory");
+            continue;
+        }
+
+        ngx_http_vaani_send_item(r, item);
+    }
+
+    if (--ctx->nwaiting) {
+        return NGX_DONE;
+    }
+
+    return ngx_http_vaani_answer(r, ctx);
+}
+
+
+static void
+ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    ngx_http_vaani_ctx_t       *ctx;
+    ngx_vaani_redis_status_e    status;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    ctx = item->ctx;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    /* events of a call stay in order: those that wait go first */
+
+    if (vlcf->spool
+        && ngx_vaani_spool_behind(vlcf->spool,
+                                  ngx_http_vaani_order(&item->delivery)))
+    {
+        ngx_str_set(&item->reason, "behind");
+        ngx_http_vaani_spool_item(r, item);
+        return;
+    }
+
+    if (!ctx->redis_asked) {
+        ctx->redis_asked = 1;
+        ctx->redis_start = ngx_current_msec;
+    }
+
+    item->cmd = ngx_http_vaani_eval(vlcf->redis, &item->event,
+                                    &item->delivery, r->pool,
+                                    ngx_http_vaani_redis_handler, item,
+                                    &status);
+
+    if (status == NGX_VAANI_REDIS_DONE) {
+        ctx->nwaiting++;
+        return;
+    }
+
+    ngx_http_vaani_not_taken(r, item, status);
+}
+
+
+/*
+ * Nobody sends a rejected event again: it is kept where an operator finds it.
+ */
+
+static void
+ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    ngx_str_t                   body;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->spool == NULL) {
+        return;
+    }
+
+    if (ngx_http_vaani_refused_body(r, item, &body) != NGX_OK) {
+        return;
+    }
+
+    item->ctx->nwaiting++;
+
+    item->refusal = ngx_vaani_spool_keep_refused(vlcf->spool, &item->reason, &body,
+                                         item->ctx->received_at,
+                                         ngx_http_vaani_refusal_handler, item);
+
+    if (item->refusal == NULL) {
+        item->ctx->nwaiting--;
+    }
+}
+
+
+static void
+ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    ngx_http_vaani_item_t *item = data;
+
+    ngx_http_request_t    *r;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = item->ctx;
+    r = ctx->request;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    item->cmd = NULL;
+    ctx->redis_answered = 1;
+    ctx->redis_time = ngx_current_msec - ctx->redis_start;
+
+    if (status != NGX_VAANI_REDIS_DONE
+        || !ngx_http_vaani_taken(r, item, reply))
+    {
+        ngx_http_vaani_not_taken(r, item,
+                                 status == NGX_VAANI_REDIS_DONE
+                                 ? NGX_VAANI_REDIS_REFUSED : status);
+    }
+
+    ngx_http_vaani_done(ctx);
+}
+
+
+/*
+ * Returns 0 for a reply that isn't the script's.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
+    redisReply *reply)
+{
+    ngx_uint_t  published;
+
+    if (ngx_http_vaani_read_reply(reply, r->connection->log, &item->transition,
+                                  &published)
+        != NGX_OK)
+    {
+        return 0;
+    }
+
+    if (!published) {
+        ngx_str_set(&item->reason, "not_published");
+    }
+
+    item->result = (item->transition.result == VAANI_TRANSITION_DUPLICATE)
+                   ? NGX_HTTP_VAANI_DUPLICATE : NGX_HTTP_VAANI_OK;
+
+    return 1;
+}
+
+
+/*
+ * Redis didn't take the event: the spool does, if there is one.
+ */
+
+static void
+ngx_http_vaani_not_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
+    ngx_vaani_redis_status_e status)
+{
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    item->redis_status = status;
+    item->reason = ngx_http_vaani_redis_reasons[status];
+
+    if (vlcf->spool) {
+        ngx_http_vaani_spool_item(r, item);
+        return;
+    }
+
+    item->result = NGX_HTTP_VAANI_UNAVAILABLE;
+}
+
+
+static void
+ngx_http_vaani_spool_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+{
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    item->ctx->nwaiting++;
+
+    if (ngx_http_vaani_queue(vlcf->spool, item, ngx_http_vaani_spool_handler)
+        != NGX_OK)
+    {
+        item->ctx->nwaiting--;
+        item->result = NGX_HTTP_VAANI_UNAVAILABLE;
+        ngx_str_set(&item->reason, "spool_full");
+    }
+}
+
+
+static void
+ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
+{
+    ngx_http_vaani_item_t *item = data;
+
+    item->entry = NULL;
+
+    if (rc == NGX_OK) {
+        item->result = NGX_HTTP_VAANI_QUEUED;
+
+    } else {
+        item->result = NGX_HTTP_VAANI_UNAVAILABLE;
+        ngx_str_set(&item->reason, "spool_failed");
+    }
+
+    ngx_http_vaani_done(item->ctx);
+}
+
+
+static void
+ngx_http_vaani_refusal_handler(void *data, ngx_int_t rc)
+{
+    ngx_http_vaani_item_t *item = data;
+
+    item->refusal = NULL;
+    item->kept = (rc == NGX_OK);
+
+    ngx_http_vaani_done(item->ctx);
+}
+
+
+/*
+ * One less is under way; after the last one the request goes on, in the event
+ * of another connection.
+ */
+
+static void
+ngx_http_vaani_done(ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    if (--ctx->nwaiting) {
+        return;
+    }
+
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    rc = ngx_http_vaani_answer(r, ctx);
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+void
+ngx_http_vaani_leave_events(ngx_http_vaani_ctx_t *ctx)
+{
+    ngx_uint_t                  n;
+    ngx_http_vaani_item_t      *item;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    for (n = 0; n < ctx->nitems; n++) {
+        item = &ctx->items[n];
+
+        if (item->cmd) {
+            vlcf = ngx_http_get_module_loc_conf(ctx->request,
+                                                ngx_http_vaani_module);
+
+            ngx_http_vaani_outlive(vlcf->spool, item);
+            item->cmd = NULL;
+        }
+
+        if (item->entry) {
+            ngx_vaani_spool_detach(item->entry);
+            item->entry = NULL;
+        }
+
+        if (item->refusal) {
+            ngx_vaani_spool_detach_refusal(item->refusal);
+            item->refusal = NULL;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+
+#include "ngx_http_vaani.h"
+
+#if (NGX_VAANI_HAVE_GETRANDOM)
+#include <sys/random.h>
+#endif
+
+
+/* bytes that are fetched at once: a system call for each delivery costs more */
+
+#define NGX_HTTP_VAANI_RANDOM_BYTES     1024
+
+
+static ngx_int_t ngx_http_vaani_fetch_random(u_char *dst, size_t len);
+
+
+ngx_int_t
+ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log)
+{
+    static u_char     bytes[NGX_HTTP_VAANI_RANDOM_BYTES];
+    static size_t     left;
+    static ngx_pid_t  pid;
+
+    /* a worker has none of those of the process that it was forked from */
+
+    if (left < len || pid != ngx_pid) {
+
+        if (ngx_http_vaani_fetch_random(bytes, sizeof(bytes)) != NGX_OK) {
+            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                          "vaani: the kernel gives no random numbers");
+            return NGX_ERROR;
+        }
+
+        left = sizeof(bytes);
+        pid = ngx_pid;
+    }
+
+    left -= len;
+
+    ngx_memcpy(dst, bytes + left, len);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vaani_fetch_random(u_char *dst, size_t len)
+{
+#if (NGX_VAANI_HAVE_GETRANDOM)
+
+    size_t   done;
+    ssize_t  n;
+
+    for (done = 0; done < len; done += n) {
+        n = getrandom(dst + done, len - done, 0);
+
+        if (n == -1) {
+
+            if (ngx_errno != NGX_EINTR) {
+                return NGX_ERROR;
+            }
+
+            n = 0;
+        }
+    }
+
+    return NGX_OK;
+
+#else
+
+    ssize_t          n;
+    static ngx_fd_t  fd = NGX_INVALID_FILE;
+
+    if (fd == NGX_INVALID_FILE) {
+        fd = ngx_open_file((u_char *) "/dev/urandom", NGX_FILE_RDONLY,
+                           NGX_FILE_OPEN, 0);
+
+        if (fd == NGX_INVALID_FILE) {
+            return NGX_ERROR;
+        }
+    }
+
+    n = ngx_read_fd(fd, dst, len);
+
+    return (n == (ssize_t) len) ? NGX_OK : NGX_ERROR;
+
+#endif
+}
