@@ -17,6 +17,7 @@ SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
 # whatever is written in C, the tests and the benchmark too
 
 C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
+	t/permutations/*.c \
 	bench/*.c bench/*/*.c bench/*/*/*.c)
 C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h bench/*/*.h)
 

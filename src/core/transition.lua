@@ -3,9 +3,9 @@
 -- and the answer whether it was one.  Runs in Redis, atomically.
 --
 -- What a call becomes depends on its deliveries and the times of their receipt,
--- not on the order in which they come here (but for transfers): a field has the
--- value with the latest receipt, of two at the same time that of the greater
--- digest.
+-- not on the order in which they come here: a field has the value with the latest
+-- receipt, of two at the same time that of the greater digest; transfers follow
+-- from the list of their events in the order of receipt.
 --
 -- KEYS[1]  the hash of the call; its name ends with that of the room
 -- KEYS[2]  the stream, if there is one
@@ -18,9 +18,7 @@
 --   with a stream its maxlen (0: any);
 --
 --   for an event of the table: status, since when the sender counts (Unix
---   time, ms), digest of the body, and for a transfer or with a delivery id
---   that id or a nonce;
---   the outcome, the duration (ms; if its unit is open, its readings as
+--   time, ms), digest of the body; the delivery id, the outcome, the duration (ms; if its unit is open, its readings as
 --   milliseconds and as seconds), the span of the sender's times (ms), the
 --   phone number and the end reason, if the digits say that there is one;
 --   pairs of fields and values;
@@ -64,6 +62,201 @@ local function before(one, other)
     return #one < #other or #one == #other and one < other
 end
 
+-- Transfers.  The events of them are kept in the order of their receipt; what
+-- follows from them is found by going through them:
+--
+--   pending      attempts that were initiated and not resolved, the latest last
+--   early        outcomes that came before their initiation, by number
+--   s, f         the latest outcome of either kind, its fields
+--   count        of each kind, 'i', 's' and 'f'
+--   total        of all of them
+--   kind, body   of the event before
+--
+-- An event is { received_at, kind, body, fields, id }, with the digest of its
+-- body.  Equal ones that are neighbours are one delivery, if there is no id to
+-- tell.
+
+local OUTCOMES = 32
+local TRANSFERS = 128
+
+local function step(state, entry)
+    local kind, body, attempt = entry[2], entry[3], entry[4]
+    local number = attempt.transfer_phone_number or ''
+    local pending, early = state.pending, state.early
+    local match
+
+    if not entry[5] and state.kind == kind and state.body == body then
+        return
+    end
+
+    state.kind, state.body = kind, body
+    state.total = state.total + 1
+    state.count[kind] = state.count[kind] + 1
+    state.early_one = nil
+
+    if kind == 'i' then
+
+        for i = #early, 1, -1 do
+            if early[i] == number then
+                match = i
+                break
+            end
+        end
+
+        if match then
+            table.remove(early, match)
+            state.early_one = true
+        else
+            table.insert(pending, attempt)
+        end
+
+    else
+        for i = #pending, 1, -1 do
+            if (pending[i].transfer_phone_number or '') == number then
+                match = i
+                break
+            end
+        end
+
+        if match then
+            table.remove(pending, match)
+        else
+            table.insert(early, number)
+        end
+
+        state[kind] = attempt
+    end
+
+    if #pending > OUTCOMES then
+        table.remove(pending, 1)
+    end
+
+    if #early > OUTCOMES then
+        table.remove(early, 1)
+    end
+end
+
+
+-- Until 0.6 there was no list, but what followed from it.
+
+local function old_transfers(known)
+    local was = call('HMGET', key, 'transfers_initiated',
+                     'transfers_successful', 'transfers_failed',
+                     '_body:transfer')
+    local count = { i = tonumber(was[1] or 0), s = tonumber(was[2] or 0),
+                    f = tonumber(was[3] or 0) }
+
+    return { pending = known.pending or {}, early = known.early or {},
+             s = known.successful, f = known.failed, count = count,
+             total = count.i + count.s + count.f, old = was[4] or nil }
+end
+
+
+-- Adds the event that is being delivered.  Returns repeated, if it is the same
+-- delivery as another one; split, by how many transitions more there are than
+-- one; the list to be kept, if it changed; and what the hash is to have.
+
+local function add_transfer(body, id, arg)
+    local text = call('HGET', key, '_transfers')
+    local known = text and cjson.decode(text) or {}
+    local list, base = known.list or {}, known.base
+    local total = known.total
+    local fields = {}
+
+    if not known.list then
+        base = old_transfers(known)
+        total = base.total
+    end
+
+    for i = arg, arg + 2 * (npairs - ZERO) - 2, 2 do
+        fields[argv[i]] = argv[i + 1]
+    end
+
+    local entry = { received_at, string.char(transfer), body, fields, id }
+    local at = #list + 1
+
+    while at > 1 do
+        local other = list[at - 1]
+        local time = other[1]
+
+        if time == received_at and other[2] == entry[2] and other[3] == body
+           and other[5] == id
+        then
+            return { repeated = true, split = 0 }
+        end
+
+        if before(time, received_at)
+           or time == received_at
+              and other[3] .. other[2] < body .. entry[2]
+        then
+            break
+        end
+
+        at = at - 1
+    end
+
+    table.insert(list, at, entry)
+
+    -- the digest of what came last is all that 0.6 left to compare with
+
+    if base.old and at == 1 and not id and body == base.old then
+        return { repeated = true, split = 0 }
+    end
+
+    while #list > TRANSFERS do
+        step(base, table.remove(list, 1))
+    end
+
+    local state = cjson.decode(cjson.encode(base))
+    local late = at < #list
+
+    for i = 1, #list do
+        step(state, list[i])
+
+        if list[i] == entry and state.early_one then
+            late = true
+        end
+    end
+
+    local kept = cjson.encode({ base = base, list = list,
+                                total = state.total })
+
+    if state.total == total then
+        return { repeated = true, split = 0, list = kept }
+    end
+
+    local count = state.count
+    local shown, status = state.f, 'failed'
+
+    if count.i > count.s + count.f then
+        shown, status = state.pending[#state.pending], 'initiated'
+    elseif count.s > 0 then
+        shown, status = state.s, 'successful'
+    end
+
+    local result = {
+        split = state.total - total - 1, late = late, removed = {},
+        set = { 'transfer_status', status, 'transfers_initiated', count.i,
+                'transfers_successful', count.s, 'transfers_failed', count.f,
+                '_transfers', kept }
+    }
+
+    for _, field in ipairs({ 'transfer_type', 'transfer_phone_number',
+                             'transfer_agent_identity', 'transfer_reason',
+                             'transfer_sip_status' })
+    do
+        if shown and shown[field] then
+            table.insert(result.set, field)
+            table.insert(result.set, shown[field])
+        else
+            table.insert(result.removed, field)
+        end
+    end
+
+    return result
+end
+
+
 local arg = stream and 9 or 8
 local set, removed, message, result
 
@@ -86,13 +279,7 @@ else
     local new_status, since, digest, id = unpack(argv, arg, arg + 3)
     local new_outcome
 
-    arg = arg + 3
-
-    if has_id > ZERO or transfer ~= ZERO then
-        arg = arg + 1
-    else
-        id = nil
-    end
+    arg = arg + (has_id > ZERO and 4 or 3)
 
     if new_outcome_rank > ZERO then
         new_outcome = argv[arg]
@@ -101,54 +288,57 @@ else
 
     -- A delivery without an id is recognised by its body: the latest 16 of its
     -- kind are remembered, digests of 22 bytes each.  An equal transfer body
-    -- may be a new attempt, so for those only the latest transfer event counts,
-    -- whichever it was.  The nonce is of the command: it tells one that is sent
-    -- again because its reply was lost, even if others came between.
+    -- may be a new attempt, which the list of transfers tells.
 
-    local at_field = 'at:' .. event
-    local digest_field = transfer == ZERO and '_body:' .. event
-                         or '_body:transfer'
-    local mark = has_id > ZERO and '_id:' .. id or transfer ~= ZERO and '_recent'
+    local at_field, body_field = 'at:' .. event, '_body:' .. event
+    local id_field = has_id > ZERO and '_id:' .. id
     local old
 
-    if mark then
+    if id_field then
         old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, digest_field, mark)
+                   'updated_at', at_field, body_field, id_field)
     else
         old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, digest_field)
+                   'updated_at', at_field, body_field)
     end
 
-    local bodies, marked = old[7] or '', mark and old[8]
+    local bodies = old[7] or ''
 
     -- what was spooled while its event was unknown has no digest
 
     local known_body = digest ~= '' and string.find(bodies, digest, 1, true)
 
-    if has_id > ZERO then
+    local duplicate = id_field and old[8] or not id_field and known_body
+    local transfers
 
-        if marked then
-            return 0
-        end
-
-    else
-        if known_body then
-            return 0
-        end
-
-        if mark then
-            marked = marked or ''
-
-            if id ~= '' and string.find(marked, id, 1, true) then
-                return 0
-            end
-
-            -- the latest 128 of 9 bytes each
-            marked = sub(marked .. id .. ' ', -1152)
-        end
+    if transfer ~= ZERO and not duplicate then
+        transfers = add_transfer(digest, id_field and id or nil, arg)
+        duplicate = transfers.repeated
     end
 
-    local seq = (old[1] or 0) + 1
+    local created_at, updated_at, at = old[4], old[5], old[6]
+
+    if duplicate then
+
+        -- what comes again from a spool may have been received first
+
+        if transfers and transfers.list then
+            call('HSET', key, '_transfers', transfers.list)
+        end
+
+        if at and before(received_at, at) then
+            call('HSET', key, at_field, received_at)
+        end
+
+        if before(received_at, created_at) then
+            call('HSET', key, 'created_at', received_at)
+        end
+
+        return 0
+    end
+
+    local seq = (old[1] or 0) + 1 + (transfers and transfers.split or 0)
+
     local seq_text = string.format('%d', seq)
 
     -- _state: the rank of the status, the highest position of an event so far,
@@ -197,7 +387,6 @@ else
     end
 
     local late = position < reached
-    local created_at, updated_at, at = old[4], old[5], old[6]
     local counted = rank
 
     if uncounted > ZERO or updated_at and before(updated_at, since) then
@@ -243,16 +432,13 @@ else
     set = { 'seq', seq_text, '_state', '' }
     local n = 4
 
-    if transfer ~= ZERO then
-        set[5], set[6] = digest_field, digest
-        n = 6
-    elseif not known_body then
-        set[5], set[6] = digest_field, sub(digest .. bodies, 1, 352)
+    if not known_body and transfer == ZERO then
+        set[5], set[6] = body_field, sub(digest .. bodies, 1, 352)
         n = 6
     end
 
-    if mark then
-        set[n + 1], set[n + 2] = mark, has_id > ZERO and seq_text or marked
+    if id_field then
+        set[n + 1], set[n + 2] = id_field, seq_text
         n = n + 2
     end
 
@@ -450,114 +636,11 @@ else
         end
 
     else
-        -- What is known of the attempts:
-        --   pending      initiated and not resolved, the latest one last
-        --   early        outcomes that came before their initiation, by number
-        --   successful   the latest outcome of either kind
-        --   failed
+        late = late or transfers.late
+        removed = transfers.removed
 
-        local LIMIT = 32
-
-        local kind = transfer == byte('i') and 'initiated'
-                     or transfer == byte('s') and 'successful' or 'failed'
-        local counts = call('HMGET', key, 'transfers_initiated',
-                            'transfers_successful', 'transfers_failed',
-                            '_transfers')
-        local count = {
-            initiated = tonumber(counts[1] or 0),
-            successful = tonumber(counts[2] or 0),
-            failed = tonumber(counts[3] or 0)
-        }
-        local known = counts[4] and cjson.decode(counts[4])
-                      or { pending = {}, early = {} }
-        local pending = known.pending
-
-        local attempt = {}
-
-        for i = first_pair, last_pair, 2 do
-            attempt[argv[i]] = argv[i + 1]
-        end
-
-        local number = attempt.transfer_phone_number or ''
-        local match
-
-        if kind == 'initiated' then
-
-            for i = #known.early, 1, -1 do
-                if known.early[i] == number then
-                    match = i
-                    break
-                end
-            end
-
-            if match then
-                table.remove(known.early, match)
-                late = true
-            else
-                table.insert(pending, attempt)
-            end
-
-        else
-            for i = #pending, 1, -1 do
-                if (pending[i].transfer_phone_number or '') == number then
-                    match = i
-                    break
-                end
-            end
-
-            if match then
-                table.remove(pending, match)
-            else
-                table.insert(known.early, number)
-            end
-
-            known[kind] = attempt
-        end
-
-        if #pending > LIMIT then
-            table.remove(pending, 1)
-        end
-
-        if #known.early > LIMIT then
-            table.remove(known.early, 1)
-        end
-
-        count[kind] = count[kind] + 1
-
-        local shown = known.failed
-        local transfer_status = 'failed'
-
-        if count.initiated > count.successful + count.failed then
-            shown, transfer_status = pending[#pending], 'initiated'
-        elseif count.successful > 0 then
-            shown, transfer_status = known.successful, 'successful'
-        end
-
-        local state = {
-            'transfer_status', transfer_status,
-            'transfers_initiated', count.initiated,
-            'transfers_successful', count.successful,
-            'transfers_failed', count.failed,
-            '_transfers', cjson.encode(known)
-        }
-
-        for i = 1, #state do
-            set[n + i] = state[i]
-        end
-
-        n = n + #state
-        removed = {}
-
-        for _, field in ipairs({ 'transfer_type', 'transfer_phone_number',
-                                 'transfer_agent_identity', 'transfer_reason',
-                                 'transfer_sip_status' })
-        do
-            if shown and shown[field] then
-                set[n + 1], set[n + 2] = field, shown[field]
-                n = n + 2
-            else
-                table.insert(removed, field)
-            end
+        for i = 1, #transfers.set do
+            set[n + i] = transfers.set[i]
         end
     end
 

@@ -166,7 +166,6 @@ typedef struct {
     vaani_delivery_t            delivery;
     u_char                      digest[NGX_HTTP_VAANI_DIGEST_LEN];
     u_char                      id_digest[NGX_HTTP_VAANI_DIGEST_LEN];
-    u_char                      nonce[VAANI_NONCE_LEN];
 
     vaani_transition_t          transition; /* what Redis made of it */
     unsigned                    kept:1;     /* it was rejected and is kept */

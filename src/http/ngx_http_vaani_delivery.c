@@ -12,7 +12,6 @@ static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
-static ngx_int_t ngx_http_vaani_nonce(u_char *dst, ngx_log_t *log);
 
 
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
@@ -293,18 +292,6 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
         delivery->id.data = item->id_digest;
         delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
-
-        return NGX_OK;
-    }
-
-    if (item->event.type && item->event.type->transfer.len) {
-
-        if (ngx_http_vaani_nonce(item->nonce, r->connection->log) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        delivery->nonce.data = item->nonce;
-        delivery->nonce.len = VAANI_NONCE_LEN;
     }
 
     return NGX_OK;
@@ -377,31 +364,6 @@ ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     item->delivery.message.len = ngx_sprintf(p, "%V.%ui", &ctx->message,
                                              (ngx_uint_t) (item - ctx->items))
                                  - p;
-
-    return NGX_OK;
-}
-
-
-/*
- * 48 random bits: it only has to differ from those of other events of the same
- * call.
- */
-
-static ngx_int_t
-ngx_http_vaani_nonce(u_char *dst, ngx_log_t *log)
-{
-    u_char     bytes[6];
-    ngx_str_t  src, encoded;
-
-    if (ngx_http_vaani_random(bytes, sizeof(bytes), log) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    src.data = bytes;
-    src.len = sizeof(bytes);
-    encoded.data = dst;
-
-    ngx_encode_base64url(&encoded, &src);
 
     return NGX_OK;
 }

@@ -252,16 +252,10 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    /* events of a call stay in order: those that wait go first */
-
-    if (vlcf->spool
-        && ngx_vaani_spool_behind(vlcf->spool,
-                                  ngx_http_vaani_order(&item->delivery)))
-    {
-        ngx_str_set(&item->reason, "behind");
-        ngx_http_vaani_spool_item(r, item);
-        return;
-    }
+    /*
+     * Events of the call that still wait in the spool don't matter: the result
+     * doesn't depend on the order in which events are applied.
+     */
 
     if (!ctx->redis_asked) {
         ctx->redis_asked = 1;

@@ -51,7 +51,6 @@ static ngx_str_t  ngx_http_vaani_reasons[] = {
     ngx_string("too_many_events"),
     ngx_string("body_consumed"),
     ngx_string("not_published"),
-    ngx_string("behind"),
     ngx_string("redis_down"),
     ngx_string("redis_timeout"),
     ngx_string("redis_queue_full"),
