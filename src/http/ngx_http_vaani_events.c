@@ -33,6 +33,8 @@ static ngx_str_t  ngx_http_vaani_redis_reasons[] = {
     ngx_string("redis_timeout"),
     ngx_string("redis_queue_full"),
     ngx_string("redis_unavailable"),
+    ngx_string("redis_deferred"),
+    ngx_string("redis_deferred"),
     ngx_string("redis_refused"),
     ngx_string("no_memory")
 };

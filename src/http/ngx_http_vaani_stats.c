@@ -55,6 +55,7 @@ static ngx_str_t  ngx_http_vaani_reasons[] = {
     ngx_string("redis_timeout"),
     ngx_string("redis_queue_full"),
     ngx_string("redis_unavailable"),
+    ngx_string("redis_deferred"),
     ngx_string("redis_refused"),
     ngx_string("no_memory"),
     ngx_string("spool_full"),

@@ -63,7 +63,9 @@ typedef enum {
     NGX_VAANI_REDIS_DOWN,           /* no connection */
     NGX_VAANI_REDIS_TIMEOUT,        /* no reply in time */
     NGX_VAANI_REDIS_FULL,           /* too much waits already */
-    NGX_VAANI_REDIS_UNAVAILABLE,    /* Redis can't take it now */
+    NGX_VAANI_REDIS_UNAVAILABLE,    /* Redis takes nothing now */
+    NGX_VAANI_REDIS_DEFERRED,       /* Redis doesn't take this one now */
+    NGX_VAANI_REDIS_UNKNOWN,        /* the same, for a reason unknown here */
     NGX_VAANI_REDIS_REFUSED,        /* Redis will never take it */
     NGX_VAANI_REDIS_FAILED          /* out of memory here */
 } ngx_vaani_redis_status_e;
@@ -71,9 +73,9 @@ typedef enum {
 
 /*
  * Called once for a command, unless it was detached.  reply is that of Redis if
- * status is NGX_VAANI_REDIS_DONE; the error of Redis, or NULL if it hung up
- * each time, if status is NGX_VAANI_REDIS_REFUSED; else NULL.  It is freed
- * after the call.
+ * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this command
+ * (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection each time;
+ * else NULL.  It is freed after the call.
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,

@@ -4,6 +4,14 @@
 
 #define NGX_VAANI_REDIS_BUFFER_SIZE     16384
 
+/* how long nothing may come before a probe is sent, and between probes, s */
+
+#define NGX_VAANI_REDIS_KEEPALIVE       10
+
+/* probes without an answer before the connection is given up */
+
+#define NGX_VAANI_REDIS_PROBES          3
+
 
 static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
@@ -11,6 +19,7 @@ static void ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn,
     ngx_err_t err);
 static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
+static ngx_int_t ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
@@ -253,7 +262,9 @@ ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn, ngx_err_t err)
 static void
 ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
 {
-    if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK) {
+    if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK
+        || ngx_vaani_redis_keepalive(conn) != NGX_OK)
+    {
         ngx_vaani_redis_fail(conn, ngx_socket_errno, "setsockopt() failed");
         return;
     }
@@ -266,6 +277,75 @@ ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
 #endif
 
     ngx_vaani_redis_set_up(conn);
+}
+
+
+/*
+ * A NAT or a firewall may drop a connection that nothing is sent on, without a
+ * word: the next event would wait for its time-out.
+ */
+
+static ngx_int_t
+ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn)
+{
+    int           value;
+    ngx_socket_t  s;
+
+    if (conn->addr.sockaddr->sa_family == AF_UNIX) {
+        return NGX_OK;
+    }
+
+    s = conn->peer.connection->fd;
+    value = 1;
+
+    if (setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, (const void *) &value,
+                   sizeof(int))
+        == -1)
+    {
+        return NGX_ERROR;
+    }
+
+#if (NGX_HAVE_KEEPALIVE_TUNABLE)
+
+    value = NGX_VAANI_REDIS_KEEPALIVE;
+
+    if (setsockopt(s, IPPROTO_TCP, TCP_KEEPIDLE, (const void *) &value,
+                   sizeof(int))
+        == -1
+        || setsockopt(s, IPPROTO_TCP, TCP_KEEPINTVL, (const void *) &value,
+                      sizeof(int))
+           == -1)
+    {
+        return NGX_ERROR;
+    }
+
+    value = NGX_VAANI_REDIS_PROBES;
+
+    if (setsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, (const void *) &value,
+                   sizeof(int))
+        == -1)
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+#ifdef TCP_USER_TIMEOUT
+
+    /* the same for what was sent and isn't acknowledged, ms */
+
+    value = NGX_VAANI_REDIS_KEEPALIVE * NGX_VAANI_REDIS_PROBES * 1000;
+
+    if (setsockopt(s, IPPROTO_TCP, TCP_USER_TIMEOUT, (const void *) &value,
+                   sizeof(int))
+        == -1)
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
 }
 
 
@@ -466,7 +546,7 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
         ngx_vaani_redis_rest(conn, err, what);
     }
 
-    ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_REFUSED);
+    ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_UNKNOWN);
 }
 
 
@@ -534,7 +614,9 @@ static void
 ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
     uint32_t    failure;
-    ngx_uint_t  level;
+    ngx_uint_t  level, ready;
+
+    ready = (conn->state == NGX_VAANI_REDIS_READY);
 
     ngx_vaani_redis_close(conn);
 
@@ -553,6 +635,14 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     conn->down = 1;
     conn->nrefused = 0;
+
+    /* one that lasted is no reason to wait longer than after the first */
+
+    if (ready
+        && ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF)
+    {
+        conn->backoff = 0;
+    }
 
     conn->backoff = conn->backoff
                     ? ngx_min(conn->backoff * 2, NGX_VAANI_REDIS_MAX_BACKOFF)

@@ -56,6 +56,8 @@ typedef enum {
     NGX_VAANI_REDIS_RELOAD = 0,     /* load the script, send again */
     NGX_VAANI_REDIS_RECONNECT,      /* unavailable, another server may do */
     NGX_VAANI_REDIS_WAIT,           /* unavailable for now */
+    NGX_VAANI_REDIS_DEFER,          /* not this command, or not this key, for
+                                       now: others may pass */
     NGX_VAANI_REDIS_GIVE_UP         /* it will never be taken */
 } ngx_vaani_redis_action_e;
 
@@ -149,7 +151,7 @@ const ngx_str_t *ngx_vaani_redis_error_code(ngx_uint_t n);
 
 /* kinds of errors behind the classes */
 
-#define NGX_VAANI_REDIS_OTHER           16
+#define NGX_VAANI_REDIS_OTHER           19
 #define NGX_VAANI_REDIS_CONNECT         (NGX_VAANI_REDIS_OTHER + 1)
 #define NGX_VAANI_REDIS_LOST            (NGX_VAANI_REDIS_OTHER + 2)
 #define NGX_VAANI_REDIS_NO_REPLY        (NGX_VAANI_REDIS_OTHER + 3)

@@ -3,13 +3,17 @@
 
 
 static ngx_uint_t ngx_vaani_redis_is_acl_error(u_char *text, u_char *last);
+static ngx_uint_t ngx_vaani_redis_is_script_error(u_char *text, u_char *last);
+static ngx_uint_t ngx_vaani_redis_begins(u_char *text, u_char *last,
+    ngx_str_t *with);
 static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
 
 
 /*
  * The error codes of https://redis.io/docs/latest/develop/reference/
- * protocol-spec/#simple-errors that can meet a script.  What isn't here is
- * the command's own fault.
+ * protocol-spec/#simple-errors that can meet a script.  A text that isn't here
+ * may be one of a proxy or of a managed service: unknown isn't permanent, and
+ * says nothing of other commands.
  */
 
 static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
@@ -35,16 +39,16 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
     { ngx_string("CLUSTERDOWN"), NGX_VAANI_REDIS_WAIT,
       "the cluster is down, see CLUSTER INFO" },
 
-    { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_WAIT,
+    { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_DEFER,
       "a slot of the cluster is being moved" },
 
-    { ngx_string("MOVED"), NGX_VAANI_REDIS_WAIT,
+    { ngx_string("MOVED"), NGX_VAANI_REDIS_DEFER,
       "it is a node of a cluster and the key is on another one" },
 
-    { ngx_string("ASK"), NGX_VAANI_REDIS_WAIT,
+    { ngx_string("ASK"), NGX_VAANI_REDIS_DEFER,
       "it is a node of a cluster and the key is on another one" },
 
-    { ngx_string("NOPERM"), NGX_VAANI_REDIS_WAIT,
+    { ngx_string("NOPERM"), NGX_VAANI_REDIS_DEFER,
       "the user's ACL doesn't allow the commands, keys or channels" },
 
     { ngx_string("MASTERDOWN"), NGX_VAANI_REDIS_RECONNECT,
@@ -63,7 +67,18 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
     { ngx_string("WRONGTYPE"), NGX_VAANI_REDIS_GIVE_UP,
       "the key holds something else than it should" },
 
-    { ngx_null_string, NGX_VAANI_REDIS_GIVE_UP, NULL }
+    { ngx_string("ERR value is not an integer"), NGX_VAANI_REDIS_GIVE_UP,
+      "a field of the hash holds something else than it should" },
+
+    { ngx_string("ERR hash value is not an integer"), NGX_VAANI_REDIS_GIVE_UP,
+      "a field of the hash holds something else than it should" },
+
+    /* see ngx_vaani_redis_is_script_error() */
+
+    { ngx_string("SCRIPT"), NGX_VAANI_REDIS_GIVE_UP,
+      "the script failed, the hash may hold something else than it should" },
+
+    { ngx_null_string, NGX_VAANI_REDIS_DEFER, NULL }
 };
 
 
@@ -82,6 +97,7 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     const ngx_vaani_redis_error_t  *error;
 
     static u_char  noperm[] = "NOPERM";
+    static u_char  script[] = "SCRIPT";
 
     last = text + len;
 
@@ -98,6 +114,10 @@ ngx_vaani_redis_error(u_char *text, size_t len)
         if (ngx_vaani_redis_is_acl_error(code, last)) {
             code = noperm;
             last = noperm + sizeof(noperm) - 1;
+
+        } else if (ngx_vaani_redis_is_script_error(code, last)) {
+            code = script;
+            last = script + sizeof(script) - 1;
         }
 
         for (error = ngx_vaani_redis_errors; error->code.len; error++) {
@@ -153,15 +173,47 @@ ngx_vaani_redis_is_acl_error(u_char *text, u_char *last)
     };
 
     for (i = 0; begins[i].len; i++) {
-
-        if ((size_t) (last - text) >= begins[i].len
-            && ngx_strncmp(text, begins[i].data, begins[i].len) == 0)
-        {
+        if (ngx_vaani_redis_begins(text, last, &begins[i])) {
             return 1;
         }
     }
 
     return 0;
+}
+
+
+/*
+ * What Lua says of a fault in the script, or of a value that it can't work with:
+ * "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands behind
+ * "ERR Error running script (call to f_...): @user_script:12: ".
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_is_script_error(u_char *text, u_char *last)
+{
+    ngx_uint_t  i;
+
+    static ngx_str_t  begins[] = {
+        ngx_string("ERR user_script:"),
+        ngx_string("user_script:"),
+        ngx_null_string
+    };
+
+    for (i = 0; begins[i].len; i++) {
+        if (ngx_vaani_redis_begins(text, last, &begins[i])) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_vaani_redis_begins(u_char *text, u_char *last, ngx_str_t *with)
+{
+    return (size_t) (last - text) >= with->len
+           && ngx_strncmp(text, with->data, with->len) == 0;
 }
 
 

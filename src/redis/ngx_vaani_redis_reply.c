@@ -190,7 +190,10 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
         return;
     }
 
-    conn->proved = 1;
+    if (!conn->proved) {
+        conn->proved = 1;
+        conn->backoff = 0;
+    }
 
     if (conn->refusing) {
         conn->refusing = 0;
@@ -224,6 +227,14 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 
     if (error->action == NGX_VAANI_REDIS_GIVE_UP) {
         ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_REFUSED, reply);
+        return;
+    }
+
+    if (error->action == NGX_VAANI_REDIS_DEFER) {
+        ngx_vaani_redis_finish(conn, cmd,
+                               error->advice ? NGX_VAANI_REDIS_DEFERRED
+                                             : NGX_VAANI_REDIS_UNKNOWN,
+                               reply);
         return;
     }
 
@@ -269,7 +280,7 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
         text.len = ngx_min(reply->len, NGX_VAANI_REDIS_MAX_ERROR);
 
         advice = (conn->state == NGX_VAANI_REDIS_READY)
-                 ? "the event can't be applied"
+                 ? "the event is not applied for now"
                  : "the connection can't be set up";
 
         /* such an answer goes on with the arguments, of AUTH for example */

@@ -102,9 +102,13 @@ ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
     ngx_str_set(&args[1], "LOAD");
     args[2] = conn->redis->script;
 
+    if (ngx_vaani_redis_add_setup(conn, args, 3) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     conn->loading = 1;
 
-    return ngx_vaani_redis_add_setup(conn, args, 3);
+    return NGX_OK;
 }
 
 
@@ -157,7 +161,6 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     conn->state = NGX_VAANI_REDIS_READY;
     conn->down = 0;
     conn->nrefused = 0;
-    conn->backoff = 0;
     conn->ready_since = ngx_current_msec;
 
     ngx_vaani_redis_stats_ready(conn, 1);
