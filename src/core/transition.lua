@@ -157,7 +157,7 @@ end
 -- one; the list to be kept, if it changed; and what the hash is to have.
 
 local function add_transfer(body, id, arg)
-    local text = call('HGET', key, '_transfers')
+    local text = call('HMGET', key, '_transfers')[1]
     local known = text and cjson.decode(text) or {}
     local list, base = known.list or {}, known.base
     local total = known.total
@@ -420,7 +420,7 @@ else
     end
 
     if at and transfer == ZERO then
-        times = call('HGET', key, '_times:' .. event)
+        times = call('HMGET', key, '_times:' .. event)[1]
         times = times and cjson.decode(times)
                 or { [''] = at .. ' ' .. sub(bodies, 1, 22) }
     end
@@ -577,7 +577,7 @@ else
         n = n + 2
 
     elseif updated_at == received_at then
-        latest = last .. (call('HGET', key, 'last_event') or '')
+        latest = last .. (call('HMGET', key, 'last_event')[1] or '')
                  < sub(digest, 1, 4) .. event
     end
 
