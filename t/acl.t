@@ -342,6 +342,12 @@ subtest 'a program with a consumer group' => sub {
         '+xreadgroup' => sub ($c) { $c->()->cmd(qw(XREADGROUP GROUP crm worker-1 STREAMS vaani:stream >)); 1 },
         '+xpending' => sub ($c) { $c->()->cmd(qw(XPENDING vaani:stream crm - + 10)) },
         '+xautoclaim' => sub ($c) { $c->()->cmd(qw(XAUTOCLAIM vaani:stream crm worker-2 0 0)) },
+        '+xclaim' => sub ($c) { $c->()->cmd(qw(XCLAIM vaani:stream crm worker-2 0 0-0 JUSTID)); 1 },
+        '+xinfo|consumers' => sub ($c) { $c->()->cmd(qw(XINFO CONSUMERS vaani:stream crm)) },
+        '+xgroup|delconsumer' => sub ($c) { $c->()->cmd(qw(XGROUP DELCONSUMER vaani:stream crm nobody)); 1 },
+        '+eval' => sub ($c) { $c->()->cmd('EVAL', 'return 1', 0) },
+        '~vaani:call:*' => sub ($c) { $c->()->cmd(qw(HMGET vaani:call:r status)); 1 },
+        '+hmget' => sub ($c) { $c->()->cmd(qw(HMGET vaani:call:r status)); 1 },
         '+xack' => sub ($c) { $c->()->cmd(qw(XACK vaani:stream crm), $id); 1 },
     );
     same_words([ keys %does ], [ grep { !/^(?:reset|-)/ } @$group ], 'what it may do');
@@ -366,10 +372,18 @@ subtest 'a program with a consumer group' => sub {
     my $client = $connect->();
     refused($client, @$_) for
         [qw(XADD vaani:stream * a 1)], [ qw(XDEL vaani:stream), $id ], [qw(XTRIM vaani:stream MAXLEN 0)],
-        [qw(DEL vaani:stream)], [qw(XGROUP DESTROY vaani:stream crm)], [qw(XGROUP DELCONSUMER vaani:stream crm worker-1)],
-        [qw(XGROUP SETID vaani:stream crm 0)], [qw(XREADGROUP GROUP crm a STREAMS other >)], [qw(XACK vaani:call:r crm 1-1)],
-        [qw(XGROUP CREATE other crm 0 MKSTREAM)], [qw(HGETALL vaani:call:r)], [qw(SUBSCRIBE vaani:events)],
-        [qw(PUBLISH vaani:events x)], [qw(EVAL return 0)], [qw(FLUSHALL)], [qw(KEYS *)], [qw(CONFIG GET *)];
+        [qw(DEL vaani:stream)], [qw(XGROUP DESTROY vaani:stream crm)], [qw(XINFO STREAM vaani:stream)],
+        [qw(XGROUP SETID vaani:stream crm 0)], [qw(XREADGROUP GROUP crm a STREAMS other >)], [qw(XACK other crm 1-1)],
+        [qw(XGROUP CREATE other crm 0 MKSTREAM)], [qw(HSET vaani:call:r status ended)], [qw(HMGET other:call:r status)],
+        [qw(SUBSCRIBE vaani:events)],
+        [qw(PUBLISH vaani:events x)], [qw(EVALSHA x 0)], [qw(FLUSHALL)], [qw(KEYS *)], [qw(CONFIG GET *)];
+    # Redis has several words for it.
+    for my $command ([qw(DEL vaani:stream)], [qw(HSET vaani:call:r status ended)], [qw(HMGET other:call:r status)]) {
+        my ($name, $key, @arguments) = @$command;
+        my $script = "return redis.call('$name', KEYS[1], unpack(ARGV))";
+        my ($reply, $error) = $client->try_cmd('EVAL', $script, 1, $key, @arguments);
+        like $error // "done: $reply", qr/NOPERM|ACL failure|can't (?:run|access)/i, "refused in a script: @$command";
+    }
     is $admin->cmd(qw(XLEN vaani:stream)), 1, 'the stream is as it was';
 };
 

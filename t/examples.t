@@ -11,6 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
+use Time::HiRes ();
 use Cwd qw(abs_path);
 use JSON::PP ();
 use Vaani::Test::ACL qw(documented);
@@ -114,6 +115,8 @@ sub command ($file) {
         return main::is($self->lines($room), $lines, $name) || main::diag($self->err);
     }
 
+    sub alive ($self) { return $self->{process}->alive }
+
     # As by kill -9.
     sub kill ($self) { $self->{process}->kill_group; return }
 
@@ -136,6 +139,9 @@ my $port = free_port();
 my $server = Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
 my $browser = Vaani::Test::Browser->start;
 my $url = "http://127.0.0.1:$port/";
+
+# A message, as if a script had published it.
+sub publish (%message) { return $admin->cmd('PUBLISH', 'vaani:events', $json->encode(\%message)) }
 
 sub each_subscriber ($code) { $code->($_, $subscriber{$_}) for sort keys %subscriber; return }
 
@@ -182,20 +188,20 @@ subtest 'calls' => sub {
     my @bodies = call_path('outbound-answered/transfer-failed-then-successful', 'one');
     my @names = map { /"event":"(\w+)"/ } @bodies;
     post('/hook', @bodies[ 0, 1 ]);
-    text_like '#going-on', qr/^ringing \+1234567890 ?one$/, 'a call rings';
+    text_like '#going-on', qr/^ringing outbound ?\+1234567890 ?one$/, 'a call rings';
     is $browser->run('document.title'), '(1) Calls', '... and is counted';
     post('/hook', @bodies[ 2 .. 4 ]);
-    text_like '#going-on', qr/^active \+1234567890 ?one 0:\d\d transfer failed to \+919876543210 \(busy\)$/, 'a transfer fails';
+    text_like '#going-on', qr/^active outbound ?\+1234567890 ?one 0:\d\d transfer failed to \+919876543210 \(busy\)$/, 'a transfer fails';
     post('/hook', $bodies[5]);
     text_like '#going-on', qr/transfer to \+918888888888; 2 initiated, 0 successful, 1 failed$/, 'another one begins';
     ok wait_for(sub { $browser->text('#going-on .duration') =~ /^0:0[1-9]$/ }, 5), 'the clock runs';
     post('/hook', @bodies[ 6 .. $#bodies ]);
-    text_like '#ended', qr/^completed \+1234567890 ?one 0:43 transferred to \+918888888888; 2 initiated, 1 successful, 1 failed$/,
+    text_like '#ended', qr/^completed outbound ?\+1234567890 ?one 0:43 transferred to \+918888888888; 2 initiated, 1 successful, 1 failed$/,
         'the call has ended';
     is $browser->text('#going-on'), '', '... and is not going on any more';
 
     each_subscriber(sub ($name, $program) {
-        $program->says_of('one', transitions(1, @names), "$name: every transition once, in order");
+        $program->says_of('one', transitions(1, @names) . "is over: outbound, completed, 42500 ms\n", "$name: every transition once, in order");
     });
 
     # A duplicate and an unknown event change nothing, and leave no gap.
@@ -207,7 +213,7 @@ subtest 'calls' => sub {
         is $program->lines('odd'), transitions(1, qw(call_ringing user_picked_up_at)), '... an unknown event';
         is $program->lines('none'), '', '... without a call';
     });
-    text_like '#ended', qr/^failed failed SIP_404_NOT_FOUND completed /, 'the board has it';
+    text_like '#ended', qr/^failed outbound ?failed SIP_404_NOT_FOUND completed /, 'the board has it';
 };
 
 subtest 'the snippets of the README' => sub {
@@ -256,7 +262,7 @@ subtest 'connections are lost' => sub {
         is count($program->out, qr/^following/m), 2, '... connected again once';
     });
     text_like '#connection', qr/^Live$/, 'the page is live again';
-    text_like '#going-on', qr/active \+1234567890 ?gap/, '... and right';
+    text_like '#going-on', qr/active outbound ?\+1234567890 ?gap/, '... and right';
 
     # A gap, as of a call that it has not seen begin.
     for (
@@ -294,6 +300,141 @@ subtest 'Redis restarts' => sub {
     });
 };
 
+# Messages as today's deliveries lead to them, given to Redis by hand: the hash
+# has what is known, the payload has it wherever Vaani put it.
+subtest 'what Vaani sends today' => sub {
+    $browser->open($url);
+    for my $direction (qw(inbound outbound webrtc)) {
+        my $room = "$direction-1791000000-abc";
+        my $key = "vaani:call:$room";
+        my $shown = $direction eq 'webrtc' ? 'web' : $direction;
+        my $number = $direction eq 'webrtc' ? 'web-user' : '+15550100';
+        my @hash = (
+            room_name => $room, direction => $shown, status => 'active', last_event => 'user_picked_up_at', seq => 1,
+            phone_number => $number, created_at => 1791000000000, updated_at => 1791000000000,
+            'at:user_picked_up_at' => 1791000000000,
+        );
+        my %message = (id => $room, room_name => $room, key => $key, status => 'active', late => JSON::PP::false, received_at => 1791000000000);
+
+        $admin->cmd('HSET', $key, @hash);
+        publish(%message, seq => 1, event => 'user_picked_up_at', payload => undef, payload_bytes => 65536);
+        text_like '#going-on', qr/active $shown ?\Q$number\E ?\Q$room\E/, "$room: on the board";
+
+        # Nothing but its own times says how long it was, and dispositions may have anything.
+        $admin->cmd('HSET', $key, status => 'ended', outcome => 'completed', last_event => 'call_postprocessing', seq => 2,
+            picked_up_at => 1791000000000, call_ended_at => 1791000107420, postprocessed => 1,
+            dispositions => '{"tag":"Name Collected","none":null,"list":[1]}');
+        publish(%message, seq => 2, event => 'call_postprocessing', status => 'ended',
+            payload => { event => 'call_postprocessing', call_id => $room, data => { summary => undef, call_duration => 107.42 } });
+        text_like '#ended', qr/^completed $shown ?\Q$number\E ?\Q$room\E 1:47 Name Collected/, '... and how it ended';
+        each_subscriber(sub ($name, $program) {
+            $program->says_of($room, "active seq 1: user_picked_up_at\nended seq 2: call_postprocessing\n"
+                . qq(is over: $shown, completed, {"tag":"Name Collected","none":null,"list":[1]}\n), "$name: from the hash");
+        });
+    }
+    $admin->cmd('HSET', 'vaani:call:inbound-odd', room_name => 'inbound-odd', status => 'ended', dispositions => $_, seq => 1)
+        for '"text"', 'null', '{"cut';
+    publish(id => 'odd', room_name => 'inbound-odd', key => 'vaani:call:inbound-odd', status => 'ended', seq => 1, event => 'call_ended');
+    text_like '#ended', qr/^ended ?inbound-odd completed/, 'dispositions that are none';
+
+    # After Redis has lost its latest data, a number comes again.
+    my %message = (room_name => 'again', key => 'vaani:call:again', received_at => 1);
+    $admin->cmd(qw(HSET vaani:call:again room_name again status ringing last_event call_ringing seq 1));
+    publish(%message, id => 1, seq => 1, event => 'call_ringing', status => 'ringing');
+    $admin->cmd(qw(HSET vaani:call:again status active last_event user_picked_up_at));
+    publish(%message, id => 2, seq => 1, event => 'user_picked_up_at', status => 'active');
+    each_subscriber(sub ($name, $program) {
+        $program->says_of('again', "ringing seq 1: call_ringing\nactive seq 1: user_picked_up_at, read again\n", "$name: a seq comes again");
+    });
+};
+
+subtest 'messages of others' => sub {
+    my %following = map { $_ => count($subscriber{$_}->out, qr/^following/m) } keys %subscriber;
+    $admin->cmd(qw(SET vaani:call:text text));
+    my @messages = (
+        'no JSON', '', '{}', 'null', '[1]', '"text"', '17', "\xff\xfe", "{\"key\":\"vaani:call:\xff\",\"seq\":9,\"event\":\"x\"}",
+        '{"key":5,"event":"x","seq":1}', '{"key":"other:call:x","event":"x","seq":9}', '{"key":"vaani:call:text","event":"x","seq":9}',
+        '{"key":"vaani:call:x","event":["x"],"seq":"one"}', '{"key":"vaani:call:x","event":"x","seq":1}',
+        # An event without a call: a test of the dashboard, a campaign.
+        '{"id":"a","event":"webhook_test","known":false,"received_at":1,"payload":{"event":"webhook_test"}}',
+        '{"id":"b","seq":null,"event":"campaign.done","known":false,"room_name":null,"status":null,"key":null,"payload":{}}',
+    );
+    for my $message (@messages) {
+        state $n = 0;
+        my $room = 'after-' . ++$n;
+        is $admin->cmd('PUBLISH', 'vaani:events', $message), 3, 'heard by all: ' . ($message =~ s/[^ -~]/?/gr);
+        post('/hook', event('call_ringing', room => $room));
+        each_subscriber(sub ($name, $program) {
+            $program->says_of($room, transitions(1, 'call_ringing'), "... $name goes on");
+        });
+        text_like '#going-on', qr/^ringing outbound ?$room/, '... and so does the board';
+    }
+    each_subscriber(sub ($name, $program) {
+        is count($program->out, qr/^following/m), $following{$name}, "$name: over the same connection";
+    });
+};
+
+subtest 'refused to subscribe' => sub {
+    my ($rights) = documented('app');
+    post('/hook', event('call_ringing', room => 'deaf'));
+    each_subscriber(sub ($name, $program) { $program->says_of('deaf', transitions(1, 'call_ringing'), "$name: before") });
+
+    # Redis disconnects who is subscribed to what its user may not have any more.
+    my %errors = map { $_ => count($subscriber{$_}->err, qr/NOPERM|permission/) } keys %subscriber;
+    $admin->cmd('ACL', 'SETUSER', 'app', 'resetchannels');
+    each_subscriber(sub ($name, $program) {
+        ok wait_for(sub { count($program->err, qr/NOPERM|permission/) >= $errors{$name} + 2 }, 15), "$name: tries again and again"
+            or diag $program->err;
+    });
+    text_like '#connection', qr/^Redis is away/, 'the page says so';
+    post('/hook', event('user_picked_up_at', room => 'deaf'));
+
+    $admin->cmd('ACL', 'SETUSER', 'app', @$rights);
+    each_subscriber(sub ($name, $program) {
+        $program->says_of('deaf', transitions(1, 'call_ringing') . "active seq 2: user_picked_up_at, read again\n", "$name: hears again");
+    });
+    text_like '#connection', qr/^Live$/, 'the page is live again';
+    post('/hook', event('call_ended', room => 'deaf'));
+    each_subscriber(sub ($name, $program) { $program->says(qr/^deaf ended seq 3: call_ended$/m, "$name: messages, too") });
+};
+
+# Looks at the connection are not gathered while there is none.
+subtest 'a long outage' => sub {
+    my $own = Vaani::Test::Redis->start(tcp => 1, config => [ 'appendonly yes', join ' ', 'user app', @{ (documented('app'))[0] } ]);
+    my $owner = $own->client;
+    my %calls = map { ("call-$_" => "vaani:call:call-$_") } 1 .. 20;
+    my $called = sub ($command) {
+        my ($n) = $owner->cmd(qw(INFO commandstats)) =~ /^cmdstat_\Q$command\E:calls=(\d+)/m;
+        return $n // 0;
+    };
+
+    my %program = map {
+        my ($name, $file) = @$_;
+        $name => Example->start([ command($file) ], REDIS_URL => 'redis://app:secret@127.0.0.1:' . $own->port, LOOK => 0.1);
+    } [ python => 'subscribers/python/subscriber.py' ], [ node => 'subscribers/node/subscriber.js' ];
+
+    for my $name (sort keys %program) {
+        my $program = $program{$name};
+        $program->says(qr/^following/m, "$name: follows");
+        for my $room (sort keys %calls) {
+            $owner->cmd('HSET', $calls{$room}, room_name => $room, status => 'active', seq => 1, last_event => 'call_ringing');
+            $owner->cmd('PUBLISH', 'vaani:events', $json->encode({ id => $room, room_name => $room, key => $calls{$room},
+                status => 'active', seq => 1, event => 'call_ringing', received_at => 1 }));
+        }
+        $program->says(qr/^call-20 active/m, '... and has calls');
+
+        $own->stop;
+        my $until = Time::HiRes::time() + 3;    # of which no event tells: 30 looks
+        ok wait_for(sub { Time::HiRes::time() > $until }), '... for three seconds there is no Redis';
+        $own->restart;
+        $owner = $own->client;
+        ok wait_for(sub { $called->('hmget') >= 20 }, 15), '... the calls are read again';
+        cmp_ok $called->('ping'), '<=', 12, '... and not once for each look' or diag $called->('hmget');
+        $program->stop;
+    }
+    $own->stop;
+};
+
 subtest 'the page' => sub {
     my $name = '<img src=x onerror=alert(1)><script>alert(2)</script>';
     post('/hook', event('call_started', room => $name), call_path('inbound/none', "r$_")) for 1 .. 25;
@@ -311,11 +452,37 @@ subtest 'the page' => sub {
     text_like '#connection', qr/^Live$/, 'in light';
     isnt $browser->run($ground), $dark, '... it looks otherwise';
 
+};
+
+subtest 'the board behind nginx' => sub {
+    my ($location) = $readme =~ /^<!-- nginx: server -->\n```nginx\n(location \/calls\/ .*?)^```$/ms;
+    $location =~ s/^ *auth_basic.*\n//mg;
+    $location =~ s/127\.0\.0\.1:8090/127.0.0.1:$port/ or die 'no proxy_pass';
+    my $front = Vaani::Test::Nginx->start(http => <<"CONF");
+    log_format status '\$request_uri \$status';
+    access_log %%DIR%%/board.log status;
+    server { listen 127.0.0.1:%%PORT%%; $location }
+CONF
+    my $log = sub { my $path = $front->dir . '/board.log'; -e $path ? slurp($path) : '' };
+
+    $browser->open('http://127.0.0.1:' . $front->port . '/calls/');
+    text_like '#connection', qr/^Live$/, 'is live';
+    is $server->stop, 15, 'its server ends';
+    ok wait_for(sub { $log->() =~ m{^/calls/events 502$}m }, 15), 'nginx answers for it';
+    text_like '#connection', qr/^The server of this page does not answer/, '... which the page says';
+
+    $server = Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
+    text_like '#connection', qr/^Live$/, 'it comes back by itself';
+    post('/hook', event('call_ringing', room => 'behind'));
+    text_like '#going-on', qr/^ringing outbound ?behind/, '... with calls';
+
     is $server->stop, 15, 'its server ends';
     text_like '#connection', qr/^The server of this page does not answer/, '... which it says';
-    is_deeply [ grep { !/Failed to load resource|ERR_/ } $browser->problems ], [], 'no other errors';
+    is_deeply [ grep { !/Failed to load resource|ERR_|502/ } $browser->problems ], [], 'no other errors';
     $browser->stop;
+};
 
+subtest 'the subscribers end' => sub {
     is $subscriber{python}->stop('INT'), 0, 'Ctrl-C ends the subscriber in Python' or diag $subscriber{python}->err;
     ok defined $subscriber{node}->stop, '... that in JavaScript ends';
     unlike $subscriber{python}->err, qr/Traceback/, 'no traceback';
@@ -350,10 +517,27 @@ PY
     return $locker;
 }
 
-sub consumer ($name, $claim = 60) {
+sub command_of ($name) {
     my @command = command('subscribers/stream/consumer.py');
     $command[-1] = $name;
-    return Example->start(\@command, REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => $claim);
+    return @command;
+}
+
+sub consumer ($name, $claim = 60) {
+    return Example->start([ command_of($name) ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => $claim);
+}
+
+# A message as the module adds it to the stream: of a call, with what belongs to
+# that, if there is a "room". Without an id, if that is undef.
+sub add_message (%message) {
+    state $n = 0;
+    if (defined(my $room = delete $message{room})) {
+        %message = (room_name => $room, key => "vaani:call:$room", status => 'active', late => JSON::PP::false, seq => 1,
+            received_at => 1790000000000, %message);
+    }
+    %message = (id => 'delivery-' . ++$n, payload => {}, %message);
+    delete $message{id} if !defined $message{id};
+    return $admin->cmd('XADD', 'vaani:stream', '*', message => $json->encode(\%message));
 }
 
 sub pending () { return $admin->cmd(qw(XPENDING vaani:stream crm))->[0] // 0 }
@@ -500,6 +684,240 @@ subtest 'Redis is restarted, and emptied' => sub {
     $consumer->stop;
 };
 
+# --- what is the message's fault, and what is not
+
+# A stream, a group and a database of its own.
+sub anew ($name) {
+    $admin->cmd('FLUSHALL');
+    $database = tmpdir() . "/$name.sqlite3";
+    return;
+}
+
+sub recorded ($room) { return query("SELECT count(*) FROM transitions WHERE room_name = '$room'")->[0][0] }
+sub dead_letters ()  { return query('SELECT count(*) FROM dead_letters')->[0][0] }
+
+# The names of the group's consumers.
+sub names () {
+    return sort map { my %one = @$_; $one{name} } @{ $admin->cmd(qw(XINFO CONSUMERS vaani:stream crm)) };
+}
+
+# A consumer that dies of a message of the room "killer" as by a crash.
+sub mortal ($name) {
+    my @command = command('subscribers/stream/consumer.py');
+    return Example->start([ $python, '-c', <<'PY', $command[1], $name ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => 60);
+import json, os, runpy, sys
+loads = json.loads
+def mortal(text, *arguments, **options):
+    if "killer" in str(text):
+        os._exit(9)
+    return loads(text, *arguments, **options)
+json.loads = mortal
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+PY
+}
+
+subtest 'a message that kills, before nine good ones' => sub {
+    anew('killer');
+    add_message(room => 'killer', event => 'call_started');
+    add_message(room => "good-$_", event => 'call_started') for 1 .. 9;
+
+    my $deaths = 0;
+    my $consumer;
+    while ($deaths < 20) {
+        $consumer = mortal('worker-1');
+        my $dead;
+        wait_for(sub { ($dead = !$consumer->alive) || eval { recorded('good-9') } }, 15);
+        last if !$dead;
+        $deaths++;
+    }
+    is $deaths, 5, 'it kills five times';
+    ok wait_for(sub { recorded('good-9') && !pending() }, 10), 'then all is done' or diag $consumer->err;
+    is_deeply query('SELECT message LIKE \'%killer%\', tries, error FROM dead_letters'), [ [ 1, 5, 'the consumer died of it' ] ],
+        '... it is a dead letter, and nothing else is';
+    is query('SELECT count(*) FROM transitions')->[0][0], 9, '... the good ones are recorded';
+    $consumer->stop;
+};
+
+subtest 'a locked database' => sub {
+    anew('locked');
+    my $consumer = consumer('worker-1');
+    $consumer->says(qr/^ready$/m, 'is ready');
+    add_message(room => 'first', event => 'call_started');
+    ok wait_for(sub { eval { recorded('first') } }, 10), 'the database is there';
+
+    my $locker = lock_database();
+    add_message(room => "room-$_", event => 'call_started') for 1 .. 9;
+
+    # Deliveries again and again, to the same and to others: none is a try.
+    for my $round (1 .. 7) {
+        ok wait_for(sub { $consumer->err =~ /locked/ }, 15), "round $round: it waits" or diag $consumer->err;
+        $consumer->kill;
+        $consumer = consumer($round % 2 ? 'worker-1' : "other-$round", 0.2);
+    }
+    my $second = consumer('second', 0.2);
+    ok wait_for(sub { $_->err =~ /locked/ }, 15), '... two of them' for $consumer, $second;
+    ok $_->alive, '... which live' for $consumer, $second;
+    $locker->kill;
+    ok wait_for(sub { !grep { !recorded("room-$_") } 1 .. 9 }, 20), 'then all is done' or diag $consumer->err;
+    is dead_letters(), 0, '... nothing is a dead letter';
+    $_->stop for $consumer, $second;
+};
+
+subtest 'the database is away just as a message is put aside' => sub {
+    anew('aside');
+    my $consumer = consumer('worker-1', 0.2);
+    $consumer->says(qr/^ready$/m, 'is ready');
+    add_message(room => 'first', event => 'call_started');
+    ok wait_for(sub { eval { recorded('first') } }, 10), 'the database is there';
+
+    my $locker = lock_database();
+    $admin->cmd(qw(XADD vaani:stream * message), 'no JSON');    # fails without the database
+    ok wait_for(sub { $consumer->err =~ /try 5 of 5.*locked/s }, 15), 'it waits' or diag $consumer->err;
+    ok $consumer->alive, '... and lives';
+    $locker->kill;
+    ok wait_for(sub { dead_letters() == 1 && !pending() }, 15), 'then it is put aside' or diag $consumer->err;
+    is_deeply query('SELECT message, tries FROM dead_letters'), [ [ 'no JSON', 5 ] ], '... after five tries';
+    $consumer->stop;
+
+    # At the start, too.
+    $locker = lock_database();
+    add_message(room => 'later', event => 'call_started');
+    $consumer = consumer('worker-1');
+    ok wait_for(sub { $consumer->err =~ /locked/ }, 15), 'locked at the start: it waits';
+    $locker->kill;
+    ok wait_for(sub { recorded('later') }, 10), '... for the database';
+    $consumer->stop;
+};
+
+subtest 'entries that are no messages' => sub {
+    anew('odd');
+    $admin->cmd(qw(XADD vaani:stream * message), "\xff\xfe{");
+    $admin->cmd('XADD', 'vaani:stream', '*', "\xff", "\xfe");
+    $admin->cmd(qw(XADD vaani:stream * message), $_) for '[]', 'null', '{}', '{"event":"x","key":"\\ud83d","received_at":1}', '{"id":{},"event":"x","received_at":1,"key":{}}';
+    add_message(room => 'good', event => 'call_started');
+    my $consumer = consumer('worker-1', 0.2);
+    ok wait_for(sub { eval { dead_letters() == 7 } && !pending() }, 20), 'they are put aside' or diag $consumer->err;
+    is recorded('good'), 1, 'what comes behind them is recorded';
+    unlike $consumer->err, qr/\\xff|\xff/, '... and are not in the log';
+    is query("SELECT hex(message) FROM dead_letters ORDER BY id LIMIT 1")->[0][0], 'FFFE7B', '... the bytes that they had';
+    unlike $consumer->err, qr/Traceback/, 'no traceback';
+    is $consumer->stop, 0, 'it exits normally';
+};
+
+subtest 'what makes two messages one' => sub {
+    anew('ids');
+    my @same = (room => 'same', event => 'call_put_on_hold', known => JSON::PP::false, seq => 3);
+    add_message(@same) for 1 .. 6;
+    add_message(@same, id => 'twice') for 1 .. 2;
+    add_message(@same, id => undef) for 1 .. 2;
+    add_message(event => 'campaign.done', known => JSON::PP::false, id => 'no call', received_at => 1, payload => { a => undef });
+    my $consumer = consumer('worker-1');
+    ok wait_for(sub { eval { query("SELECT count(*) FROM transitions WHERE id = 'no call'")->[0][0] } }, 10), 'all are recorded'
+        or diag $consumer->err;
+    is recorded('same'), 6 + 1 + 2, 'each delivery once: six of one millisecond, one that came twice, two without an id';
+    is_deeply query("SELECT * FROM transitions WHERE id = 'no call'"),
+        [ [ 'no call', undef, undef, 'campaign.done', 1, undef, undef, '{"a": null}' ] ], '... one without a call';
+    is dead_letters(), 0, 'no dead letters';
+    $consumer->stop;
+};
+
+subtest 'the state of calls' => sub {
+    anew('state-of-calls');
+    my $calls = sub { query('SELECT room_name, direction, call_duration_ms, dispositions, updated_at FROM calls ORDER BY key') };
+    $admin->cmd(qw(HSET vaani:call:webrtc-1 room_name webrtc-1 direction web status ended call_duration_ms 107420 updated_at 20),
+        dispositions => '{"tag":"x"}');
+    add_message(room => 'webrtc-1', event => 'call_postprocessing', payload => { call_id => 'webrtc-1', data => { call_duration => 107.42 } });
+    add_message(room => 'expired', event => 'call_ended');
+    my $consumer = consumer('worker-1', 0.2);
+    my $all = [ [ 'webrtc-1', 'web', 107420, '{"tag":"x"}', 20 ] ];
+    ok wait_for(sub { eval { recorded('expired') } }, 10), 'recorded' or diag $consumer->err;
+    is_deeply $calls->(), $all, 'a call is what its hash says';
+
+    # An older state, as of another consumer that was slow.
+    $admin->cmd(qw(HSET vaani:call:webrtc-1 call_duration_ms 1 updated_at 10));
+    add_message(room => 'webrtc-1', event => 'call_ended');
+    ok wait_for(sub { recorded('webrtc-1') == 2 }, 10), 'again';
+    is_deeply $calls->(), $all, '... and older news change nothing';
+
+    # Keys that cannot be read: what Redis refuses is no fault of the message.
+    $admin->cmd(qw(SET vaani:call:text text));
+    add_message(room => 'text', event => 'call_ended');
+    add_message(room => 'other', key => 'other:call:x', event => 'call_ended');
+    add_message(room => 'behind', event => 'call_ended');
+    ok wait_for(sub { recorded('text') && recorded('behind') }, 10), 'what comes behind is recorded' or diag $consumer->err;
+    ok wait_for(sub { count($consumer->err, qr/waits: .*(?i:NOPERM|permission)/) >= 7 }, 15), '... what Redis does not allow waits';
+    is recorded('other') + dead_letters(), 0, '... and is not put aside';
+    $admin->cmd('ACL', 'SETUSER', 'crm', '~other:call:*');
+    ok wait_for(sub { recorded('other') && !pending() }, 10), '... until it is allowed';
+    $admin->cmd('ACL', 'SETUSER', 'crm', @{ (documented('crm'))[0] });
+    $consumer->stop;
+};
+
+subtest 'SIGTERM, and names of consumers' => sub {
+    anew('names');
+    my $consumer = consumer('worker-1', 0.2);
+    $consumer->says(qr/^ready$/m, 'is ready');
+    is_deeply [ names() ], ['worker-1'], 'its name';
+    is $consumer->stop, 0, 'SIGTERM ends it';
+    is $consumer->err, '', '... without a word';
+    is_deeply [ names() ], [], 'it takes its name along';
+
+    # What it has not finished, it leaves under its name.
+    $consumer = consumer('worker-1');
+    $consumer->says(qr/^ready$/m, 'is ready');
+    add_message(room => 'first', event => 'call_started');
+    ok wait_for(sub { eval { recorded('first') } }, 10), 'the database is there';
+    my $locker = lock_database();
+    add_message(room => 'left', event => 'call_started');
+    ok wait_for(sub { $consumer->err =~ /locked/ }, 15), 'it waits for the database';
+    is $consumer->stop, 0, 'SIGTERM in the middle of the work';
+    is pending(), 1, '... the message is not lost';
+    is_deeply [ names() ], ['worker-1'], '... nor the name';
+
+    # The dead, of which one has something left, and one who has just come.
+    $admin->cmd(qw(XGROUP CREATECONSUMER vaani:stream crm), "dead-$_") for 1 .. 3;
+    $consumer = consumer('worker-2', 60);
+    ok wait_for(sub { $consumer->err eq '' && $consumer->out =~ /ready/ }, 10), 'another one';
+    is_deeply [ names() ], [qw(dead-1 dead-2 dead-3 worker-1 worker-2)], 'nobody is forgotten at once';
+    $consumer->stop;
+    $locker->kill;
+    $consumer = Example->start([ command_of('worker-2') ], REDIS_URL => redis_url('crm'), DATABASE => $database,
+        CLAIM => 0.2, FORGET => 0.5);
+    ok wait_for(sub { recorded('left') && join(' ', names()) eq 'worker-2' }, 15), 'what is left is done, then the names go'
+        or diag join ' ', names();
+
+    # Where the user may not do that, all the rest works.
+    $admin->cmd('ACL', 'SETUSER', 'crm', '-eval');
+    ok wait_for(sub { $consumer->err =~ /^names of consumers are not removed: /m }, 10), 'without +eval it says so';
+    add_message(room => 'more', event => 'call_started');
+    ok wait_for(sub { recorded('more') }, 10), '... and works on';
+    $admin->cmd('ACL', 'SETUSER', 'crm', '+eval');
+
+    # Without +xclaim nothing can be counted: nothing is taken then.
+    $consumer->stop;
+    $admin->cmd('ACL', 'SETUSER', 'crm', '-xclaim');
+    add_message(room => 'waits', event => 'call_started');
+    $consumer = consumer('worker-1');
+    ok wait_for(sub { $consumer->err =~ /NOPERM|permission/ }, 10), 'without +xclaim it says so';
+    is pending(), 0, '... and takes nothing';
+    $admin->cmd('ACL', 'SETUSER', 'crm', '+xclaim');
+    ok wait_for(sub { recorded('waits') }, 10), '... until it may';
+    is $consumer->stop, 0, 'SIGTERM';
+};
+
+subtest 'a database of the version before' => sub {
+    anew('old');
+    query('CREATE TABLE transitions (key TEXT, seq INTEGER, event TEXT, received_at INTEGER, room_name TEXT, status TEXT,'
+        . ' payload TEXT, PRIMARY KEY (key, seq, event, received_at))');
+    query("INSERT INTO transitions VALUES ('k', 1, 'call_started', 1, 'r', 'dialing', 'null')");
+    add_message(room => 'new', event => 'call_started');
+    my $consumer = consumer('worker-1');
+    ok wait_for(sub { eval { recorded('new') } }, 10), 'goes on' or diag $consumer->err;
+    is query('SELECT count(*) FROM transitions_without_id')->[0][0], 1, '... the rows are kept';
+    $consumer->stop;
+};
+
 # --- docs/migration.md
 
 sub code ($kind) {
@@ -511,17 +929,34 @@ sub code ($kind) {
 subtest 'migration' => sub {
     my $dir = tmpdir() . '/migration';
     mkdir $dir;
-    my ($flask, $once, $work) = map { (code("python: $_"))[0] } qw(flask once consumer);
-    my ($work_of_flask) = $flask =~ /^(def work\(.*?)^\n\n/ms;
+    my ($flask, $once, $call_once, $work) = map { (code("python: $_"))[0] } qw(flask once call consumer);
+    my @today = code('json: today');
+    my $before_that = $flask;
 
     # What the page says about them, done.
-    my $create = 'g.db.execute("CREATE TABLE IF NOT EXISTS done (payload TEXT PRIMARY KEY)")';
+    my $create = 'g.db.execute("CREATE TABLE IF NOT EXISTS done (room TEXT, event TEXT, PRIMARY KEY (room, event))")';
     $flask =~ s/^(\s+)return g\.db$/$1    $create\n$1return g.db/m or die 'no database()';
-    $flask =~ s/^    work\(database\(\), payload\)$/    once(database(), payload)/m or die 'no work()';
+    $flask =~ s/^    work\(database\(\), payload\)\n/$call_once/m or die 'no work()';
     my $consumer = slurp(ROOT . '/examples/subscribers/stream/consumer.py');
-    $consumer =~ s/^class Work:.*?(?=^class Consumer:)/$once\n\n$work_of_flask\n\n$work\n\n/ms or die 'no Work';
+    $consumer =~ s/^class Work\(.*?(?=^def is_away)/$once\n\n$work\n\n/ms or die 'no Work';
     spew("$dir/app.py", $flask =~ s/^(?=app = )/$once\n\n/mr);
     spew("$dir/consumer.py", $consumer);
+
+    # The program as it was: each form that Vaani sends today ends in an error.
+    {
+        mkdir "$dir/before";
+        spew("$dir/before/app.py", $before_that);
+        my $port = free_port();
+        my $program = Example->start([ $python, qw(-m flask run --port), $port ], dir => "$dir/before");
+        my $to = Vaani::Test::HTTP->new(port => $port);
+        ok wait_for(sub { eval { $to->get('/calls/x')->status == 200 } }, 15), 'the Flask program runs' or diag $program->err;
+        is $to->post('/vaani/webhook', event('call_postprocessing'))->status, 200, '... and takes the form of old';
+        is scalar @today, 2, 'the page has what Vaani sends today';
+        is $to->post('/vaani/webhook', $_)->status, 500, '... which it does not: ' . $json->decode($_)->{event} for @today;
+        like $program->err, qr/^KeyError: 'room_name'$/m, '... for the reason that the page names';
+        is query('SELECT count(*) FROM summaries', "$dir/before/billing.sqlite3")->[0][0], 1, '... and the summary is lost';
+        $program->stop;
+    }
 
     my $flask_port = free_port();
     my @flask = ($python, qw(-m flask run --port), $flask_port);
@@ -552,7 +987,7 @@ subtest 'migration' => sub {
         my $sql = 'SELECT room, ms FROM bills ORDER BY length(room), room';
         ok wait_for(sub { @{ query($sql, $file) } >= @$want && !pending() }, 10), "$name: all is done";
         is_deeply query($sql, $file), $want, '... and each call billed once';
-        is query('SELECT count(*) FROM summaries', $file)->[0][0], $calls + 1, '... summaries alike';
+        is query("SELECT count(*) FROM summaries WHERE room LIKE 'call-%'", $file)->[0][0], $calls, '... summaries alike';
     };
 
     # A body that takes the detour through a file is copied, too. Before there is a
@@ -571,6 +1006,21 @@ subtest 'migration' => sub {
     $new->says(qr/^ready$/m, 'the consumer runs');
     $call->('both');
     $bills->('both');
+
+    # Today's form, as it is in Redis: of the fields, the payload has a part somewhere
+    # and the hash has all. The unit of the duration is settled there.
+    my $today = $json->decode($today[0]);
+    my $name = $today->{call_id};
+    $admin->cmd('HSET', "vaani:call:$name", room_name => $name, seq => 2, status => 'ended', last_event => 'call_postprocessing',
+        call_duration_ms => 42500, summary => $today->{data}{summary}, updated_at => 1790000000123, postprocessed => 1);
+    add_message(event => 'call_ended', room => $name, seq => 1, payload => { event => 'call_ended', room_name => $name });
+    add_message(event => 'call_postprocessing', room => $name, seq => 2, payload => $today);
+    add_message(event => 'webhook_test', id => 'test', known => JSON::PP::false, received_at => 1, payload => $json->decode($today[1]));
+    ok wait_for(sub { @{ query("SELECT 1 FROM summaries WHERE room = '$name'", $file) } && !pending() }, 10), 'today\'s form';
+    is_deeply query("SELECT * FROM bills WHERE room = '$name'", $file), [ [ $name, 42500 ] ], '... billed';
+    is_deeply query("SELECT text FROM summaries WHERE room = '$name'", $file), [ [ $today->{data}{summary} ] ], '... and its summary';
+    is query('SELECT count(*) FROM dead_letters', $file)->[0][0], 0, '... a test without a call harms nothing';
+    query("DELETE FROM bills WHERE room = '$name'", $file);
 
     $front->reload(http => $config->($turned));
     $room = $call->('turned round');

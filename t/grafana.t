@@ -59,6 +59,7 @@ my %value = (
     result => { map { $_ => 1 } first_codes($directives, '$vaani_result'), 'none' },
     reason => { map { $_ => 1 } first_codes($directives, '$vaani_reason') },
     status => { map { $_ => 1 } @statuses },
+    from   => { map { $_ => 1 } @statuses, qw(none unknown) },
     to     => { map { $_ => 1 } @statuses },
 );
 cmp_ok scalar keys %{ $value{$_} }, '>', 5, "the values of the label $_" for sort keys %value;
@@ -244,6 +245,48 @@ subtest 'expressions of the dashboard' => sub {
     }
     ($ok) = check_rules(as_rules(@expressions, [ wrong => 'sum by (rate(up[5m])' ]));
     ok !$ok, '... and no nonsense';
+};
+
+# What a panel shows of these series: { labels => value } after an hour.
+sub shows ($title, %series) {
+    my ($panel) = grep { $_->{title} eq $title } @panels;
+    my $json = JSON::PP->new->allow_nonref;
+    my $expr = filled_in($panel->{targets}[0]{expr});
+    my $dir = tmpdir();
+    spew("$dir/panel.yml", as_rules([ $title => $expr ]));
+
+    return sub (%want) {
+        my $test = spew("$dir/panel-test.yml", "rule_files: [ panel.yml ]\ntests:\n- interval: 1m\n  input_series:\n"
+            . join('', map { "  - { series: " . $json->encode($_) . ", values: $series{$_} }\n" } sort keys %series)
+            . "  promql_expr_test:\n  - expr: panel:1\n    eval_time: 60m\n    exp_samples:\n"
+            . join('', map { "    - { labels: " . $json->encode("panel:1$_") . ", value: $want{$_} }\n" } sort keys %want));
+        my ($exit, @output) = run([ 'promtool', 'test', 'rules', $test ]);
+        return ($exit == 0, "@output");
+    };
+}
+
+subtest 'what panels show' => sub {
+    my $transition = sub ($from, $to) { qq(vaani_transitions_total{instance="a",from="$from",to="$to"}) };
+
+    # Sixty calls that were talked, thirty that were not, and all that comes after.
+    my $panel = shows('Calls that are over',
+        $transition->(qw(none dialing)) => '0+2x60', $transition->(qw(ringing active)) => '0+1x60',
+        $transition->(qw(active ended)) => '0+1x60', $transition->(qw(ended ended)) => '0+3x60',
+        $transition->(qw(ringing rejected)) => '0+0.5x60', $transition->(qw(rejected ended)) => '0+0.5x60',
+        $transition->(qw(unknown ended)) => '0+1x60', $transition->(qw(no_answer failed)) => '0+1x60',
+    );
+    my @over = ('{to="ended"}' => 60, '{to="rejected"}' => 30);
+    my ($ok, $why) = $panel->(@over, '{to="failed"}' => 0);
+    ok !$ok, 'it can fail';
+    ($ok, $why) = $panel->(@over);
+    ok $ok, 'each call that is over, once' or diag $why;
+
+    # After a start of nginx, events wait that nobody has counted.
+    $panel = shows('Waiting in the spool',
+        'vaani_spool_records{instance="a",path="/s"}' => '0x60', 'vaani_spool_bytes{instance="a",path="/s"}' => '900x60',
+        'vaani_spool_oldest_age_seconds{instance="a",path="/s"}' => '60+60x60');
+    ($ok, $why) = $panel->('{}' => 3660);
+    ok $ok, 'events wait, from before the start' or diag $why;
 };
 
 # --- alerts

@@ -4,6 +4,8 @@
 'use strict';
 
 const SHOWN = 100;    // calls going on; a page with thousands of them helps nobody
+const RETRY = 2000;   // ms until the page asks again
+const DEAD = 40_000;  // ms without a word of the server, which says one every 15 s
 
 const calls = new Map();
 let ahead = 0;        // ms by which the clock of the server is ahead of ours
@@ -14,33 +16,59 @@ const $ = (selector, from = document) => from.querySelector(selector);
 
 // ---- what comes ------------------------------------------------------------
 
-const source = new EventSource('events');
+const take = {
+  all(all) {
+    calls.clear();
+    for (const call of all.calls) calls.set(call.key, call);
+    connected = all.connected;
+  },
 
-function on(name, take) {
-  source.addEventListener(name, (event) => {
-    const { now, data } = JSON.parse(event.data);
-    ahead = now - Date.now();
-    take(data);
+  call(call) {
+    calls.delete(call.key);
+    calls.set(call.key, call);
+  },
+
+  gone(key) { calls.delete(key); },
+  connected(now) { connected = now; },
+  beat() {},
+};
+
+let source;
+let heard;            // when the server said something
+
+function connect() {
+  source?.close();
+  source = new EventSource('events');
+  heard = Date.now();
+
+  for (const name of Object.keys(take)) {
+    source.addEventListener(name, (event) => {
+      const { now, data } = JSON.parse(event.data);
+      heard = Date.now();
+      ahead = now - heard;
+      take[name](data);
+      draw();
+    });
+  }
+
+  // After a lost connection the browser connects again by itself. After an answer
+  // other than 200, the 502 of an nginx before the server for example, it gives up.
+  source.onerror = (event) => {
+    connected = null;
     draw();
-  });
+    if (event.target === source && source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
+  };
 }
 
-on('all', (all) => {
-  calls.clear();
-  for (const call of all.calls) calls.set(call.key, call);
-  connected = all.connected;
-});
+connect();
 
-on('call', (call) => {
-  calls.delete(call.key);
-  calls.set(call.key, call);
-});
-
-on('gone', (key) => calls.delete(key));
-on('connected', (now) => { connected = now; });
-
-// The browser connects again by itself.
-source.onerror = () => { connected = null; draw(); };
+// Nor does it notice a connection that is dead without being closed.
+setInterval(() => {
+  if (source.readyState !== EventSource.OPEN || Date.now() - heard < DEAD) return;
+  connected = null;
+  draw();
+  connect();
+}, RETRY);
 
 // ---- what is shown ---------------------------------------------------------
 
@@ -76,25 +104,36 @@ function fill(list, items) {
     item.dataset.status = call.status;
     item.toggleAttribute('data-bad', call.ended && (call.outcome ?? 'completed') !== 'completed');
     $('.status', item).textContent = words(call.ended ? call.outcome ?? call.status : call.status);
+    $('.direction', item).textContent = call.direction ?? '';
     $('.number', item).textContent = call.number ?? '';
     $('.room', item).textContent = call.room;
     $('.duration', item).textContent = duration(call);
-    $('.transfer', item).textContent = [transfer(call), call.error].filter(Boolean).join('; ');
+    $('.transfer', item).textContent = [transfer(call), call.error, ...dispositions(call)].filter(Boolean).join('; ');
     return item;
   }));
 }
 
 const words = (name) => name.replaceAll('_', ' ');
 
-// How long people have talked: so far, or as Vaani says in the end.
+// How long people have talked: so far, or as Vaani says in the end, be it by its
+// own times only.
 function duration(call) {
-  const ms = call.ended ? call.duration : call.picked_up && Date.now() + ahead - call.picked_up;
+  const ms = !call.ended ? call.picked_up && Date.now() + ahead - call.picked_up
+    : call.duration ?? (call.talk_began && call.talk_ended && call.talk_ended - call.talk_began);
   if (!ms) return '';
 
   const seconds = Math.max(0, Math.round(ms / 1000));
   const two = (n) => String(n).padStart(2, '0');
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+// What the agent was told to find out: {"tag":"Name Collected"}.
+function dispositions(call) {
+  let found;
+  try { found = JSON.parse(call.dispositions); } catch { return []; }    // there are none
+
+  return found && typeof found === 'object' ? Object.values(found).filter((value) => typeof value === 'string') : [];
 }
 
 function transfer(call) {

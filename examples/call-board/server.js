@@ -18,12 +18,14 @@ const { HOST = '127.0.0.1', PORT = 8090, REDIS_URL } = process.env;
 const ENDED = 20;               // so many are shown
 const MAX_PAGES = 200;          // that are open at the same time
 const MAX_BEHIND = 1 << 20;     // bytes that a page has not read yet: it is closed then
-const BEAT = 15_000;            // ms: lets both sides notice a dead connection
+const BEAT = 15_000;            // ms: lets both sides notice a dead connection, see board.js
 
 // Members of what the page gets, and the fields of the hash that they come from.
 const FIELDS = {
   room: 'room_name', status: 'status', outcome: 'outcome', number: 'phone_number', error: 'error',
+  direction: 'direction', dispositions: 'dispositions',
   created: 'created_at', picked_up: 'at:user_picked_up_at', updated: 'updated_at', duration: 'call_duration_ms',
+  talk_began: 'picked_up_at', talk_ended: 'call_ended_at',
   transfer: 'transfer_status', transfer_number: 'transfer_phone_number', transfer_reason: 'transfer_reason',
   initiated: 'transfers_initiated', successful: 'transfers_successful', failed: 'transfers_failed',
 };
@@ -87,7 +89,7 @@ function send(name, data) {
   }
 }
 
-setInterval(() => { for (const page of pages) page.write(':\n\n'); }, BEAT);
+setInterval(() => send('beat', null), BEAT);
 
 const FILES = { '/': ['board.html', 'text/html'], '/board.css': ['board.css', 'text/css'], '/board.js': ['board.js', 'text/javascript'] };
 

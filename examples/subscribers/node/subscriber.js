@@ -3,8 +3,9 @@
 //     npm ci
 //     node subscriber.js
 //
-// REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set. In a
-// program of your own: const { Calls } = require('./subscriber.js').
+// REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; LOOK is
+// the time between two looks at the connection and the calls, 30 s. In a program
+// of your own: const { Calls } = require('./subscriber.js').
 
 'use strict';
 
@@ -13,12 +14,17 @@ const Redis = require('ioredis');
 
 const CHANNEL = 'vaani:events';
 const LOOK = 30_000;    // ms between two looks at the connection and the calls
+const RETRY = 1000;     // ms until the next attempt to connect
 const FINISHED = ['rejected', 'no_answer', 'failed', 'ended'];
 
+// What is worth knowing of a call that is over. The hash has it in one form, and
+// the payload of a message in whatever form Vaani sent it.
+const DETAILS = ['room_name', 'direction', 'outcome', 'call_duration_ms', 'dispositions'];
+
 const OPTIONS = {
-  // While Redis is away, wait for it as long as it takes.
+  // While Redis is unreachable, wait for it as long as it takes.
   maxRetriesPerRequest: null,
-  retryStrategy: () => 1000,
+  retryStrategy: () => RETRY,
 
   // A connection can be dead without being closed: a command's answer is late.
   socketTimeout: 10_000,
@@ -34,13 +40,17 @@ const reconnectOnError = (error) => (error.message.startsWith('LOADING') ? 2 : f
 // The calls that are going on, by the keys of their hashes. Emits
 //
 //     'call', key, { room_name, status, seq }, why    for each change,
+//     'over', key, { room_name, direction, outcome,   when its transcript was there
+//                    call_duration_ms, dispositions }
 //     'gone', key                                     when a hash has expired,
 //     'following', 'error'                            of the connection.
 class Calls extends EventEmitter {
-  constructor(url = 'redis://127.0.0.1:6379') {
+  constructor(url = 'redis://127.0.0.1:6379', { look = LOOK } = {}) {
     super();
     this.calls = new Map();
     this.last = Promise.resolve();
+    this.looking = false;
+    this.willReadAll = false;
 
     // A subscribed connection does nothing else, so there are two.
     this.redis = new Redis(url, { ...OPTIONS, reconnectOnError });
@@ -51,7 +61,24 @@ class Calls extends EventEmitter {
     }
     this.subscriber.on('ready', () => this.follow());
     this.subscriber.on('message', (channel, text) => this.queue(() => this.take(JSON.parse(text))));
-    setInterval(() => this.subscriber.ping().then(() => this.readAll(), () => {}), LOOK);
+    setInterval(() => this.look(), look);
+  }
+
+  // Is the connection alive, and is what is known still right? One look at a
+  // time, and only of a connection that is ready: the client keeps commands until
+  // it is, and would send all of them then.
+  async look() {
+    if (this.looking || this.subscriber.status !== 'ready') return;
+
+    this.looking = true;
+    try {
+      await this.subscriber.ping();
+      this.readAll();
+    } catch {
+      // the connection has ended, which 'error' and follow() tell
+    } finally {
+      this.looking = false;
+    }
   }
 
   // With each new connection. From its answer on messages come; what came before
@@ -63,6 +90,10 @@ class Calls extends EventEmitter {
       this.readAll();
     } catch (error) {
       this.emit('error', error);
+
+      // Refused, as by an ACL or while Redis loads: try again with a new connection,
+      // which may also have other rights. One that is lost is replaced anyway.
+      if (this.subscriber.status === 'ready') this.subscriber.disconnect(true);
     }
   }
 
@@ -73,11 +104,16 @@ class Calls extends EventEmitter {
 
   // One message. The next one of a call has the next seq. With any other one
   // something was missed, or has been read already: the hash knows.
-  async take({ key, room_name, status, seq = 0, event, known = true }) {
+  async take(message) {
+    const { key, room_name, status, seq = 0, event, known = true } = message ?? {};
+
+    // An event that the module does not know may belong to no call.
+    if (typeof key !== 'string') return;
+
     // An event of a kind that the module does not know changes no call: it has
     // the seq of the one before, and none if there is no call.
     if (seq !== this.seq(key) + (known ? 1 : 0)) await this.read(key);
-    else if (known) this.keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
+    else if (known) await this.keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
   }
 
   // The state of a call as Redis has it, which is the sum of its events.
@@ -85,34 +121,55 @@ class Calls extends EventEmitter {
     const [room_name, status, seq, event, complete] =
       await this.redis.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
 
-    if (seq !== null && Number(seq) !== this.seq(key)) {
-      this.keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, complete);
+    // After Redis has lost its latest data, a seq can come again with another event.
+    if (seq !== null && (Number(seq) !== this.seq(key) || status !== this.calls.get(key)?.status)) {
+      await this.keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, complete);
     } else if (seq === null || FINISHED.includes(status)) {    // expired, or nothing comes any more
       this.calls.delete(key);
       if (seq === null) this.emit('gone', key);
     }
   }
 
-  // A missed last event of a call leaves no gap.
-  readAll() { for (const key of this.calls.keys()) this.queue(() => this.read(key)); }
+  // A missed last event of a call leaves no gap. Once for all who ask before it
+  // begins.
+  readAll() {
+    if (this.willReadAll) return;
+    this.willReadAll = true;
+
+    this.queue(() => {
+      this.willReadAll = false;
+      return Promise.all([...this.calls.keys()].map(
+        (key) => this.read(key).catch((error) => this.emit('error', error))));
+    });
+  }
 
   seq(key) { return this.calls.get(key)?.seq ?? 0; }
 
-  keep(key, call, why, complete) {
+  async keep(key, call, why, complete) {
     this.calls.set(key, call);
     this.emit('call', key, call, why);
-    if (complete) this.calls.delete(key);    // an event that comes even later is read from the hash
+    if (!complete) return;
+
+    this.calls.delete(key);    // an event that comes even later is read from the hash
+    const values = await this.redis.hmget(key, DETAILS);
+    this.emit('over', key, Object.fromEntries(DETAILS.map((name, i) => [name, values[i]])));
   }
 }
 
 module.exports = { Calls, FINISHED };
 
 if (require.main === module) {
-  const calls = new Calls(process.env.REDIS_URL);
+  const { REDIS_URL, LOOK: seconds = LOOK / 1000 } = process.env;
+  const calls = new Calls(REDIS_URL, { look: 1000 * seconds });
 
   calls.on('following', () => console.log('following', CHANNEL));
   calls.on('error', (error) => console.error('Redis:', error.message));
 
-  // Put your own work here.
+  // Put your own work here and below.
   calls.on('call', (key, { room_name, status, seq }, why) => console.log(room_name, status, `seq ${seq}:`, why));
+
+  calls.on('over', (key, { room_name, direction, outcome, call_duration_ms, dispositions }) => {
+    const known = [direction, outcome, call_duration_ms && `${call_duration_ms} ms`, dispositions];
+    console.log(room_name, 'is over:', known.filter(Boolean).join(', '));
+  });
 }

@@ -2,8 +2,9 @@
 
     python3 subscriber.py
 
-REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set. Needs
-redis-py 4.2 or newer: "python3-redis" of Debian, or "pip install redis".
+REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; LOOK is the
+time between two looks at the connection and the calls, 30 s. Needs redis-py 4.2 or
+newer: "python3-redis" of Debian, or "pip install redis".
 """
 
 import asyncio
@@ -13,12 +14,16 @@ import sys
 from time import monotonic
 
 import redis.asyncio as redis
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 CHANNEL = "vaani:events"
-LOOK = 30      # seconds between two looks at the connection and the calls
+LOOK = float(os.environ.get("LOOK", 30))
 RETRY = 1      # seconds until the next attempt to connect
 FINISHED = ("rejected", "no_answer", "failed", "ended")
+
+# What is worth knowing of a call that is over. The hash has it in one form, and
+# the payload of a message in whatever form Vaani sent it.
+DETAILS = ("room_name", "direction", "outcome", "call_duration_ms", "dispositions")
 
 
 class Calls:
@@ -33,13 +38,22 @@ class Calls:
         subscriber that is too far behind."""
         print(call["room_name"], call["status"], f"seq {call['seq']}:", why, flush=True)
 
+    def over(self, room, direction, outcome, ms, dispositions):
+        """And here: the call is complete, its transcript is in the hash."""
+        known = (direction, outcome, ms and f"{ms} ms", dispositions)
+        print(room, "is over:", ", ".join(value for value in known if value), flush=True)
+
     def seq(self, key):
         return self.calls[key]["seq"] if key in self.calls else 0
 
-    async def take(self, message):
+    async def take(self, text):
         """One message. The next one of a call has the next seq. With any other
         one something was missed, or has been read already: the hash knows."""
-        key, seq, event = message["key"], message.get("seq", 0), message["event"]
+        message = json.loads(text)
+        key, seq, event = message.get("key"), message.get("seq", 0), message["event"]
+
+        if key is None:    # an event that the module does not know may belong to no call
+            return
 
         # An event of a kind that the module does not know changes no call: it
         # has the seq of the one before, and none if there is no call.
@@ -49,29 +63,43 @@ class Calls:
             await self.read(key)
         elif not unknown:
             call = {name: message[name] for name in ("room_name", "status", "seq")}
-            self.keep(key, call, event, event == "call_postprocessing")
+            await self.keep(key, call, event, event == "call_postprocessing")
 
     async def read(self, key):
         """The state of a call as Redis has it, which is the sum of its events."""
         names = ("room_name", "status", "seq", "last_event", "postprocessed")
         room, status, seq, event, complete = await self.client.hmget(key, names)
 
-        if seq is not None and int(seq) != self.seq(key):
+        # After Redis has lost its latest data, a seq can come again with another event.
+        if seq is not None and (int(seq) != self.seq(key) or status != self.calls[key]["status"]):
             call = {"room_name": room, "status": status, "seq": int(seq)}
-            self.keep(key, call, f"{event}, read again", complete)
+            await self.keep(key, call, f"{event}, read again", complete)
         elif seq is None or status in FINISHED:    # expired, or nothing comes any more
             self.calls.pop(key, None)
 
     async def read_all(self):
         """A missed last event of a call leaves no gap."""
         for key in list(self.calls):
-            await self.read(key)
+            await attempt(self.read(key))
 
-    def keep(self, key, call, why, complete):
+    async def keep(self, key, call, why, complete):
         self.calls[key] = call
         self.changed(call, why)
         if complete:    # an event that comes even later is read from the hash
             del self.calls[key]
+            self.over(*await self.client.hmget(key, DETAILS))
+
+
+async def attempt(work):
+    """A message that is none of nginx's, or a key that is no call, is told and
+    ends nothing. A lost connection does."""
+    try:
+        await work
+    except (ConnectionError, TimeoutError, OSError):
+        raise
+    except Exception as error:
+        # not repr(error): some have a part of the message in it
+        print(f"{CHANNEL}: not understood: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 async def follow(client, calls):
@@ -88,7 +116,7 @@ async def follow(client, calls):
                 print("following", CHANNEL, flush=True)
                 await calls.read_all()
             elif item and item["type"] == "message":
-                await calls.take(json.loads(item["data"]))
+                await attempt(calls.take(item["data"]))
 
             if monotonic() >= look:
                 if not heard:    # a connection can be dead without being closed
@@ -100,7 +128,8 @@ async def follow(client, calls):
 
 async def main():
     url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
-    client = redis.from_url(url, decode_responses=True, socket_timeout=10)
+    # Anybody who may publish can send what is not UTF-8.
+    client = redis.from_url(url, decode_responses=True, encoding_errors="replace", socket_timeout=10)
     calls = Calls(client)
 
     while True:
