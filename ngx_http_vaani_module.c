@@ -21,8 +21,6 @@ static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
-static char *ngx_http_vaani_check_auth(ngx_conf_t *cf,
-    ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
@@ -356,6 +354,10 @@ ngx_http_vaani_postconfiguration(ngx_conf_t *cf)
 {
     ngx_http_vaani_main_conf_t  *vmcf;
 
+    if (ngx_http_vaani_check_auth(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
 
     if (vmcf->redis.nelts && ngx_vaani_redis_check_hiredis(cf) != NGX_OK) {
@@ -385,6 +387,12 @@ ngx_http_vaani_create_main_conf(ngx_conf_t *cf)
         != NGX_OK
         || ngx_array_init(&vmcf->spools, cf->pool, 1,
                           sizeof(ngx_vaani_spool_t *))
+           != NGX_OK
+        || ngx_array_init(&vmcf->protected, cf->pool, 1,
+                          sizeof(ngx_http_vaani_loc_conf_t *))
+           != NGX_OK
+        || ngx_array_init(&vmcf->warned, cf->pool, 1,
+                          sizeof(ngx_http_vaani_place_t))
            != NGX_OK)
     {
         return NULL;
@@ -408,7 +416,9 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
+     *     conf->parent = NULL;
      *     conf->handler = NULL;
+     *     conf->webhook = { NULL, NULL, 0 };
      *     conf->redis_url_file = { 0, NULL };
      *     conf->redis_url_line = 0;
      *     conf->redis_password = { 0, NULL };
@@ -416,6 +426,8 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      *     conf->auth = NGX_HTTP_VAANI_AUTH_OFF;
      *     conf->tokens = NULL;
      *     conf->token_in_uri = 0;
+     *     conf->auth_place = { NULL, NULL, 0 };
+     *     conf->endpoint = 0;
      */
 
 #if (NGX_SSL)
@@ -486,28 +498,6 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
                               NGX_HTTP_VAANI_ACCEPT);
 
-    if (ngx_http_vaani_check_auth(cf, conf) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (conf->token == NGX_CONF_UNSET_PTR) {
-        conf->tokens = prev->tokens;
-        conf->token_in_uri = prev->token_in_uri;
-    }
-
-    ngx_conf_merge_ptr_value(conf->token, prev->token, NULL);
-    ngx_conf_merge_ptr_value(conf->secret, prev->secret, NULL);
-    ngx_conf_merge_ptr_value(conf->signature, prev->signature, NULL);
-    ngx_conf_merge_sec_value(conf->timestamp_tolerance,
-                             prev->timestamp_tolerance, 300);
-
-    if (conf->secret || conf->signature) {
-        conf->auth = NGX_HTTP_VAANI_AUTH_BODY;
-
-    } else if (conf->token) {
-        conf->auth = NGX_HTTP_VAANI_AUTH_HEADERS;
-    }
-
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     /* "if" and "limit_except" inside of a location belong to it */
@@ -518,6 +508,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (clcf->lmt_excpt && clcf->handler == NULL && conf->handler) {
         clcf->handler = conf->handler;
+    }
+
+    if (ngx_http_vaani_merge_auth(cf, conf, prev) != NGX_CONF_OK
+        || ngx_http_vaani_check_body_size(cf, conf) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
     }
 
     if (conf->handler != ngx_http_vaani_handler
@@ -549,41 +545,6 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->spool->replay = ngx_http_vaani_replay;
 
     return NGX_CONF_OK;
-}
-
-
-/*
- * What is asked for by endpoints alone would be taken for a protection.
- */
-
-static char *
-ngx_http_vaani_check_auth(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
-{
-    char  *name;
-
-    if (conf->handler == NULL || conf->handler == ngx_http_vaani_handler) {
-        return NGX_CONF_OK;
-    }
-
-    if (conf->token != NGX_CONF_UNSET_PTR && conf->token) {
-        name = "vaani_token";
-
-    } else if (conf->secret != NGX_CONF_UNSET_PTR && conf->secret) {
-        name = "vaani_secret";
-
-    } else if (conf->signature != NGX_CONF_UNSET_PTR && conf->signature) {
-        name = "vaani_signature";
-
-    } else {
-        return NGX_CONF_OK;
-    }
-
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "\"%s\" protects nothing but \"vaani_webhook\", "
-                  "use \"allow\" and \"deny\" in %s:%ui", name,
-                  cf->conf_file->file.name.data, cf->conf_file->line);
-
-    return NGX_CONF_ERROR;
 }
 
 

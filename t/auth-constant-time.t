@@ -20,14 +20,16 @@ my $COMPARISONS = <<'END_OF_SOURCE';
     #include <string.h>
     #include "vaani_signature.h"
 
-    enum { LEN = 64, CALLS = LEN + 4 };
+    enum { LEN = 64, CALLS = LEN + 8 };
 
     volatile unsigned  equal;
 
     static void
     make(unsigned char *text, int n)
     {
-        memset(text, n == LEN ? '0' : n == LEN + 1 ? 0xff : 'a', LEN);
+        static const char  others[] = "0\377A-_+";
+
+        memset(text, n >= LEN && n < LEN + 6 ? others[n - LEN] : 'a', LEN);
 
         if (n < LEN) {
             text[n] = 'b';
@@ -37,7 +39,7 @@ my $COMPARISONS = <<'END_OF_SOURCE';
     int
     main(void)
     {
-        int                       n, hex;
+        int                       n, kind;
         unsigned char             text[LEN], good[LEN], header[LEN + 3];
         vaani_str_t               value, expected;
         vaani_signature_format_t  format;
@@ -65,8 +67,17 @@ my $COMPARISONS = <<'END_OF_SOURCE';
         expected.data = good;
         expected.len = LEN;
 
-        for (hex = 0; hex < 2; hex++) {
-            format.hex = hex;
+        static const vaani_signature_encoding_e  encodings[] = {
+            VAANI_SIGNATURE_BASE64, VAANI_SIGNATURE_HEX,
+            VAANI_SIGNATURE_BASE64_ANY, VAANI_SIGNATURE_HEX
+        };
+
+        /* the last one as Vaani's own: the prefix may be missing */
+
+        for (kind = 0; kind < 4; kind++) {
+            format.encoding = encodings[kind];
+            format.bare = (kind == 3);
+            format.any_case = (kind == 3);
 
             for (n = 0; n < CALLS; n++) {
                 make(header + 3, n);
@@ -74,11 +85,13 @@ my $COMPARISONS = <<'END_OF_SOURCE';
             }
         }
 
-        return equal == 6 ? 0 : 1;
+        /* two of each kind, and in hexadecimal "A" is "a" */
+
+        return equal == 12 ? 0 : 1;
     }
 END_OF_SOURCE
 
-use constant CALLS => 68;
+use constant CALLS => 72;
 
 subtest 'comparisons' => sub {
     spew(tmpdir() . '/compare.c', $COMPARISONS);
@@ -92,14 +105,14 @@ subtest 'comparisons' => sub {
         ]);
         is $exit, 0, "$cc compiles" or diag(@output), next;
 
-        for my $case ([ vaani_token_equal => 'tokens' ], [ vaani_signature_match => 'base64', 'hexadecimal' ]) {
+        for my $case ([ vaani_token_equal => 'tokens' ], [ vaani_signature_match => 'base64', 'hexadecimal', 'any base64', q(Vaani's own) ]) {
             my ($function, @kinds) = @$case;
 
             ($exit, @output) = run([
                 qw(valgrind -q --tool=callgrind), "--toggle-collect=$function", "--dump-after=$function",
                 "--callgrind-out-file=$program-$function", $program,
             ]);
-            is $exit, 0, '... and two of each kind are equal' or diag(@output), next;
+            is $exit, 0, '... and what is equal is' or diag(@output), next;
 
             my @counts = map { slurp("$program-$function.$_") =~ /^totals: (\d+)/m } 1 .. CALLS * @kinds;
             is @counts, CALLS * @kinds, "$function: each call is counted" or next;
@@ -177,7 +190,7 @@ subtest 'MACs' => sub {
     is $exit, 0, 'the counter compiles' or diag(@output), return;
 
     my ($one, $two, $other) = map { webhook_secret() } 1 .. 3;
-    my ($key, $token) = (token_secret(), token_secret());
+    my ($key, $next, $token) = map { token_secret() } 1 .. 3;
 
     local $ENV{NGINX_WRAPPER} = "env HMAC_COUNTS=$counts LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
     my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
@@ -186,6 +199,10 @@ subtest 'MACs' => sub {
             location = /webhook { vaani_webhook; vaani_secret $one $two; }
             location = /timed   { vaani_webhook; vaani_signature X-Signature secret=$key timestamp=t; }
             location = /plain   { vaani_webhook; vaani_signature X-Signature secret=$key; }
+            location = /other   { vaani_webhook; vaani_signature X-Signature secret=$key secret=$next timestamp=\$http_x_time; }
+            location = /base64  { vaani_webhook; vaani_signature X-Signature secret=$key encoding=base64 prefix=sig:; }
+            location = /own     { vaani_webhook; vaani_signature vaani secret=$key secret=$next; }
+            location = /timely  { vaani_webhook; vaani_signature vaani secret=$key timestamp=required; }
             location = /token   { vaani_webhook; vaani_secret $one; vaani_token \$http_x_token $token; }
         }
 CONF
@@ -232,6 +249,50 @@ CONF
 
     is $work->('/plain', 'X-Signature' => hex_signature($key, $body)), '422 2 1', 'of the body alone: right';
     is $work->('/plain', 'X-Signature' => $_), '401 2 1', '... ' . ($_ // 'none') for undef, 'x', '0' x 64;
+
+    # Under Svix's names.
+    my %svix = map { ($_ =~ s/^webhook/svix/r => $good{$_}) } keys %good;
+    $bytes = 2 * length "$id.$now.$body";
+    is $work->('/webhook', %svix), "422 $bytes 2", 'of Svix: right';
+    is $work->('/webhook', %svix, 'svix-signature' => $_), "401 $bytes 2", '... wrong' for 'x', $signature{'a near miss'};
+    is $work->('/webhook', %svix, 'svix-timestamp' => $now - 1000), "401 $bytes 2", '... too old';
+    is $work->('/webhook', %svix, %good, 'webhook-signature' => 'v1,x'), "401 $bytes 2", '... not beside the others';
+
+    # A time of its own header.
+    my $hex = sub ($t, $k = $next) { hex_signature($k, "$t.$body") };
+    $bytes = 2 * length "$now.$body";
+    is $work->('/other', 'X-Time' => $now, 'X-Signature' => $hex->($now, $_)), "422 $bytes 2", 'the time in a header: right'
+        for $key, $next;
+    is $work->('/other', 'X-Time' => $now, 'X-Signature' => $_), "401 $bytes 2", '... ' . ($_ // 'no signature')
+        for undef, 'x', '0' x 64, $hex->($now, $token);
+    is $work->('/other', 'X-Time' => $_, 'X-Signature' => $hex->($_)), "401 $bytes 2", "... $_"
+        for $now - 1000, substr("x$now", 0, 10);
+    is $work->('/other', 'X-Signature' => $hex->('')), '401 ' . 2 * length(".$body") . ' 2', '... no time';
+
+    my $mac = base64_signature($key, $body);
+    is $work->('/base64', 'X-Signature' => $_), '422 2 1', "base64: $_" =~ s/[\w+\/-]{40}//r
+        for $mac, "sig:$mac", "sig:" . ($mac =~ tr{+/=}{-_}dr);
+    is $work->('/base64', 'X-Signature' => $_), '401 2 1', "... wrong: $_" for 'x', 'sig:x', 'A' x 43, 'sig:' . 'A' x 43 . '=';
+
+    # Vaani's own, which is of the one or the other header.
+    is $work->('/own', 'X-Webhook-Signature' => $_), '422 4 2', q(Vaani's own: right)
+        for map { ($_, "sha256=$_") } map { hex_signature($_, $body) } $key, $next;
+    is $work->('/own', 'X-Webhook-Signature' => $_), '401 4 2', "... $_" for 'x', 'sha256=x', '0' x 64, 'sha256=' . '0' x 64;
+    is $work->('/own', 'X-Vaani-Timestamp' => $now, 'X-Vaani-Signature' => $hex->($now, $_)), "422 $bytes 2",
+        '... with a time: right' for $key, $next;
+    is $work->('/own', 'X-Vaani-Timestamp' => $now, 'X-Vaani-Signature' => $_), "401 $bytes 2", "... with a time: $_"
+        for 'x', '', '0' x 64, $hex->($now, $token), $hex->($now - 1);
+    is $work->('/own', 'X-Vaani-Timestamp' => $_, 'X-Vaani-Signature' => $hex->($_)), "401 $bytes 2", "... at $_"
+        for $now - 1000, substr("x$now", 0, 10);
+    is $work->('/own', 'X-Vaani-Timestamp' => $now, 'X-Vaani-Signature' => 'x',
+        'X-Webhook-Signature' => hex_signature($key, $body)), "401 $bytes 2", '... beside a right one of the body';
+    $bytes = length "$now.$body";
+    is $work->('/timely', 'X-Vaani-Timestamp' => $now, 'X-Vaani-Signature' => $hex->($now, $key)), "422 $bytes 1",
+        'required: right';
+    is $work->('/timely', 'X-Vaani-Timestamp' => $now, 'X-Webhook-Signature' => $_), "401 $bytes 1", '... of the body alone'
+        for 'x', hex_signature($key, $body);
+    is $work->('/timely', 'X-Webhook-Signature' => $_), '401 ' . length(".$body") . ' 1', '... without a time'
+        for 'x', hex_signature($key, $body);
 
     # Who has one of two must not learn it.
     $bytes = length "$id.$now.$body";

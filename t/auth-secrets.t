@@ -80,7 +80,7 @@ subtest 'contexts, numbers of parameters, repetition' => sub {
 
     accepted "all in $_", $_ => "@all" for @EVERYWHERE;
     accepted 'all of them everywhere', map { $_ => "@all" } @EVERYWHERE;
-    accepted 'also without an endpoint', webhook => '', map { $_ => "@all" } @EVERYWHERE;
+    accepted 'also without an endpoint, outside of a location', webhook => '', map { $_ => "@all" } qw(http server);
     accepted 'off everywhere', map { $_ => 'vaani_token off; vaani_secret off; vaani_signature off;' } @EVERYWHERE;
 
     for my $directive (sort keys %GOOD) {
@@ -136,23 +136,29 @@ subtest 'vaani_secret' => sub {
     my $unpadded = webhook_secret('x' x 20) =~ s/=+\z//r;
     all_accepted 'good ones', map { "vaani_secret $_;" } (
         $webhook, "$webhook @{[ webhook_secret() ]}", "$file/webhook", "$webhook $file/webhook", 'off',
-        $unpadded, map { webhook_secret('k' x $_) } 16 .. 66,
+        $unpadded, (map { webhook_secret('k' x $_) } 16 .. 66),
+        (map { s/^whsec_//r } $webhook, $unpadded, map { webhook_secret('k' x $_) } 16 .. 66), "v1,$webhook", "v1,$unpadded",
+        "$webhook v1,$webhook @{[ $webhook =~ s/^whsec_//r ]}",
     );
 
-    my $prefix = qr/^a secret of Standard Webhooks must begin with "whsec_"$/;
+    my $prefix = qr/^a secret of Standard Webhooks must begin with "whsec_" or "v1,whsec_", or be base64 of 16 bytes or more$/;
     my $bare = $webhook =~ s/whsec_//r;
     refused $prefix, "without the prefix: $_", http => "vaani_secret $_;"
-        for $bare, "WHSEC_$bare", "whsec-$bare", "whsec$bare", "whpk_$bare", "' $webhook'", 'whsec_', 'whsec', 'on', 'OFF',
+        for "WHSEC_$bare", "v1,$bare", "v1,WHSEC_$bare", "v2,$webhook", "v1 $webhook", "v1,", 'v1,whsec_', "v1,v1,$webhook", 'x',
+        substr($bare, 0, 20), "$key/$bare\@", "$bare=$bare", "whsec-$bare", "whsec$bare", "whpk_$bare", "' $webhook'", "'$bare '", 'whsec_', 'whsec', 'on', 'OFF',
         "$webhook off", "off $webhook";
 
     my $base64 = qr/^a secret of Standard Webhooks must be base64 after "whsec_"$/;
     refused $base64, "no base64: " . s/\Q$bare\E/.../r, http => "vaani_secret '$_';"
         for "whsec_*$bare", "whsec_$bare\@", 'whsec_' . substr($bare, 0, 20) . ' ' . substr($bare, 20), 'whsec_a', 'whsec_abcde',
-        "whsec_-_$bare", "whsec_whsec_$bare", "whsec_ $bare";
-    secret_file('bad-webhook', "$webhook\n$key\n");
-    refused $prefix, 'on the second line of a file', http => "vaani_secret $file/bad-webhook;";
-    secret_file('spaced-webhook', "$webhook \n");
-    refused $base64, 'with a space at the end of a line', http => "vaani_secret $file/spaced-webhook;";
+        "whsec_-_$bare", "whsec_whsec_$bare", "whsec_ $bare",
+        "v1,whsec_*$bare", "v1,whsec_whsec_$bare";
+    secret_file('bad-webhook', "# a comment\n$webhook\n$key!\n");
+    refused $prefix, 'on the third line of a file', http => "vaani_secret $file/bad-webhook;";
+    my ($ok, $output) = check(http => config(http => "vaani_secret $file/bad-webhook;"));
+    like $output, qr/^\S+ \S+ \[emerg\].* invalid secret on line 3 of "\S+\/bad-webhook" in \S+:\d+$/m, '... which is told';
+    secret_file('inside-webhook', substr($webhook, 0, 20) . ' ' . substr($webhook, 20) . "\n");
+    refused $base64, 'with a space inside of a line', http => "vaani_secret $file/inside-webhook;";
 };
 
 subtest 'vaani_signature' => sub {
@@ -161,14 +167,116 @@ subtest 'vaani_signature' => sub {
         "X-S secret=$key encoding=hex", "X-S encoding=base64 secret=$key", "X-S secret=$key prefix=sha256=",
         "X-S secret=$key prefix=", "X-S secret=$key timestamp=t", "X-S secret=$key timestamp=ts prefix=v0= encoding=hex",
         "X-S 'secret=a long secret, with = and \$ and \"'",
+        "X-S secret=$key encoding=base64url", "X-S secret=$key timestamp=\$http_x_time", "X-S secret=$key timestamp=\${http_x}",
+        "X-S secret=$key timestamp=\$HTTP_X_Time prefix=sha256=", "X-S secret=$key 'prefix=sig '",
+        "vaani secret=$key", "vaani $file/token", "vaani timestamp=required secret=$key secret=$token $file/token $file/token",
+        "Vaani secret=$key", "X-1234567890-abcdefghijklmnopqrstuvwxyz secret=$key",
     );
     refused qr/^"vaani_signature" directive needs "secret=" or "file="$/, "'$_'", http => "vaani_signature $_;"
-        for 'X-Signature', 'on', "$key", 'X-S encoding=hex', 'X-S prefix=x timestamp=t', 'X-S timestamp=t';
+        for 'X-Signature', 'on', "$key", 'X-S encoding=hex', 'X-S prefix=x timestamp=t', 'X-S timestamp=t', 'vaani',
+        'vaani timestamp=required', 'X-S timestamp=$http_x';
     refused qr/^"vaani_signature" directive has an invalid parameter$/, "'$_'", http => "vaani_signature $_;"
         for "X-S $key", "off $key", "X-S secret=$key x", "X-S secret=$key encoding=base32", "X-S secret=$key encoding=",
         "X-S secret=$key encoding", "X-S secret=$key ENCODING=hex", "X-S secret=$key timestamp=", "X-S secret=$key timestamp",
         "X-S Secret=$key", "X-S secret:$key", "X-S secret=$key off", "X-S secret=$key prefix", "X-S whsec_$key", "X-S $webhook",
-        "X-S secret";
+        "X-S secret", "vaani $key", "vaani secret=$key required", "vaani X-Signature secret=$key", "vaani secret=$key off";
+
+    my %wrong = (
+        qr/takes only "timestamp=required" after "vaani"$/
+            => [ map { "vaani secret=$key timestamp=$_" } '', 't', '$http_x_vaani_timestamp', 'Required', 'off' ],
+        qr/takes no "encoding=" or "prefix=" after "vaani"$/
+            => [ map { "vaani $_ secret=$key" } 'encoding=hex', 'encoding=base64', 'prefix=sha256=', 'prefix=' ],
+        qr/takes "timestamp=required" only after "vaani"$/ => ["X-S secret=$key timestamp=required"],
+        qr/takes only "\$http_NAME" as a variable in "timestamp="$/ => [
+            map { "X-S secret=$key 'timestamp=$_'" } '$arg_t', '$', '$http_', '$http', '${http_}', '${http_x', '$http_x}', '$http_x-y',
+            '$http_x$http_y', '$http_x y', '$sent_http_x', '$msec', '${}',
+        ],
+        qr/has a timestamp name with a comma or a leading blank$/ => [ map { "X-S secret=$key 'timestamp=$_'" } ' t', 't,', ',', "\tt" ],
+        qr/has a prefix with a comma or a leading blank$/ => [ map { "X-S secret=$key 'prefix=$_'" } ' x', 'v1,', ',', "\tx" ],
+    );
+    for my $message (sort keys %wrong) {
+        refused qr/^"vaani_signature" directive $message/, "'$_'", http => "vaani_signature $_;" for @{ $wrong{$message} };
+    }
+
+    # The last of two would win; secrets add up.
+    refused qr/^duplicate parameter "$_->[0]="$/, "$_->[1] twice", http => "vaani_signature $_->[1];" for
+        [ encoding  => "X-S secret=$key encoding=hex encoding=base64" ], [ encoding => "X-S encoding=hex secret=$key encoding=hex" ],
+        [ prefix    => "X-S secret=$key prefix=a prefix=b" ], [ prefix => "X-S prefix= secret=$key prefix=" ],
+        [ timestamp => "X-S secret=$key timestamp=t timestamp=\$http_x" ],
+        [ timestamp => "vaani secret=$key timestamp=required timestamp=required" ];
+};
+
+# The names of headers that no request has, or that nginx drops.
+subtest 'headers that cannot match' => sub {
+    refused qr/^"vaani_signature" directive has an invalid header name$/, "'$_'", http => "vaani_signature '$_' secret=$key;"
+        for 'X Signature', ' X-Signature', 'X-Signature ', "X-\tS", 'X-Signature:', ':', ' ', "X\x7f", "X-S\r";
+
+    my ($underscores, $invalid) = map { qr/^"vaani_signature" names a header that nginx drops without "$_"$/ }
+        'underscores_in_headers on', 'ignore_invalid_headers off';
+    for my $where (@EVERYWHERE) {
+        refused $underscores, "an underscore, in $where", $where => "vaani_signature X_Signature secret=$key;";
+        refused $invalid, "a dot, in $where", $where => "vaani_signature X.Signature secret=$key;";
+    }
+    refused $invalid, "'$_'", server => "underscores_in_headers on; vaani_signature '$_' secret=$key;"
+        for 'X_S!', 'X/S', '"X-S"', "X-caf\xc3\xa9", '$http_x_signature';
+
+    accepted 'underscores_in_headers on', server => "underscores_in_headers on; vaani_signature X_Signature secret=$key;";
+    accepted '... of http', http => 'underscores_in_headers on;', location => "vaani_signature X_Signature secret=$key;";
+    accepted 'ignore_invalid_headers off', server => "ignore_invalid_headers off; vaani_signature X.Signature_2 secret=$key;";
+    accepted '... and where it does not matter', server => "vaani_signature X_Signature secret=$key;",
+        location => 'vaani_signature off;';
+};
+
+# What is written in a location, and protects nothing there.
+subtest 'locations without an endpoint' => sub {
+    my @auth = grep { /token|secret|signature/ } sort keys %GOOD;
+    for my $directive (@auth) {
+        my $text = "$directive $GOOD{$directive};";
+        my $nothing = qr/^"$directive" protects nothing, neither this location nor a nested one has "vaani_webhook"$/;
+
+        refused $nothing, "$directive", webhook => '', location => $text;
+        refused $nothing, "$directive in a nested one", location => "location /inner { $text # here\n}";
+        refused $nothing, "$directive beside an endpoint", server => "location /beside { $text # here\n}";
+        refused $nothing, "$directive with a proxy", server => "location /beside { proxy_pass http://127.0.0.1:1; $text # here\n}";
+        refused qr/^"$directive" protects nothing but "vaani_webhook", use "allow" and "deny"$/, "$directive, vaani_status",
+            webhook => 'vaani_status;', location => $text;
+
+        accepted "$directive around an endpoint", webhook => '', location => "$text location /inner { vaani_webhook; }";
+        accepted "... two levels up", webhook => '',
+            location => "$text location /in { location /in/inner { vaani_webhook; } }";
+        accepted "... a regular expression", webhook => '', location => "$text location ~ \\.x\$ { vaani_webhook; }";
+        accepted "$directive off", webhook => '', location => "$directive off;";
+    }
+    refused qr/^"vaani_token" protects nothing, /, 'the first of several is told', webhook => '',
+        location => "vaani_token $GOOD{vaani_token}; # here\nvaani_secret $webhook;";
+    accepted 'a tolerance alone', webhook => '', location => 'vaani_timestamp_tolerance 1m;';
+};
+
+# nginx's default of client_max_body_size is less than a long call.
+subtest 'the size of bodies' => sub {
+    my $warning = qr/^"client_max_body_size" of this "vaani_webhook" is 1m, the default; long transcripts are answered 413, set it to 8m or more$/;
+    my $warnings = sub ($http) {
+        my ($ok, $output) = check(http => "client_max_body_size 1m; $http");
+        return join ' ', $ok, map { /:(\d+)$/ } grep { /\[warn\]/ } split /\n/, $output;
+    };
+    my $server = sub (@locations) { join "\n", 'server { listen unix:%%SOCK%%;', @locations, '}' };
+
+    told 'warn', $warning, 'the line of the endpoint', http => 'client_max_body_size 1m;', webhook => "\nvaani_webhook; # here";
+    my ($first) = $warnings->($server->('location = /a { vaani_webhook; }')) =~ /^1 (\d+)$/ or fail('one warning');
+
+    is $warnings->($server->('location = /a { vaani_webhook; }', 'location = /b { vaani_webhook; }')),
+        "1 $first @{[ $first + 1 ]}", 'each endpoint';
+    is $warnings->($server->('location = /a { vaani_webhook; if ($uri) { set $x 1; } limit_except POST { deny all; } }')),
+        "1 $first", 'once with what is inside';
+    is $warnings->($server->("location /a { vaani_webhook; client_max_body_size $_; }")), '1', "not with $_"
+        for '16m', '8m', '2m', '1025k', '1048577', '0', '100k';
+    is $warnings->($server->('location /a { vaani_status; }', 'location /b { vaani_health; }', 'location /c { }')), '1',
+        'not without an endpoint';
+
+    # The same place, in two servers.
+    spew(tmpdir() . '/endpoint.conf', "location = /a { vaani_webhook; }\n");
+    is $warnings->(join "\n", map { "server { listen unix:%%SOCK%%; server_name $_; include %%TMPDIR%%/endpoint.conf; }" } 1 .. 3),
+        '1 1', 'once for a file that is included three times';
 };
 
 subtest 'vaani_timestamp_tolerance' => sub {
@@ -220,6 +328,12 @@ subtest 'files' => sub {
             'crlf'       => ["$one\r\n$two\r\n"],
             'empty-lines' => ["\n\r\n\n$one\n\n\r\n$two\n\n"],
             'no-last-end' => ["$one\n$two"],
+            'blanks'     => [" $one\t \r\n\t $two \n"],
+            'bom'        => ["\xef\xbb\xbf$one\r\n$two\n"],
+            'bom-at-the-end' => ["$one\n\xef\xbb\xbf$two\xef\xbb\xbf \n\xef\xbb\xbf\n"],
+            'boms'       => ["\xef\xbb\xbf \xef\xbb\xbf$one \xef\xbb\xbf\n"],
+            'comments'   => ["# of May\n$one\n#\n \t#\tof June # \n$two\n# \"quoted\"\n#"],
+            'bom-and-comment' => ["\xef\xbb\xbf# \n$one\n"],
             'group'      => [ "$one\n", 0640 ],
             'group-writes' => [ "$one\n", 0660 ],
             'read-only'  => [ "$one\n", 0400 ],
@@ -232,11 +346,22 @@ subtest 'files' => sub {
 
         my $none = qr/^"\S+\/$directive-[\w-]+" holds no secret$/;
         my $all = qr/^"\S+\/$directive-[\w-]+" must not be readable or writable by all, use chmod o-rw$/;
+        my $quotes = sub ($line) { qr/^"\S+\/$directive-[\w-]+" has quotes around the secret on line $line, remove them$/ };
+        my $zero = sub ($line) { qr/^"\S+\/$directive-[\w-]+" has a null byte on line $line, save it as UTF-8$/ };
         my $long = qr/^"\S+\/$directive-[\w-]+" is too long to be a file of secrets$/;
         my %bad = (
             'empty'         => [ $none, '' ],
             'newline'       => [ $none, "\n" ],
             'newlines'      => [ $none, "\n\r\n\n" ],
+            'blanks-alone'  => [ $none, " \t\r\n \n" ],
+            'bom-alone'     => [ $none, "\xef\xbb\xbf" ],
+            'comments-alone' => [ $none, "# $one\n#\n #\t$two\n" ],
+            'quotes'        => [ $quotes->(1), "\"$one\"\n" ],
+            'single-quotes' => [ $quotes->(1), "'$one'" ],
+            'quotes-in-all' => [ $quotes->(4), "# x\n\n$one\n\xef\xbb\xbf \"$two\" \r\n" ],
+            'quotes-around-nothing' => [ $quotes->(2), "$one\n''\n" ],
+            'utf-16'        => [ $zero->(1), "\xff\xfe" . join '', map { "$_\0" } split //, "$one\n" ],
+            'zero'          => [ $zero->(2), "$one\n$two\0\n" ],
             'too-long'      => [ $long, substr("$one\n" . "\n" x 5000, 0, 4096) ],
             'far-too-long'  => [ $long, "$one\n" x 1000 ],
             'all-may-read'  => [ $all, "$one\n", 0604 ],
@@ -246,7 +371,7 @@ subtest 'files' => sub {
             'empty-and-open' => [ $all, '', 0644 ],
         );
         # They share the reader: what is wrong with a file is tried with one.
-        delete @bad{ grep { !/^(?:empty|the-usual)$/ } keys %bad } if $directive ne 'vaani_token';
+        delete @bad{ grep { !/^(?:empty|the-usual|quotes)$/ } keys %bad } if $directive ne 'vaani_token';
         for my $name (sort keys %bad) {
             my ($message, @content) = @{ $bad{$name} };
             secret_file("$directive-$name", @content);
@@ -265,6 +390,12 @@ subtest 'files' => sub {
     accepted 'a relative path', http => "vaani_token \$arg_t file=../token;";
     refused qr/^open\(\) "\S+\/nowhere" failed \(2: /, '... that is missing', http => 'vaani_token $arg_t file=nowhere;';
     refused qr/failed \(21: |must not be readable/, 'no name at all', http => 'vaani_token $arg_t file=;';
+    # What only looks like a comment or quotes is part of the secret.
+    secret_file('signs', "#no-comment-$token\n##\t$token\n\"$token\n$token'\n\"$token'\n'\n\xc2\xa0$token\n");
+    my (undef, $output) = check(http => config(http => "vaani_token \$arg_t $file/signs;"));
+    is scalar(() = $output =~ /secret of 1 bytes may be guessed/g), 1, 'a lone quote' or diag $output;
+    unlike $output, qr/\[emerg\]/, '... and others are no mistake';
+
     accepted 'two files', http => "vaani_token \$arg_t $file/token $file/vaani_token-lines;";
 };
 

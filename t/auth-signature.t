@@ -42,6 +42,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     server {
         listen unix:%%SOCK%%;
         listen unix:%%DIR%%/h2.sock http2;
+        underscores_in_headers on;
         add_header X-Result \$vaani_result always;
         add_header X-Reason \$vaani_reason always;
 
@@ -59,6 +60,10 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /id      { vaani_webhook; vaani_signature Webhook-Id secret=$key; }
         location = /prefix  { vaani_webhook; vaani_signature X-Hub-Signature-256 secret=$key prefix=sha256=; }
         location = /base64  { vaani_webhook; vaani_signature X-SIGNATURE secret=$key encoding=base64; }
+        location = /base64url { vaani_webhook; vaani_signature X-Signature secret=$key encoding=base64url; }
+        location = /header  { vaani_webhook; vaani_signature X-Signature secret=$key secret=$next timestamp=\$http_x_sent_at; }
+        location = /braces  { vaani_webhook; vaani_signature X-Signature secret=$key timestamp=\${http_X_SENT_at} prefix=v0=; }
+        location = /underscore { vaani_webhook; vaani_signature X_Signature secret=$key timestamp=\$http_x_sent_at; }
         location = /timed   { vaani_webhook; vaani_signature X-Signature secret=$key timestamp=t; }
         location = /timed64 {
             vaani_webhook;
@@ -319,11 +324,14 @@ subtest 'the time' => sub {
     is_unauthorized webhook('/one', timestamp => $_), "at $_", 'stale_timestamp' for 0, 1, 1_000_000_000, 999_999_999_999;
     let_in webhook('/ages', timestamp => $_), "$_, with a tolerance for it" for 0, 1, 1_000_000_000, $now;
 
-    let_in webhook('/one', timestamp => $_), "leading zeros: $_" for "0$now", "00$now";
+    let_in webhook('/one', timestamp => $_), "leading zeros: $_" for "0$now", "00$now", "00000$now";
+    let_in webhook('/one', timestamp => $_), "milliseconds: $_" for "${now}000", "${now}999", "0${now}123";
+    is_unauthorized webhook('/one', timestamp => $_), "milliseconds: $_", 'stale_timestamp'
+        for ($now - 400) . '000', ($now + 400) . '000', '100000000000', '100000000001', '9' x 13, '9' x 15;
     is_unauthorized webhook('/one', timestamp => $_), "'$_' is no time", 'malformed_signature'
-        for "000$now", "-$now", "+$now", "$now.0", "$now.", ".$now", "${now}s", "${now}000", "0x" . sprintf('%x', $now),
+        for "000000$now", "-$now", "+$now", "$now.0", "$now.", ".$now", "${now}s", "${now}000000", "0x" . sprintf('%x', $now),
         '1e9', 'now', 'x', '-1', '-', "\xb2", substr($now, 0, 5) . ' ' . substr($now, 5), "$now,$now", "$now $now",
-        "$now;", '9' x 13, '9' x 19, '18446744073709551616' . $now, '9' x 400, "\x01$now";
+        "$now;", '9' x 16, '9' x 19, '18446744073709551616' . $now, '9' x 400, "\x01$now";
 
     # Spaces around are no part of the value; nginx keeps other white space.
     my %headers = webhook_headers($old, LET_IN, timestamp => $now);
@@ -438,9 +446,13 @@ subtest 'other signatures' => sub {
         [ '/hex', 'X-Signature' => "$hex,$hex" ], [ '/hex', 'X-Signature' => "x , ,,\t$hex\t ,v2=y" ],
         [ '/odd', 'X-Signature' => hex_signature($odd, $body) ],
         [ '/prefix', 'X-Hub-Signature-256' => "sha256=$hex" ], [ '/prefix', 'X-Hub-Signature-256' => 'sha256=' . uc $hex ],
-        [ '/prefix', 'X-Hub-Signature-256' => "sha1=x, sha256=x, sha256=$hex" ],
+        [ '/prefix', 'X-Hub-Signature-256' => "sha1=x, sha256=x, sha256=$hex" ], [ '/prefix', 'X-Hub-Signature-256' => $hex ],
+        [ '/prefix', 'X-Hub-Signature-256' => "sha256=x, $hex" ],
         [ '/id', 'Webhook-Id' => $hex ],    # a header that is looked at for something else, too
         [ '/base64', 'X-Signature' => $base64 ], [ '/base64', 'X-Signature' => "$hex, $base64" ],
+        [ '/base64', 'X-Signature' => $base64 =~ s/=//r ], [ '/base64', 'X-Signature' => $base64 =~ tr{+/}{-_}r ],
+        [ '/base64', 'X-Signature' => $base64 =~ tr{+/=}{-_}dr ],
+        [ '/base64url', 'X-Signature' => $base64 ], [ '/base64url', 'X-Signature' => $base64 =~ tr{+/=}{-_}dr ],
     );
     let_in ask($_->[0], $body, @$_[ 1, 2 ]), "$_->[0] " . substr $_->[2], 0, 20 for @good;
 
@@ -449,10 +461,10 @@ subtest 'other signatures' => sub {
         [ '/hex' => "$hex;" ], [ '/hex' => "${hex}00" ], [ '/hex' => substr $hex, 0, 62 ], [ '/hex' => "\"$hex\"" ],
         [ '/hex' => hex_signature($wrong, $body) ], [ '/hex' => hex_signature($key, '') ], [ '/hex' => ',,' ],
         [ '/hex' => substr($hex, 0, 32) . ',' . substr($hex, 32) ], [ '/hex' => '0' x 64 ],
-        [ '/prefix' => $hex ], [ '/prefix' => "SHA256=$hex" ], [ '/prefix' => "sha256=sha256=$hex" ],
+        [ '/prefix' => "SHA256=$hex" ], [ '/prefix' => "sha256=sha256=$hex" ],
         [ '/prefix' => "sha256= $hex" ], [ '/prefix' => "sha256:$hex" ], [ '/prefix' => 'sha256=' ],
         [ '/prefix' => 'sha256' ], [ '/prefix' => "sha256=$by_next" ], [ '/prefix' => "sha1=$hex" ],
-        [ '/base64' => $hex ], [ '/base64' => $base64 =~ s/=//r ], [ '/base64' => lc $base64 ], [ '/base64' => uc $base64 ],
+        [ '/base64' => $hex ], [ '/base64' => $base64 =~ s/=/==/r ], [ '/base64' => $base64 =~ s/=/A/r ], [ '/base64' => lc $base64 ], [ '/base64' => uc $base64 ],
         [ '/base64' => "$base64=" ], [ '/base64' => "v1,$base64 v1" ],
     );
     my %header = ('/prefix' => 'X-Hub-Signature-256');
@@ -462,7 +474,8 @@ subtest 'other signatures' => sub {
     for my $uri (qw(/hex /base64 /timed)) {
         is_unauthorized ask($uri, $body), "$uri: none", 'missing_signature';
         is_unauthorized ask($uri, $body, 'X-Signature' => ''), "$uri: empty", 'missing_signature';
-        is_unauthorized ask($uri, $body, 'X-Signatures' => $hex), "$uri: another header", 'missing_signature';
+        is_unauthorized ask($uri, $body, $_ => $hex), "$uri: another header, $_", 'missing_signature'
+            for 'X-Signatures', 'X-S-gnature', 'X--ignature', 'XX-Signature', 'X_Signature', 'Signature';
     }
     is_unauthorized ask('/hex', $body, 'X-Signature' => $_->[0], 'x-signature' => $_->[1]), 'repeated', 'malformed_signature'
         for [ $hex, $hex ], [ 'x', $hex ], [ $hex, 'x' ], [ '', $hex ];
@@ -488,20 +501,20 @@ subtest 'other signatures, with a time' => sub {
     my $at = sub ($uri, $value) { ask($uri, LET_IN, 'X-Signature' => $value) };
 
     let_in $at->('/timed', $_), $_ =~ s/[0-9a-f]{60}//gr for "t=$now,v1=$v1", "v1=$v1,t=$now", "t=$now, v1=$v1",
-        "t=$now,v1=x,v1=$v1", "t=$now,v0=$v1,v1=$v1,v2=", "\tt=$now , v1=" . uc($v1) . ' ', "tt=1,T=2,t=$now,v1=$v1";
+        "t=$now,v1=x,v1=$v1", "t=$now,$v1", "t=${now}000,v1=" . $sign->("${now}000"), "t=$now,v0=$v1,v1=$v1,v2=", "\tt=$now , v1=" . uc($v1) . ' ', "tt=1,T=2,t=$now,v1=$v1";
 
     my %bad = (
         wrong_signature => [
-            "t=$now", "t=$now,$v1", "t=$now,v0=$v1", "t=$now,V1=$v1", "t=$now,v1=" . hex_signature($key, LET_IN),
+            "t=$now", "t=$now,v0=$v1", "t=$now,V1=$v1", "t=$now,v1=" . hex_signature($key, LET_IN),
             'v1=' . $sign->($now) . ',t=' . ($now - 1), "t=$now,v1=" . $sign->($now, ''), "t=$now,v1=" . $sign->("t=$now"),
             "t= $now,v1=$v1", "t=$now v1=$v1",
         ],
         malformed_signature => [
             $v1, "v1=$v1", "T=$now,v1=$v1", "time=$now,v1=$v1", "t=$now,t=$now,v1=$v1", "t=,t=$now,v1=$v1",
             "t $now,v1=$v1", ',', 'v1=' . hex_signature($key, '.' . LET_IN),
-            map({ "t=$_,v1=" . $sign->($_) } '', 'x', -1, "-$now", "${now}000", "$now.5", '9' x 13),
+            map({ "t=$_,v1=" . $sign->($_) } '', 'x', -1, "-$now", "${now}000000", "$now.5", '9' x 16),
         ],
-        stale_timestamp => [ map { "t=$_,v1=" . $sign->($_) } $now - 1000, $now + 1000, 0, 1, '9' x 12 ],
+        stale_timestamp => [ map { "t=$_,v1=" . $sign->($_) } $now - 1000, $now + 1000, 0, 1, '9' x 12, '9' x 13 ],
     );
     for my $reason (sort keys %bad) {
         for my $value (@{ $bad{$reason} }) {
@@ -515,6 +528,35 @@ subtest 'other signatures, with a time' => sub {
     is_unauthorized $at->('/timed64', "time=$now,v1=$sig"), '... of the signature', 'wrong_signature';
     is_unauthorized $at->('/timed64', 'time=' . ($now - 90) . ',sig:' . base64_signature($key, $now - 90 . '.[]')),
         'with a tolerance of its own', 'stale_timestamp';
+};
+
+subtest 'other signatures, with the time in another header' => sub {
+    my $now = time;
+    my $sign = sub ($timestamp, $secret = $key) { hex_signature($secret, "$timestamp." . LET_IN) };
+    my $at = sub ($uri, $timestamp, $signature, @more) {
+        return ask($uri, LET_IN, 'X-Sent-At' => $timestamp, 'X-Signature' => $signature, @more);
+    };
+
+    let_in $at->('/header', $now, $sign->($now)), 'the right one';
+    let_in $at->('/header', $now, $sign->($now, $next)), '... by another secret';
+    let_in $at->('/header', "  $now ", uc $sign->($now)), '... spaces, and another case';
+    let_in $at->("/header", "${now}321", $sign->("${now}321")), '... in milliseconds';
+    let_in $at->('/braces', $now, $sign->($now)), '${http_name}';
+    let_in $at->('/braces', $now, 'v0=' . $sign->($now)), '... with the prefix';
+    let_in ask('/header', LET_IN, X_Sent_At => $now, 'X-Signature' => $sign->($now)), 'underscores, where they are allowed';
+    let_in ask('/underscore', LET_IN, 'X-Sent-At' => $now, X_Signature => $sign->($now)), '... in the signature';
+
+    is_unauthorized $at->('/header', undef, $sign->('')), 'no time', 'missing_signature';
+    is_unauthorized $at->('/header', '', $sign->('')), 'an empty one', 'missing_signature';
+    is_unauthorized $at->('/header', $now, undef), 'no signature', 'missing_signature';
+    is_unauthorized $at->('/header', $now, $sign->($now), 'x-sent-at' => $now), 'two times', 'malformed_signature';
+    is_unauthorized $at->('/header', $now, $sign->($now), X_Sent_At => $now), 'two spellings', 'malformed_signature';
+    is_unauthorized $at->('/header', $_, $sign->($_)), "at $_", 'malformed_signature' for 'x', -1, "$now.5", '9' x 16;
+    is_unauthorized $at->('/header', $_, $sign->($_)), "at $_", 'stale_timestamp'
+        for $now - 1000, $now + 1000, 0, ($now - 1000) . '000', '9' x 12;
+    is_unauthorized $at->('/header', $now, $_), 'wrong', 'wrong_signature'
+        for $sign->($now - 1), $sign->($now, $wrong), hex_signature($key, LET_IN), "t=$now," . $sign->($now - 1);
+    is scalar(grep { let_in_or_not($at->('/header', $_, $sign->($now))) } turned($now)), 0, 'each bit of the time matters';
 };
 
 subtest 'published examples' => sub {

@@ -36,7 +36,10 @@ sub bytes ($text) { utf8::encode($text); return $text }
 
 my ($old, $new, $other) = map { webhook_secret() } 1 .. 3;
 
+secret_file('secrets', "# of the relay\n  v1,$new\t\n" . $old =~ s/^whsec_//r . "\n");
+
 my $redis = Vaani::Test::Redis->start;
+my $client = $redis->client;
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     vaani_redis @{[ $redis->url ]};
     server {
@@ -47,6 +50,9 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /one  { vaani_webhook; vaani_secret $old; }
         location = /both { vaani_webhook; vaani_secret $new $old; }
         location = /new  { vaani_webhook; vaani_secret $new; }
+        location = /bare { vaani_webhook; vaani_secret @{[ $old =~ s/^whsec_//r ]}; }
+        location = /v1   { vaani_webhook; vaani_secret v1,$old; }
+        location = /file { vaani_webhook; vaani_secret file=%%TMPDIR%%/secrets; }
     }
 CONF
 my $http = $nginx->http;
@@ -190,6 +196,78 @@ subtest 'what they refuse' => sub {
     for (@deliveries) {
         my ($wanted, $name, $headers, $changed) = @$_;
         is lets_in('/one', $changed // $body, $headers), $wanted, "the module: $name";
+    }
+};
+
+# The names that Svix gives to the three headers. Its package knows both, the
+# other one only those of the standard.
+sub svix_names ($headers) { return { map { ($_ =~ s/^webhook-/svix-/r => $headers->{$_}) } keys %$headers } }
+
+subtest 'under the names of Svix' => sub {
+    my ($body, $by_other) = (event('call_ringing', room => 'svix'), event('call_ended', room => 'svix'));
+    my ($signature, $ended) = ask_packages(
+        { sign => 'svix', secret => $old, id => 'msg_s.1', timestamp => $now, body => $body },
+        { sign => 'svix', secret => $old, id => 'msg_s.1', timestamp => $now, body => $by_other },
+    );
+    my %good = ('svix-id' => 'msg_s.1', 'svix-timestamp' => "$now", 'svix-signature' => $signature);
+
+    is post('/one', $body, \%good)->body, OK, 'an event';
+    is post($_, $body, \%good)->body, '{"status":"duplicate"}', "$_ takes it, too" for qw(/one /both /bare /v1 /file);
+    is post('/new', $body, \%good)->status, 401, '... but not with another secret';
+    is post('/one', $by_other, { %good, 'svix-signature' => $ended })->body, '{"status":"duplicate"}',
+        'the id tells repetitions';
+    is post('/one', $body, { %good, 'webhook-id' => "other-$_" })->body, '{"status":"duplicate"}',
+        '... and not another id, which nobody signed' for 1, 2;
+    is $client->cmd('HGET', 'vaani:call:svix', 'seq'), 1, '... which change nothing';
+
+    my $with = sub (%changes) {
+        my %headers = (%good, %changes);
+        delete @headers{ grep { !defined $headers{$_} } keys %headers };
+        return \%headers;
+    };
+    my $signed = sub (%opt) { svix_names({ webhook_headers($old, $body, id => 'msg_s.2', %opt) }) };
+
+    my @deliveries = (
+        [ 1, 'a good one', \%good ],
+        [ 1, 'two signatures', $with->('svix-signature' => "v1,x $signature") ],
+        [ 1, 'nearly too old', $signed->(timestamp => $now - 240) ],
+        [ 0, 'too old', $signed->(timestamp => $now - 400) ],
+        [ 0, 'too far ahead', $signed->(timestamp => $now + 400) ],
+        [ 0, 'no time', $signed->(timestamp => 'x') ],
+        [ 0, 'another id', $with->('svix-id' => 'msg_s.2') ],
+        [ 0, 'another time', $with->('svix-timestamp' => $now - 1) ],
+        (map { [ 0, "no $_", $with->($_ => undef) ], [ 0, "an empty $_", $with->($_ => '') ] } sort keys %good),
+        [ 0, 'no version', $with->('svix-signature' => $signature =~ s/^v1,//r) ],
+        [ 0, 'of another secret', svix_names({ webhook_headers($other, $body, timestamp => $now) }) ],
+        [ 0, 'another body', \%good, "$body " ],
+    );
+    my @verified = ask_packages(map { { verify => 'svix', secret => $old, headers => $_->[2], body => $_->[3] // $body } } @deliveries);
+    for my $n (0 .. $#deliveries) {
+        my ($wanted, $name, $headers, $changed) = @{ $deliveries[$n] };
+        is $verified[$n] ? 1 : 0, $wanted, "svix: $name";
+        is lets_in('/one', $changed // $body, $headers), $wanted, "the module: $name";
+    }
+
+    # Those of one kind are not completed by those of the other. Svix's package
+    # does that, but nobody sends it.
+    is lets_in('/one', $body, $with->($_ => undef, $_ =~ s/svix/webhook/r => $good{$_})), 0, "$_ of the standard"
+        for sort keys %good;
+
+    # Where both are sent, the standard's are looked at: as the package of that
+    # name does.
+    my %standard = webhook_headers($old, $body, timestamp => $now);
+    my %bad = webhook_headers($other, $body, timestamp => $now);
+    my @both = ([ 1, { %standard, %good } ], [ 1, { %standard, %{ svix_names(\%bad) } } ], [ 0, { %bad, %good } ]);
+    my @answers = ask_packages(map { { verify => 'standardwebhooks', secret => $old, headers => $_->[1], body => $body } } @both);
+    for my $n (0 .. $#both) {
+        is $answers[$n] ? 1 : 0, $both[$n][0], "standardwebhooks: both, $n";
+        is lets_in('/one', $body, $both[$n][1]), $both[$n][0], "the module: both, $n";
+    }
+
+    my @twice = map { $_ => $good{$_} } sort keys %good;
+    for my $header (sort keys %good) {
+        is_unauthorized $http->request(uri => '/one', body => $body, headers => [ 'Content-Type' => 'application/json',
+            @twice, $header => $good{$header} ]), "$header twice", 'malformed_signature';
     }
 };
 

@@ -231,6 +231,10 @@ subtest 'values' => sub {
 
     refused qr/^value must be between 1 and 64$/, 'the bounds are told', server => 'vaani_redis_connections 65;';
     refused qr/^invalid parameter "maxlen=0"$/, 'the parameter is told', server => 'vaani_stream x maxlen=0;';
+    refused qr/^duplicate parameter "$_->[0]="$/, "$_->[1]", http => "vaani_spool %%DIR%%/spool $_->[1];"
+        for [ max => 'max=1m max=2m' ], [ sync => 'sync=off sync=always' ], [ max => 'max=1m max=1m' ];
+    refused qr/^the URL has "$_->[0]=" twice in "vaani_redis"$/, "$_->[1]", http => "vaani_redis unix:/run/redis.sock?$_->[1];"
+        for [ db => 'db=1&db=2' ], [ user => 'user=a&db=1&user=b' ], [ db => 'db=0&user=a&db=0' ];
     refused qr/^"vaani_ttl" directive invalid value$/, 'the directive is told', server => 'vaani_ttl 0;';
     refused qr/^invalid value "lax"$/, 'the value is told', server => 'vaani_validation lax;';
 

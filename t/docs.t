@@ -273,7 +273,11 @@ sub check_config ($kind, $text) {
         : $kind eq 'location' ? (http => "server { listen unix:%%SOCK%%; location = /x { $text } }")
         :                       die "unknown kind of configuration: $kind\n";
 
-    $config{http} = $resolver . ($config{http} // '');
+    # What the block itself does not set is nginx's default, not that of the tests.
+    my $size = $config{http} && $config{http} =~ s/(\{(?:[^{}]++|(?1))*\})/;/gr =~ /\bclient_max_body_size\s/
+        ? '' : "client_max_body_size 1m;\n";
+
+    $config{http} = $size . $resolver . ($config{http} // '');
 
     # An nginx -t that ends with an error frees nothing, and needs not.
     local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (), 'detect_leaks=0';
@@ -291,6 +295,19 @@ sub split_file ($text) {
     return (%config, main => $text);
 }
 
+# What is shipped as a file, and needs more than a frame to pass nginx -t.
+subtest 'sizes of bodies in the examples' => sub {
+    my $braces = qr/(\{(?:[^{}]++|(?-1))*\})/;
+
+    for my $file (glob ROOT . '/examples/*.conf') {
+        my $text = slurp($file) =~ s/^\s*#.*//mgr;
+        my @endpoints = grep { /\bvaani_webhook;/ } map { /$braces/ } $text =~ /\blocation\s[^{;]*$braces/g;
+
+        ok scalar @endpoints, "$file: an endpoint";
+        is scalar(grep { !/^\s*client_max_body_size\s+(?!1m;)\d+[km]?;/m } @endpoints), 0, '... with a size of its own';
+    }
+};
+
 subtest 'configurations' => sub {
     my @nginx = grep { $_->{lang} eq 'nginx' } @blocks;
     my %kinds;
@@ -302,6 +319,7 @@ subtest 'configurations' => sub {
 
         my ($ok, $output) = check_config($kind, $block->{text});
         ok $ok, where($block) . ": $kind" or diag $output;
+        unlike $output, qr/\[warn\]/, '... without a warning';
     }
     ok $kinds{$_}, "there is one for $_" for qw(file main http server location);
 

@@ -1,18 +1,22 @@
 
-#include <string.h>
-
 #include "vaani_signature.h"
 
 
-#define VAANI_TIMESTAMP_MAX_LEN  12
+#define VAANI_TIMESTAMP_MAX_LEN  15
+
+/* a Unix time above it, which is the year 5138, is in milliseconds */
+
+#define VAANI_TIMESTAMP_SECONDS  100000000000
 
 
 static unsigned vaani_signature_next(const vaani_str_t *header,
     u_char separator, size_t *pos, vaani_str_t *element);
 static unsigned vaani_signature_skip(vaani_str_t *element,
-    const vaani_str_t *prefix);
+    const vaani_str_t *prefix, unsigned any_case);
 static unsigned vaani_signature_equal(const vaani_str_t *text,
-    const vaani_str_t *expected, unsigned hex);
+    const vaani_str_t *expected, vaani_signature_encoding_e encoding);
+static u_char vaani_signature_fold(u_char ch,
+    vaani_signature_encoding_e encoding);
 
 
 unsigned
@@ -49,10 +53,16 @@ vaani_signature_match(const vaani_signature_format_t *format,
 
     while (vaani_signature_next(header, format->separator, &pos, &element)) {
 
-        if (vaani_signature_skip(&element, &format->prefix)
-            && element.len == expected->len)
-        {
-            found |= vaani_signature_equal(&element, expected, format->hex);
+        if (format->bare) {
+            found |= vaani_signature_equal(&element, expected,
+                                           format->encoding);
+        }
+
+        /* also if it is bare: a signature can begin like the prefix */
+
+        if (vaani_signature_skip(&element, &format->prefix, format->any_case)) {
+            found |= vaani_signature_equal(&element, expected,
+                                           format->encoding);
         }
     }
 
@@ -73,7 +83,7 @@ vaani_signature_timestamp(const vaani_signature_format_t *format,
 
     while (vaani_signature_next(header, format->separator, &pos, &element)) {
 
-        if (vaani_signature_skip(&element, &format->timestamp)) {
+        if (vaani_signature_skip(&element, &format->timestamp, 0)) {
             *timestamp = element;
             found++;
         }
@@ -120,13 +130,26 @@ vaani_signature_next(const vaani_str_t *header, u_char separator, size_t *pos,
 
 
 static unsigned
-vaani_signature_skip(vaani_str_t *element, const vaani_str_t *prefix)
+vaani_signature_skip(vaani_str_t *element, const vaani_str_t *prefix,
+    unsigned any_case)
 {
-    if (element->len < prefix->len
-        || (prefix->len
-            && memcmp(element->data, prefix->data, prefix->len) != 0))
-    {
+    u_char  ch;
+    size_t  n;
+
+    if (element->len < prefix->len) {
         return 0;
+    }
+
+    for (n = 0; n < prefix->len; n++) {
+        ch = element->data[n];
+
+        if (any_case && ch >= 'A' && ch <= 'Z') {
+            ch |= 0x20;
+        }
+
+        if (ch != prefix->data[n]) {
+            return 0;
+        }
     }
 
     element->data += prefix->len;
@@ -138,25 +161,55 @@ vaani_signature_skip(vaani_str_t *element, const vaani_str_t *prefix)
 
 static unsigned
 vaani_signature_equal(const vaani_str_t *text, const vaani_str_t *expected,
-    unsigned hex)
+    vaani_signature_encoding_e encoding)
 {
-    u_char           ch;
-    size_t           n;
+    size_t           n, len;
     volatile u_char  diff;
+
+    len = expected->len;
+
+    if (encoding == VAANI_SIGNATURE_BASE64_ANY && text->len < len) {
+
+        while (len && expected->data[len - 1] == '=') {
+            len--;
+        }
+    }
+
+    if (text->len != len) {
+        return 0;
+    }
 
     diff = 0;
 
-    for (n = 0; n < text->len; n++) {
-        ch = text->data[n];
-
-        if (hex && ch >= 'A' && ch <= 'F') {
-            ch |= 0x20;
-        }
-
-        diff |= ch ^ expected->data[n];
+    for (n = 0; n < len; n++) {
+        diff |= vaani_signature_fold(text->data[n], encoding)
+                ^ expected->data[n];
     }
 
     return diff == 0;
+}
+
+
+/*
+ * Spells a character of a header as the expected signature has it, without a
+ * branch: the count of instructions doesn't tell one text from another.
+ */
+
+static u_char
+vaani_signature_fold(u_char ch, vaani_signature_encoding_e encoding)
+{
+    switch (encoding) {
+
+    case VAANI_SIGNATURE_HEX:
+        return ch | (0x20 & -(unsigned) ((u_char) (ch - 'A') < 6));
+
+    case VAANI_SIGNATURE_BASE64_ANY:
+        return ch ^ (('-' ^ '+') & -(unsigned) (ch == '-'))
+                  ^ (('_' ^ '/') & -(unsigned) (ch == '_'));
+
+    default: /* VAANI_SIGNATURE_BASE64 */
+        return ch;
+    }
 }
 
 
@@ -181,7 +234,7 @@ vaani_timestamp_parse(const vaani_str_t *text, int64_t *seconds)
         value = value * 10 + (text->data[n] - '0');
     }
 
-    *seconds = value;
+    *seconds = (value > VAANI_TIMESTAMP_SECONDS) ? value / 1000 : value;
 
     return VAANI_OK;
 }

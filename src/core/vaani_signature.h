@@ -28,6 +28,13 @@ typedef struct {
 } vaani_token_t;
 
 
+typedef enum {
+    VAANI_SIGNATURE_HEX = 0,        /* in either case */
+    VAANI_SIGNATURE_BASE64,
+    VAANI_SIGNATURE_BASE64_ANY      /* or base64url, with or without padding */
+} vaani_signature_encoding_e;
+
+
 /*
  * A header is a list of elements.  Those that begin with the prefix are
  * signatures, others may be of schemes that aren't known here:
@@ -38,10 +45,13 @@ typedef struct {
  */
 
 typedef struct {
-    vaani_str_t          prefix;
-    vaani_str_t          timestamp;     /* its prefix, empty: there is none */
-    u_char               separator;     /* white space around it is skipped */
-    unsigned             hex:1;         /* in either case, else base64 */
+    vaani_str_t                  prefix;
+    vaani_str_t                  timestamp; /* its prefix, empty: none here */
+    u_char                       separator; /* blanks around it are skipped */
+    vaani_signature_encoding_e   encoding;
+    unsigned                     bare:1;    /* the prefix may be missing */
+    unsigned                     any_case:1;    /* of the prefix, which is in
+                                                   lower case here */
 } vaani_signature_format_t;
 
 
@@ -54,8 +64,9 @@ unsigned vaani_token_equal(const vaani_token_t *token,
 
 /*
  * Whether one of the signatures in a header is the expected one, which is
- * encoded as the format says (hexadecimal: in lower case).  The time depends
- * on the header and on the length of expected.
+ * encoded as the format says (hexadecimal: in lower case; base64: of the usual
+ * alphabet, with padding).  The time depends on the header and on the length
+ * of expected.
  */
 unsigned vaani_signature_match(const vaani_signature_format_t *format,
     const vaani_str_t *header, const vaani_str_t *expected);
@@ -68,7 +79,8 @@ int vaani_signature_timestamp(const vaani_signature_format_t *format,
     const vaani_str_t *header, vaani_str_t *timestamp);
 
 /*
- * Reads a Unix time in seconds, 1 to 12 decimal digits.  Returns VAANI_OK or
+ * Reads a Unix time, 1 to 15 decimal digits: in milliseconds if it is above
+ * 10^11, else in seconds.  *seconds is in seconds.  Returns VAANI_OK or
  * VAANI_ERROR.
  */
 int vaani_timestamp_parse(const vaani_str_t *text, int64_t *seconds);

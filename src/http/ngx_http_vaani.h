@@ -54,25 +54,48 @@
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
+    ngx_array_t                 protected;  /* locations with directives of
+                                               authentication, of
+                                               ngx_http_vaani_loc_conf_t * */
+    ngx_array_t                 warned;     /* of ngx_http_vaani_place_t */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;
 
 
 /*
- * A header with signatures, and what they are checked with.
+ * A way to send a signature: in which headers, and how it is written.  Names
+ * are in lower case; an empty one means that nothing of the kind is signed.
  */
 
 typedef struct {
-    ngx_str_t                   header;     /* in lower case */
-    ngx_uint_t                  index;      /* in ctx->signatures */
+    ngx_str_t                   signature;
+    ngx_str_t                   id;
+    ngx_str_t                   timestamp;  /* unless format has it */
     vaani_signature_format_t    format;
+} ngx_http_vaani_scheme_t;
+
+
+/* where a directive was set; line 0: nowhere */
+
+typedef struct {
+    char                       *directive;
+    u_char                     *file;
+    ngx_uint_t                  line;
+} ngx_http_vaani_place_t;
+
+
+/*
+ * Signatures that a location asks for, and what they are checked with.  The
+ * first scheme whose header with the signature was sent decides alone.
+ */
+
+typedef struct {
+    ngx_http_vaani_scheme_t    *schemes;
+    ngx_uint_t                  nschemes;
     ngx_array_t                 keys;       /* of HMAC_CTX * */
-} ngx_http_vaani_signature_t;
-
-
-#define NGX_HTTP_VAANI_WEBHOOK          0   /* webhook-signature */
-#define NGX_HTTP_VAANI_OTHER            1   /* that of vaani_signature */
+    ngx_http_vaani_place_t      place;
+} ngx_http_vaani_signer_t;
 
 
 /*
@@ -88,9 +111,14 @@ typedef enum {
 } ngx_http_vaani_auth_e;
 
 
-typedef struct {
+typedef struct ngx_http_vaani_loc_conf_s  ngx_http_vaani_loc_conf_t;
+
+struct ngx_http_vaani_loc_conf_s {
+    ngx_http_vaani_loc_conf_t  *parent;     /* NULL: it is that of http{} */
+
     ngx_http_handler_pt         handler;    /* of the location: webhook, status,
                                                health, or NULL */
+    ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook" */
 
     ngx_vaani_redis_url_t      *redis_url;
     ngx_str_t                   redis_url_file;     /* where it was set */
@@ -122,10 +150,12 @@ typedef struct {
     ngx_http_complex_value_t   *token;      /* NULL: none is asked for */
     ngx_array_t                *tokens;     /* of vaani_token_t * */
     ngx_flag_t                  token_in_uri;
-    ngx_http_vaani_signature_t *secret;     /* of Standard Webhooks, or NULL */
-    ngx_http_vaani_signature_t *signature;  /* another, or NULL */
+    ngx_http_vaani_signer_t    *secret;     /* of Standard Webhooks, or NULL */
+    ngx_http_vaani_signer_t    *signature;  /* another, or NULL */
     time_t                      timestamp_tolerance;
-} ngx_http_vaani_loc_conf_t;
+    ngx_http_vaani_place_t      auth_place; /* of the first of these here */
+    unsigned                    endpoint:1; /* or one inside */
+};
 
 
 /*
@@ -180,8 +210,8 @@ struct ngx_http_vaani_ctx_s {
     ngx_str_t                   reason;     /* one word, static */
 
     ngx_str_t                   id;         /* "webhook-id" */
-    ngx_str_t                   timestamp;          /* webhook-timestamp */
-    ngx_str_t                   signatures[2];      /* headers */
+    ngx_str_t                   webhook_id; /* the one that was signed: the
+                                               header of vaani_secret */
     ngx_str_t                   body;
 
     ngx_http_vaani_item_t      *items;      /* NULL: the body is not read yet */
@@ -201,7 +231,6 @@ struct ngx_http_vaani_ctx_s {
     unsigned                    redis_asked:1;
     unsigned                    redis_answered:1;
     unsigned                    in_flight:1;
-    unsigned                    repeated:1; /* one of the signed headers */
 };
 
 
@@ -216,6 +245,10 @@ extern ngx_module_t  ngx_http_vaani_module;
  */
 char *ngx_http_vaani_set_handler(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *vlcf, ngx_http_handler_pt handler);
+
+/* sets *place to the directive that is being read; nothing is copied */
+void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_place_t *place);
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -233,6 +266,20 @@ ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
 ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
     ngx_http_handler_pt handler);
 
+/*
+ * Refuses a parameter "name=value" that is given twice, counted from the
+ * first: one of the values would be ignored.  "secret=" and "file=" add up.
+ * Returns as a directive does.
+ */
+char *ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first);
+
+/*
+ * Warns of an endpoint with nginx's default of client_max_body_size, once for
+ * each place in the configuration.  Returns as a directive does.
+ */
+char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
+
 /* whether two strings are equal */
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
@@ -242,6 +289,16 @@ ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* Merges them.  conf->handler must be known.  Returns as a directive does. */
+char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_loc_conf_t *prev);
+
+/*
+ * Refuses directives that protect nothing, when all locations are merged.
+ * Returns NGX_OK, or NGX_ERROR when it has logged why.
+ */
+ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
 
 
 /* ngx_http_vaani_secrets.c: secrets in the configuration */
@@ -368,8 +425,7 @@ ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
- * id and the signatures.  Returns NGX_OK, or NGX_DECLINED with *reason and
- * *detail set to static
+ * id.  Returns NGX_OK, or NGX_DECLINED with *reason and *detail set to static
  * texts.
  */
 

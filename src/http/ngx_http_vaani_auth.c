@@ -10,14 +10,19 @@ static ngx_int_t ngx_http_vaani_auth_token(ngx_http_request_t *r,
 
 #if (NGX_HTTP_VAANI_HMAC)
 
-static void ngx_http_vaani_auth_webhook(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx);
 static void ngx_http_vaani_auth_signature(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx);
-static void ngx_http_vaani_verify(ngx_http_vaani_ctx_t *ctx,
-    ngx_http_vaani_signature_t *sig, vaani_str_t *id, vaani_str_t *timestamp);
+    ngx_http_vaani_ctx_t *ctx, ngx_http_vaani_signer_t *signer);
+static ngx_http_vaani_scheme_t *ngx_http_vaani_choose_scheme(
+    ngx_http_request_t *r, ngx_http_vaani_signer_t *signer);
+static ngx_uint_t ngx_http_vaani_signed_header(ngx_http_request_t *r,
+    ngx_str_t *name, vaani_str_t *value);
+static ngx_uint_t ngx_http_vaani_is_name(ngx_table_elt_t *h, ngx_str_t *name);
+static ngx_uint_t ngx_http_vaani_find_mac(ngx_http_vaani_signer_t *signer,
+    vaani_signature_format_t *format, vaani_str_t *header, vaani_str_t *parts,
+    ngx_uint_t nparts);
 static ngx_uint_t ngx_http_vaani_mac(HMAC_CTX *key, vaani_str_t *parts,
-    ngx_uint_t nparts, ngx_uint_t hex, u_char *dst, vaani_str_t *mac);
+    ngx_uint_t nparts, vaani_signature_encoding_e encoding, u_char *dst,
+    vaani_str_t *mac);
 static void ngx_http_vaani_check_time(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, vaani_str_t *timestamp);
 
@@ -41,11 +46,11 @@ ngx_http_vaani_authorize(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 #if (NGX_HTTP_VAANI_HMAC)
 
     if (vlcf->secret) {
-        ngx_http_vaani_auth_webhook(r, ctx);
+        ngx_http_vaani_auth_signature(r, ctx, vlcf->secret);
     }
 
     if (vlcf->signature) {
-        ngx_http_vaani_auth_signature(r, ctx);
+        ngx_http_vaani_auth_signature(r, ctx, vlcf->signature);
     }
 
 #endif
@@ -93,127 +98,200 @@ ngx_http_vaani_auth_token(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 #if (NGX_HTTP_VAANI_HMAC)
 
 /*
- * Standard Webhooks, https://www.standardwebhooks.com: what is signed is
- * "<id>.<timestamp>.<body>".
+ * What is signed is "<id>.<timestamp>.<body>", without what the scheme does not
+ * have.  The MACs are computed whatever is known to be wrong by now: the time
+ * must not tell.
  */
 
 static void
-ngx_http_vaani_auth_webhook(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_http_vaani_signer_t *signer)
 {
-    vaani_str_t                 id, timestamp;
-    ngx_http_vaani_loc_conf_t  *vlcf;
+    ngx_uint_t                found, missing, malformed, timed, nparts;
+    vaani_str_t               header, id, timestamp, parts[5];
+    ngx_http_vaani_scheme_t  *scheme;
 
-    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+    static vaani_str_t        dot = vaani_string(".");
 
-    id.data = ctx->id.data;
-    id.len = ctx->id.len;
+    scheme = ngx_http_vaani_choose_scheme(r, signer);
 
-    timestamp.data = ctx->timestamp.data;
-    timestamp.len = ctx->timestamp.len;
+    /* it can't be told which of two headers was signed */
 
-    if (id.len == 0 || timestamp.len == 0) {
-        ngx_http_vaani_not_authorized(ctx, "missing_signature");
-    }
-
-    ngx_http_vaani_verify(ctx, vlcf->secret, &id, &timestamp);
-    ngx_http_vaani_check_time(r, ctx, &timestamp);
-}
-
-
-static void
-ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
-{
-    vaani_str_t                  header, timestamp;
-    ngx_http_vaani_loc_conf_t   *vlcf;
-    ngx_http_vaani_signature_t  *sig;
-
-    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
-
-    sig = vlcf->signature;
-
-    if (sig->format.timestamp.len == 0) {
-        ngx_http_vaani_verify(ctx, sig, NULL, NULL);
-        return;
-    }
-
-    header.data = ctx->signatures[sig->index].data;
-    header.len = ctx->signatures[sig->index].len;
-
-    ngx_str_null(&timestamp);
-
-    if (vaani_signature_timestamp(&sig->format, &header, &timestamp)
-        != VAANI_OK
-        && header.len)
-    {
-        ngx_http_vaani_not_authorized(ctx, "malformed_signature");
-    }
-
-    ngx_http_vaani_verify(ctx, sig, NULL, &timestamp);
-    ngx_http_vaani_check_time(r, ctx, &timestamp);
-}
-
-
-/*
- * The MACs are computed whatever is known to be wrong by now: the time must
- * not tell.
- */
-
-static void
-ngx_http_vaani_verify(ngx_http_vaani_ctx_t *ctx,
-    ngx_http_vaani_signature_t *sig, vaani_str_t *id, vaani_str_t *timestamp)
-{
-    HMAC_CTX           **key;
-    ngx_str_t           *value;
-    ngx_uint_t           n, nparts, found;
-    vaani_str_t          header, mac, parts[5];
-    u_char               encoded[2 * NGX_HTTP_VAANI_SHA256_LEN + 1];
-
-    static vaani_str_t   dot = vaani_string(".");
-
+    malformed = ngx_http_vaani_signed_header(r, &scheme->signature, &header)
+                > 1;
+    missing = (header.len == 0);
+    timed = 1;
     nparts = 0;
 
-    if (id) {
-        parts[nparts++] = *id;
+    if (scheme->id.len) {
+        malformed |= ngx_http_vaani_signed_header(r, &scheme->id, &id) > 1;
+        missing |= (id.len == 0);
+
+        parts[nparts++] = id;
         parts[nparts++] = dot;
+
+        ctx->webhook_id.data = (u_char *) id.data;
+        ctx->webhook_id.len = id.len;
+
+        /* another one isn't signed: with it, a delivery could be sent again */
+
+        ctx->id = ctx->webhook_id;
     }
 
-    if (timestamp) {
-        parts[nparts++] = *timestamp;
+    if (scheme->timestamp.len) {
+        malformed |= ngx_http_vaani_signed_header(r, &scheme->timestamp,
+                                                  &timestamp)
+                     > 1;
+        missing |= (timestamp.len == 0);
+
+    } else if (scheme->format.timestamp.len) {
+        timestamp.len = 0;
+        timestamp.data = NULL;
+
+        malformed |= vaani_signature_timestamp(&scheme->format, &header,
+                                               &timestamp)
+                     != VAANI_OK;
+
+    } else {
+        timed = 0;
+    }
+
+    if (timed) {
+        parts[nparts++] = timestamp;
         parts[nparts++] = dot;
     }
 
     parts[nparts].data = ctx->body.data;
     parts[nparts++].len = ctx->body.len;
 
-    value = &ctx->signatures[sig->index];
+    found = ngx_http_vaani_find_mac(signer, &scheme->format, &header, parts,
+                                    nparts);
 
-    header.data = value->data;
-    header.len = value->len;
-
-    found = 0;
-    key = sig->keys.elts;
-
-    for (n = 0; n < sig->keys.nelts; n++) {
-
-        if (ngx_http_vaani_mac(key[n], parts, nparts, sig->format.hex, encoded,
-                               &mac))
-        {
-            found |= vaani_signature_match(&sig->format, &header, &mac);
-        }
-    }
-
-    if (header.len == 0) {
+    if (missing) {
         ngx_http_vaani_not_authorized(ctx, "missing_signature");
 
-    } else if (ctx->repeated) {
-
-        /* which of two headers was signed can't be told */
-
+    } else if (malformed) {
         ngx_http_vaani_not_authorized(ctx, "malformed_signature");
 
     } else if (!found) {
         ngx_http_vaani_not_authorized(ctx, "wrong_signature");
     }
+
+    if (timed) {
+        ngx_http_vaani_check_time(r, ctx, &timestamp);
+    }
+}
+
+
+/*
+ * The first whose signature was sent decides alone.
+ */
+
+static ngx_http_vaani_scheme_t *
+ngx_http_vaani_choose_scheme(ngx_http_request_t *r,
+    ngx_http_vaani_signer_t *signer)
+{
+    ngx_uint_t   n;
+    vaani_str_t  value;
+
+    for (n = 0; n < signer->nschemes; n++) {
+
+        if (ngx_http_vaani_signed_header(r, &signer->schemes[n].signature,
+                                         &value))
+        {
+            return &signer->schemes[n];
+        }
+    }
+
+    return signer->schemes;
+}
+
+
+/*
+ * Returns how many of them there are; *value is that of the last one, or empty.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_signed_header(ngx_http_request_t *r, ngx_str_t *name,
+    vaani_str_t *value)
+{
+    ngx_uint_t        i, found;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    found = 0;
+
+    value->data = NULL;
+    value->len = 0;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_vaani_is_name(&h[i], name)) {
+                value->data = h[i].value.data;
+                value->len = h[i].value.len;
+                found++;
+            }
+        }
+    }
+
+    return found;
+}
+
+
+/*
+ * A "_" is that of "$http_name": there it stands for "-" as well.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_is_name(ngx_table_elt_t *h, ngx_str_t *name)
+{
+    size_t  n;
+
+    if (h->key.len != name->len) {
+        return 0;
+    }
+
+    for (n = 0; n < name->len; n++) {
+
+        if (h->lowcase_key[n] != name->data[n]
+            && (name->data[n] != '_' || h->lowcase_key[n] != '-'))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_find_mac(ngx_http_vaani_signer_t *signer,
+    vaani_signature_format_t *format, vaani_str_t *header, vaani_str_t *parts,
+    ngx_uint_t nparts)
+{
+    HMAC_CTX     **key;
+    ngx_uint_t     n, found;
+    vaani_str_t    mac;
+    u_char         encoded[2 * NGX_HTTP_VAANI_SHA256_LEN + 1];
+
+    found = 0;
+    key = signer->keys.elts;
+
+    /* with all of them: which one it was doesn't show */
+
+    for (n = 0; n < signer->keys.nelts; n++) {
+
+        if (ngx_http_vaani_mac(key[n], parts, nparts, format->encoding,
+                               encoded, &mac))
+        {
+            found |= vaani_signature_match(format, header, &mac);
+        }
+    }
+
+    return found;
 }
 
 
@@ -224,7 +302,7 @@ ngx_http_vaani_verify(ngx_http_vaani_ctx_t *ctx,
 
 static ngx_uint_t
 ngx_http_vaani_mac(HMAC_CTX *key, vaani_str_t *parts, ngx_uint_t nparts,
-    ngx_uint_t hex, u_char *dst, vaani_str_t *mac)
+    vaani_signature_encoding_e encoding, u_char *dst, vaani_str_t *mac)
 {
     HMAC_CTX      *hmac;
     ngx_uint_t     n, ok;
@@ -255,7 +333,7 @@ ngx_http_vaani_mac(HMAC_CTX *key, vaani_str_t *parts, ngx_uint_t nparts,
 
     mac->data = dst;
 
-    if (hex) {
+    if (encoding == VAANI_SIGNATURE_HEX) {
         mac->len = ngx_hex_dump(dst, digest, sizeof(digest)) - dst;
 
     } else {

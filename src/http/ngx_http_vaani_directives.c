@@ -8,6 +8,10 @@
 
 #define NGX_HTTP_VAANI_SPOOL_MAX        (1024 * 1024 * 1024)
 
+/* bytes: that of client_max_body_size in nginx's core */
+
+#define NGX_HTTP_VAANI_DEFAULT_BODY     (1024 * 1024)
+
 
 static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool, ngx_str_t *value);
@@ -18,7 +22,72 @@ static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
 char *
 ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    return ngx_http_vaani_set_handler(cf, conf, ngx_http_vaani_handler);
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    if (vlcf->webhook.line == 0) {
+        ngx_http_vaani_set_place(cf, cmd, &vlcf->webhook);
+    }
+
+    return ngx_http_vaani_set_handler(cf, vlcf, ngx_http_vaani_handler);
+}
+
+
+void
+ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_place_t *place)
+{
+    place->directive = (char *) cmd->name.data;
+    place->file = cf->conf_file->file.name.data;
+    place->line = cf->conf_file->line;
+}
+
+
+char *
+ngx_http_vaani_check_body_size(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    ngx_uint_t                   n;
+    ngx_http_vaani_place_t      *place;
+    ngx_http_core_loc_conf_t    *clcf;
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (conf->webhook.line == 0
+        || clcf->client_max_body_size != NGX_HTTP_VAANI_DEFAULT_BODY)
+    {
+        return NGX_CONF_OK;
+    }
+
+    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+
+    /* a file may be included in many servers */
+
+    place = vmcf->warned.elts;
+
+    for (n = 0; n < vmcf->warned.nelts; n++) {
+
+        if (place[n].line == conf->webhook.line
+            && ngx_strcmp(place[n].file, conf->webhook.file) == 0)
+        {
+            return NGX_CONF_OK;
+        }
+    }
+
+    place = ngx_array_push(&vmcf->warned);
+
+    if (place == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *place = conf->webhook;
+
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                  "\"client_max_body_size\" of this \"vaani_webhook\" is 1m, "
+                  "the default; long transcripts are answered 413, set it to "
+                  "8m or more in %s:%ui",
+                  place->file, place->line);
+
+    return NGX_CONF_OK;
 }
 
 
@@ -290,6 +359,10 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
+    if (ngx_http_vaani_check_repeated(cf, 2) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     vlcf->spool = ngx_http_vaani_add_spool(cf, spool);
 
     return vlcf->spool ? NGX_CONF_OK : NGX_CONF_ERROR;
@@ -330,6 +403,47 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", value);
 
     return NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first)
+{
+    u_char      *end;
+    ngx_str_t   *value, name;
+    ngx_uint_t   n, i;
+
+    value = cf->args->elts;
+
+    for (n = first; n < cf->args->nelts; n++) {
+        end = ngx_strlchr(value[n].data, value[n].data + value[n].len, '=');
+
+        if (end == NULL) {
+            continue;
+        }
+
+        name.data = value[n].data;
+        name.len = end + 1 - value[n].data;
+
+        if (ngx_strncmp(name.data, "file=", name.len) == 0
+            || ngx_strncmp(name.data, "secret=", name.len) == 0)
+        {
+            continue;
+        }
+
+        for (i = n + 1; i < cf->args->nelts; i++) {
+
+            if (value[i].len >= name.len
+                && ngx_strncmp(value[i].data, name.data, name.len) == 0)
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "duplicate parameter \"%V\"", &name);
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 

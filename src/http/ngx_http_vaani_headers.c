@@ -2,10 +2,6 @@
 #include "ngx_http_vaani.h"
 
 
-static void ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
-    ngx_http_vaani_ctx_t *ctx, ngx_table_elt_t *h);
-static void ngx_http_vaani_take(ngx_http_vaani_ctx_t *ctx, ngx_str_t *value,
-    ngx_table_elt_t *h);
 static ngx_uint_t ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name,
     size_t len);
 static char *ngx_http_vaani_check_type(ngx_str_t *value, ngx_uint_t lenient);
@@ -89,11 +85,7 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
             }
 
         } else if (ngx_http_vaani_header(&h[i], "webhook-id")) {
-            ngx_http_vaani_take(ctx, &ctx->id, &h[i]);
-        }
-
-        if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
-            ngx_http_vaani_read_signature(vlcf, ctx, &h[i]);
+            ctx->id = h[i].value;
         }
     }
 
@@ -124,42 +116,6 @@ ngx_http_vaani_find_header(ngx_http_request_t *r, char *name, ngx_str_t *value)
             }
         }
     }
-}
-
-
-static void
-ngx_http_vaani_read_signature(ngx_http_vaani_loc_conf_t *vlcf,
-    ngx_http_vaani_ctx_t *ctx, ngx_table_elt_t *h)
-{
-    ngx_http_vaani_signature_t  *sig;
-
-    if (vlcf->secret && ngx_http_vaani_header(h, "webhook-timestamp")) {
-        ngx_http_vaani_take(ctx, &ctx->timestamp, h);
-    }
-
-    sig = vlcf->secret;
-
-    if (sig && ngx_http_vaani_is_header(h, sig->header.data, sig->header.len)) {
-        ngx_http_vaani_take(ctx, &ctx->signatures[sig->index], h);
-    }
-
-    sig = vlcf->signature;
-
-    if (sig && ngx_http_vaani_is_header(h, sig->header.data, sig->header.len)) {
-        ngx_http_vaani_take(ctx, &ctx->signatures[sig->index], h);
-    }
-}
-
-
-static void
-ngx_http_vaani_take(ngx_http_vaani_ctx_t *ctx, ngx_str_t *value,
-    ngx_table_elt_t *h)
-{
-    if (value->data) {
-        ctx->repeated = 1;
-    }
-
-    *value = h->value;
 }
 
 

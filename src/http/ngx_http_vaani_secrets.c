@@ -7,6 +7,9 @@
 
 static ngx_int_t ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
     ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
+static ngx_int_t ngx_http_vaani_read_secret_line(ngx_conf_t *cf,
+    ngx_str_t *name, ngx_uint_t line, ngx_str_t *secret);
+static void ngx_http_vaani_trim(ngx_str_t *text);
 static ngx_int_t ngx_http_vaani_read_secret_file(ngx_conf_t *cf,
     ngx_str_t *name, u_char *buf, size_t *size);
 static ngx_int_t ngx_http_vaani_add_password(ngx_conf_t *cf,
@@ -111,7 +114,7 @@ ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
     u_char     *p, *last, *end;
     ngx_int_t   rc;
     ngx_str_t   secret;
-    ngx_uint_t  found;
+    ngx_uint_t  line, found;
     u_char      buf[NGX_HTTP_VAANI_MAX_FILE];
 
     if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK
@@ -123,6 +126,7 @@ ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
 
     rc = NGX_OK;
     found = 0;
+    line = 0;
     last = buf + size;
 
     for (p = buf; rc == NGX_OK && p < last; p = end + 1) {
@@ -136,25 +140,117 @@ ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
         secret.data = p;
         secret.len = end - p;
 
-        if (secret.len && end[-1] == CR) {
-            secret.len--;
+        rc = ngx_http_vaani_read_secret_line(cf, name, ++line, &secret);
+
+        if (rc != NGX_OK || secret.len == 0) {
+            continue;
         }
 
-        if (secret.len) {
-            found = 1;
-            rc = handler(cf, secrets, &secret);
+        found = 1;
+        rc = handler(cf, secrets, &secret);
+
+        if (rc != NGX_OK) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid secret on line %ui of \"%V\"", line,
+                               name);
         }
     }
 
     ngx_explicit_memzero(buf, sizeof(buf));
 
-    if (!found) {
+    if (rc == NGX_OK && !found) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" holds no secret",
                            name);
         return NGX_ERROR;
     }
 
     return rc;
+}
+
+
+/*
+ * Secrets are pasted: blanks around them and byte order marks are dropped, and
+ * quotes, which could be part of a secret, are refused.  *secret is empty if
+ * there is none on the line.
+ */
+
+static ngx_int_t
+ngx_http_vaani_read_secret_line(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_uint_t line, ngx_str_t *secret)
+{
+    ngx_http_vaani_trim(secret);
+
+    if (ngx_strlchr(secret->data, secret->data + secret->len, '\0')) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" has a null byte on line %ui, save it as "
+                           "UTF-8", name, line);
+        return NGX_ERROR;
+    }
+
+    /* a comment; the blank of an empty one has been dropped */
+
+    if (secret->len && secret->data[0] == '#'
+        && (secret->len == 1 || secret->data[1] == ' '
+            || secret->data[1] == '\t'))
+    {
+        secret->len = 0;
+        return NGX_OK;
+    }
+
+    if (secret->len > 1
+        && (secret->data[0] == '"' || secret->data[0] == '\'')
+        && secret->data[secret->len - 1] == secret->data[0])
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" has quotes around the secret on line %ui, "
+                           "remove them", name, line);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_vaani_trim(ngx_str_t *text)
+{
+    u_char  *p, *last;
+
+    p = text->data;
+    last = p + text->len;
+
+    for ( ;; ) {
+
+        if (p < last && (*p == ' ' || *p == '\t' || *p == CR)) {
+            p++;
+
+        } else if (last - p >= 3 && ngx_memcmp(p, "\xef\xbb\xbf", 3) == 0) {
+            p += 3;
+
+        } else {
+            break;
+        }
+    }
+
+    for ( ;; ) {
+
+        if (p < last
+            && (last[-1] == ' ' || last[-1] == '\t' || last[-1] == CR))
+        {
+            last--;
+
+        } else if (last - p >= 3
+                   && ngx_memcmp(last - 3, "\xef\xbb\xbf", 3) == 0)
+        {
+            last -= 3;
+
+        } else {
+            break;
+        }
+    }
+
+    text->data = p;
+    text->len = last - p;
 }
 
 

@@ -218,8 +218,11 @@ static char *
 ngx_vaani_redis_parse_args(ngx_pool_t *pool, u_char *p, u_char *last,
     ngx_vaani_redis_url_t *url)
 {
-    char    *err;
-    u_char  *end;
+    char        *err;
+    u_char      *end;
+    ngx_uint_t   db;
+
+    db = 0;
 
     for ( /* void */ ; p < last; p = end + 1) {
 
@@ -230,6 +233,11 @@ ngx_vaani_redis_parse_args(ngx_pool_t *pool, u_char *p, u_char *last,
         }
 
         if (end - p > 3 && ngx_strncmp(p, "db=", 3) == 0) {
+
+            if (db++) {
+                return "the URL has \"db=\" twice";
+            }
+
             err = ngx_vaani_redis_parse_db(p + 3, end, url);
 
             if (err != NGX_CONF_OK) {
@@ -240,6 +248,10 @@ ngx_vaani_redis_parse_args(ngx_pool_t *pool, u_char *p, u_char *last,
         }
 
         if (end - p > 5 && ngx_strncmp(p, "user=", 5) == 0) {
+
+            if (url->user.data) {
+                return "the URL has \"user=\" twice";
+            }
 
             if (ngx_vaani_redis_unescape(pool, p + 5, end, &url->user)
                 != NGX_OK)

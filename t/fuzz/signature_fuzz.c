@@ -1,9 +1,12 @@
 
 /*
- * The input is lines: how the header is written (a digit: bit 0 hexadecimal,
- * bit 1 with a timestamp, bit 2 separated by spaces), the prefix, the prefix of
- * the timestamp, what is expected, and all the rest is the header.  What is
- * found in it must be what a plain reading of the header finds.
+ * The input is lines: how the header is written, the prefix, the prefix of the
+ * timestamp, what is expected, and all the rest is the header.  How it is
+ * written are two digits.  Of the first, bit 0 is hexadecimal, bit 1 with a
+ * timestamp, bit 2 separated by spaces; of the second, bit 0 says that the
+ * prefix may be missing, bit 1 that its case doesn't matter, bit 2 that base64
+ * may be base64url and have no padding.  What is found in the header must be
+ * what a plain reading of it finds.
  */
 
 
@@ -23,8 +26,12 @@ static void fuzz_line(fuzz_rest_t *rest, vaani_str_t *line,
 static unsigned fuzz_reference(const vaani_signature_format_t *format,
     const vaani_str_t *header, const vaani_str_t *expected,
     const u_char **timestamp, size_t *timestamp_len, unsigned *ntimestamps);
+static unsigned fuzz_begins(const vaani_signature_format_t *format,
+    const char *text, size_t len);
 static unsigned fuzz_same(const char *text, size_t len,
-    const vaani_str_t *expected, unsigned hex);
+    const vaani_str_t *expected, vaani_signature_encoding_e encoding);
+static unsigned fuzz_same_char(u_char got, u_char expected,
+    vaani_signature_encoding_e encoding);
 static void fuzz_number(const vaani_str_t *text);
 static void fuzz_token(const vaani_str_t *secret, const vaani_str_t *value);
 
@@ -34,7 +41,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int                        rc;
     size_t                     len;
-    unsigned                   mode, match, ntimestamps;
+    unsigned                   mode, more, match, ntimestamps;
     vaani_str_t                line, header, expected, timestamp;
     fuzz_rest_t                rest;
     const u_char              *wanted;
@@ -52,6 +59,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_line(&rest, &line, &arena);
     mode = line.len ? line.data[0] : 0;
+    more = line.len > 1 ? line.data[1] : 0;
 
     fuzz_line(&rest, &format.prefix, &arena);
     fuzz_line(&rest, &format.timestamp, &arena);
@@ -60,7 +68,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     header.data = vaani_test_text(&arena, rest.data, rest.len);
     header.len = rest.len;
 
-    format.hex = mode & 1;
+    format.encoding = (mode & 1) ? VAANI_SIGNATURE_HEX
+                      : (more & 4) ? VAANI_SIGNATURE_BASE64_ANY
+                      : VAANI_SIGNATURE_BASE64;
+    format.bare = more & 1;
+    format.any_case = (more & 2) != 0;
     format.separator = (mode & 4) ? ' ' : ',';
 
     if ((mode & 2) == 0) {
@@ -165,9 +177,10 @@ fuzz_reference(const vaani_signature_format_t *format,
 
         skip = format->prefix.len;
 
-        if (len >= skip
-            && (skip == 0 || memcmp(copy, format->prefix.data, skip) == 0)
-            && fuzz_same(copy + skip, len - skip, expected, format->hex))
+        if ((format->bare && fuzz_same(copy, len, expected, format->encoding))
+            || (fuzz_begins(format, copy, len)
+                && fuzz_same(copy + skip, len - skip, expected,
+                             format->encoding)))
         {
             found = 1;
         }
@@ -190,37 +203,53 @@ fuzz_reference(const vaani_signature_format_t *format,
 
 
 static unsigned
-fuzz_same(const char *text, size_t len, const vaani_str_t *expected,
-    unsigned hex)
+fuzz_begins(const vaani_signature_format_t *format, const char *text,
+    size_t len)
 {
-    size_t       n;
-    const char  *upper, *p;
+    char    ch;
+    size_t  n;
 
-    static const char  letters[] = "ABCDEFabcdef";
+    for (n = 0; n < format->prefix.len && n < len; n++) {
+        ch = text[n];
 
-    if (len != expected->len) {
+        if (format->any_case && strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ", ch) && ch)
+        {
+            ch += 'a' - 'A';
+        }
+
+        if ((u_char) ch != format->prefix.data[n]) {
+            return 0;
+        }
+    }
+
+    return n == format->prefix.len;
+}
+
+
+/*
+ * Base64 is as long as expected, or has none of the padding.
+ */
+
+static unsigned
+fuzz_same(const char *text, size_t len, const vaani_str_t *expected,
+    vaani_signature_encoding_e encoding)
+{
+    size_t  n, end;
+
+    for (end = expected->len; end; end--) {
+        if (expected->data[end - 1] != '=') {
+            break;
+        }
+    }
+
+    if (len != expected->len
+        && (encoding != VAANI_SIGNATURE_BASE64_ANY || len != end))
+    {
         return 0;
     }
 
     for (n = 0; n < len; n++) {
-
-        if ((u_char) text[n] == expected->data[n]) {
-
-            upper = hex && text[n] ? strchr(letters, text[n]) : NULL;
-
-            /* what is expected is in lower case, or can't be met */
-
-            if (upper && upper < letters + 6) {
-                return 0;
-            }
-
-            continue;
-        }
-
-        p = hex && text[n] ? strchr(letters, text[n]) : NULL;
-
-        if (p == NULL || p >= letters + 6 || (u_char) p[6] != expected->data[n])
-        {
+        if (!fuzz_same_char((u_char) text[n], expected->data[n], encoding)) {
             return 0;
         }
     }
@@ -229,16 +258,48 @@ fuzz_same(const char *text, size_t len, const vaani_str_t *expected,
 }
 
 
+static unsigned
+fuzz_same_char(u_char got, u_char expected, vaani_signature_encoding_e encoding)
+{
+    switch (encoding) {
+
+    case VAANI_SIGNATURE_HEX:
+
+        /* what is expected is in lower case, or can't be met */
+
+        if (expected >= 'A' && expected <= 'F') {
+            return 0;
+        }
+
+        return got == expected
+               || (expected >= 'a' && expected <= 'f'
+                   && got + 0x20 == expected);
+
+    case VAANI_SIGNATURE_BASE64_ANY:
+
+        if (expected == '+' || expected == '/') {
+            return got == expected || got == (expected == '+' ? '-' : '_');
+        }
+
+        return got == expected && expected != '-' && expected != '_';
+
+    default:
+        return got == expected;
+    }
+}
+
+
 static void
 fuzz_number(const vaani_str_t *text)
 {
-    int       rc;
-    char     *end, copy[32];
-    size_t    n;
-    int64_t   seconds;
-    unsigned  digits;
+    int        rc;
+    char      *end, copy[32];
+    size_t     n;
+    int64_t    seconds;
+    unsigned   digits;
+    long long  number;
 
-    digits = (text->len > 0 && text->len <= 12);
+    digits = (text->len > 0 && text->len <= 15);
 
     for (n = 0; digits && n < text->len; n++) {
         digits = (strchr("0123456789", text->data[n]) != NULL
@@ -255,7 +316,13 @@ fuzz_number(const vaani_str_t *text)
         memcpy(copy, text->data, text->len);
         copy[text->len] = '\0';
 
-        vaani_fuzz_check(seconds == strtoll(copy, &end, 10) && *end == '\0');
+        number = strtoll(copy, &end, 10);
+
+        if (number > 100000000000LL) {
+            number /= 1000;
+        }
+
+        vaani_fuzz_check(seconds == number && *end == '\0');
     }
 }
 

@@ -19,23 +19,46 @@
 #define TEST_HEX                                                              \
     "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 
+#define TEST_HEX_UPPER                                                        \
+    "757107EA0EB2509FC211221CCE984B8A37570B6D7586C22C46F4379C8B043E17"
+
+#define TEST_BASE64URL  "g0hM9SsE-OTPJTGt_tmIKtSyZlE3uFJELVlNIOLJ1OE"
+
 #define TEST_BASE64  "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 static vaani_signature_format_t  test_webhook = {
-    vaani_string("v1,"), { 0, NULL }, ' ', 0
+    vaani_string("v1,"), { 0, NULL }, ' ', VAANI_SIGNATURE_BASE64, 0, 0
 };
 
 static vaani_signature_format_t  test_hex = {
-    { 0, NULL }, { 0, NULL }, ',', 1
+    { 0, NULL }, { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 0, 0
 };
 
 static vaani_signature_format_t  test_github = {
-    vaani_string("sha256="), { 0, NULL }, ',', 1
+    vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 0, 0
 };
 
 static vaani_signature_format_t  test_timed = {
-    vaani_string("v1="), vaani_string("t="), ',', 1
+    vaani_string("v1="), vaani_string("t="), ',', VAANI_SIGNATURE_HEX, 0, 0
+};
+
+static vaani_signature_format_t  test_own = {
+    vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 1, 1
+};
+
+static vaani_signature_format_t  test_bare = {
+    vaani_string("Sig:"), { 0, NULL }, ',', VAANI_SIGNATURE_BASE64_ANY, 1, 0
+};
+
+/* one that the expected signature begins with */
+
+static vaani_signature_format_t  test_begins = {
+    vaani_string("g0"), { 0, NULL }, ',', VAANI_SIGNATURE_BASE64_ANY, 1, 0
+};
+
+static vaani_signature_format_t  test_any = {
+    { 0, NULL }, { 0, NULL }, ',', VAANI_SIGNATURE_BASE64_ANY, 1, 0
 };
 
 
@@ -273,6 +296,57 @@ test_match(void **state)
         { &test_timed, TEST_HEX, "t=1,v1=" TEST_HEX, 1 },
         { &test_timed, TEST_HEX, "v1=" TEST_HEX ",t=1", 1 },
         { &test_timed, TEST_HEX, "t=1,v0=" TEST_HEX, 0 },
+        { &test_timed, TEST_HEX, "t=1," TEST_HEX, 0 },
+
+        /* with or without the prefix, in either case */
+
+        { &test_own, TEST_HEX, TEST_HEX, 1 },
+        { &test_own, TEST_HEX, TEST_HEX_UPPER, 1 },
+        { &test_own, TEST_HEX, "sha256=" TEST_HEX, 1 },
+        { &test_own, TEST_HEX, "SHA256=" TEST_HEX_UPPER, 1 },
+        { &test_own, TEST_HEX, " \t Sha256=" TEST_HEX "\t ", 1 },
+        { &test_own, TEST_HEX, "x, sha256=" TEST_HEX, 1 },
+        { &test_own, TEST_HEX, "x, " TEST_HEX, 1 },
+        { &test_own, TEST_HEX, "sha256=", 0 },
+        { &test_own, TEST_HEX, "sha256", 0 },
+        { &test_own, TEST_HEX, "sha256= " TEST_HEX, 0 },
+        { &test_own, TEST_HEX, "sha256:" TEST_HEX, 0 },
+        { &test_own, TEST_HEX, "sha512=" TEST_HEX, 0 },
+        { &test_own, TEST_HEX, "sha256\x1d" TEST_HEX, 0 },
+        { &test_own, TEST_HEX, "sha256=sha256=" TEST_HEX, 0 },
+        { &test_own, TEST_HEX, TEST_HEX "sha256=", 0 },
+        { &test_own, TEST_HEX, "", 0 },
+
+        { &test_bare, TEST_BASE64, TEST_BASE64, 1 },
+        { &test_bare, TEST_BASE64, "Sig:" TEST_BASE64, 1 },
+        { &test_bare, TEST_BASE64, "sig:" TEST_BASE64, 0 },
+        { &test_bare, TEST_BASE64, "Sig:" TEST_BASE64URL, 1 },
+        { &test_bare, TEST_BASE64, "Sig:", 0 },
+
+        { &test_begins, TEST_BASE64, TEST_BASE64, 1 },
+        { &test_begins, TEST_BASE64, "g0" TEST_BASE64, 1 },
+        { &test_begins, TEST_BASE64, "g0g0" TEST_BASE64, 0 },
+        { &test_begins, TEST_BASE64, TEST_BASE64URL, 1 },
+
+        /* base64 and base64url, with the padding or without it */
+
+        { &test_any, TEST_BASE64, TEST_BASE64, 1 },
+        { &test_any, TEST_BASE64, TEST_BASE64URL "=", 1 },
+        { &test_any, TEST_BASE64, TEST_BASE64URL, 1 },
+        { &test_any, TEST_BASE64,
+          "g0hM9SsE-OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE", 1 },
+        { &test_any, TEST_BASE64, TEST_BASE64URL "==", 0 },
+        { &test_any, TEST_BASE64, TEST_BASE64URL "A", 0 },
+        { &test_any, TEST_BASE64, "", 0 },
+        { &test_any, "", "x", 0 },
+        { &test_any, "====", "x", 0 },
+        { &test_any, "a===", "a", 1 },
+        { &test_any, "a===", "a=", 0 },
+        { &test_any, "+", "-", 1 },
+        { &test_any, "/", "_", 1 },
+        { &test_any, "+", "_", 0 },
+        { &test_any, "-", "+", 0 },
+        { &test_webhook, "+/", "v1,-_", 0 },
     };
 
     (void) state;
@@ -465,10 +539,19 @@ test_timestamp_parse(void **state)
         { "2147483648", 2147483648 },
         { "001614265330", 1614265330 },
         { "000000000000", 0 },
-        { "999999999999", 999999999999 },
+        { "100000000000", 100000000000 },
+
+        /* milliseconds */
+
+        { "100000000001", 100000000 },
+        { "999999999999", 999999999 },
+        { "1614265330999", 1614265330 },
+        { "001614265330000", 1614265330 },
+        { "999999999999999", 999999999999 },
+        { "000000000000000", 0 },
         { "", -1 },
-        { "0000000000000", -1 },
-        { "1000000000000", -1 },
+        { "0000000000000000", -1 },
+        { "1614265330000000", -1 },
         { "18446744073709551617", -1 },
         { "-1", -1 },
         { "+1", -1 },

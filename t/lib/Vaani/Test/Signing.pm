@@ -18,6 +18,7 @@ use Vaani::Test::Dir qw(slurp spew tmpdir);
 our @EXPORT = qw(
     token_secret webhook_secret secret_file is_secret
     webhook_signature webhook_headers hex_signature base64_signature
+    dashboard_headers campaign_headers
     nginx_said no_secret_was_told is_unauthorized UNAUTHORIZED
 );
 
@@ -78,6 +79,24 @@ sub webhook_headers ($secret, $body, %opt) {
 
 sub hex_signature ($secret, $content)    { return hmac_sha256_hex($content, $secret) }
 sub base64_signature ($secret, $content) { return encode_base64(hmac_sha256($content, $secret), '') }
+
+# As Vaani's dashboard signs: call_started in bare hexadecimal, the others with
+# a prefix.
+sub dashboard_headers ($secret, $event, $body) {
+    my $prefix = $event eq 'call_started' ? '' : 'sha256=';
+    return (
+        'X-Webhook-Event'     => $event,
+        'X-Webhook-Signature' => $prefix . hex_signature($secret, $body),
+    );
+}
+
+# As its campaigns sign, with a time.
+sub campaign_headers ($secret, $body, $timestamp = time) {
+    return (
+        'X-Vaani-Timestamp' => $timestamp,
+        'X-Vaani-Signature' => 'sha256=' . hex_signature($secret, "$timestamp.$body"),
+    );
+}
 
 # --- answers
 

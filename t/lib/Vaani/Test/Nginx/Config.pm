@@ -51,6 +51,8 @@ sub write_config ($dir, $config, $variables) {
 
     my @http = (
         _unless_given($http, 'access_log', 'off'),
+        # nginx's default is what the module warns of.
+        _unless_given($http, 'client_max_body_size', '16m'),
         map { _unless_given($http, "${_}_temp_path", "$dir/temp_$_") } _temp_paths(),
     );
 
