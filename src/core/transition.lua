@@ -152,6 +152,13 @@ local function old_transfers(known)
 end
 
 
+-- Within a millisecond an attempt comes before its outcome.
+
+local function rank(entry)
+    return (entry[2] == 'i' and '0' or '1') .. entry[3] .. entry[2]
+end
+
+
 -- Adds the event that is being delivered.  Returns repeated, if it is the same
 -- delivery as another one; split, by how many transitions more there are than
 -- one; the list to be kept, if it changed; and what the hash is to have.
@@ -186,8 +193,7 @@ local function add_transfer(body, id, arg)
         end
 
         if before(time, received_at)
-           or time == received_at
-              and other[3] .. other[2] < body .. entry[2]
+           or time == received_at and rank(other) < rank(entry)
         then
             break
         end
