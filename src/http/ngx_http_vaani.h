@@ -400,6 +400,13 @@ ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
 
 ngx_int_t ngx_http_vaani_init_log(ngx_conf_t *cf);
 
+/*
+ * The same for errors of a body that the server of an endpoint reads before it
+ * has found the location; called when the location's configuration is merged.
+ * Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_vaani_mask_early(ngx_conf_t *cf);
+
 
 /*
  * ngx_http_vaani_status.c: what operators see

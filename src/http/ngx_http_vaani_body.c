@@ -22,9 +22,12 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     ngx_str_null(body);
 
-    if (r->reading_body) {
+    if (r->reading_body || r->discard_body) {
 
-        /* another handler had it, without buffering, and left off */
+        /*
+         * another handler had it, without buffering, and left off; freenginx
+         * discards the rest
+         */
 
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "vaani: the body was read only in part before an "

@@ -10,6 +10,21 @@ static ngx_int_t ngx_vaani_redis_cmp_addrs(ngx_resolver_addr_t *one,
 static ngx_int_t ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn);
 
 
+ngx_uint_t
+ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
+{
+#if (NGX_VAANI_RESOLVER_LIST)
+
+    return resolver->connections != NULL;
+
+#else
+
+    return resolver->connections.nelts != 0;
+
+#endif
+}
+
+
 /*
  * A name is looked up anew for every connection, so that a Redis that has
  * moved is found; several addresses take turns.
