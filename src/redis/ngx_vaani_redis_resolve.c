@@ -15,7 +15,13 @@ ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
 {
 #if (NGX_VAANI_RESOLVER_LIST)
 
-    return resolver->connections != NULL;
+    /*
+     * Angie, whose resolver has the name servers of resolv.conf by default.
+     * That knows nothing of /etc/hosts, so "localhost" would not be found: such
+     * names are looked up as they are without a resolver.
+     */
+
+    return resolver->connections != NULL && resolver->resolv_conf.len == 0;
 
 #else
 
