@@ -303,8 +303,8 @@ subtest 'postrm: directives that are left' => sub {
 
 # --- nginx's headers, where forks have others
 
-# The names of headers that are changed, and how: what configure makes of it, and
-# whether the sources compile with that.
+# The names of headers and what makes others of them; what configure finds then,
+# and the objects that compile with it.
 sub compiles ($name, $edit, $want, @objects) {
     my $dev = '/usr/share/nginx/src';
     my $dir = new_dir();
@@ -318,7 +318,7 @@ sub compiles ($name, $edit, $want, @objects) {
         spew("$dir/$file", $now);
     }
 
-    # only what is looked up, to be fast; -std of the compiler
+    # without what is of no interest here, to be fast
     ($exit, $text) = output($dir, './configure', '--with-cc-opt=-Wall -Wextra -Wno-unused-parameter', '--with-threads',
         '--without-http_rewrite_module', '--without-http_gzip_module', '--add-dynamic-module=' . ROOT);
     is $exit, 0, "$name: configure" or diag $text;
@@ -346,9 +346,12 @@ SKIP: {
             'src/http/ngx_http_request.h' => sub ($text) {
                 $text =~ s/\bngx_http_log_handler_pt( +log_handler;)/ngx_log_ext_handler_pt$1/r;
             },
-            'src/http/ngx_http_core_module.h' => sub ($text) {
-                $text =~ s/^( *)ngx_flag_t( +)(merge_slashes;\n)/$1ngx_flag_t$2$3$1ngx_array_t *client_body_early_read;\n/mr;
-            },
+            # a newer nginx has it
+            slurp('/usr/share/nginx/src/src/http/ngx_http_core_module.h') =~ /\bclient_body_early_read\b/ ? () : (
+                'src/http/ngx_http_core_module.h' => sub ($text) {
+                    $text =~ s/^( *)ngx_flag_t( +)(merge_slashes;\n)/$1ngx_flag_t$2$3$1ngx_array_t *client_body_early_read;\n/mr;
+                },
+            ),
         }, [qw(NGX_VAANI_BODY_EARLY_READ NGX_VAANI_LOG_PROPERTIES NGX_VAANI_RESOLVER_LIST)],
             'redis/ngx_vaani_redis_resolve', 'http/ngx_http_vaani_log');
     };
