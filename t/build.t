@@ -42,7 +42,7 @@ sub executable ($path, $text) {
 
 # Without what make has told the one that runs this.
 sub output ($dir, @command) {
-    my ($exit, @out) = run([ 'env', map({ ('-u', $_) } qw(MAKEFLAGS MFLAGS MAKELEVEL)), @command ], dir => $dir);
+    my ($exit, @out) = run([ 'env', map({ ('-u', $_) } qw(MAKEFLAGS MFLAGS MAKELEVEL)), @command ], dir => $dir, timeout => 600);
     return ($exit, join '', @out);
 }
 
@@ -220,11 +220,12 @@ subtest 'make -j on a fresh machine' => sub {
 # What needs a package is made after all packages are installed, in any order
 # that make may choose.
 subtest 'prerequisites' => sub {
-    my ($exit, $text) = output(ROOT, qw(make -npq BUILD=/nowhere all bench test-nginx), 'DEPS=the-packages');
+    my $build = new_dir();
+    my ($exit, $text) = output(ROOT, qw(make -npq all bench test-nginx), "BUILD=$build", 'DEPS=the-packages');
     for my $target (qw(stamp ngx_http_vaani_module.so vaani-spool foreign/objs/ngx_foreign_module.so
         shared/objs/ngx_http_vaani_module.so bench/ngx_http_bench_null_module.so bench/%))
     {
-        ok $text =~ m{^/nowhere/\Q$target\E:.*\| (?:.* )?the-packages\b}m, $target;
+        ok $text =~ m{^\Q$build/$target\E:.*\| (?:.* )?the-packages\b}m, $target;
     }
 };
 
