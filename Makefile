@@ -1,5 +1,16 @@
 # ngx_http_vaani_module: see "make help"
 
+# Neither make nor nginx's configure can handle a path with a blank in it, and
+# "rm -rf /x/our copy/build" would remove "/x/our". So before anything else:
+
+ODD := \# $$ % & * ( ) ; < > ? [ ] \ ^ ` { | } ! : " '
+
+check_path = $(if $(filter-out 1,$(words [$($1)]))$(strip \
+	$(foreach character,$(ODD),$(findstring $(character),$($1)))),$(error \
+	$1 is "$($1)": the path must not have blanks or any of $(ODD)))
+
+$(call check_path,CURDIR)
+
 NGINX_DEV = /usr/share/nginx/src
 NGINX = /usr/sbin/nginx
 REDIS_SERVER = /usr/bin/redis-server
@@ -11,8 +22,30 @@ CFLAGS = -O2 -g
 BUILD = $(CURDIR)/build
 MODULE = $(BUILD)/ngx_http_vaani_module.so
 
+# for "make install"; DESTDIR is put in front of all of them
+
+PREFIX = /usr/local
+MODULES_DIR = $(PREFIX)/lib/nginx/modules
+
+$(foreach path,BUILD NGINX_DEV DESTDIR PREFIX MODULES_DIR,$(call \
+	check_path,$(path)))
+
+# what is built is built after these; with "DEPS=", packages are not looked at
+
+DEPS = deps-run
+
+# "make clean" and "make deb" empty a directory only if it has our mark
+
+ifneq ($(filter-out clean help style,$(or $(MAKECMDGOALS),all)),)
+$(shell tools/build-dir make $(BUILD))
+endif
+
 SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
 	src/http/status.html tools/lua2c tools/page2c
+
+# It changes when nginx, a library, the compiler or its options do.
+
+STAMP = $(BUILD)/stamp
 
 # whatever is written in C, the tests and the benchmark too
 
@@ -40,9 +73,12 @@ deps-test: deps-run deps-browser deps-examples
 
 # ---- the module, for the packaged nginx ----------------------------------
 
-module: deps-run $(MODULE)
+module: $(MODULE)
 
-$(MODULE): $(SOURCES)
+$(STAMP): FORCE | $(DEPS)
+	@tools/build-stamp $@ "$(CC)" $(NGINX_DEV) "$(CFLAGS) $(WARNINGS)"
+
+$(MODULE): $(SOURCES) $(STAMP) | $(DEPS)
 	@tools/build-module $(NGINX_DEV) $(BUILD)/nginx-dev "$(CC)" \
 		"$(CFLAGS) $(WARNINGS)"
 	@# an nginx may have the old one loaded: it keeps that file
@@ -54,11 +90,11 @@ $(MODULE): $(SOURCES)
 
 TOOL = $(BUILD)/vaani-spool
 
-tool: deps-run $(TOOL)
+tool: $(TOOL)
 
 $(TOOL): src/tool/vaani_spool.c $(wildcard src/core/*.[ch]) \
 	src/spool/vaani_journal.c src/spool/vaani_journal.h \
-	$(BUILD)/unit/vaani_transition_script.c
+	$(BUILD)/unit/vaani_transition_script.c $(STAMP) | $(DEPS)
 	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
 		$(filter %.c,$^) -lhiredis -lcjson
 
@@ -86,6 +122,42 @@ deb: deps-deb
 	@tools/build-deb $(DEB)
 
 
+# ---- where there is no package ---------------------------------------------
+
+# The user who installs may not be the one who builds, so no package is
+# installed by this.
+
+DOC_DIR = $(PREFIX)/share/doc/ngx_http_vaani_module
+MAN_DIR = $(PREFIX)/share/man
+
+INSTALLED = $(MODULES_DIR)/$(notdir $(MODULE)) $(PREFIX)/sbin/vaani-spool \
+	$(PREFIX)/bin/vaani-call $(MAN_DIR)/man1/vaani-call.1 \
+	$(patsubst man/%,$(MAN_DIR)/man8/%,$(wildcard man/*.8))
+
+install: $(MODULE) $(TOOL)
+	install -d $(DESTDIR)$(MODULES_DIR) $(DESTDIR)$(PREFIX)/sbin \
+		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MAN_DIR)/man1 \
+		$(DESTDIR)$(MAN_DIR)/man8 $(DESTDIR)$(DOC_DIR)
+	@# an nginx may have the old one loaded: it keeps that file
+	install -m 644 $(MODULE) $(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE)).new
+	mv $(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE)).new \
+		$(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE))
+	install -m 755 $(TOOL) $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 bin/vaani-call $(DESTDIR)$(PREFIX)/bin
+	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
+	pod2man --utf8 --section=1 --name=VAANI-CALL \
+		--center=ngx_http_vaani_module bin/vaani-call \
+		$(DESTDIR)$(MAN_DIR)/man1/vaani-call.1
+	cp -rL README.md CHANGELOG.md LICENSE docs examples $(DESTDIR)$(DOC_DIR)
+	@echo "nginx.conf: load_module $(MODULES_DIR)/$(notdir $(MODULE));"
+
+uninstall:
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+	@if [ -f $(DESTDIR)$(DOC_DIR)/LICENSE ]; then \
+		rm -rf $(DESTDIR)$(DOC_DIR); \
+	fi
+
+
 # ---- for editors, and for those who write code -----------------------------
 
 COMPILE_COMMANDS = $(CURDIR)/compile_commands.json
@@ -101,13 +173,18 @@ style:
 # ---- other ---------------------------------------------------------------
 
 clean:
-	rm -rf $(BUILD)
+	@tools/build-dir $(if $(filter-out clean,$(MAKECMDGOALS)),empty,remove) \
+		$(BUILD)
+
+FORCE:
 
 help:
 	@echo "make               build build/ngx_http_vaani_module.so, vaani-spool"
 	@echo "make run           build, start Redis and nginx, show a call arrive"
 	@echo "make demo          the same, and end"
 	@echo "make deb           build the package for Debian, in build/deb"
+	@echo "make install       module, tools, manual pages; PREFIX=, DESTDIR=,"
+	@echo "                   MODULES_DIR=; \"make uninstall\" removes them"
 	@echo "make test          build and run all the tests"
 	@echo "make test-asan     the same in an nginx with AddressSanitizer, UBSan"
 	@echo "make test-unit     only the unit tests of src/core"
@@ -115,6 +192,7 @@ help:
 	@echo "make test-valgrind an end-to-end run under valgrind"
 	@echo "make test-deb      what is in the package, what installing it does"
 	@echo "make test-matrix   with the packages of other releases of Debian"
+	@echo "make test-flavour  with NGINX_SOURCE=DIR, the source of nginx or a fork"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench         the endpoint beside others that do the same job"
@@ -130,5 +208,5 @@ help:
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-test deps-deb module tool run demo deb clean \
-	help style compile_commands.json
+.PHONY: all deps-run deps-test deps-deb module tool run demo deb install \
+	uninstall clean help style compile_commands.json FORCE

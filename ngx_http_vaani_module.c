@@ -516,6 +516,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    if (conf->handler == ngx_http_vaani_handler
+        && ngx_http_vaani_mask_early(cf) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     if (conf->handler != ngx_http_vaani_handler
         && conf->handler != ngx_http_vaani_health_handler)
     {
@@ -611,7 +617,7 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (clcf->resolver && clcf->resolver->connections.nelts) {
+    if (clcf->resolver && ngx_vaani_redis_has_servers(clcf->resolver)) {
         redis->resolver = clcf->resolver;
         redis->resolver_timeout = clcf->resolver_timeout;
     }

@@ -316,7 +316,7 @@ subtest 'always the same bytes' => sub {
     }
     is keys %seen, 1, 'one answer' or diag explain \%seen;
     like +(keys %seen)[0], qr{\AHTTP/1\.1\ 401\ Unauthorized\r\n
-        Server:\ nginx\S*\r\n
+        Server:\ (?:nginx|freenginx|Angie|Tengine)\b\S*\r\n
         Content-Type:\ application/problem\+json\r\n
         Content-Length:\ 58\r\n
         Connection:\ close\r\n

@@ -939,6 +939,12 @@ subtest 'versions' => sub {
     is join(' ', grep { !/^passed\b/ } @results), '', 'all of them passed';
     like $tested, qr/\b20\d\d-\d\d-\d\d\b/, 'it says when';
 
+    my ($flavour) = slurp(ROOT . '/t/Makefile.inc') =~ /^FLAVOUR_TESTS = ((?:.*\\\n)*.*)$/m;
+    my %flavour = map { $_ => 1 } split /[\s\\]+/, $flavour // '';
+    my @forks = map { codes($_->[0]) } rows(section('README.md', 'Other nginx'));
+    cmp_ok scalar @forks, '>', 0, 'tests with other nginx';
+    ok $flavour{$_}, "... $_ is one of make test-flavour" for @forks;
+
     same_set [ first_codes(rows(section('CONTRIBUTING.md', 'Several releases of Debian'))) ], [ keys %row ],
         'the cells', 'documented', 'in tools/matrix';
 };

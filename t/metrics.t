@@ -253,7 +253,7 @@ subtest 'a fresh nginx' => sub {
     ok $status->{since} >= $before - 1000 && $status->{since} <= $after, 'since';
     ok $status->{time} >= $status->{since} && $status->{time} <= ms(), 'time';
     like $status->{version}, qr/^\d+\.\d+\.\d+$/, 'the version';
-    my (undef, @output) = run([ nginx_bin(), '-v' ]);
+    my (undef, @output) = run([ nginx_bin(), '-V' ]);    # -v of a fork says its own
     like "@output", qr{nginx/\Q$status->{nginx}\E\b}, 'the version of nginx';
 
     my $times = $status->{redis}[0]{round_trip};

@@ -20,6 +20,9 @@ sub http_text ($directives) {
     return <<"CONF";
         server {
             listen unix:%%SOCK%%;
+            # Angie and freenginx keep the idle connections of a worker that
+            # shuts down for that long, those of nginx end at once.
+            lingering_timeout 0;
             $directives
             location = /vaani   { vaani_webhook; }
             location = /writing { return 200 \$connections_writing; }

@@ -573,6 +573,12 @@ ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *detail, ngx_str_t *field);
 
 /*
+ * Sets the media type of the response, with its parameters; type->data must
+ * live as long as the request.
+ */
+void ngx_http_vaani_set_type(ngx_http_request_t *r, ngx_str_t *type);
+
+/*
  * Adds a header to the response.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
@@ -596,6 +602,13 @@ void ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log);
  */
 
 ngx_int_t ngx_http_vaani_init_log(ngx_conf_t *cf);
+
+/*
+ * The same for errors of a body that the server of an endpoint reads before it
+ * has found the location; called when the location's configuration is merged.
+ * Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_vaani_mask_early(ngx_conf_t *cf);
 
 
 /*

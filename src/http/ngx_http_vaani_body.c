@@ -51,9 +51,12 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     ngx_str_null(body);
 
-    if (r->reading_body) {
+    if (r->reading_body || r->discard_body) {
 
-        /* another handler had it, without buffering, and left off */
+        /*
+         * another handler had it, without buffering, and left off; freenginx
+         * discards the rest
+         */
 
         return NGX_DECLINED;
     }

@@ -9,23 +9,59 @@
 #include "ngx_http_vaani.h"
 
 
+/*
+ * What a handler of the log gets, and passes to the next one.  In Angie, it
+ * writes a property of the log.
+ */
+
+#if (NGX_VAANI_LOG_PROPERTIES)
+
+typedef ngx_log_ext_handler_pt  ngx_http_vaani_log_pt;
+
+#define NGX_HTTP_VAANI_LOG_PARAMS                                             \
+    ngx_log_t *log, u_char *buf, u_char *last, void *data
+#define NGX_HTTP_VAANI_LOG_ARGS     log, buf, last, data
+#define NGX_HTTP_VAANI_LOG_REQUEST  (((ngx_http_log_ctx_t *) data)->request)
+
+#else
+
+typedef ngx_http_log_handler_pt  ngx_http_vaani_log_pt;
+
+#define NGX_HTTP_VAANI_LOG_PARAMS                                             \
+    ngx_http_request_t *request, ngx_http_request_t *sr, u_char *buf,         \
+    size_t len
+#define NGX_HTTP_VAANI_LOG_ARGS     request, sr, buf, len
+#define NGX_HTTP_VAANI_LOG_REQUEST  request
+
+#endif
+
+
 static ngx_int_t ngx_http_vaani_post_read(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_rewrite(ngx_http_request_t *r);
-static ngx_http_log_handler_pt ngx_http_vaani_log_handler(
+#if (NGX_VAANI_BODY_EARLY_READ)
+static ngx_int_t ngx_http_vaani_before_body(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+#endif
+static ngx_http_vaani_log_pt ngx_http_vaani_log_handler(
     ngx_http_request_t *r);
-static u_char *ngx_http_vaani_log_located(ngx_http_request_t *r,
-    ngx_http_request_t *sr, u_char *buf, size_t len);
-static u_char *ngx_http_vaani_log_path(ngx_http_request_t *r,
-    ngx_http_request_t *sr, u_char *buf, size_t len);
-static u_char *ngx_http_vaani_log_method(ngx_http_request_t *r,
-    ngx_http_request_t *sr, u_char *buf, size_t len);
-static u_char *ngx_http_vaani_log_masked(ngx_http_request_t *r,
-    ngx_http_request_t *sr, u_char *buf, size_t len, u_char *from);
+static u_char *ngx_http_vaani_log_located(NGX_HTTP_VAANI_LOG_PARAMS);
+static u_char *ngx_http_vaani_log_path(NGX_HTTP_VAANI_LOG_PARAMS);
+static u_char *ngx_http_vaani_log_method(NGX_HTTP_VAANI_LOG_PARAMS);
+static u_char *ngx_http_vaani_log_masked(NGX_HTTP_VAANI_LOG_PARAMS,
+    u_char *from);
 
 
 /* that of nginx */
 
-static ngx_http_log_handler_pt  ngx_http_vaani_next_log_handler;
+static ngx_http_vaani_log_pt  ngx_http_vaani_next_log_handler;
+
+
+#if (NGX_VAANI_BODY_EARLY_READ)
+
+static ngx_str_t  ngx_http_vaani_before_body_name =
+    ngx_string("$vaani_before_body");
+
+#endif
 
 
 ngx_int_t
@@ -52,6 +88,113 @@ ngx_http_vaani_init_log(ngx_conf_t *cf)
 
 
 /*
+ * With "client_body_early_read", nginx reads the body before the first phase,
+ * and can log its errors there.  All that runs earlier are the conditions of
+ * that directive, so one more is put in front of them, which is never true.
+ */
+
+ngx_int_t
+ngx_http_vaani_mask_early(ngx_conf_t *cf)
+{
+#if (NGX_VAANI_BODY_EARLY_READ)
+
+    ngx_str_t                          name;
+    ngx_uint_t                         n;
+    ngx_array_t                       *conditions;
+    ngx_http_variable_t               *var;
+    ngx_http_complex_value_t          *cv, *old;
+    ngx_http_core_srv_conf_t          *cscf;
+    ngx_http_compile_complex_value_t   ccv;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+
+    if (cscf->client_body_early_read == NULL
+        || cscf->client_body_early_read->nelts == 0)
+    {
+        return NGX_OK;
+    }
+
+    old = cscf->client_body_early_read->elts;
+
+    if (old[0].value.data == ngx_http_vaani_before_body_name.data) {
+        return NGX_OK;
+    }
+
+    name = ngx_http_vaani_before_body_name;
+    name.data++;
+    name.len--;
+
+    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_CHANGEABLE
+                                           |NGX_HTTP_VAR_NOCACHEABLE);
+    if (var == NULL) {
+        return NGX_ERROR;
+    }
+
+    var->get_handler = ngx_http_vaani_before_body;
+
+    /* the array may be that of other servers, too */
+
+    conditions = ngx_array_create(cf->pool,
+                                  cscf->client_body_early_read->nelts + 1,
+                                  sizeof(ngx_http_complex_value_t));
+    if (conditions == NULL) {
+        return NGX_ERROR;
+    }
+
+    cv = ngx_array_push_n(conditions, cscf->client_body_early_read->nelts + 1);
+    if (cv == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &ngx_http_vaani_before_body_name;
+    ccv.complex_value = &cv[0];
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for (n = 0; n < cscf->client_body_early_read->nelts; n++) {
+        cv[n + 1] = old[n];
+    }
+
+    cscf->client_body_early_read = conditions;
+
+#endif
+
+    return NGX_OK;
+}
+
+
+#if (NGX_VAANI_BODY_EARLY_READ)
+
+static ngx_int_t
+ngx_http_vaani_before_body(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
+{
+    /* before the first phase only: a log format may name the variable */
+
+    if (r->phase_handler == 0 && r == r->main && !r->internal
+        && r->log_handler != ngx_http_vaani_log_located
+        && r->log_handler != ngx_http_vaani_log_method)
+    {
+        /* the location is not known: its path may have a token in it */
+
+        ngx_http_vaani_next_log_handler = r->log_handler;
+        r->log_handler = ngx_http_vaani_log_method;
+    }
+
+    v->not_found = 1;
+
+    return NGX_OK;
+}
+
+#endif
+
+
+/*
  * A body that is too long is logged as soon as the location is known, before
  * any handler of it.
  */
@@ -59,6 +202,15 @@ ngx_http_vaani_init_log(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_vaani_post_read(ngx_http_request_t *r)
 {
+#if (NGX_VAANI_BODY_EARLY_READ)
+
+    if (r->log_handler == ngx_http_vaani_log_method) {
+        r->log_handler = ngx_http_vaani_log_located;
+        return NGX_DECLINED;
+    }
+
+#endif
+
     ngx_http_vaani_next_log_handler = r->log_handler;
     r->log_handler = ngx_http_vaani_log_located;
 
@@ -81,7 +233,7 @@ ngx_http_vaani_rewrite(ngx_http_request_t *r)
 }
 
 
-static ngx_http_log_handler_pt
+static ngx_http_vaani_log_pt
 ngx_http_vaani_log_handler(ngx_http_request_t *r)
 {
     ngx_http_vaani_loc_conf_t  *vlcf;
@@ -100,46 +252,51 @@ ngx_http_vaani_log_handler(ngx_http_request_t *r)
 
 
 static u_char *
-ngx_http_vaani_log_located(ngx_http_request_t *r, ngx_http_request_t *sr,
-    u_char *buf, size_t len)
+ngx_http_vaani_log_located(NGX_HTTP_VAANI_LOG_PARAMS)
 {
-    ngx_http_log_handler_pt  handler;
+    ngx_http_request_t     *r;
+    ngx_http_vaani_log_pt   handler;
 
+    r = NGX_HTTP_VAANI_LOG_REQUEST;
     handler = ngx_http_vaani_log_handler(r);
 
     if (handler == ngx_http_vaani_log_located) {
-        return ngx_http_vaani_next_log_handler(r, sr, buf, len);
+        return ngx_http_vaani_next_log_handler(NGX_HTTP_VAANI_LOG_ARGS);
     }
 
     r->log_handler = handler;
 
-    return handler(r, sr, buf, len);
+    return handler(NGX_HTTP_VAANI_LOG_ARGS);
 }
 
 
 static u_char *
-ngx_http_vaani_log_path(ngx_http_request_t *r, ngx_http_request_t *sr,
-    u_char *buf, size_t len)
+ngx_http_vaani_log_path(NGX_HTTP_VAANI_LOG_PARAMS)
 {
-    u_char  *args;
+    u_char              *args;
+    ngx_http_request_t  *r;
+
+    r = NGX_HTTP_VAANI_LOG_REQUEST;
 
     args = ngx_strlchr(r->request_line.data,
                        r->request_line.data + r->request_line.len, '?');
 
-    return ngx_http_vaani_log_masked(r, sr, buf, len, args);
+    return ngx_http_vaani_log_masked(NGX_HTTP_VAANI_LOG_ARGS, args);
 }
 
 
 static u_char *
-ngx_http_vaani_log_method(ngx_http_request_t *r, ngx_http_request_t *sr,
-    u_char *buf, size_t len)
+ngx_http_vaani_log_method(NGX_HTTP_VAANI_LOG_PARAMS)
 {
-    u_char  *target;
+    u_char              *target;
+    ngx_http_request_t  *r;
+
+    r = NGX_HTTP_VAANI_LOG_REQUEST;
 
     target = ngx_strlchr(r->request_line.data,
                          r->request_line.data + r->request_line.len, ' ');
 
-    return ngx_http_vaani_log_masked(r, sr, buf, len, target);
+    return ngx_http_vaani_log_masked(NGX_HTTP_VAANI_LOG_ARGS, target);
 }
 
 
@@ -148,23 +305,25 @@ ngx_http_vaani_log_method(ngx_http_request_t *r, ngx_http_request_t *sr,
  */
 
 static u_char *
-ngx_http_vaani_log_masked(ngx_http_request_t *r, ngx_http_request_t *sr,
-    u_char *buf, size_t len, u_char *from)
+ngx_http_vaani_log_masked(NGX_HTTP_VAANI_LOG_PARAMS, u_char *from)
 {
-    u_char     *p, *last, *version;
-    ngx_str_t   line;
-    u_char      masked[NGX_MAX_ERROR_STR];
+    u_char              *p, *end, *version;
+    ngx_str_t            line;
+    ngx_http_request_t  *r;
+    u_char               masked[NGX_MAX_ERROR_STR];
 
     if (from == NULL) {
-        return ngx_http_vaani_next_log_handler(r, sr, buf, len);
+        return ngx_http_vaani_next_log_handler(NGX_HTTP_VAANI_LOG_ARGS);
     }
 
+    r = NGX_HTTP_VAANI_LOG_REQUEST;
+
     line = r->request_line;
-    last = line.data + line.len;
+    end = line.data + line.len;
 
     from++;
 
-    for (version = last; version > from && version[-1] != ' '; version--) {
+    for (version = end; version > from && version[-1] != ' '; version--) {
         /* void */
     }
 
@@ -173,13 +332,13 @@ ngx_http_vaani_log_masked(ngx_http_request_t *r, ngx_http_request_t *sr,
 
     if (version > from) {
         p = ngx_slprintf(p, masked + sizeof(masked), " %*s",
-                         (size_t) (last - version), version);
+                         (size_t) (end - version), version);
     }
 
     r->request_line.data = masked;
     r->request_line.len = p - masked;
 
-    p = ngx_http_vaani_next_log_handler(r, sr, buf, len);
+    p = ngx_http_vaani_next_log_handler(NGX_HTTP_VAANI_LOG_ARGS);
 
     r->request_line = line;
 

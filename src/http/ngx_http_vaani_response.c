@@ -88,9 +88,7 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
 
     r->headers_out.status = status;
     r->headers_out.content_length_n = body->len;
-    r->headers_out.content_type = *type;
-    r->headers_out.content_type_len = type->len;
-    r->headers_out.content_type_lowcase = NULL;
+    ngx_http_vaani_set_type(r, type);
 
     if (status == NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT) {
 
@@ -121,6 +119,24 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
+}
+
+
+/*
+ * The length is that of the type alone: gzip and others look that up, and add
+ * "charset" only if there are no parameters.
+ */
+
+void
+ngx_http_vaani_set_type(ngx_http_request_t *r, ngx_str_t *type)
+{
+    u_char  *p;
+
+    p = ngx_strlchr(type->data, type->data + type->len, ';');
+
+    r->headers_out.content_type = *type;
+    r->headers_out.content_type_len = p ? (size_t) (p - type->data) : type->len;
+    r->headers_out.content_type_lowcase = NULL;
 }
 
 

@@ -212,9 +212,8 @@ ngx_http_vaani_send_page(ngx_http_request_t *r, ngx_http_vaani_page_t *page,
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = page->size
                                       + (page->buf->last - page->buf->pos);
-    r->headers_out.content_type = *type;
-    r->headers_out.content_type_len = type->len;
-    r->headers_out.content_type_lowcase = NULL;
+
+    ngx_http_vaani_set_type(r, type);
 
     rc = ngx_http_send_header(r);
 

@@ -219,6 +219,15 @@ char *ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
 char *ngx_vaani_redis_lookup_url(ngx_pool_t *pool, ngx_vaani_redis_url_t *url);
 
 
+/*
+ * ngx_vaani_redis_resolve.c
+ *
+ * Whether a resolver has name servers of the configuration: where that has no
+ * "resolver", nginx makes one without any, Angie one of resolv.conf.
+ */
+ngx_uint_t ngx_vaani_redis_has_servers(ngx_resolver_t *resolver);
+
+
 #if (NGX_SSL)
 
 /*

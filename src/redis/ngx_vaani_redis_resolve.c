@@ -10,6 +10,27 @@ static ngx_int_t ngx_vaani_redis_cmp_addrs(ngx_resolver_addr_t *one,
 static ngx_int_t ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn);
 
 
+ngx_uint_t
+ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
+{
+#if (NGX_VAANI_RESOLVER_LIST)
+
+    /*
+     * Angie, whose resolver has the name servers of resolv.conf by default.
+     * That knows nothing of /etc/hosts, so "localhost" would not be found: such
+     * names are looked up as they are without a resolver.
+     */
+
+    return resolver->connections != NULL && resolver->resolv_conf.len == 0;
+
+#else
+
+    return resolver->connections.nelts != 0;
+
+#endif
+}
+
+
 /*
  * A name is looked up anew for every connection, so that a Redis that has
  * moved is found; several addresses take turns.
