@@ -40,16 +40,17 @@ vaani_event_call(vaani_event_reader_t *r)
 {
     int                    rc;
     size_t                 n;
-    unsigned               nested, empty, failed;
+    unsigned               nested, empty_nested, failed;
     vaani_str_t            room, json;
     vaani_event_t         *event;
-    const vaani_str_t     *key;
+    const vaani_str_t     *key, *empty;
     vaani_event_error_t    error;
     vaani_json_member_t   *member;
     vaani_json_members_t  *list;
 
     event = r->event;
-    empty = 0;
+    empty = NULL;
+    empty_nested = 0;
     failed = 0;
 
     for (n = 0; n < 4; n++) {
@@ -64,7 +65,12 @@ vaani_event_call(vaani_event_reader_t *r)
         }
 
         if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
-            empty = 1;
+
+            if (empty == NULL) {
+                empty = key;
+                empty_nested = nested;
+            }
+
             continue;
         }
 
@@ -118,7 +124,7 @@ vaani_event_call(vaani_event_reader_t *r)
 
     if (r->options->test
         || (event->type == NULL
-            && (!r->options->strict || (!failed && !empty))))
+            && (!r->options->strict || (!failed && empty == NULL))))
     {
         return VAANI_OK;
     }
@@ -128,9 +134,12 @@ vaani_event_call(vaani_event_reader_t *r)
     }
 
     if (empty) {
-        return vaani_event_invalid(r->error, &vaani_call_keys[0],
-                                   "invalid_room_name",
-                                   "must have 1 to 256 bytes");
+        rc = vaani_event_invalid(r->error, empty, "invalid_room_name",
+                                 "must have 1 to 256 bytes");
+
+        r->error->nested = empty_nested;
+
+        return rc;
     }
 
     return vaani_event_invalid(r->error, &vaani_call_keys[0], "missing_field",
