@@ -190,7 +190,7 @@ typedef struct {
 typedef struct {
     unsigned                   strict;      /* the table as it stands, else
                                                what sense can be made of it */
-    unsigned                   test;        /* it needs no room, whatever it is */
+    unsigned                   test;        /* it's one of the test button */
     const vaani_json_member_t *name;        /* of the envelope: what an event
                                                without a name has; or NULL */
     const vaani_repair_t      *repair;      /* where the event begins, if its
