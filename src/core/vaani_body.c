@@ -7,6 +7,8 @@
 static int vaani_body_scan(vaani_body_t *body, vaani_event_error_t *error);
 static int vaani_body_line(vaani_body_t *body);
 static unsigned vaani_body_events(vaani_json_t *json, vaani_str_t *raw);
+static int vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
+    vaani_event_error_t *error);
 static void vaani_body_part(vaani_body_t *body, const vaani_str_t *raw,
     vaani_part_t *part);
 
@@ -70,9 +72,7 @@ vaani_body_read(vaani_body_t *body, const vaani_str_t *received,
         body->options.name = &body->name;
     }
 
-    vaani_json_array(&body->events, &events);
-
-    return VAANI_OK;
+    return vaani_body_count(body, &events, error);
 }
 
 
@@ -188,6 +188,39 @@ vaani_body_events(vaani_json_t *json, vaani_str_t *raw)
     }
 
     return 1;
+}
+
+
+/*
+ * All of the events are taken, or none of them, if there are too many: that is
+ * known before the first one is read.  Returns VAANI_OK or VAANI_ERROR.
+ */
+
+static int
+vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
+    vaani_event_error_t *error)
+{
+    size_t              n;
+    vaani_str_t         raw;
+    vaani_json_error_t  malformed;
+
+    vaani_json_array(&body->events, events);
+
+    /* nothing is listed, so that there's neither an error nor an allocation */
+
+    for (n = 0; n <= VAANI_BODY_MAX_EVENTS; n++) {
+
+        if (vaani_json_element(&body->events, &body->json, NULL, body->alloc,
+                               &raw, &malformed)
+            == VAANI_DONE)
+        {
+            vaani_json_array(&body->events, events);
+            return VAANI_OK;
+        }
+    }
+
+    return vaani_event_invalid(error, &vaani_body_envelope, "too_many_events",
+                               "must not have more than 100 elements");
 }
 
 
