@@ -239,8 +239,8 @@ check_places(const vaani_str_t *src, const vaani_str_t *dst)
 static void
 check_reference(const u_char *data, size_t len)
 {
-    vaani_str_t  src, dst;
     u_char       buf[64];
+    vaani_str_t  src, dst;
 
     src.data = data;
     src.len = len;
@@ -261,8 +261,8 @@ reference(const vaani_str_t *src, u_char *dst)
 {
     int            quoted;
     size_t         n;
-    uint32_t       cp;
     u_char        *last;
+    uint32_t       cp;
     vaani_ref_t    ref;
     const u_char  *p, *end, *next;
 

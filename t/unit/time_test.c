@@ -157,9 +157,9 @@ test_no_times(void **state)
 static void
 test_days(void **state)
 {
+    int     year, month, day;
     char    text[64];
     size_t  len;
-    int     year, month, day;
 
     (void) state;
 
@@ -182,9 +182,9 @@ test_days(void **state)
 static void
 test_clock(void **state)
 {
+    int     n, k;
     char    text[64];
     size_t  len;
-    int     n, k;
 
     (void) state;
 

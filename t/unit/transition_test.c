@@ -118,6 +118,7 @@ test_args(const char *body, const vaani_delivery_t *delivery,
 #define TAIL                                                                  \
     "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":"
 
+
 static void
 test_known(void **state)
 {
