@@ -3308,12 +3308,20 @@ test_integer_long(void **state)
 static void
 test_escapes(void **state)
 {
-    u_char              *dst, *last;
+    u_char              *dst, *last, text[1];
     size_t               n, len;
     vaani_str_t          src;
     vaani_test_arena_t   arena;
 
     (void) state;
+
+    /* nothing is nothing, wherever it is not */
+
+    src.data = NULL;
+    src.len = 0;
+
+    dst = text;
+    assert_ptr_equal(vaani_json_escape(dst, &src), dst);
 
     for (n = 0; n < vaani_test_nelems(escapes); n++) {
         vaani_test_arena_init(&arena);
