@@ -112,8 +112,7 @@ vaani_body_scan(vaani_body_t *body, vaani_event_error_t *error)
 
             if (rc != VAANI_ERROR) {
                 vaani_repair_begin(&body->repair, &body->received);
-                body->options.repair = &body->repair;
-                body->options.begin = body->text.data;
+                body->options.repaired = 1;
                 return rc;
             }
 
@@ -265,7 +264,7 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
 
         malformed.offset += body->events.start - body->text.data;
 
-        if (body->options.repair) {
+        if (body->options.repaired) {
             malformed.offset = vaani_repair_seek(&body->repair,
                                                  malformed.offset);
         }
@@ -297,7 +296,7 @@ vaani_body_part(vaani_body_t *body, const vaani_str_t *raw, vaani_part_t *part)
     part->payload.data = body->line.data + begin;
     part->payload.len = raw->len;
 
-    if (body->options.repair == NULL) {
+    if (!body->options.repaired) {
         part->received = *raw;
         return;
     }

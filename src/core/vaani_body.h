@@ -9,6 +9,7 @@
 
 
 #include "vaani_event.h"
+#include "vaani_repair.h"
 
 
 /* the events that one body may have */

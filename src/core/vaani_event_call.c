@@ -7,8 +7,7 @@
 static int vaani_event_room(vaani_event_reader_t *r,
     const vaani_json_member_t *member, const vaani_str_t *key,
     vaani_str_t *room, vaani_str_t *json, vaani_event_error_t *error);
-static unsigned vaani_event_repaired(vaani_event_reader_t *r,
-    const vaani_str_t *slice);
+static unsigned vaani_event_has_replaced(const vaani_str_t *raw);
 static void vaani_event_direct(vaani_event_t *event);
 static unsigned vaani_event_has_control(const vaani_str_t *str);
 static unsigned vaani_event_begins(const vaani_str_t *str,
@@ -197,7 +196,7 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
                                    "must not have a lone surrogate");
     }
 
-    if (r->options->repair && vaani_event_repaired(r, &member->raw)) {
+    if (r->options->repaired && vaani_event_has_replaced(&member->raw)) {
         return vaani_event_invalid(error, key, "invalid_room_name",
                                    "must be valid UTF-8");
     }
@@ -220,24 +219,23 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
 
 
 /*
- * Whether there is a repair in a slice of the body.
+ * Whether a name has the character that repairs leave.  It may have come with
+ * it, but that can't be told from the payload when it is read again: a name
+ * has to be the same then.
  */
 
 static unsigned
-vaani_event_repaired(vaani_event_reader_t *r, const vaani_str_t *slice)
+vaani_event_has_replaced(const vaani_str_t *raw)
 {
-    size_t          before, begin;
-    vaani_repair_t  repair;
+    size_t  n;
 
-    repair = *r->options->repair;
-    begin = slice->data - r->options->begin;
+    for (n = 0; n + 3 <= raw->len; n++) {
+        if (memcmp(raw->data + n, "\xef\xbf\xbd", 3) == 0) {
+            return 1;
+        }
+    }
 
-    (void) vaani_repair_seek(&repair, begin);
-    before = repair.nrepairs;
-
-    (void) vaani_repair_seek(&repair, begin + slice->len);
-
-    return repair.nrepairs != before;
+    return 0;
 }
 
 

@@ -749,7 +749,8 @@ test_inherited(void **state)
         text.data = vaani_test_text(&arena, text.data, text.len);
         name.data = vaani_test_text(&arena, name.data, name.len);
 
-        rc = vaani_event_parse(&event, &text, &name, 0, &arena.alloc, &error);
+        rc = vaani_event_parse(&event, &text, &name, 0, 0, &arena.alloc,
+                               &error);
 
         if (rows[n].event == NULL) {
             vaani_test_that(rc == VAANI_ERROR
@@ -1605,7 +1606,7 @@ test_no_memory(void **state)
                 continue;
             }
 
-            rc = vaani_event_parse(&event, &bodies[i], &name, strict,
+            rc = vaani_event_parse(&event, &bodies[i], &name, strict, 0,
                                    &arena.alloc, &error);
 
             vaani_test_that(rc == VAANI_OK, "%s: rc %d", bodies[i].data, rc);
@@ -1620,7 +1621,7 @@ test_no_memory(void **state)
                     arena.fail_at = n;
                     arena.fail_once = once;
 
-                    rc = vaani_event_parse(&event, &bodies[i], &name, strict,
+                    rc = vaani_event_parse(&event, &bodies[i], &name, strict, 0,
                                            &arena.alloc, &error);
 
                     vaani_test_that(rc == VAANI_NOMEM,

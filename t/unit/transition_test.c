@@ -99,8 +99,8 @@ test_args(const char *body, const vaani_delivery_t *delivery,
     text.data = (const u_char *) body;
     text.len = strlen(body);
 
-    assert_int_equal(vaani_event_parse(&event, &text, &none, 0, &arena->alloc,
-                                       &error),
+    assert_int_equal(vaani_event_parse(&event, &text, &none, 0, 0,
+                                       &arena->alloc, &error),
                      VAANI_OK);
 
     arena->nallocs = 0;

@@ -140,7 +140,7 @@ parse(parsed_t *p, const void *data, size_t len, unsigned strict)
     text.data = p->text;
     text.len = len;
 
-    p->rc = vaani_event_parse(&p->event, &text, &none, strict,
+    p->rc = vaani_event_parse(&p->event, &text, &none, strict, 0,
                               &p->arena.alloc, &p->error);
 }
 
