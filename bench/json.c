@@ -151,20 +151,26 @@ bench_seconds(bench_pt run, const u_char *body, size_t len, size_t rounds)
 static int
 bench_scan(const u_char *body, size_t len, vaani_alloc_t *alloc)
 {
-    vaani_json_t        json;
-    vaani_json_error_t  error;
+    vaani_json_t                       json;
+    vaani_json_error_t                 error;
+    static const vaani_json_options_t  options = { &vaani_event_data, 0 };
 
-    return vaani_json_scan(&json, body, len, alloc, &error);
+    return vaani_json_scan(&json, body, len, &options, alloc, &error);
 }
 
 
 static int
 bench_parse(const u_char *body, size_t len, vaani_alloc_t *alloc)
 {
-    vaani_event_t        event;
-    vaani_event_error_t  error;
+    vaani_str_t               text;
+    vaani_event_t             event;
+    vaani_event_error_t       error;
+    static const vaani_str_t  none;
 
-    return vaani_event_parse(&event, body, len, 1, alloc, &error);
+    text.data = body;
+    text.len = len;
+
+    return vaani_event_parse(&event, &text, &none, 0, 0, alloc, &error);
 }
 
 

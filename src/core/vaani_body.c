@@ -7,6 +7,8 @@
 static int vaani_body_scan(vaani_body_t *body, vaani_event_error_t *error);
 static int vaani_body_line(vaani_body_t *body);
 static unsigned vaani_body_events(vaani_json_t *json, vaani_str_t *raw);
+static int vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
+    vaani_event_error_t *error);
 static void vaani_body_part(vaani_body_t *body, const vaani_str_t *raw,
     vaani_part_t *part);
 
@@ -70,9 +72,7 @@ vaani_body_read(vaani_body_t *body, const vaani_str_t *received,
         body->options.name = &body->name;
     }
 
-    vaani_json_array(&body->events, &events);
-
-    return VAANI_OK;
+    return vaani_body_count(body, &events, error);
 }
 
 
@@ -112,8 +112,7 @@ vaani_body_scan(vaani_body_t *body, vaani_event_error_t *error)
 
             if (rc != VAANI_ERROR) {
                 vaani_repair_begin(&body->repair, &body->received);
-                body->options.repair = &body->repair;
-                body->options.begin = body->text.data;
+                body->options.repaired = 1;
                 return rc;
             }
 
@@ -191,6 +190,39 @@ vaani_body_events(vaani_json_t *json, vaani_str_t *raw)
 }
 
 
+/*
+ * All of the events are taken, or none of them, if there are too many: that is
+ * known before the first one is read.  Returns VAANI_OK or VAANI_ERROR.
+ */
+
+static int
+vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
+    vaani_event_error_t *error)
+{
+    size_t              n;
+    vaani_str_t         raw;
+    vaani_json_error_t  malformed;
+
+    vaani_json_array(&body->events, events);
+
+    /* nothing is listed, so that there's neither an error nor an allocation */
+
+    for (n = 0; n <= VAANI_BODY_MAX_EVENTS; n++) {
+
+        if (vaani_json_element(&body->events, &body->json, NULL, body->alloc,
+                               &raw, &malformed)
+            == VAANI_DONE)
+        {
+            vaani_json_array(&body->events, events);
+            return VAANI_OK;
+        }
+    }
+
+    return vaani_event_invalid(error, &vaani_body_envelope, "too_many_events",
+                               "must not have more than 100 elements");
+}
+
+
 int
 vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
     vaani_event_error_t *error)
@@ -232,7 +264,7 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
 
         malformed.offset += body->events.start - body->text.data;
 
-        if (body->options.repair) {
+        if (body->options.repaired) {
             malformed.offset = vaani_repair_seek(&body->repair,
                                                  malformed.offset);
         }
@@ -264,7 +296,7 @@ vaani_body_part(vaani_body_t *body, const vaani_str_t *raw, vaani_part_t *part)
     part->payload.data = body->line.data + begin;
     part->payload.len = raw->len;
 
-    if (body->options.repair == NULL) {
+    if (!body->options.repaired) {
         part->received = *raw;
         return;
     }

@@ -9,6 +9,7 @@
 
 
 #include "vaani_event.h"
+#include "vaani_repair.h"
 
 
 /* the events that one body may have */
@@ -47,7 +48,8 @@ typedef struct {
 
 /*
  * Scans a body and looks for its events: body->several says whether it is an
- * envelope.  Unless strict, what isn't JSON is repaired and scanned again.
+ * envelope, which is refused if it has more than VAANI_BODY_MAX_EVENTS.  Unless
+ * strict, what isn't JSON is repaired and scanned again.
  *
  * received must outlive *body, and *body must stay where it is.  Memory that is
  * needed comes from alloc.

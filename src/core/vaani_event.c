@@ -28,8 +28,8 @@ static const vaani_str_t  vaani_common_keys[] = {
 
 int
 vaani_event_parse(vaani_event_t *event, const vaani_str_t *text,
-    const vaani_str_t *name, unsigned strict, vaani_alloc_t *alloc,
-    vaani_event_error_t *error)
+    const vaani_str_t *name, unsigned strict, unsigned repaired,
+    vaani_alloc_t *alloc, vaani_event_error_t *error)
 {
     int                    rc;
     vaani_json_t           json, outer;
@@ -41,6 +41,7 @@ vaani_event_parse(vaani_event_t *event, const vaani_str_t *text,
     memset(&options, 0, sizeof(vaani_event_options_t));
 
     options.strict = strict;
+    options.repaired = repaired;
 
     listed.inner = NULL;
     listed.unique = 0;
@@ -88,7 +89,7 @@ vaani_event_read(vaani_event_t *event, vaani_json_t *json,
     r.alloc = alloc;
     r.error = error;
 
-    event->repaired = (options->repair != NULL);
+    event->repaired = (options->repaired != 0);
     event->test = options->test;
 
     if (json->value.type != VAANI_JSON_OBJECT) {

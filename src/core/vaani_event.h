@@ -11,7 +11,6 @@
 
 
 #include "vaani_json.h"
-#include "vaani_repair.h"
 #include "vaani_time.h"
 
 
@@ -190,12 +189,10 @@ typedef struct {
 typedef struct {
     unsigned                   strict;      /* the table as it stands, else
                                                what sense can be made of it */
-    unsigned                   test;        /* it needs no room, whatever it is */
+    unsigned                   test;        /* it's one of the test button */
     const vaani_json_member_t *name;        /* of the envelope: what an event
                                                without a name has; or NULL */
-    const vaani_repair_t      *repair;      /* where the event begins, if its
-                                               body was repaired; or NULL */
-    const u_char              *begin;       /* of the repaired body */
+    unsigned                   repaired;    /* its body was */
 } vaani_event_options_t;
 
 
@@ -222,12 +219,12 @@ int vaani_event_read(vaani_event_t *event, vaani_json_t *json,
 
 /*
  * Scans a text and reads it as one event, whatever else it may look like: what
- * was a delivery's payload.  name is that of its envelope, JSON, or empty.
- * Returns as vaani_event_read().
+ * was a delivery's payload.  name is that of its envelope, JSON, or empty;
+ * repaired says that the delivery's body was.  Returns as vaani_event_read().
  */
 int vaani_event_parse(vaani_event_t *event, const vaani_str_t *text,
-    const vaani_str_t *name, unsigned strict, vaani_alloc_t *alloc,
-    vaani_event_error_t *error);
+    const vaani_str_t *name, unsigned strict, unsigned repaired,
+    vaani_alloc_t *alloc, vaani_event_error_t *error);
 
 /*
  * Fills *error for what isn't JSON, and for what isn't an event, and returns

@@ -7,8 +7,7 @@
 static int vaani_event_room(vaani_event_reader_t *r,
     const vaani_json_member_t *member, const vaani_str_t *key,
     vaani_str_t *room, vaani_str_t *json, vaani_event_error_t *error);
-static unsigned vaani_event_repaired(vaani_event_reader_t *r,
-    const vaani_str_t *slice);
+static unsigned vaani_event_has_replaced(const vaani_str_t *raw);
 static void vaani_event_direct(vaani_event_t *event);
 static unsigned vaani_event_has_control(const vaani_str_t *str);
 static unsigned vaani_event_begins(const vaani_str_t *str,
@@ -40,16 +39,17 @@ vaani_event_call(vaani_event_reader_t *r)
 {
     int                    rc;
     size_t                 n;
-    unsigned               nested, empty, failed;
+    unsigned               nested, empty_nested, failed;
     vaani_str_t            room, json;
     vaani_event_t         *event;
-    const vaani_str_t     *key;
+    const vaani_str_t     *key, *empty;
     vaani_event_error_t    error;
     vaani_json_member_t   *member;
     vaani_json_members_t  *list;
 
     event = r->event;
-    empty = 0;
+    empty = NULL;
+    empty_nested = 0;
     failed = 0;
 
     for (n = 0; n < 4; n++) {
@@ -64,7 +64,12 @@ vaani_event_call(vaani_event_reader_t *r)
         }
 
         if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
-            empty = 1;
+
+            if (empty == NULL) {
+                empty = key;
+                empty_nested = nested;
+            }
+
             continue;
         }
 
@@ -118,7 +123,7 @@ vaani_event_call(vaani_event_reader_t *r)
 
     if (r->options->test
         || (event->type == NULL
-            && (!r->options->strict || (!failed && !empty))))
+            && (!r->options->strict || (!failed && empty == NULL))))
     {
         return VAANI_OK;
     }
@@ -128,9 +133,12 @@ vaani_event_call(vaani_event_reader_t *r)
     }
 
     if (empty) {
-        return vaani_event_invalid(r->error, &vaani_call_keys[0],
-                                   "invalid_room_name",
-                                   "must have 1 to 256 bytes");
+        rc = vaani_event_invalid(r->error, empty, "invalid_room_name",
+                                 "must have 1 to 256 bytes");
+
+        r->error->nested = empty_nested;
+
+        return rc;
     }
 
     return vaani_event_invalid(r->error, &vaani_call_keys[0], "missing_field",
@@ -188,7 +196,7 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
                                    "must not have a lone surrogate");
     }
 
-    if (r->options->repair && vaani_event_repaired(r, &member->raw)) {
+    if (r->options->repaired && vaani_event_has_replaced(&member->raw)) {
         return vaani_event_invalid(error, key, "invalid_room_name",
                                    "must be valid UTF-8");
     }
@@ -211,24 +219,23 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
 
 
 /*
- * Whether there is a repair in a slice of the body.
+ * Whether a name has the character that repairs leave.  It may have come with
+ * it, but that can't be told from the payload when it is read again: a name
+ * has to be the same then.
  */
 
 static unsigned
-vaani_event_repaired(vaani_event_reader_t *r, const vaani_str_t *slice)
+vaani_event_has_replaced(const vaani_str_t *raw)
 {
-    size_t          before, begin;
-    vaani_repair_t  repair;
+    size_t  n;
 
-    repair = *r->options->repair;
-    begin = slice->data - r->options->begin;
+    for (n = 0; n + 3 <= raw->len; n++) {
+        if (memcmp(raw->data + n, "\xef\xbf\xbd", 3) == 0) {
+            return 1;
+        }
+    }
 
-    (void) vaani_repair_seek(&repair, begin);
-    before = repair.nrepairs;
-
-    (void) vaani_repair_seek(&repair, begin + slice->len);
-
-    return repair.nrepairs != before;
+    return 0;
 }
 
 

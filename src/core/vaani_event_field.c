@@ -15,6 +15,7 @@ static int vaani_event_time(vaani_event_reader_t *r, size_t n,
     const vaani_str_t *value);
 static int vaani_event_object(vaani_event_reader_t *r, size_t n,
     const vaani_json_member_t *member);
+static unsigned vaani_event_is_empty(const vaani_json_member_t *member);
 static int vaani_event_text(vaani_event_reader_t *r,
     const vaani_field_t *field, const vaani_json_member_t *member,
     vaani_str_t *value);
@@ -338,6 +339,13 @@ vaani_event_object(vaani_event_reader_t *r, size_t n,
     field = &r->event->type->fields[n];
 
     if (member->type != VAANI_JSON_OBJECT) {
+
+        /* how some serializers write that there is none */
+
+        if (!r->options->strict && vaani_event_is_empty(member)) {
+            return VAANI_CONVERTED;
+        }
+
         return vaani_event_invalid(r->error, &field->name, "mistyped_field",
                                    "must be an object");
     }
@@ -345,6 +353,25 @@ vaani_event_object(vaani_event_reader_t *r, size_t n,
     r->event->values[n] = member->raw;
 
     return VAANI_OK;
+}
+
+
+/*
+ * Whether a value is an empty array or an empty string.
+ */
+
+static unsigned
+vaani_event_is_empty(const vaani_json_member_t *member)
+{
+    size_t  n;
+
+    if (member->type == VAANI_JSON_ARRAY) {
+        for (n = 1; member->raw.data[n] <= ' '; n++) { /* void */ }
+
+        return member->raw.data[n] == ']';
+    }
+
+    return member->type == VAANI_JSON_STRING && member->decoded == 0;
 }
 
 

@@ -28,7 +28,6 @@
 #define VAANI_JSON_MAX_DEPTH   512
 
 
-
 /*
  * The members that an object may have where they are listed.  Elsewhere their
  * number costs no memory, and is not limited.

@@ -156,7 +156,8 @@ vaani_json_code(const u_char *p)
     code = 0;
 
     for (n = 0; n < 4; n++) {
-        code = code * 16 + (p[n] <= '9' ? p[n] - '0' : (p[n] | 0x20) - 'a' + 10);
+        code = code * 16
+               + (p[n] <= '9' ? p[n] - '0' : (p[n] | 0x20) - 'a' + 10);
     }
 
     return code;

@@ -144,6 +144,13 @@ vaani_json_escape(u_char *dst, const vaani_str_t *src)
     const u_char        *p, *end;
     static const u_char  hex[] = "0123456789abcdef";
 
+    if (src->len == 0) {
+
+        /* what isn't there has no address to go on from */
+
+        return dst;
+    }
+
     p = src->data;
     end = p + src->len;
 

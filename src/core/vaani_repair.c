@@ -14,8 +14,8 @@ typedef struct {
 
 static void vaani_repair_walk(vaani_repair_t *repair, size_t limit,
     u_char *dst);
-static void vaani_repair_part(const u_char *p, const u_char *start,
-    const u_char *end, unsigned quoted, vaani_repair_part_t *part);
+static void vaani_repair_part(const u_char *p, const u_char *end,
+    unsigned quoted, vaani_repair_part_t *part);
 static unsigned vaani_repair_is(const u_char *p, const u_char *end,
     const char *literal);
 static size_t vaani_repair_bad(const u_char *p, const u_char *end);
@@ -27,10 +27,14 @@ vaani_repair(const vaani_str_t *src, vaani_alloc_t *alloc, vaani_str_t *dst)
     u_char          *data;
     vaani_repair_t   repair;
 
+    *dst = *src;
+
+    if (src->len == 0) {
+        return VAANI_DONE;
+    }
+
     vaani_repair_begin(&repair, src);
     vaani_repair_walk(&repair, (size_t) -1, NULL);
-
-    *dst = *src;
 
     if (repair.nrepairs == 0) {
         return VAANI_DONE;
@@ -60,6 +64,15 @@ vaani_repair_begin(vaani_repair_t *repair, const vaani_str_t *src)
     memset(repair, 0, sizeof(vaani_repair_t));
 
     repair->src = *src;
+
+    /* some senders' libraries add a mark to what has one already */
+
+    while (vaani_repair_is(src->data + repair->pos, src->data + src->len,
+                           "\xef\xbb\xbf"))
+    {
+        repair->pos += 3;
+        repair->nrepairs++;
+    }
 }
 
 
@@ -90,7 +103,7 @@ vaani_repair_walk(vaani_repair_t *repair, size_t limit, u_char *dst)
 
     while (p < end && repair->len < limit) {
 
-        vaani_repair_part(p, start, end, repair->quoted, &part);
+        vaani_repair_part(p, end, repair->quoted, &part);
 
         if (part.with) {
             size = strlen(part.with);
@@ -115,20 +128,13 @@ vaani_repair_walk(vaani_repair_t *repair, size_t limit, u_char *dst)
 
 
 static void
-vaani_repair_part(const u_char *p, const u_char *start, const u_char *end,
-    unsigned quoted, vaani_repair_part_t *part)
+vaani_repair_part(const u_char *p, const u_char *end, unsigned quoted,
+    vaani_repair_part_t *part)
 {
     part->with = NULL;
     part->len = 1;
 
     if (*p >= 0x80) {
-
-        if (p == start && vaani_repair_is(p, end, "\xef\xbb\xbf")) {
-            part->with = "";
-            part->len = 3;
-            return;
-        }
-
         part->len = vaani_utf8_len(p, end);
 
         if (part->len == 0) {

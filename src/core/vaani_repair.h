@@ -1,7 +1,7 @@
 
 /*
  * What is mended in a body that is not JSON only because of its sender's
- * serializer: a byte order mark at the begin is dropped, bytes that are not
+ * serializer: byte order marks at the begin are dropped, bytes that are not
  * UTF-8 become U+FFFD, one for each maximal part of a sequence (Unicode 15,
  * section 3.9), and NaN, Infinity and -Infinity become null.  Whether the
  * result is JSON is for another scan to say.

@@ -159,8 +159,8 @@ vaani_time_offset(const u_char **p, const u_char *end, int64_t *seconds)
 static int64_t
 vaani_time_days(unsigned year, unsigned month, unsigned day)
 {
-    unsigned  y, m;
     int64_t   days;
+    unsigned  y, m;
 
     y = year - 1;
     days = 365 * (int64_t) y + y / 4 - y / 100 + y / 400;

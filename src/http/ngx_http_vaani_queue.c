@@ -162,7 +162,7 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
 
     if (rc == VAANI_OK) {
         rc = vaani_event_parse(&event, &delivery.payload, &delivery.name, 0,
-                               &alloc, &error);
+                               delivery.repaired, &alloc, &error);
     }
 
     if (rc != VAANI_OK) {

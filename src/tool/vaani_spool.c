@@ -371,7 +371,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
 
     if (rc == VAANI_OK) {
         rc = vaani_event_parse(&event, &delivery.payload,
-                               &delivery.name, 0, &spool->alloc, &error);
+                               &delivery.name, 0, delivery.repaired,
+                               &spool->alloc, &error);
     }
 
     if (rc == VAANI_NOMEM) {

@@ -1,7 +1,8 @@
 
 /*
- * The whole input is the text.  It must be judged as the reference does, and
- * what the scanner says of a text must hold.
+ * The whole input is the text.  It must be judged as the reference does, with
+ * keys that have to be unique and without, and what the scanner says of a text
+ * must hold.
  */
 
 
@@ -11,33 +12,58 @@
 #include "vaani_test.h"
 
 
+static void fuzz_text(const u_char *data, size_t size,
+    const vaani_json_options_t *options);
 static void fuzz_error(const u_char *text, size_t size,
-    const vaani_json_error_t *error, const vaani_ref_t *ref);
-static void fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
-    const vaani_ref_member_t *expected, const u_char *text, size_t size);
+    const vaani_json_options_t *options, const vaani_json_error_t *error,
+    const vaani_ref_t *ref);
+static void fuzz_list(vaani_json_members_t *list, const vaani_ref_list_t *ref,
+    const u_char *text, size_t size, vaani_alloc_t *alloc);
+static void fuzz_member(vaani_json_members_t *list,
+    const vaani_json_member_t *member, const vaani_ref_member_t *expected,
+    const u_char *text, size_t size, vaani_alloc_t *alloc);
+static void fuzz_array(const vaani_str_t *raw, vaani_alloc_t *alloc);
 static void fuzz_value(const vaani_json_member_t *member,
     vaani_alloc_t *alloc);
 static void fuzz_string(const vaani_str_t *value, vaani_alloc_t *alloc);
 static void fuzz_number(const vaani_str_t *number);
 static void fuzz_escape(const u_char *text, size_t size,
     vaani_alloc_t *alloc);
-static void fuzz_no_memory(const u_char *text, size_t size, size_t nallocs);
+static void fuzz_no_memory(const u_char *text, size_t size,
+    const vaani_json_options_t *options, size_t nallocs);
+
+
+static const vaani_str_t  fuzz_inner = vaani_string("data");
+
+static const vaani_json_options_t  fuzz_strict = { &fuzz_inner, 1 };
+static const vaani_json_options_t  fuzz_lenient = { &fuzz_inner, 0 };
 
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    if (size > VAANI_FUZZ_MAX_SIZE) {
+        return 0;
+    }
+
+    fuzz_text(data, size, &fuzz_strict);
+    fuzz_text(data, size, &fuzz_lenient);
+
+    return 0;
+}
+
+
+static void
+fuzz_text(const u_char *data, size_t size, const vaani_json_options_t *options)
+{
     int                  rc, ok;
     size_t               n, nallocs;
+    unsigned             broken;
     vaani_ref_t          ref;
     vaani_json_t         json;
     const u_char        *text;
     vaani_json_error_t   error;
     vaani_test_arena_t   arena;
-
-    if (size > VAANI_FUZZ_MAX_SIZE) {
-        return 0;
-    }
 
     vaani_test_arena_init(&arena);
     vaani_test_cjson_hook(&arena);
@@ -46,23 +72,33 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     error.message = NULL;
 
-    rc = vaani_json_scan(&json, text, size, &arena.alloc, &error);
-    ok = vaani_ref_read(&ref, text, size);
+    rc = vaani_json_scan(&json, text, size, options, &arena.alloc, &error);
+    ok = vaani_ref_read(&ref, text, size, "data", options->unique);
 
     nallocs = arena.nallocs;
 
     vaani_fuzz_check(rc == (ok ? VAANI_OK : VAANI_ERROR));
 
     if (ok) {
-        vaani_fuzz_check(json.type == ref.type);
-        vaani_fuzz_check(json.nmembers == ref.nmembers);
+        vaani_fuzz_check(json.value.type == ref.value.type);
+        vaani_fuzz_check(json.value.raw.data == ref.value.raw.data);
+        vaani_fuzz_check(json.value.raw.len == ref.value.raw.len);
 
-        for (n = 0; n < json.nmembers; n++) {
-            fuzz_member(&json, &json.members[n], &ref.members[n], text, size);
+        /* inside of strings there are no line breaks */
+
+        broken = 0;
+
+        for (n = 0; n < size; n++) {
+            broken |= (text[n] == '\n' || text[n] == '\r');
         }
 
+        vaani_fuzz_check(json.broken == broken);
+
+        fuzz_list(&json.top, &ref.top, text, size, &arena.alloc);
+        fuzz_list(&json.inner, &ref.inner, text, size, &arena.alloc);
+
     } else {
-        fuzz_error(text, size, &error, &ref);
+        fuzz_error(text, size, options, &error, &ref);
     }
 
     fuzz_escape(text, size, &arena.alloc);
@@ -72,9 +108,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     vaani_ref_free(&ref);
     vaani_test_arena_free(&arena);
 
-    fuzz_no_memory(data, size, nallocs);
-
-    return 0;
+    fuzz_no_memory(data, size, options, nallocs);
 }
 
 
@@ -85,7 +119,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
  */
 
 static void
-fuzz_error(const u_char *text, size_t size, const vaani_json_error_t *error,
+fuzz_error(const u_char *text, size_t size,
+    const vaani_json_options_t *options, const vaani_json_error_t *error,
     const vaani_ref_t *ref)
 {
     int                  rc;
@@ -102,7 +137,8 @@ fuzz_error(const u_char *text, size_t size, const vaani_json_error_t *error,
 
     prefix = vaani_test_text(&arena, text, error->offset);
 
-    rc = vaani_json_scan(&json, prefix, error->offset, &arena.alloc, &cut);
+    rc = vaani_json_scan(&json, prefix, error->offset, options, &arena.alloc,
+                         &cut);
 
     vaani_fuzz_check(rc == VAANI_OK || cut.offset == error->offset
                      || strcmp(cut.message, "duplicate key") == 0);
@@ -112,11 +148,29 @@ fuzz_error(const u_char *text, size_t size, const vaani_json_error_t *error,
 
 
 static void
-fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
-    const vaani_ref_member_t *expected, const u_char *text, size_t size)
+fuzz_list(vaani_json_members_t *list, const vaani_ref_list_t *ref,
+    const u_char *text, size_t size, vaani_alloc_t *alloc)
 {
-    unsigned     escaped;
-    vaani_str_t  value;
+    size_t  n;
+
+    vaani_fuzz_check(list->nmembers == ref->nmembers);
+    vaani_fuzz_check(list->nmembers <= VAANI_JSON_MAX_MEMBERS);
+
+    for (n = 0; n < list->nmembers; n++) {
+        fuzz_member(list, &list->members[n], &ref->members[n], text, size,
+                    alloc);
+    }
+}
+
+
+static void
+fuzz_member(vaani_json_members_t *list, const vaani_json_member_t *member,
+    const vaani_ref_member_t *expected, const u_char *text, size_t size,
+    vaani_alloc_t *alloc)
+{
+    unsigned                    escaped;
+    vaani_str_t                 value;
+    const vaani_json_member_t  *last;
 
     vaani_fuzz_check(member->offset < size && text[member->offset] == '"');
     vaani_fuzz_check(member->offset == expected->offset);
@@ -126,17 +180,25 @@ fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
     vaani_fuzz_check(member->raw.data == expected->raw.data);
     vaani_fuzz_check(member->raw.len == expected->raw.len);
     vaani_fuzz_check(member->type == expected->type);
+    vaani_fuzz_check(member->lone == expected->lone);
 
-    vaani_fuzz_check(vaani_json_find(json, &member->key) == member);
+    last = vaani_json_find(list, &member->key);
 
-    fuzz_value(member, json->alloc);
+    vaani_fuzz_check(last >= member);
+    vaani_fuzz_check(vaani_str_eq(&last->key, &member->key));
+
+    fuzz_value(member, alloc);
 
     if (member->type == VAANI_JSON_NUMBER) {
         fuzz_number(&member->raw);
     }
 
+    if (member->type == VAANI_JSON_ARRAY) {
+        fuzz_array(&member->raw, alloc);
+    }
+
     if (member->type == VAANI_JSON_STRING) {
-        vaani_fuzz_check(vaani_json_string(json, member, &value) == VAANI_OK);
+        vaani_fuzz_check(vaani_json_string(member, alloc, &value) == VAANI_OK);
         vaani_fuzz_check(value.len == member->decoded);
         vaani_fuzz_check(vaani_str_eq(&value, &expected->string));
 
@@ -146,10 +208,63 @@ fuzz_member(vaani_json_t *json, const vaani_json_member_t *member,
 
         vaani_fuzz_check(escaped != vaani_fuzz_within(&value, text, size));
 
-        fuzz_string(&value, json->alloc);
+        fuzz_string(&value, alloc);
     }
 
-    fuzz_string(&member->key, json->alloc);
+    fuzz_string(&member->key, alloc);
+}
+
+
+/*
+ * The elements of an array come one after the other, and each of them is a
+ * text as the reference reads it.
+ */
+
+static void
+fuzz_array(const vaani_str_t *raw, vaani_alloc_t *alloc)
+{
+    int                  rc, ok;
+    vaani_str_t          element;
+    vaani_ref_t          ref;
+    vaani_json_t         json;
+    const u_char        *last;
+    vaani_json_error_t   error;
+    vaani_json_array_t   array;
+
+    vaani_json_array(&array, raw);
+
+    last = raw->data + 1;
+
+    for ( ;; ) {
+        rc = vaani_json_element(&array, &json, &fuzz_strict, alloc, &element,
+                                &error);
+
+        if (rc == VAANI_DONE) {
+            break;
+        }
+
+        vaani_fuzz_check(vaani_fuzz_within(&element, raw->data, raw->len));
+        vaani_fuzz_check(element.data >= last);
+
+        last = element.data + element.len;
+
+        ok = vaani_ref_read(&ref, element.data, element.len, "data", 1);
+
+        vaani_fuzz_check(rc == (ok ? VAANI_OK : VAANI_ERROR));
+
+        if (ok) {
+            vaani_fuzz_check(json.value.type == ref.value.type);
+            vaani_fuzz_check(json.top.nmembers == ref.top.nmembers);
+            vaani_fuzz_check(json.inner.nmembers == ref.inner.nmembers);
+
+        } else {
+            vaani_fuzz_check(raw->data + error.offset == ref.bad);
+        }
+
+        vaani_ref_free(&ref);
+    }
+
+    vaani_fuzz_check(*array.pos == ']');
 }
 
 
@@ -164,19 +279,11 @@ fuzz_value(const vaani_json_member_t *member, vaani_alloc_t *alloc)
     vaani_json_t         json;
     vaani_json_error_t   error;
 
-    rc = vaani_json_scan(&json, member->raw.data, member->raw.len, alloc,
+    rc = vaani_json_scan(&json, member->raw.data, member->raw.len, NULL, alloc,
                          &error);
 
-    /* it may have a key twice, which is fine where it comes from */
-
-    if (rc == VAANI_ERROR) {
-        vaani_fuzz_check(member->type == VAANI_JSON_OBJECT);
-        vaani_fuzz_check(strcmp(error.message, "duplicate key") == 0);
-        return;
-    }
-
     vaani_fuzz_check(rc == VAANI_OK);
-    vaani_fuzz_check(json.type == member->type);
+    vaani_fuzz_check(json.value.type == member->type);
 
     vaani_fuzz_check(strchr(" \t\r\n", member->raw.data[0]) == NULL);
     vaani_fuzz_check(strchr(" \t\r\n",
@@ -210,10 +317,11 @@ fuzz_string(const vaani_str_t *value, vaani_alloc_t *alloc)
     (void) vaani_json_escape(dst + 6, value);
     memcpy(dst + len, "\"}", 2);
 
-    vaani_fuzz_check(vaani_json_scan(&json, dst, len + 2, alloc, &error)
+    vaani_fuzz_check(vaani_json_scan(&json, dst, len + 2, &fuzz_strict, alloc,
+                                     &error)
                      == VAANI_OK);
-    vaani_fuzz_check(json.nmembers == 1);
-    vaani_fuzz_check(vaani_json_string(&json, &json.members[0], &again)
+    vaani_fuzz_check(json.top.nmembers == 1);
+    vaani_fuzz_check(vaani_json_string(&json.top.members[0], alloc, &again)
                      == VAANI_OK);
     vaani_fuzz_check(vaani_str_eq(&again, value));
 }
@@ -269,9 +377,10 @@ fuzz_escape(const u_char *text, size_t size, vaani_alloc_t *alloc)
     vaani_fuzz_check(last <= dst + 1 + len);
     *last++ = '"';
 
-    vaani_fuzz_check(vaani_json_scan(&json, dst, last - dst, alloc, &error)
+    vaani_fuzz_check(vaani_json_scan(&json, dst, last - dst, NULL, alloc,
+                                     &error)
                      == VAANI_OK);
-    vaani_fuzz_check(json.type == VAANI_JSON_STRING);
+    vaani_fuzz_check(json.value.type == VAANI_JSON_STRING);
 }
 
 
@@ -281,7 +390,8 @@ fuzz_escape(const u_char *text, size_t size, vaani_alloc_t *alloc)
  */
 
 static void
-fuzz_no_memory(const u_char *text, size_t size, size_t nallocs)
+fuzz_no_memory(const u_char *text, size_t size,
+    const vaani_json_options_t *options, size_t nallocs)
 {
     int                  rc;
     vaani_json_t         json;
@@ -298,7 +408,7 @@ fuzz_no_memory(const u_char *text, size_t size, size_t nallocs)
     arena.fail_at = 1 + size % nallocs;
     arena.fail_once = text[0] & 1;
 
-    rc = vaani_json_scan(&json, text, size, &arena.alloc, &error);
+    rc = vaani_json_scan(&json, text, size, options, &arena.alloc, &error);
 
     vaani_fuzz_check(rc == VAANI_NOMEM);
     vaani_fuzz_check(vaani_test_cjson.nblocks == 0);

@@ -1,6 +1,6 @@
 
 /*
- * The journal's format and the records in it.
+ * The journal's format: what was written is read back, whatever is around it.
  */
 
 #include <stdarg.h>
@@ -13,7 +13,6 @@
 #include <cmocka.h>
 
 #include "vaani_test.h"
-#include "vaani_record.h"
 #include "../spool/vaani_journal.h"
 
 
@@ -42,9 +41,6 @@ static void test_flipped(void **state);
 static void test_garbage_around(void **state);
 static void test_length_beyond_the_end(void **state);
 static void test_dead_letter(void **state);
-static void test_delivery(void **state);
-static void test_delivery_cut(void **state);
-static void test_delivery_of_another_version(void **state);
 
 
 static void
@@ -343,124 +339,6 @@ test_dead_letter(void **state)
 }
 
 
-static vaani_str_t  test_channels[] = {
-    vaani_string("vaani:events"), vaani_string("vaani:room:r"), { 0, NULL }
-};
-
-static vaani_delivery_t  test_sample = {
-    vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
-    test_channels, 3, 604800000, 1790000000123ULL,
-    vaani_string("digest"), vaani_string("id"), vaani_string("the nonce"), 1, 0,
-    vaani_string("{\"event\":\"call_ringing\",\"room_name\":\"r\"}")
-};
-
-
-static void
-test_delivery(void **state)
-{
-    size_t              n, size;
-    u_char             *data;
-    vaani_delivery_t    read;
-    vaani_test_arena_t  arena;
-
-    (void) state;
-
-    vaani_test_arena_init(&arena);
-
-    size = vaani_record_size(&test_sample);
-    data = vaani_test_malloc(size);
-
-    assert_ptr_equal(vaani_record_write(data, &test_sample), data + size);
-    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
-                     VAANI_OK);
-
-    assert_true(vaani_str_eq(&read.key, &test_sample.key));
-    assert_true(vaani_str_eq(&read.stream, &test_sample.stream));
-    assert_true(vaani_str_eq(&read.digest, &test_sample.digest));
-    assert_true(vaani_str_eq(&read.id, &test_sample.id));
-    assert_true(vaani_str_eq(&read.payload, &test_sample.payload));
-    assert_true(read.maxlen == test_sample.maxlen);
-    assert_true(read.ttl == test_sample.ttl);
-    assert_true(read.received_at == test_sample.received_at);
-    assert_true(vaani_str_eq(&read.nonce, &test_sample.nonce));
-    assert_int_equal(read.replayed, 1);
-    assert_int_equal(read.nchannels, 3);
-
-    for (n = 0; n < 3; n++) {
-        assert_true(vaani_str_eq(&read.channels[n], &test_channels[n]));
-    }
-
-    vaani_test_arena_free(&arena);
-
-    arena.fail_at = 1;
-    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
-                     VAANI_NOMEM);
-
-    vaani_test_arena_free(&arena);
-    free(data);
-}
-
-
-static void
-test_delivery_cut(void **state)
-{
-    size_t              size, len;
-    u_char             *data, *cut;
-    vaani_delivery_t    read;
-    vaani_test_arena_t  arena;
-
-    (void) state;
-
-    vaani_test_arena_init(&arena);
-
-    size = vaani_record_size(&test_sample);
-    data = vaani_test_malloc(size + 1);
-    (void) vaani_record_write(data, &test_sample);
-
-    for (len = 0; len < size; len++) {
-        cut = vaani_test_malloc(len);
-        memcpy(cut, data, len);
-
-        assert_int_equal(vaani_record_read(&read, cut, len, &arena.alloc),
-                         VAANI_ERROR);
-        free(cut);
-    }
-
-    data[size] = 0;
-    assert_int_equal(vaani_record_read(&read, data, size + 1, &arena.alloc),
-                     VAANI_ERROR);
-
-    vaani_test_arena_free(&arena);
-    free(data);
-}
-
-
-static void
-test_delivery_of_another_version(void **state)
-{
-    size_t              size;
-    u_char             *data;
-    vaani_delivery_t    read;
-    vaani_test_arena_t  arena;
-
-    (void) state;
-
-    vaani_test_arena_init(&arena);
-
-    size = vaani_record_size(&test_sample);
-    data = vaani_test_malloc(size);
-    (void) vaani_record_write(data, &test_sample);
-
-    data[0]++;
-
-    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
-                     VAANI_ERROR);
-
-    vaani_test_arena_free(&arena);
-    free(data);
-}
-
-
 int
 main(void)
 {
@@ -472,9 +350,6 @@ main(void)
         cmocka_unit_test(test_garbage_around),
         cmocka_unit_test(test_length_beyond_the_end),
         cmocka_unit_test(test_dead_letter),
-        cmocka_unit_test(test_delivery),
-        cmocka_unit_test(test_delivery_cut),
-        cmocka_unit_test(test_delivery_of_another_version),
     };
 
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);

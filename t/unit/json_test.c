@@ -29,7 +29,6 @@
 #define DIGIT      "expected a digit"
 #define HEX        "expected a hexadecimal digit"
 #define ESCAPE     "invalid escape"
-#define SURROGATE  "a surrogate stands alone"
 #define CONTROL    "a control character in a string must be escaped"
 #define UTF8       "invalid UTF-8"
 #define KEY        "expected a key in double quotes"
@@ -38,6 +37,7 @@
 #define BRACKET    "expected a comma or a closing bracket"
 #define DEPTH      "nested too deeply"
 #define DUPLICATE  "duplicate key"
+#define MANY       "too many members in an object"
 
 
 typedef struct {
@@ -67,12 +67,22 @@ typedef struct {
 } json_integer_t;
 
 
+/* what bodies are scanned with in either mode */
+
+static const vaani_str_t  data_key = vaani_string("data");
+
+static const vaani_json_options_t  strict = { &data_key, 1 };
+static const vaani_json_options_t  lenient = { &data_key, 0 };
+
+
 static void check_good(const u_char *data, size_t len, vaani_json_type_e type);
 static void check_bad(const u_char *data, size_t len, size_t offset,
     const char *message);
 static void check_reference(const u_char *data, size_t len);
-static void check_members(const vaani_json_t *json, const vaani_ref_t *ref,
-    const u_char *text, size_t len);
+static void check_scan(const u_char *data, size_t len,
+    const vaani_json_options_t *options);
+static void check_members(const vaani_json_members_t *list,
+    const vaani_ref_list_t *ref, const u_char *text, size_t len);
 static void check_duplicate(const char *text, size_t len, size_t offset);
 static void check_integer(const char *number, size_t len, int shift,
     uint64_t value, const char *message);
@@ -659,41 +669,25 @@ static const json_bad_t  bad[] = {
     { vaani_string("\"\\u\xc3\xa9\xc3\xa9\""), 3, HEX },
     { vaani_string("{\"\\x\":1}"), 2, ESCAPE },
 
-    /* surrogates */
+    /* what follows half a pair of surrogates */
 
-    { vaani_string("\"\\uD800\""), 1, SURROGATE },
-    { vaani_string("\"\\udbff\""), 1, SURROGATE },
-    { vaani_string("\"\\uDC00\""), 1, SURROGATE },
-    { vaani_string("\"\\uDFFF\""), 1, SURROGATE },
-    { vaani_string("\"abc\\uDADA\""), 4, SURROGATE },
-    { vaani_string("\"\\uD800abcdef\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\n\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\\\u\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\uD800\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\uD800\\n\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\uDBFF\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\uE000\""), 1, SURROGATE },
-    { vaani_string("\"\\uD888\\u1234\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\u0000\""), 1, SURROGATE },
-    { vaani_string("\"\\uDC00\\uD800\""), 1, SURROGATE },
-    { vaani_string("\"\\uDd1e\\uD834\""), 1, SURROGATE },
-    { vaani_string("\"\\uDd1ea\""), 1, SURROGATE },
-    { vaani_string("\"\\uD834\\uDD1E\\uDD1E\""), 13, SURROGATE },
-    { vaani_string("\"\\uD834\\uD834\\uDD1E\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\U0000\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800\xed\xb0\x80\""), 1, SURROGATE },
-    { vaani_string("\"\\uD800"), 1, SURROGATE },
-    { vaani_string("\"\\uD800\\"), 1, SURROGATE },
+    { vaani_string("\"\\uD800"), 7, END },
+    { vaani_string("\"\\uD800\\"), 8, END },
     { vaani_string("\"\\uD800\\u"), 9, END },
     { vaani_string("\"\\uD800\\uD"), 10, END },
     { vaani_string("\"\\uD800\\uDC0"), 12, END },
     { vaani_string("\"\\uD800\\uDC00"), 13, END },
-    { vaani_string("\"\\uD800\\\"]"), 1, SURROGATE },
+    { vaani_string("\"\\uD800\\\"]"), 10, END },
+    { vaani_string("\"\\uD800\\U0000\""), 7, ESCAPE },
+    { vaani_string("\"\\uD800\\x\""), 7, ESCAPE },
+    { vaani_string("\"\\uD800\xed\xb0\x80\""), 7, UTF8 },
+    { vaani_string("\"\\uD800\n\""), 7, CONTROL },
     { vaani_string("\"\\uD800\\u\""), 9, HEX },
     { vaani_string("\"\\uD800\\u1\""), 10, HEX },
     { vaani_string("\"\\uD800\\u1x\""), 10, HEX },
     { vaani_string("\"\\uD834\\uDd\""), 11, HEX },
-    { vaani_string("{\"\\uDFAA\":0}"), 2, SURROGATE },
+    { vaani_string("{\"\\uDFAA\":0,\"\\uDFAB\":0}"), 12, DUPLICATE },
+    { vaani_string("{\"\\uDFAA\":0,\"\xef\xbf\xbd\":0}"), 12, DUPLICATE },
 
     /* UTF-8 */
 
@@ -750,6 +744,11 @@ static const json_bad_t  bad[] = {
 
 /* what strings mean */
 
+/* the replacement character */
+
+#define FFFD  "\xef\xbf\xbd"
+
+
 static const json_string_t  strings[] = {
 
     { vaani_string("\"\""), vaani_string("") },
@@ -791,7 +790,36 @@ static const json_string_t  strings[] = {
     { vaani_string("\"\\u005cn\""), vaani_string("\\n") },
     { vaani_string("\"\\u005C\\u0022\""), vaani_string("\\\"") },
     { vaani_string("\"\\u00410\""), vaani_string("A0") },
-    { vaani_string("\"/\\/\""), vaani_string("//") }
+    { vaani_string("\"/\\/\""), vaani_string("//") },
+
+    /* a surrogate that stands alone is legal, and U+FFFD */
+
+    { vaani_string("\"\\uD800\""), vaani_string(FFFD) },
+    { vaani_string("\"\\udbff\""), vaani_string(FFFD) },
+    { vaani_string("\"\\uDC00\""), vaani_string(FFFD) },
+    { vaani_string("\"\\uDFFF\""), vaani_string(FFFD) },
+    { vaani_string("\"abc\\uDADA\""), vaani_string("abc" FFFD) },
+    { vaani_string("\"\\uD800abcdef\""), vaani_string(FFFD "abcdef") },
+    { vaani_string("\"\\uD800\\n\""), vaani_string(FFFD "\n") },
+    { vaani_string("\"\\uD800\\\\u\""), vaani_string(FFFD "\\u") },
+    { vaani_string("\"\\uD800\\\\uDC00\""), vaani_string(FFFD "\\uDC00") },
+    { vaani_string("\"\\\\uD800\\uDC00\""), vaani_string("\\uD800" FFFD) },
+    { vaani_string("\"\\uD800\\uD800\""), vaani_string(FFFD FFFD) },
+    { vaani_string("\"\\uD800\\uD800\\n\""), vaani_string(FFFD FFFD "\n") },
+    { vaani_string("\"\\uD800\\uDBFF\""), vaani_string(FFFD FFFD) },
+    { vaani_string("\"\\uD800\\uE000\""), vaani_string(FFFD "\xee\x80\x80") },
+    { vaani_string("\"\\uD888\\u1234\""), vaani_string(FFFD "\xe1\x88\xb4") },
+    { vaani_string("\"\\uD800\\u0000\""), vaani_string(FFFD "\0") },
+    { vaani_string("\"\\uDC00\\uD800\""), vaani_string(FFFD FFFD) },
+    { vaani_string("\"\\uDd1e\\uD834\""), vaani_string(FFFD FFFD) },
+    { vaani_string("\"\\uDd1ea\""), vaani_string(FFFD "a") },
+    { vaani_string("\"\\uD834\\uDD1E\\uDD1E\""),
+      vaani_string("\xf0\x9d\x84\x9e" FFFD) },
+    { vaani_string("\"\\uD834\\uD834\\uDD1E\""),
+      vaani_string(FFFD "\xf0\x9d\x84\x9e") },
+    { vaani_string("\"\\uD83D \\uDE00\""), vaani_string(FFFD " " FFFD) },
+    { vaani_string("\"\\u0000\\ud83d\""), vaani_string("\0" FFFD) },
+    { vaani_string("\"\xef\xbf\xbd\\ud83d\""), vaani_string(FFFD FFFD) }
 };
 
 
@@ -1128,19 +1156,20 @@ check_good(const u_char *data, size_t len, vaani_json_type_e type)
     vaani_test_arena_init(&arena);
     text = vaani_test_text(&arena, data, len);
 
-    rc = vaani_json_scan(&json, text, len, &arena.alloc, &error);
+    rc = vaani_json_scan(&json, text, len, &strict,
+                         &arena.alloc, &error);
 
     vaani_test_that(rc == VAANI_OK, "%s: rc %d, \"%s\" at %zu",
                     vaani_test_show(data, len), rc,
                     (rc == VAANI_ERROR) ? error.message : "",
                     (rc == VAANI_ERROR) ? error.offset : 0);
 
-    vaani_test_that(json.type == type, "%s: type %d",
-                    vaani_test_show(data, len), json.type);
+    vaani_test_that(json.value.type == type, "%s: type %d",
+                    vaani_test_show(data, len), json.value.type);
 
-    vaani_test_that(type == VAANI_JSON_OBJECT || json.nmembers == 0,
+    vaani_test_that(type == VAANI_JSON_OBJECT || json.top.nmembers == 0,
                     "%s: %zu members", vaani_test_show(data, len),
-                    json.nmembers);
+                    json.top.nmembers);
 
     vaani_test_arena_free(&arena);
 }
@@ -1158,7 +1187,8 @@ check_bad(const u_char *data, size_t len, size_t offset, const char *message)
     vaani_test_arena_init(&arena);
     text = vaani_test_text(&arena, data, len);
 
-    rc = vaani_json_scan(&json, text, len, &arena.alloc, &error);
+    rc = vaani_json_scan(&json, text, len, &strict,
+                         &arena.alloc, &error);
 
     vaani_test_that(rc == VAANI_ERROR, "%s: rc %d",
                     vaani_test_show(data, len), rc);
@@ -1182,6 +1212,14 @@ check_bad(const u_char *data, size_t len, size_t offset, const char *message)
 static void
 check_reference(const u_char *data, size_t len)
 {
+    check_scan(data, len, &strict);
+    check_scan(data, len, &lenient);
+}
+
+
+static void
+check_scan(const u_char *data, size_t len, const vaani_json_options_t *options)
+{
     int                  rc, ok;
     vaani_ref_t          ref;
     vaani_json_t         json;
@@ -1192,18 +1230,24 @@ check_reference(const u_char *data, size_t len)
     vaani_test_arena_init(&arena);
     text = vaani_test_text(&arena, data, len);
 
-    rc = vaani_json_scan(&json, text, len, &arena.alloc, &error);
-    ok = vaani_ref_read(&ref, text, len);
+    rc = vaani_json_scan(&json, text, len, options, &arena.alloc, &error);
+    ok = vaani_ref_read(&ref, text, len, "data", options->unique);
 
     vaani_test_that(rc == (ok ? VAANI_OK : VAANI_ERROR), "%s: rc %d, \"%s\"",
                     vaani_test_show(data, len), rc,
                     (rc == VAANI_ERROR) ? error.message : "");
 
     if (ok) {
-        vaani_test_that(json.type == ref.type, "%s: type %d",
-                        vaani_test_show(data, len), json.type);
+        vaani_test_that(json.value.type == ref.value.type
+                        && json.value.raw.data == ref.value.raw.data
+                        && json.value.raw.len == ref.value.raw.len
+                        && json.value.decoded == ref.value.string.len
+                        && json.value.lone == ref.value.lone,
+                        "%s: type %d, %zu bytes", vaani_test_show(data, len),
+                        json.value.type, json.value.raw.len);
 
-        check_members(&json, &ref, text, len);
+        check_members(&json.top, &ref.top, text, len);
+        check_members(&json.inner, &ref.inner, text, len);
 
     } else {
         vaani_test_that(text + error.offset == ref.bad,
@@ -1218,40 +1262,46 @@ check_reference(const u_char *data, size_t len)
 
 
 static void
-check_members(const vaani_json_t *json, const vaani_ref_t *ref,
+check_members(const vaani_json_members_t *list, const vaani_ref_list_t *ref,
     const u_char *text, size_t len)
 {
     int                         rc;
     size_t                      n;
     vaani_str_t                 value;
+    vaani_test_arena_t          arena;
     const vaani_ref_member_t   *r;
     const vaani_json_member_t  *m;
 
-    vaani_test_that(json->nmembers == ref->nmembers, "%s: %zu members, not %zu",
-                    vaani_test_show(text, len), json->nmembers, ref->nmembers);
+    vaani_test_arena_init(&arena);
+
+    vaani_test_that(list->nmembers == ref->nmembers, "%s: %zu members, not %zu",
+                    vaani_test_show(text, len), list->nmembers, ref->nmembers);
 
     for (n = 0; n < ref->nmembers; n++) {
-        m = &json->members[n];
+        m = &list->members[n];
         r = &ref->members[n];
 
         vaani_test_that(vaani_str_eq(&m->key, &r->key)
                         && m->offset == r->offset
                         && m->raw.data == r->raw.data
                         && m->raw.len == r->raw.len
-                        && m->type == r->type,
+                        && m->type == r->type
+                        && m->lone == r->lone,
                         "%s: member %zu", vaani_test_show(text, len), n);
 
         if (m->type != VAANI_JSON_STRING) {
             continue;
         }
 
-        rc = vaani_json_string(json, m, &value);
+        rc = vaani_json_string(m, &arena.alloc, &value);
 
         vaani_test_that(rc == VAANI_OK && m->decoded == r->string.len
                         && vaani_str_eq(&value, &r->string),
                         "%s: rc %d, string %zu",
                         vaani_test_show(text, len), rc, n);
     }
+
+    vaani_test_arena_free(&arena);
 }
 
 
@@ -1362,17 +1412,16 @@ test_prefixes(void **state)
         for (n = 0; n < samples[i].len; n++) {
             text = vaani_test_text(&arena, samples[i].data, n);
 
-            assert_int_equal(vaani_json_scan(&json, text, n, &arena.alloc,
-                                             &error),
+            assert_int_equal(vaani_json_scan(&json, text, n, &strict,
+                                             &arena.alloc, &error),
                              VAANI_ERROR);
 
-            /* what is there is fine, or begins a character or a pair */
+            /* what is there is fine, or begins a character */
 
             vaani_test_that(error.offset == n
                             ? strcmp(error.message, END) == 0
-                            : n - error.offset < 8
-                              && (strcmp(error.message, UTF8) == 0
-                                  || strcmp(error.message, SURROGATE) == 0),
+                            : n - error.offset < 4
+                              && strcmp(error.message, UTF8) == 0,
                             "%s: \"%s\" at %zu", vaani_test_show(text, n),
                             error.message, error.offset);
 
@@ -1704,14 +1753,16 @@ test_empty(void **state)
     vaani_test_arena_init(&arena);
     text = vaani_test_text(&arena, "", 0);
 
-    assert_int_equal(vaani_json_scan(&json, text, 0, &arena.alloc, &error),
+    assert_int_equal(vaani_json_scan(&json, text, 0, &strict,
+                                     &arena.alloc, &error),
                      VAANI_ERROR);
     assert_int_equal(error.offset, 0);
     assert_string_equal(error.message, END);
-    assert_int_equal(json.nmembers, 0);
+    assert_int_equal(json.top.nmembers, 0);
     assert_int_equal(arena.nallocs, 0);
 
-    assert_int_equal(vaani_json_scan(&json, NULL, 0, &arena.alloc, &error),
+    assert_int_equal(vaani_json_scan(&json, NULL, 0, &strict,
+                                     &arena.alloc, &error),
                      VAANI_ERROR);
     assert_int_equal(error.offset, 0);
     assert_string_equal(error.message, END);
@@ -1771,16 +1822,17 @@ test_code_points(void **state)
         vaani_test_arena_init(&arena);
 
         rc = vaani_json_scan(&json, vaani_test_text(&arena, text, len), len,
-                             &arena.alloc, &error);
+                             &strict, &arena.alloc, &error);
 
         vaani_test_that(rc == VAANI_OK, "rc %d, \"%s\" at %zu", rc,
                         error.message, error.offset);
 
-        assert_int_equal(json.nmembers, 1);
-        assert_int_equal(json.members[0].raw.len, len - 5);
-        assert_int_equal(json.members[0].decoded, v - value);
+        assert_int_equal(json.top.nmembers, 1);
+        assert_int_equal(json.top.members[0].raw.len, len - 5);
+        assert_int_equal(json.top.members[0].decoded, v - value);
 
-        assert_int_equal(vaani_json_string(&json, &json.members[0], &string),
+        assert_int_equal(vaani_json_string(&json.top.members[0], &arena.alloc,
+                                           &string),
                          VAANI_OK);
         assert_int_equal(string.len, v - value);
         assert_memory_equal(string.data, value, string.len);
@@ -2188,14 +2240,15 @@ test_members(void **state)
     vaani_test_arena_init(&arena);
     text = vaani_test_text(&arena, body.data, body.len);
 
-    rc = vaani_json_scan(&json, text, body.len, &arena.alloc, &error);
+    rc = vaani_json_scan(&json, text, body.len, &strict,
+                         &arena.alloc, &error);
 
     assert_int_equal(rc, VAANI_OK);
-    assert_int_equal(json.type, VAANI_JSON_OBJECT);
-    assert_int_equal(json.nmembers, vaani_test_nelems(expected));
+    assert_int_equal(json.value.type, VAANI_JSON_OBJECT);
+    assert_int_equal(json.top.nmembers, vaani_test_nelems(expected));
 
-    for (n = 0; n < json.nmembers; n++) {
-        m = &json.members[n];
+    for (n = 0; n < json.top.nmembers; n++) {
+        m = &json.top.members[n];
 
         vaani_test_that(vaani_str_eq(&m->key, &expected[n].key),
                         "member %zu: key %s", n,
@@ -2218,7 +2271,7 @@ test_members(void **state)
                                strlen(expected[n].quoted)) == 0,
                         "member %zu: offset %zu", n, m->offset);
 
-        vaani_test_that(vaani_json_find(&json, &m->key) == m,
+        vaani_test_that(vaani_json_find(&json.top, &expected[n].key) == m,
                         "member %zu isn't found", n);
     }
 
@@ -2261,10 +2314,10 @@ test_members_of_others(void **state)
         vaani_test_arena_init(&arena);
 
         assert_int_equal(vaani_json_scan(&json, texts[n].data, texts[n].len,
-                                         &arena.alloc, &error),
+                                         &strict, &arena.alloc, &error),
                          VAANI_OK);
 
-        vaani_test_that(vaani_json_find(&json, &key) == NULL, "%s",
+        vaani_test_that(vaani_json_find(&json.top, &key) == NULL, "%s",
                         vaani_test_show_str(&texts[n]));
 
         vaani_test_arena_free(&arena);
@@ -2288,7 +2341,7 @@ test_members_many(void **state)
     vaani_test_arena_t           arena;
     const vaani_json_member_t   *m;
     static const size_t          counts[] = {
-        0, 1, 2, 15, 16, 17, 18, 31, 32, 33, 64, 65, 1000, 5000
+        0, 1, 2, 15, 16, 17, 18, 31, 32, 33, 64, 65, 1000, 4096
     };
 
     (void) state;
@@ -2301,16 +2354,16 @@ test_members_many(void **state)
         vaani_test_arena_init(&arena);
 
         rc = vaani_json_scan(&json, vaani_test_text(&arena, text, len), len,
-                             &arena.alloc, &error);
+                             &strict, &arena.alloc, &error);
 
         vaani_test_that(rc == VAANI_OK, "%zu keys: rc %d", counts[i], rc);
-        assert_int_equal(json.nmembers, counts[i]);
+        assert_int_equal(json.top.nmembers, counts[i]);
 
         for (n = 0; n < counts[i]; n++) {
             key.data = (u_char *) name;
             key.len = sprintf(name, "key%zu", n);
 
-            m = &json.members[n];
+            m = &json.top.members[n];
 
             vaani_test_that(vaani_str_eq(&m->key, &key), "%zu keys: %s",
                             counts[i], vaani_test_show_str(&m->key));
@@ -2324,7 +2377,7 @@ test_members_many(void **state)
         key.data = (u_char *) "absent";
         key.len = 6;
 
-        assert_null(vaani_json_find(&json, &key));
+        assert_null(vaani_json_find(&json.top, &key));
 
         /* in the usual case the allocator isn't asked for anything */
 
@@ -2335,6 +2388,420 @@ test_members_many(void **state)
     }
 
     free(text);
+}
+
+
+/*
+ * One member more than may be listed, at the top and in "data"; elsewhere any
+ * number of them is fine, and takes no memory.
+ */
+
+static void
+test_members_too_many(void **state)
+{
+    int                   rc;
+    char                 *keys, *text, *last;
+    size_t                i, n, len, before;
+    vaani_json_t          json;
+    vaani_json_error_t    error;
+    vaani_test_arena_t    arena;
+    vaani_json_options_t  options;
+
+    static const struct {
+        const char  *before;
+        const char  *after;
+        unsigned     listed;
+    } places[] = {
+        { "", "", 1 },
+        { "{\"data\":", "}", 1 },
+        { "{\"data\":{\"a\":1,\"b\":2},\"data\":", "}", 1 },
+        { "{\"d\\u0061ta\":", ",\"x\":1}", 1 },
+        { "{\"data\":[", "]}", 0 },
+        { "{\"data\":{\"data\":", "}}", 0 },
+        { "{\"other\":", ",\"data\":{}}", 0 },
+        { "[", "]", 0 },
+        { "[{\"data\":", "}]", 0 }
+    };
+
+    (void) state;
+
+    assert_int_equal(VAANI_JSON_MAX_MEMBERS, 4096);
+
+    keys = vaani_test_malloc(32 * 5000);
+    text = vaani_test_malloc(32 * 5000 + 100);
+
+    for (i = 0; i < vaani_test_nelems(places); i++) {
+        for (n = 4095; n <= 4098; n++) {
+            before = strlen(places[i].before);
+            len = put_keys(keys, n);
+
+            memcpy(text, places[i].before, before);
+            memcpy(text + before, keys, len);
+            strcpy(text + before + len, places[i].after);
+
+            len += before + strlen(places[i].after);
+
+            if (places[i].listed && n > 4096) {
+                last = strstr(text, "\"key4096\"");
+
+                check_bad((u_char *) text, len, last - text, MANY);
+
+            } else if (i == 2) {
+                check_duplicate(text, len, before - strlen("\"data\":"));
+
+            } else {
+                check_good((u_char *) text, len,
+                           text[0] == '[' ? VAANI_JSON_ARRAY
+                                          : VAANI_JSON_OBJECT);
+            }
+
+            check_scan((u_char *) text, len, &lenient);
+
+            vaani_test_arena_init(&arena);
+
+            rc = vaani_json_scan(&json, (u_char *) text, len, &lenient,
+                                 &arena.alloc, &error);
+
+            vaani_test_that((arena.nallocs > 0) == places[i].listed,
+                            "%s: %zu allocations", places[i].before,
+                            arena.nallocs);
+
+            vaani_test_arena_free(&arena);
+
+            /* who lists nothing inside has no limit there */
+
+            options.inner = NULL;
+            options.unique = 1;
+
+            rc = vaani_json_scan(&json, (u_char *) text, len, &options,
+                                 &arena.alloc, &error);
+
+            vaani_test_that(rc == (i == 0 && n > 4096 ? VAANI_ERROR
+                                   : i == 2 ? VAANI_ERROR : VAANI_OK),
+                            "%s: rc %d", places[i].before, rc);
+            assert_int_equal(json.inner.nmembers, 0);
+
+            vaani_test_arena_free(&arena);
+
+            rc = vaani_json_scan(&json, (u_char *) text, len, NULL,
+                                 &arena.alloc, &error);
+
+            assert_int_equal(rc, VAANI_OK);
+            assert_int_equal(json.top.nmembers, 0);
+            assert_int_equal(arena.nallocs, 0);
+        }
+    }
+
+    free(keys);
+    free(text);
+}
+
+
+/*
+ * The members of "data": those of the last one, if it's an object.
+ */
+
+static void
+test_members_of_data(void **state)
+{
+    size_t                n;
+    vaani_str_t           key;
+    vaani_json_t          json;
+    vaani_json_error_t    error;
+    vaani_test_arena_t    arena;
+    vaani_json_member_t  *member;
+
+    static const struct {
+        const char  *text;
+        const char  *raw;           /* of its "a", NULL: there is none */
+        size_t       nmembers;
+    } rows[] = {
+        { "{\"data\":{\"a\":1}}", "1", 1 },
+        { "{\"a\":1,\"data\":{\"a\":2},\"a\":3}", "2", 1 },
+        { "{\"data\":{\"a\":1,\"b\":{\"a\":2},\"c\":[{\"a\":3}]}}", "1", 3 },
+        { "{\"data\":{\"a\":1,\"a\":2}}", "2", 2 },
+        { "{\"data\":{\"a\":1},\"data\":{\"b\":2,\"a\":3}}", "3", 2 },
+        { "{\"data\":{\"a\":1},\"data\":{}}", NULL, 0 },
+        { "{\"data\":{\"a\":1},\"data\":null}", NULL, 0 },
+        { "{\"data\":{\"a\":1},\"other\":{\"b\":2}}", "1", 1 },
+        { "{\"d\\u0061ta\":{\"\\u0061\":1}}", "1", 1 },
+        { "{\"data\":[{\"a\":1}]}", NULL, 0 },
+        { "{\"data\":\"a\"}", NULL, 0 },
+        { "{\"data\":[],\"b\":{\"a\":1}}", NULL, 0 },
+        { "{\"other\":{\"data\":{\"a\":1}}}", NULL, 0 },
+        { "{\"data\":{\"data\":{\"a\":1}}}", NULL, 1 },
+        { "[{\"data\":{\"a\":1}}]", NULL, 0 },
+        { "{\"Data\":{\"a\":1},\"data \":{\"a\":1}}", NULL, 0 }
+    };
+
+    (void) state;
+
+    key.data = (u_char *) "a";
+    key.len = 1;
+
+    for (n = 0; n < vaani_test_nelems(rows); n++) {
+        vaani_test_arena_init(&arena);
+
+        assert_int_equal(vaani_json_scan(&json, (u_char *) rows[n].text,
+                                         strlen(rows[n].text), &lenient,
+                                         &arena.alloc, &error),
+                         VAANI_OK);
+
+        member = vaani_json_find(&json.inner, &key);
+
+        vaani_test_that(json.inner.nmembers == rows[n].nmembers,
+                        "%s: %zu members", rows[n].text, json.inner.nmembers);
+
+        vaani_test_that((member != NULL) == (rows[n].raw != NULL)
+                        && (member == NULL
+                            || (member->raw.len == strlen(rows[n].raw)
+                                && memcmp(member->raw.data, rows[n].raw,
+                                          member->raw.len) == 0)),
+                        "%s", rows[n].text);
+
+        vaani_test_arena_free(&arena);
+
+        check_reference((u_char *) rows[n].text, strlen(rows[n].text));
+    }
+}
+
+
+/*
+ * In "data" a key must not be there twice either, but anywhere else it may;
+ * who doesn't insist on that gets the last one.
+ */
+
+static void
+test_duplicates_of_data(void **state)
+{
+    size_t                n;
+    vaani_str_t           key;
+    vaani_json_t          json;
+    vaani_json_error_t    error;
+    vaani_test_arena_t    arena;
+    vaani_json_member_t  *member;
+
+    static const struct {
+        const char  *text;
+        size_t       offset;        /* 0: it's fine */
+    } rows[] = {
+        { "{\"data\":{\"a\":1,\"a\":2}}", 15 },
+        { "{\"data\":{\"b\":1,\"\\u0062\":2},\"a\":1}", 15 },
+        { "{\"data\":{\"a\":1,\"a\":2},\"b\":1,\"b\":2}", 28 },
+        { "{\"data\":{\"a\":1},\"data\":{\"a\":1}}", 16 },
+        { "{\"data\":{\"a\":1},\"a\":1}", 0 },
+        { "{\"data\":{\"x\":{\"a\":1,\"a\":2}}}", 0 },
+        { "{\"x\":{\"a\":1,\"a\":2}}", 0 },
+        { "[{\"a\":1,\"a\":2}]", 0 }
+    };
+
+    (void) state;
+
+    for (n = 0; n < vaani_test_nelems(rows); n++) {
+
+        if (rows[n].offset) {
+            check_duplicate(rows[n].text, strlen(rows[n].text),
+                            rows[n].offset);
+
+        } else {
+            check_good((u_char *) rows[n].text, strlen(rows[n].text),
+                       rows[n].text[0] == '[' ? VAANI_JSON_ARRAY
+                                              : VAANI_JSON_OBJECT);
+        }
+
+        check_reference((u_char *) rows[n].text, strlen(rows[n].text));
+    }
+
+    vaani_test_arena_init(&arena);
+
+    assert_int_equal(vaani_json_scan(&json, (u_char *) "{\"a\":1,\"a\":22}",
+                                     14, &lenient, &arena.alloc, &error),
+                     VAANI_OK);
+
+    key.data = (u_char *) "a";
+    key.len = 1;
+
+    member = vaani_json_find(&json.top, &key);
+
+    assert_int_equal(member->raw.len, 2);
+    assert_int_equal(arena.nallocs, 0);
+}
+
+
+/*
+ * The elements of an array: those of which more than the grammar is wrong are
+ * told, and passed.
+ */
+
+static void
+test_elements(void **state)
+{
+    int                 rc;
+    char               *text, *p;
+    size_t              n, len;
+    vaani_str_t         raw, array_raw;
+    vaani_json_t        json;
+    vaani_json_error_t  error;
+    vaani_json_array_t  array;
+    vaani_test_arena_t  arena;
+
+    static const struct {
+        const char         *raw;
+        int                 rc;
+        vaani_json_type_e   type;
+        size_t              nmembers;
+        size_t              ninner;
+        const char         *message;
+    } rows[] = {
+        { "1", VAANI_OK, VAANI_JSON_NUMBER, 0, 0, NULL },
+        { "{\"a\":1,\"data\":{\"b\":1}}", VAANI_OK, VAANI_JSON_OBJECT, 2, 1,
+          NULL },
+        { "{\"a\":{ },\"a\":[ ]}", VAANI_ERROR, VAANI_JSON_OBJECT, 0, 0,
+          DUPLICATE },
+        { "\"],\\\"\"", VAANI_OK, VAANI_JSON_STRING, 0, 0, NULL },
+        { "[[1,2],[3]]", VAANI_OK, VAANI_JSON_ARRAY, 0, 0, NULL },
+        { "{\"data\":{\"x\":[1],\"x\":2},\"b\":null}", VAANI_ERROR,
+          VAANI_JSON_OBJECT, 0, 0, DUPLICATE },
+        { NULL, VAANI_ERROR, VAANI_JSON_OBJECT, 0, 0, MANY },
+        { "{}", VAANI_OK, VAANI_JSON_OBJECT, 0, 0, NULL }
+    };
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    text = vaani_test_malloc(32 * 5000);
+
+    p = text + sprintf(text, "[ ");
+
+    for (n = 0; n < vaani_test_nelems(rows); n++) {
+        p += sprintf(p, "%s\n", n ? "\t, " : "");
+
+        if (rows[n].raw) {
+            p += sprintf(p, "%s", rows[n].raw);
+
+        } else {
+            p += put_keys(p, 4097);
+        }
+    }
+
+    p += sprintf(p, " ]");
+
+    array_raw.len = p - text;
+    array_raw.data = vaani_test_text(&arena, text, array_raw.len);
+
+    check_good(array_raw.data, array_raw.len, VAANI_JSON_ARRAY);
+
+    vaani_json_array(&array, &array_raw);
+
+    for (n = 0; n < vaani_test_nelems(rows); n++) {
+        rc = vaani_json_element(&array, &json, &strict, &arena.alloc, &raw,
+                                &error);
+
+        vaani_test_that(rc == rows[n].rc, "element %zu: rc %d", n, rc);
+
+        if (rows[n].raw) {
+            len = strlen(rows[n].raw);
+
+            vaani_test_that(raw.len == len
+                            && memcmp(raw.data, rows[n].raw, len) == 0,
+                            "element %zu: %s", n, vaani_test_show_str(&raw));
+
+        } else {
+            assert_int_equal(raw.len, put_keys(text, 4097));
+        }
+
+        if (rc == VAANI_OK) {
+            vaani_test_that(json.value.type == rows[n].type
+                            && json.top.nmembers == rows[n].nmembers
+                            && json.inner.nmembers == rows[n].ninner,
+                            "element %zu: type %d", n, json.value.type);
+
+        } else {
+
+            /* seen from the begin of the array, it is the key */
+
+            assert_string_equal(error.message, rows[n].message);
+            assert_true(array_raw.data + error.offset > raw.data);
+            assert_true(array_raw.data + error.offset < raw.data + raw.len);
+            assert_int_equal(array_raw.data[error.offset], '"');
+        }
+    }
+
+    for (n = 0; n < 2; n++) {
+        assert_int_equal(vaani_json_element(&array, &json, &strict,
+                                            &arena.alloc, &raw, &error),
+                         VAANI_DONE);
+    }
+
+    /* none at all */
+
+    array_raw.data = (u_char *) "[ \n]";
+    array_raw.len = 4;
+
+    vaani_json_array(&array, &array_raw);
+
+    assert_int_equal(vaani_json_element(&array, &json, &strict, &arena.alloc,
+                                        &raw, &error),
+                     VAANI_DONE);
+
+    /* memory that runs out */
+
+    array_raw.data = (u_char *) "[{\"\\n\":1}]";
+    array_raw.len = 10;
+
+    vaani_json_array(&array, &array_raw);
+
+    arena.nallocs = 0;
+    arena.fail_at = 1;
+
+    assert_int_equal(vaani_json_element(&array, &json, &strict, &arena.alloc,
+                                        &raw, &error),
+                     VAANI_NOMEM);
+
+    vaani_test_arena_free(&arena);
+    free(text);
+}
+
+
+/*
+ * Line breaks are told if they are between tokens.  Inside of strings there
+ * are none.
+ */
+
+static void
+test_line_breaks(void **state)
+{
+    size_t              n;
+    vaani_json_t        json;
+    vaani_json_error_t  error;
+    vaani_test_arena_t  arena;
+
+    static const struct {
+        const char  *text;
+        unsigned     broken;
+    } rows[] = {
+        { "{\"a\":[1, 2]}", 0 },
+        { " {\t\"a\" : \"\\n\\r\" } ", 0 },
+        { "\n1", 1 },
+        { "1\r", 1 },
+        { "[1\n]", 1 },
+        { "{\"a\"\r:1}", 1 },
+        { "{\"a\":1}\n", 1 }
+    };
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    for (n = 0; n < vaani_test_nelems(rows); n++) {
+        assert_int_equal(vaani_json_scan(&json, (u_char *) rows[n].text,
+                                         strlen(rows[n].text), &strict,
+                                         &arena.alloc, &error),
+                         VAANI_OK);
+
+        vaani_test_that(json.broken == rows[n].broken, "%s", rows[n].text);
+    }
 }
 
 
@@ -2378,7 +2845,7 @@ test_duplicates(void **state)
 {
     char                *text, *p;
     size_t               i, j, n, k, first, second, offset;
-    static const size_t  counts[] = { 2, 3, 15, 16, 17, 18, 33, 5000 };
+    static const size_t  counts[] = { 2, 3, 15, 16, 17, 18, 33, 4096 };
 
     (void) state;
 
@@ -2439,7 +2906,7 @@ test_duplicates_first(void **state)
         { "zzzzzzzz", "a" }, { "a", "zzzzzzzz" }, { "b", "a" }, { "a", "b" },
         { "", "a" }, { "a", "" }
     };
-    static const size_t  counts[] = { 0, 12, 13, 100, 5000 };
+    static const size_t  counts[] = { 0, 12, 13, 100, 4091 };
 
     (void) state;
 
@@ -2480,7 +2947,7 @@ test_duplicates_first(void **state)
 
     /* all keys the same */
 
-    for (n = 2; n <= 5000; n = (n < 40) ? n + 1 : n * 5) {
+    for (n = 2; n <= 4096; n = (n < 40) ? n + 1 : n * 5) {
         p = text;
 
         for (k = 0; k < n; k++) {
@@ -2576,20 +3043,21 @@ test_strings(void **state)
         vaani_test_arena_init(&arena);
         text = vaani_test_text(&arena, body, len);
 
-        rc = vaani_json_scan(&json, text, len, &arena.alloc, &error);
+        rc = vaani_json_scan(&json, text, len, &strict,
+                             &arena.alloc, &error);
 
         vaani_test_that(rc == VAANI_OK, "%s: rc %d",
                         vaani_test_show(body, len), rc);
-        assert_int_equal(json.nmembers, 2);
+        assert_int_equal(json.top.nmembers, 2);
 
-        rc = vaani_json_string(&json, &json.members[0], &value);
+        rc = vaani_json_string(&json.top.members[0], &arena.alloc, &value);
 
         vaani_test_that(rc == VAANI_OK, "%s: rc %d",
                         vaani_test_show(body, len), rc);
 
-        vaani_test_that(json.members[0].decoded == strings[n].value.len,
+        vaani_test_that(json.top.members[0].decoded == strings[n].value.len,
                         "%s: decoded %zu", vaani_test_show(body, len),
-                        json.members[0].decoded);
+                        json.top.members[0].decoded);
 
         vaani_test_that(vaani_str_eq(&value, &strings[n].value), "%s: %s",
                         vaani_test_show(body, len),
@@ -2602,7 +3070,7 @@ test_strings(void **state)
                                    strings[n].raw.len) == NULL),
                         "%s: a slice?", vaani_test_show(body, len));
 
-        value = json.members[1].key;
+        value = json.top.members[1].key;
 
         vaani_test_that(value.len == strings[n].value.len + 1
                         && memcmp(value.data + 1, strings[n].value.data,
@@ -2840,12 +3308,20 @@ test_integer_long(void **state)
 static void
 test_escapes(void **state)
 {
-    u_char              *dst, *last;
+    u_char              *dst, *last, text[1];
     size_t               n, len;
     vaani_str_t          src;
     vaani_test_arena_t   arena;
 
     (void) state;
+
+    /* nothing is nothing, wherever it is not */
+
+    src.data = NULL;
+    src.len = 0;
+
+    dst = text;
+    assert_ptr_equal(vaani_json_escape(dst, &src), dst);
 
     for (n = 0; n < vaani_test_nelems(escapes); n++) {
         vaani_test_arena_init(&arena);
@@ -2970,11 +3446,20 @@ scan_all(vaani_test_arena_t *arena, const vaani_str_t *text)
     vaani_json_t        json;
     vaani_json_error_t  error;
 
-    rc = vaani_json_scan(&json, text->data, text->len, &arena->alloc, &error);
+    rc = vaani_json_scan(&json, text->data, text->len, &strict,
+                         &arena->alloc, &error);
 
-    for (n = 0; rc == VAANI_OK && n < json.nmembers; n++) {
-        if (json.members[n].type == VAANI_JSON_STRING) {
-            rc = vaani_json_string(&json, &json.members[n], &value);
+    for (n = 0; rc == VAANI_OK && n < json.top.nmembers; n++) {
+        if (json.top.members[n].type == VAANI_JSON_STRING) {
+            rc = vaani_json_string(&json.top.members[n], &arena->alloc,
+                                   &value);
+        }
+    }
+
+    for (n = 0; rc == VAANI_OK && n < json.inner.nmembers; n++) {
+        if (json.inner.members[n].type == VAANI_JSON_STRING) {
+            rc = vaani_json_string(&json.inner.members[n], &arena->alloc,
+                                   &value);
         }
     }
 
@@ -2995,7 +3480,7 @@ test_no_memory(void **state)
     char                *text, *p;
     size_t               i, n, all, len;
     unsigned             once;
-    vaani_str_t          bodies[6];
+    vaani_str_t          bodies[8];
     vaani_test_arena_t   arena, texts;
 
     static const vaani_str_t  plain = vaani_string("{\"a\":1}");
@@ -3030,6 +3515,21 @@ test_no_memory(void **state)
 
     bodies[5].data = vaani_test_text(&texts, text, p - text);
     bodies[5].len = p - text;
+
+    /* the members of "data", and surrogates that stand alone */
+
+    p = text + sprintf(text, "{\"data\":");
+    p += put_keys(p, 40);
+    p += sprintf(p, "}");
+
+    bodies[6].data = vaani_test_text(&texts, text, p - text);
+    bodies[6].len = p - text;
+
+    p = text + sprintf(text, "{\"\\ud800\":\"\\udfff\","
+                             "\"data\":{\"\\udfff\":\"\\ud800\"}}");
+
+    bodies[7].data = vaani_test_text(&texts, text, p - text);
+    bodies[7].len = p - text;
 
     for (i = 0; i < vaani_test_nelems(bodies); i++) {
         vaani_test_cjson_hook(&arena);
@@ -3152,9 +3652,14 @@ main(void)
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_members_of_others),
         cmocka_unit_test(test_members_many),
+        cmocka_unit_test(test_members_too_many),
+        cmocka_unit_test(test_members_of_data),
         cmocka_unit_test(test_duplicates),
         cmocka_unit_test(test_duplicates_first),
         cmocka_unit_test(test_duplicates_none),
+        cmocka_unit_test(test_duplicates_of_data),
+        cmocka_unit_test(test_elements),
+        cmocka_unit_test(test_line_breaks),
         cmocka_unit_test(test_strings),
         cmocka_unit_test(test_unicode_escapes)
     };

@@ -1,7 +1,9 @@
 
 /*
- * From an event and a delivery to the arguments of the script.
+ * The script's arguments say all of an event and its delivery, in the order
+ * that is written down at the top of transition.lua; and its reply is read.
  */
+
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,10 +23,19 @@ static vaani_str_t  test_channels[] = {
 };
 
 static const vaani_delivery_t  test_sample = {
-    vaani_string("vaani:call:r"), vaani_string("stream"), 1000,
-    test_channels, 2, 604800000, 1790000000123ULL,
-    vaani_string("digest"), vaani_string("id"), vaani_string("nonce"), 0,
-    1600000000000ULL, vaani_string("payload")
+    .key = vaani_string("vaani:call:r"),
+    .stream = vaani_string("stream"),
+    .maxlen = 1000,
+    .channels = test_channels,
+    .nchannels = 2,
+    .ttl = 604800000,
+    .received_at = 1790000000123ULL,
+    .digest = vaani_string("digest"),
+    .id = vaani_string("id"),
+    .nonce = vaani_string("nonce"),
+    .message = vaani_string("message"),
+    .since = 1600000000000ULL,
+    .payload = vaani_string("payload")
 };
 
 
@@ -33,8 +44,11 @@ static void check_all_args(const char *body, const vaani_delivery_t *delivery,
 static int test_args(const char *body, const vaani_delivery_t *delivery,
     vaani_test_arena_t *arena, vaani_str_t **args, size_t *nargs);
 static void test_known(void **state);
+static void test_postprocessing(void **state);
 static void test_digits(void **state);
 static void test_unknown(void **state);
+static void test_no_room(void **state);
+static void test_number_for_room(void **state);
 static void test_no_stream(void **state);
 static void test_replayed(void **state);
 static void test_largest(void **state);
@@ -77,11 +91,16 @@ static int
 test_args(const char *body, const vaani_delivery_t *delivery,
     vaani_test_arena_t *arena, vaani_str_t **args, size_t *nargs)
 {
-    static vaani_event_t  event;
-    vaani_event_error_t   error;
+    vaani_str_t               text;
+    vaani_event_error_t       error;
+    static vaani_event_t      event;
+    static const vaani_str_t  none;
 
-    assert_int_equal(vaani_event_parse(&event, (u_char *) body, strlen(body),
-                                       1, &arena->alloc, &error),
+    text.data = (const u_char *) body;
+    text.len = strlen(body);
+
+    assert_int_equal(vaani_event_parse(&event, &text, &none, 0, 0,
+                                       &arena->alloc, &error),
                      VAANI_OK);
 
     arena->nallocs = 0;
@@ -94,27 +113,45 @@ test_args(const char *body, const vaani_delivery_t *delivery,
  * What comes before the scalars of an event is the same for all of them.
  */
 
+#define HEAD(event, room)                                                     \
+    "\"id\":\"message\",\"event\":\"" event "\",\"room_name\":\"" room "\","
+#define TAIL                                                                  \
+    "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":"
+
+
 static void
 test_known(void **state)
 {
     static const char  *ended[] = {
         "2", "vaani:call:r", "stream",
-        "6810111001", "call_ended", "1790000000123", "604800000",
-        "\"event\":\"call_ended\",\"room_name\":\"\\u0072\",",
-        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
-        "payload", "1000",
+        "681011000010003", "call_ended", "1790000000123", "604800000",
+        HEAD("call_ended", "\\u0072"), TAIL, "payload", "1000",
         "ended", "1600000000000", "digest", "id", "completed", "1500",
-        "end_reason", "hangup", "vaani:events", "vaani:room:r"
+        "hangup", "vaani:events", "vaani:room:r"
     };
 
     static const char  *ringing[] = {
         "2", "vaani:call:r", "stream",
-        "2300101001", "call_ringing", "1790000000123", "604800000",
-        "\"event\":\"call_ringing\",\"room_name\":\"r\",",
-        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
-        "payload", "1000",
+        "230010000012100", "call_ringing", "1790000000123", "604800000",
+        HEAD("call_ringing", "r"), TAIL, "payload", "1000",
         "ringing", "1600000000000", "digest", "id",
-        "direction", "outbound", "vaani:events", "vaani:room:r"
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *started[] = {
+        "2", "vaani:call:r", "stream",
+        "1200100000:1330", "call_started", "1790000000123", "604800000",
+        HEAD("call_started", "inbound-11"), TAIL, "payload", "1000",
+        "dialing", "1600000000000", "digest", "id", "+1",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *failed[] = {
+        "2", "vaani:call:r", "stream",
+        "552010010012100", "call_failed", "1790000000123", "604800000",
+        HEAD("call_failed", "r"), TAIL, "payload", "1000",
+        "failed", "1600000000000", "digest", "id", "failed",
+        "error", "e", "vaani:events", "vaani:room:r"
     };
 
     (void) state;
@@ -125,6 +162,73 @@ test_known(void **state)
 
     check_args("{\"event\":\"call_ringing\",\"room_name\":\"r\"}",
                &test_sample, ringing);
+
+    check_args("{\"event\":\"call_started\",\"room_name\":\"inbound-11\","
+               "\"status\":\"dialing\",\"phone_number\":\"+1\"}",
+               &test_sample, started);
+
+    check_args("{\"event\":\"call_failed\",\"room_name\":\"r\","
+               "\"error\":\"e\"}",
+               &test_sample, failed);
+}
+
+
+/*
+ * The kinds of a duration, with the span and without it, and the sources of
+ * what call_postprocessing says besides.
+ */
+
+static void
+test_postprocessing(void **state)
+{
+    static const char  *open[] = {
+        "2", "vaani:call:r", "stream",
+        "781013010010000", "call_postprocessing", "1790000000123",
+        "604800000",
+        HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
+        "ended", "1600000000000", "digest", "id", "completed", "42", "41500",
+        "postprocessed", "1", "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *known[] = {
+        "2", "vaani:call:r", "stream",
+        "781012130013221", "call_postprocessing", "1790000000123",
+        "604800000",
+        HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
+        "ended", "1600000000000", "digest", "id", "completed", "41500",
+        "42000", "web-user", "",
+        "picked_up_at", "1791531077000", "call_ended_at", "1791531119000",
+        "postprocessed", "1", "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *span[] = {
+        "2", "vaani:call:r", "stream",
+        "781010130010010", "call_postprocessing", "1790000000123",
+        "604800000",
+        HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
+        "ended", "1600000000000", "digest", "id", "completed", "42000", "",
+        "picked_up_at", "1791531077000", "call_ended_at", "1791531119000",
+        "postprocessed", "1", "vaani:events", "vaani:room:r"
+    };
+
+    (void) state;
+
+    check_args("{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
+               "\"call_duration\":41.5}",
+               &test_sample, open);
+
+    check_args("{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
+               "\"from\":\"web-user\",\"data\":{\"call_duration\":41.5,"
+               "\"picked_up_at\":\"2026-10-09T07:31:17Z\","
+               "\"call_ended_at\":\"2026-10-09T07:31:59Z\","
+               "\"call_type\":\"webrtc_call\",\"end_reason\":\"\"}}",
+               &test_sample, known);
+
+    check_args("{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
+               "\"phone_number\":\"\","
+               "\"picked_up_at\":\"2026-10-09T07:31:17Z\","
+               "\"call_ended_at\":\"2026-10-09T07:31:59Z\"}",
+               &test_sample, span);
 }
 
 
@@ -159,8 +263,8 @@ test_digits(void **state)
     assert_int_equal(test_args(body, &delivery, &arena, &args, &nargs),
                      VAANI_OK);
 
-    assert_int_equal(args[3].len, 10);
-    assert_memory_equal(args[3].data, "440f003140", 10);
+    assert_int_equal(args[3].len, 15);
+    assert_memory_equal(args[3].data, "440f00031400000", 15);
 
     assert_int_equal(args[14].len, 5);
     assert_memory_equal(args[14].data, "nonce", 5);
@@ -178,14 +282,51 @@ test_unknown(void **state)
 {
     static const char  *unknown[] = {
         "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
-        "\"event\":\"x\",\"room_name\":\"r\",",
-        "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":",
-        "payload", "1000", "vaani:events", "vaani:room:r"
+        HEAD("x", "r"), TAIL, "payload", "1000", "vaani:events", "vaani:room:r"
     };
 
     (void) state;
 
     check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &test_sample, unknown);
+}
+
+
+/*
+ * An event of no call has no room and no key in its message.
+ */
+
+static void
+test_no_room(void **state)
+{
+    static const char  *unknown[] = {
+        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "\"id\":\"message\",\"event\":\"x\",",
+        "\"received_at\":1790000000123,\"payload\":", "payload", "1000",
+        "vaani:events", "vaani:room:r"
+    };
+
+    (void) state;
+
+    check_args("{\"event\":\"x\"}", &test_sample, unknown);
+}
+
+
+/*
+ * A room that is a number in the body is a string in the message.
+ */
+
+static void
+test_number_for_room(void **state)
+{
+    static const char  *unknown[] = {
+        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        HEAD("x", "12.50"), TAIL, "payload", "1000", "vaani:events",
+        "vaani:room:r"
+    };
+
+    (void) state;
+
+    check_args("{\"event\":\"x\",\"call_id\":12.50}", &test_sample, unknown);
 }
 
 
@@ -196,7 +337,7 @@ test_no_stream(void **state)
 
     static const char  *unknown[] = {
         "1", "vaani:call:r", "0", "x", "0", "0",
-        "\"event\":\"x\",\"room_name\":\"r\",",
+        HEAD("x", "r"),
         "\"received_at\":0,\"key\":\"vaani:call:r\",\"payload\":",
         "payload"
     };
@@ -222,8 +363,9 @@ test_replayed(void **state)
 
     static const char  *unknown[] = {
         "1", "a\"b", "0", "x", "0", "604800000",
-        "\"event\":\"x\",\"room_name\":\"r\",",
-        "\"received_at\":0,\"key\":\"a\\\"b\",\"replayed\":true,\"payload\":",
+        "\"id\":\"m\\\"\\\\\",\"event\":\"x\",\"room_name\":\"r\",",
+        ("\"received_at\":0,\"key\":\"a\\\"b\",\"replayed\":true,"
+         "\"repaired\":true,\"payload\":"),
         "payload"
     };
 
@@ -235,8 +377,11 @@ test_replayed(void **state)
     delivery.key.len = 3;
     delivery.stream.len = 0;
     delivery.nchannels = 0;
+    delivery.message.data = (u_char *) "m\"\\";
+    delivery.message.len = 3;
     delivery.received_at = 0;
     delivery.replayed = 1;
+    delivery.repaired = 1;
 
     check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, unknown);
 }
@@ -250,7 +395,9 @@ test_replayed(void **state)
 static void
 test_largest(void **state)
 {
+    char                body[1024];
     size_t              nargs;
+    unsigned            known;
     vaani_str_t        *args;
     vaani_delivery_t    delivery;
     vaani_test_arena_t  arena;
@@ -265,23 +412,45 @@ test_largest(void **state)
     delivery.ttl = UINT64_MAX;
     delivery.maxlen = UINT64_MAX;
     delivery.since = UINT64_MAX;
+    delivery.message = delivery.key;
     delivery.replayed = 1;
+    delivery.repaired = 1;
 
-    vaani_test_arena_init(&arena);
+    for (known = 0; known < 2; known++) {
+        vaani_test_arena_init(&arena);
 
-    assert_int_equal(test_args("{\"event\":\"call_postprocessing\","
-                               "\"room_name\":\"r\",\"call_duration\":1e300,"
-                               "\"transcript\":\"t\",\"summary\":\"s\","
-                               "\"recording_url\":\"u\",\"entities\":{}}",
-                               &delivery, &arena, &args, &nargs),
-                     VAANI_OK);
+        sprintf(body, "{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
+                      "\"call_duration\":1e300,\"transcript\":\"t\","
+                      "\"summary\":\"s\",\"recording_url\":\"u\","
+                      "\"entities\":{},\"dispositions\":{},"
+                      "\"end_reason\":\"e\",\"phone_number\":\"n\","
+                      "\"from\":\"f\",\"call_type\":\"web\","
+                      "\"call_dialing_at\":\"9999-12-31T23:59:59Z\","
+                      "\"call_ringing_at\":\"9999-12-31T23:59:59Z\","
+                      "\"picked_up_at\":\"1970-01-01T00:00:00Z\","
+                      "\"call_started_at\":\"1970-01-01T00:00:01Z\","
+                      "\"call_ended_at\":\"%s\"}",
+                known ? "9999-12-31T23:59:59-23:59" : "1970-01-01T00:00:01Z");
 
-    assert_int_equal(nargs, 3 + 8 + 6 + 4 * 2 + 2 + 2);
-    assert_memory_equal(args[nargs - 4].data, "postprocessed", 13);
-    assert_memory_equal(args[5].data, "18446744073709551615", args[5].len);
-    assert_int_equal(args[5].len, 20);
+        assert_int_equal(test_args(body, &delivery, &arena, &args, &nargs),
+                         VAANI_OK);
 
-    vaani_test_arena_free(&arena);
+        /* a span of 0 leaves the unit open, a short one would leave both out */
+
+        assert_int_equal(args[3].data[5], known ? '0' : '3');
+        assert_int_equal(args[3].data[6], known ? '1' : '0');
+
+        assert_int_equal(nargs, 3 + 8 + 4 + 1 + (known ? 1 : 2) + 2 + 11 * 2
+                                + 2);
+
+        /* five values and five times; after them, the channels */
+
+        assert_memory_equal(args[nargs - 4].data, "postprocessed", 13);
+        assert_memory_equal(args[5].data, "18446744073709551615", args[5].len);
+        assert_int_equal(args[5].len, 20);
+
+        vaani_test_arena_free(&arena);
+    }
 }
 
 
@@ -390,8 +559,11 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_known),
+        cmocka_unit_test(test_postprocessing),
         cmocka_unit_test(test_digits),
         cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_number_for_room),
         cmocka_unit_test(test_no_stream),
         cmocka_unit_test(test_replayed),
         cmocka_unit_test(test_largest),

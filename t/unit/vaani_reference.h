@@ -6,9 +6,10 @@
  * may be slow and recurse, and it has no line in common with what it checks.
  *
  * The offset of an error is that of the first byte that no JSON text could
- * have at its place, or the end of data if there could be more.  Characters,
- * escapes and pairs of surrogates count as one and are bad from their first
- * byte on, except for what ought to be a hexadecimal digit.
+ * have at its place, or the end of data if there could be more.  Characters
+ * and escapes count as one and are bad from their first byte on, except for
+ * what ought to be a hexadecimal digit.  A surrogate that stands alone is
+ * legal, and is U+FFFD.
  */
 
 
@@ -25,7 +26,8 @@
 #include "vaani_test.h"
 
 
-#define VAANI_REF_MAX_DEPTH  512
+#define VAANI_REF_MAX_DEPTH    512
+#define VAANI_REF_MAX_MEMBERS  4096
 
 
 typedef struct {
@@ -34,7 +36,14 @@ typedef struct {
     vaani_str_t          raw;       /* the value's text */
     vaani_json_type_e    type;
     vaani_str_t          string;    /* decoded, if it's a string */
+    unsigned             lone;      /* and whether a surrogate is alone in it */
 } vaani_ref_member_t;
+
+
+typedef struct {
+    vaani_ref_member_t  *members;
+    size_t               nmembers;
+} vaani_ref_list_t;
 
 
 typedef struct {
@@ -42,9 +51,13 @@ typedef struct {
     const u_char        *end;
     const u_char        *bad;       /* NULL unless something is bad */
 
-    vaani_json_type_e    type;
-    vaani_ref_member_t  *members;   /* of the top-level object */
-    size_t               nmembers;
+    vaani_ref_member_t   value;     /* the whole, without a key */
+    vaani_ref_list_t     top;       /* of the top-level object */
+    vaani_ref_list_t     inner;     /* of the object called that inside it */
+
+    const char          *inner_key;
+    unsigned             at_inner;
+    unsigned             lone;      /* in the latest string */
 
     u_char              *decoded;   /* all the decoded strings */
     u_char              *last;
@@ -52,7 +65,7 @@ typedef struct {
 
 
 static inline const u_char *vaani_ref_value(vaani_ref_t *r, const u_char *p,
-    unsigned depth, vaani_json_type_e *type, vaani_str_t *string);
+    unsigned depth, vaani_ref_member_t *m);
 
 
 static inline const u_char *
@@ -187,7 +200,7 @@ vaani_ref_escape(vaani_ref_t *r, const u_char *p, uint32_t *cp)
 {
     uint32_t           low;
     const char        *name;
-    const u_char      *start;
+    const u_char      *start, *pair;
     static const char  names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
 
     start = p++;
@@ -213,19 +226,23 @@ vaani_ref_escape(vaani_ref_t *r, const u_char *p, uint32_t *cp)
         return p;
     }
 
-    if (*cp / 0x400 != 0x36
-        || vaani_ref_at(r, p) != '\\' || vaani_ref_at(r, p + 1) != 'u')
+    if (*cp / 0x400 == 0x36
+        && vaani_ref_at(r, p) == '\\' && vaani_ref_at(r, p + 1) == 'u')
     {
-        return vaani_ref_bad(r, start);
+        pair = vaani_ref_hex4(r, p + 2, &low);
+
+        if (pair == NULL) {
+            return NULL;
+        }
+
+        if (low / 0x400 == 0x37) {
+            *cp = 0x10000 + *cp % 0x400 * 0x400 + low % 0x400;
+            return pair;
+        }
     }
 
-    p = vaani_ref_hex4(r, p + 2, &low);
-
-    if (p && low / 0x400 != 0x37) {
-        return vaani_ref_bad(r, start);
-    }
-
-    *cp = 0x10000 + *cp % 0x400 * 0x400 + low % 0x400;
+    r->lone = 1;
+    *cp = 0xfffd;
 
     return p;
 }
@@ -237,6 +254,7 @@ vaani_ref_string(vaani_ref_t *r, const u_char *p, vaani_str_t *string)
     uint32_t  cp;
 
     string->data = r->last;
+    r->lone = 0;
 
     for (p++; vaani_ref_at(r, p) != '"'; vaani_ref_put(r, cp)) {
 
@@ -319,8 +337,7 @@ vaani_ref_literal(vaani_ref_t *r, const u_char *p, const char *literal)
 static inline const u_char *
 vaani_ref_array(vaani_ref_t *r, const u_char *p, unsigned depth)
 {
-    vaani_str_t        string;
-    vaani_json_type_e  type;
+    vaani_ref_member_t  m;
 
     p = vaani_ref_space(r, p + 1);
 
@@ -329,7 +346,7 @@ vaani_ref_array(vaani_ref_t *r, const u_char *p, unsigned depth)
     }
 
     for ( ;; ) {
-        p = vaani_ref_value(r, p, depth, &type, &string);
+        p = vaani_ref_value(r, p, depth, &m);
 
         if (p == NULL) {
             return NULL;
@@ -353,7 +370,11 @@ vaani_ref_array(vaani_ref_t *r, const u_char *p, unsigned depth)
 static inline const u_char *
 vaani_ref_object(vaani_ref_t *r, const u_char *p, unsigned depth)
 {
+    vaani_ref_list_t   *list;
     vaani_ref_member_t  m;
+
+    list = (depth == 1) ? &r->top
+           : (depth == 2 && r->at_inner) ? &r->inner : NULL;
 
     p = vaani_ref_space(r, p + 1);
 
@@ -375,6 +396,22 @@ vaani_ref_object(vaani_ref_t *r, const u_char *p, unsigned depth)
             return NULL;
         }
 
+        if (list && list->nmembers == VAANI_REF_MAX_MEMBERS) {
+            return vaani_ref_bad(r, r->text + m.offset);
+        }
+
+        /* of two such members, the last one is listed */
+
+        if (depth == 1) {
+            r->at_inner = r->inner_key
+                          && m.key.len == strlen(r->inner_key)
+                          && memcmp(m.key.data, r->inner_key, m.key.len) == 0;
+
+            if (r->at_inner) {
+                r->inner.nmembers = 0;
+            }
+        }
+
         p = vaani_ref_space(r, p);
 
         if (vaani_ref_at(r, p) != ':') {
@@ -382,18 +419,14 @@ vaani_ref_object(vaani_ref_t *r, const u_char *p, unsigned depth)
         }
 
         p = vaani_ref_space(r, p + 1);
-        m.raw.data = p;
-
-        p = vaani_ref_value(r, p, depth, &m.type, &m.string);
+        p = vaani_ref_value(r, p, depth, &m);
 
         if (p == NULL) {
             return NULL;
         }
 
-        m.raw.len = p - m.raw.data;
-
-        if (depth == 1) {
-            r->members[r->nmembers++] = m;
+        if (list) {
+            list->members[list->nmembers++] = m;
         }
 
         p = vaani_ref_space(r, p);
@@ -411,14 +444,22 @@ vaani_ref_object(vaani_ref_t *r, const u_char *p, unsigned depth)
 }
 
 
+/*
+ * A value: all of *m but its key.
+ */
+
 static inline const u_char *
 vaani_ref_value(vaani_ref_t *r, const u_char *p, unsigned depth,
-    vaani_json_type_e *type, vaani_str_t *string)
+    vaani_ref_member_t *m)
 {
-    int  c;
+    int            c;
+    const u_char  *start;
 
-    string->len = 0;
-    string->data = NULL;
+    start = p;
+
+    m->string.len = 0;
+    m->string.data = NULL;
+    m->lone = 0;
 
     c = vaani_ref_at(r, p);
 
@@ -429,62 +470,103 @@ vaani_ref_value(vaani_ref_t *r, const u_char *p, unsigned depth,
     switch (c) {
 
     case '{':
-        *type = VAANI_JSON_OBJECT;
-        return vaani_ref_object(r, p, depth + 1);
+        m->type = VAANI_JSON_OBJECT;
+        p = vaani_ref_object(r, p, depth + 1);
+        break;
 
     case '[':
-        *type = VAANI_JSON_ARRAY;
-        return vaani_ref_array(r, p, depth + 1);
+        m->type = VAANI_JSON_ARRAY;
+        p = vaani_ref_array(r, p, depth + 1);
+        break;
 
     case '"':
-        *type = VAANI_JSON_STRING;
-        return vaani_ref_string(r, p, string);
+        m->type = VAANI_JSON_STRING;
+        p = vaani_ref_string(r, p, &m->string);
+        m->lone = r->lone;
+        break;
 
     case 't':
-        *type = VAANI_JSON_BOOLEAN;
-        return vaani_ref_literal(r, p, "true");
+        m->type = VAANI_JSON_BOOLEAN;
+        p = vaani_ref_literal(r, p, "true");
+        break;
 
     case 'f':
-        *type = VAANI_JSON_BOOLEAN;
-        return vaani_ref_literal(r, p, "false");
+        m->type = VAANI_JSON_BOOLEAN;
+        p = vaani_ref_literal(r, p, "false");
+        break;
 
     case 'n':
-        *type = VAANI_JSON_NULL;
-        return vaani_ref_literal(r, p, "null");
+        m->type = VAANI_JSON_NULL;
+        p = vaani_ref_literal(r, p, "null");
+        break;
 
     default:
-        *type = VAANI_JSON_NUMBER;
-        return vaani_ref_number(r, p);
+        m->type = VAANI_JSON_NUMBER;
+        p = vaani_ref_number(r, p);
+        break;
     }
+
+    m->raw.data = start;
+    m->raw.len = p ? p - start : 0;
+
+    return p;
 }
 
 
 /*
- * Reads a text.  Returns 1 if it is to be accepted, 0 if r->bad is where it
- * goes wrong.  What r holds afterwards ends with vaani_ref_free().
+ * Where a key is in a list for the second time; NULL if there is none.
+ */
+
+static inline const u_char *
+vaani_ref_twice(const vaani_ref_t *r, const vaani_ref_list_t *list)
+{
+    size_t  i, j;
+
+    for (j = 1; j < list->nmembers; j++) {
+        for (i = 0; i < j; i++) {
+            if (vaani_str_eq(&list->members[i].key, &list->members[j].key)) {
+                return r->text + list->members[j].offset;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * Reads a text, and lists the members of the object inside it that is called
+ * inner, if that isn't NULL; with unique, a key twice in a list is an error:
+ * that of the top comes first.
+ *
+ * Returns 1 if it is to be accepted, 0 if r->bad is where it goes wrong.  What
+ * r holds afterwards ends with vaani_ref_free().
  */
 
 static inline int
-vaani_ref_read(vaani_ref_t *r, const u_char *text, size_t len)
+vaani_ref_read(vaani_ref_t *r, const u_char *text, size_t len,
+    const char *inner, unsigned unique)
 {
-    size_t         i, j;
-    vaani_str_t    string;
+    size_t         size;
     const u_char  *p;
+
+    memset(r, 0, sizeof(vaani_ref_t));
 
     r->text = text;
     r->end = text + len;
-    r->bad = NULL;
-    r->type = VAANI_JSON_NULL;
-    r->nmembers = 0;
+    r->inner_key = inner;
 
     /* decoding never makes longer, and a member has five bytes: "":0, */
 
+    size = (len / 5 + 1) * sizeof(vaani_ref_member_t);
+
     r->decoded = vaani_test_malloc(len);
     r->last = r->decoded;
-    r->members = vaani_test_malloc((len / 5 + 1) * sizeof(vaani_ref_member_t));
+    r->top.members = vaani_test_malloc(size);
+    r->inner.members = vaani_test_malloc(size);
 
     p = vaani_ref_space(r, text);
-    p = vaani_ref_value(r, p, 0, &r->type, &string);
+    p = vaani_ref_value(r, p, 0, &r->value);
 
     if (p == NULL) {
         return 0;
@@ -497,16 +579,12 @@ vaani_ref_read(vaani_ref_t *r, const u_char *text, size_t len)
         return 0;
     }
 
-    for (j = 1; j < r->nmembers; j++) {
-        for (i = 0; i < j; i++) {
-            if (vaani_str_eq(&r->members[i].key, &r->members[j].key)) {
-                r->bad = text + r->members[j].offset;
-                return 0;
-            }
-        }
+    if (unique) {
+        p = vaani_ref_twice(r, &r->top);
+        r->bad = p ? p : vaani_ref_twice(r, &r->inner);
     }
 
-    return 1;
+    return r->bad == NULL;
 }
 
 
@@ -514,20 +592,25 @@ static inline void
 vaani_ref_free(vaani_ref_t *r)
 {
     free(r->decoded);
-    free(r->members);
+    free(r->top.members);
+    free(r->inner.members);
 }
 
 
+/*
+ * The last member of that name, NULL if there is none.
+ */
+
 static inline const vaani_ref_member_t *
-vaani_ref_find(const vaani_ref_t *r, const char *key)
+vaani_ref_find(const vaani_ref_list_t *list, const char *key)
 {
     size_t  n;
 
-    for (n = 0; n < r->nmembers; n++) {
-        if (r->members[n].key.len == strlen(key)
-            && memcmp(r->members[n].key.data, key, strlen(key)) == 0)
+    for (n = list->nmembers; n > 0; n--) {
+        if (list->members[n - 1].key.len == strlen(key)
+            && memcmp(list->members[n - 1].key.data, key, strlen(key)) == 0)
         {
-            return &r->members[n];
+            return &list->members[n - 1];
         }
     }
 

@@ -1,0 +1,334 @@
+
+/*
+ * Deliveries are read back as they were written, those of the version before
+ * too; anything else is refused.
+ */
+
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vaani_record.h"
+#include "vaani_test.h"
+
+
+static void check_same(const vaani_delivery_t *read,
+    const vaani_delivery_t *expected);
+static size_t write_version_1(u_char *dst, const vaani_delivery_t *delivery);
+
+
+static vaani_str_t  test_channels[] = {
+    vaani_string("vaani:events"), vaani_string("vaani:room:r"), { 0, NULL }
+};
+
+static const vaani_delivery_t  test_sample = {
+    .key = vaani_string("vaani:call:r"),
+    .stream = vaani_string("stream"),
+    .maxlen = 1000,
+    .channels = test_channels,
+    .nchannels = 3,
+    .ttl = 604800000,
+    .received_at = 1790000000123ULL,
+    .digest = vaani_string("digest"),
+    .id = vaani_string("id"),
+    .nonce = vaani_string("the nonce"),
+    .message = vaani_string("the message"),
+    .name = vaani_string("\"call_ringing\""),
+    .repaired = 1,
+    .payload = vaani_string("{\"room_name\":\"r\"}")
+};
+
+
+static void
+check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
+{
+    size_t  n;
+
+    assert_true(vaani_str_eq(&read->key, &expected->key));
+    assert_true(vaani_str_eq(&read->stream, &expected->stream));
+    assert_true(vaani_str_eq(&read->digest, &expected->digest));
+    assert_true(vaani_str_eq(&read->id, &expected->id));
+    assert_true(vaani_str_eq(&read->nonce, &expected->nonce));
+    assert_true(vaani_str_eq(&read->message, &expected->message));
+    assert_true(vaani_str_eq(&read->name, &expected->name));
+    assert_true(vaani_str_eq(&read->payload, &expected->payload));
+    assert_true(read->maxlen == expected->maxlen);
+    assert_true(read->ttl == expected->ttl);
+    assert_true(read->received_at == expected->received_at);
+    assert_int_equal(read->repaired, expected->repaired);
+    assert_int_equal(read->since, 0);
+    assert_int_equal(read->nchannels, expected->nchannels);
+
+    for (n = 0; n < expected->nchannels; n++) {
+        assert_true(vaani_str_eq(&read->channels[n], &expected->channels[n]));
+    }
+
+    /* what is read back has been in the spool */
+
+    assert_int_equal(read->replayed, 1);
+}
+
+
+static void
+test_delivery(void **state)
+{
+    size_t              size, n;
+    u_char             *data;
+    vaani_delivery_t    read, sample;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    for (n = 0; n < 2; n++) {
+        vaani_test_arena_init(&arena);
+
+        sample = test_sample;
+
+        if (n) {
+            sample.repaired = 0;
+            sample.name.len = 0;
+            sample.message.len = 0;
+        }
+
+        size = vaani_record_size(&sample);
+        data = vaani_test_malloc(size);
+
+        assert_ptr_equal(vaani_record_write(data, &sample), data + size);
+        assert_int_equal(data[0], 2);
+        assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                         VAANI_OK);
+
+        check_same(&read, &sample);
+
+        vaani_test_arena_free(&arena);
+
+        arena.fail_at = 1;
+        assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                         VAANI_NOMEM);
+
+        vaani_test_arena_free(&arena);
+        free(data);
+    }
+}
+
+
+/*
+ * No string and no number: the shortest one, and one of all that is large.
+ */
+
+static void
+test_borders(void **state)
+{
+    size_t              size;
+    u_char             *data;
+    vaani_delivery_t    read, sample;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    memset(&sample, 0, sizeof(vaani_delivery_t));
+
+    size = vaani_record_size(&sample);
+    data = vaani_test_malloc(size);
+
+    assert_ptr_equal(vaani_record_write(data, &sample), data + size);
+
+    arena.fail_at = 1;
+    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                     VAANI_OK);
+    check_same(&read, &sample);
+
+    free(data);
+
+    sample.ttl = UINT64_MAX;
+    sample.maxlen = UINT64_MAX - 1;
+    sample.received_at = (uint64_t) 1 << 63;
+
+    size = vaani_record_size(&sample);
+    data = vaani_test_malloc(size);
+
+    assert_ptr_equal(vaani_record_write(data, &sample), data + size);
+    assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                     VAANI_OK);
+    check_same(&read, &sample);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+/*
+ * A record as version 1 wrote it, whole and cut at each byte.
+ */
+
+static size_t
+write_version_1(u_char *dst, const vaani_delivery_t *delivery)
+{
+    size_t  size, tail;
+
+    /* the same, but for what comes after the payload */
+
+    size = vaani_record_size(delivery);
+    (void) vaani_record_write(dst, delivery);
+
+    tail = 4 + delivery->message.len + 4 + delivery->name.len + 1;
+
+    dst[0] = 1;
+
+    return size - tail;
+}
+
+
+static void
+test_version_1(void **state)
+{
+    size_t              size, len;
+    u_char             *data, *cut;
+    vaani_delivery_t    read, sample;
+    vaani_test_arena_t  arena;
+
+    static const u_char  written[] =
+        "\1\0\1" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0\2" "\0\0\0\0\0\0\0\3"
+        "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\1i" "\0\0\0\1n"
+        "\0\0\0\1c" "\0\0\0\2{}";
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    data = vaani_test_malloc(vaani_record_size(&test_sample));
+    size = write_version_1(data, &test_sample);
+
+    sample = test_sample;
+    sample.message.len = 0;
+    sample.name.len = 0;
+    sample.repaired = 0;
+
+    for (len = 0; len <= size; len++) {
+        cut = vaani_test_malloc(len);
+        memcpy(cut, data, len);
+
+        assert_int_equal(vaani_record_read(&read, cut, len, &arena.alloc),
+                         len == size ? VAANI_OK : VAANI_ERROR);
+
+        if (len == size) {
+            check_same(&read, &sample);
+        }
+
+        free(cut);
+    }
+
+    assert_int_equal(vaani_record_read(&read, data, size + 1, &arena.alloc),
+                     VAANI_ERROR);
+
+    /* as it stands in the spools of that version */
+
+    assert_int_equal(vaani_record_read(&read, written, sizeof(written) - 1,
+                                       &arena.alloc),
+                     VAANI_OK);
+
+    assert_int_equal(read.received_at, 1);
+    assert_int_equal(read.ttl, 2);
+    assert_int_equal(read.maxlen, 3);
+    assert_int_equal(read.key.data[0], 'k');
+    assert_int_equal(read.stream.data[0], 's');
+    assert_int_equal(read.digest.data[0], 'd');
+    assert_int_equal(read.id.data[0], 'i');
+    assert_int_equal(read.nonce.data[0], 'n');
+    assert_int_equal(read.nchannels, 1);
+    assert_int_equal(read.channels[0].data[0], 'c');
+    assert_int_equal(read.payload.len, 2);
+    assert_int_equal(read.message.len + read.name.len + read.repaired, 0);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+static void
+test_delivery_cut(void **state)
+{
+    size_t              size, len;
+    u_char             *data, *cut;
+    vaani_delivery_t    read;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size + 1);
+    (void) vaani_record_write(data, &test_sample);
+
+    for (len = 0; len < size; len++) {
+        cut = vaani_test_malloc(len);
+        memcpy(cut, data, len);
+
+        assert_int_equal(vaani_record_read(&read, cut, len, &arena.alloc),
+                         VAANI_ERROR);
+        free(cut);
+    }
+
+    data[size] = 0;
+    assert_int_equal(vaani_record_read(&read, data, size + 1, &arena.alloc),
+                     VAANI_ERROR);
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+static void
+test_delivery_of_another_version(void **state)
+{
+    size_t              size;
+    u_char             *data;
+    unsigned            version;
+    vaani_delivery_t    read;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size);
+    (void) vaani_record_write(data, &test_sample);
+
+    for (version = 0; version < 256; version++) {
+        data[0] = version;
+
+        /* a whole one of version 2 isn't one of version 1 either */
+
+        assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                         version == 2 ? VAANI_OK : VAANI_ERROR);
+    }
+
+    vaani_test_arena_free(&arena);
+    free(data);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_delivery),
+        cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_version_1),
+        cmocka_unit_test(test_delivery_cut),
+        cmocka_unit_test(test_delivery_of_another_version)
+    };
+
+    return cmocka_run_group_tests_name("record", tests, NULL, NULL);
+}
