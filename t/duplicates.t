@@ -40,6 +40,18 @@ my $nginx = Vaani::Test::Nginx->start(workers => WORKERS, http => <<"CONF");
         location = /stream { vaani_webhook; vaani_stream events; vaani_ttl 90s; }
         location = /relay  { vaani_webhook; vaani_redis @{[ $relay->url ]}; }
         location = /pid    { return 200 \$pid; }
+        location = /id     { vaani_webhook; vaani_delivery_id \$arg_id; }
+        location = /id/two { vaani_webhook; vaani_delivery_id "\$arg_id/\$http_x_id"; }
+        location = /off    { vaani_webhook; vaani_delivery_id ""; }
+    }
+
+    server {
+        listen unix:%%SOCK%%;
+        server_name outer;
+        vaani_delivery_id \$http_x_id;
+        location = /vaani  { vaani_webhook; }
+        location = /id     { vaani_webhook; vaani_delivery_id \$http_x_other; }
+        location = /off    { vaani_webhook; vaani_delivery_id ""; }
     }
 CONF
 
@@ -55,7 +67,7 @@ sub seq ($room) { return $client->cmd('HGET', key($room), 'seq') }
 # "ok", "duplicate", or what else there was.
 sub answer ($response) {
     my $got = $response->status . ' ' . $response->body;
-    return $got =~ /^200 \{"status":"(\w+)"\}$/ ? $1 : $got;
+    return $got =~ /^200 \{"status":"(\w+)"(?:,"known":false)?\}\n\z/ ? $1 : $got;
 }
 
 sub post ($body, %headers) { return answer($http->post('/vaani', $body, %headers)) }
@@ -111,7 +123,7 @@ deliveries 'with and without an id' => (
     [ ok        => 'an equal body with another one',    call_ringing => id('msg_2') ],
     [ duplicate => 'the first one',                     call_ringing => id('msg_1') ],
     [ ok        => 'another body with one',             call_ringing => x => 1, id('msg_3') ],
-    [ ok        => 'the first body without: no longer the last', call_ringing => ],
+    [ duplicate => 'the first body without: it is still known', call_ringing => ],
     [ duplicate => 'and again',                         call_ringing => ],
     [ ok        => 'without one',                       user_picked_up_at => ],
     [ ok        => 'an equal body with one',            user_picked_up_at => id('msg_4') ],
@@ -155,11 +167,22 @@ deliveries 'equal bytes' => (
     [ duplicate => '... again',              call_ringing => status => \' "ringing"' ],
     [ ok        => 'one more member',        call_ringing => x => undef ],
     [ ok        => 'another escape',         call_ringing => status => \'"ring\u0069ng"' ],
-    [ ok        => 'the first one: no longer the last', call_ringing => ],
+    [ duplicate => 'the first one is still known', call_ringing => ],
     [ duplicate => '... again',              call_ringing => ],
     [ duplicate => 'of the other event the last is still the last', user_picked_up_at => ],
     [ ok        => 'the end',                call_ended => ],
     [ duplicate => 'one from before it',     call_ringing => ],
+);
+
+# As many of a kind are remembered.
+deliveries 'the latest 16 bodies' => (
+    (map { [ ok => "body $_", call_ringing => x => $_ ] } 1 .. 16),
+    (map { [ duplicate => "body $_ again", call_ringing => x => $_ ] } 1 .. 16),
+    [ ok        => 'another kind',              call_ended => x => 1 ],
+    [ duplicate => 'the first one is known',    call_ringing => x => 1 ],
+    [ ok        => 'one more',                  call_ringing => x => 17 ],
+    (map { [ duplicate => "body $_ again", call_ringing => x => $_ ] } 2 .. 17),
+    [ ok        => 'the first one is forgotten', call_ringing => x => 1 ],
 );
 
 deliveries 'transfers: only the latest one counts' => (
@@ -193,6 +216,44 @@ subtest 'an unknown event is never a duplicate: it is no transition' => sub {
     is post(event('brand_new', room => $room), %$_), 'ok', 'delivered' for {}, {}, id('msg_1'), id('msg_1');
     is scalar($subscriber->next_messages(4)), 4, 'published each time';
     is_deeply $client->hgetall(key($room)), {}, 'nothing kept';
+};
+
+# --- vaani_delivery_id
+
+subtest 'vaani_delivery_id' => sub {
+    my $room = new_room();
+    my $seq = 0;
+    my $is = sub ($uri, $expected, $name, %headers) {
+        is answer($http->post($uri, event('call_ringing', room => $room, x => ++$seq), %headers)), $expected, $name;
+    };
+    my @outer = (Host => 'outer');
+
+    $is->('/id?id=a', 'ok', 'a variable');
+    $is->('/id?id=a', 'duplicate', '... the same', 'webhook-id' => 'b');
+    $is->('/id?id=b', 'ok', '... another one');
+    $is->('/vaani', 'duplicate', 'the default: the header', 'webhook-id' => 'a');
+    $is->('/id', 'ok', 'a variable without a value: no id', 'webhook-id' => 'c');
+    $is->('/vaani', 'ok', '... nor was it the header', 'webhook-id' => 'c');
+    $is->('/id/two?id=a', 'ok', 'text and variables', 'x-id' => 'b');
+    $is->('/id/two?id=a', 'duplicate', '... the same', 'x-id' => 'b');
+    $is->('/id/two?id=a', 'ok', '... another one', 'x-id' => 'c');
+    $is->('/vaani', 'ok', 'inherited', @outer, 'x-id' => 'inherited');
+    $is->('/vaani', 'duplicate', '... the same', @outer, 'x-id' => 'inherited');
+    $is->('/vaani', 'ok', '... not the header', @outer, 'webhook-id' => 'inherited 2', 'x-id' => 'inherited 3');
+    $is->('/vaani', 'ok', '... indeed', 'webhook-id' => 'inherited 2');
+    $is->('/id', 'ok', 'replaced', @outer, 'x-id' => 'inherited', 'x-other' => 'other');
+    $is->('/id', 'duplicate', '... the same', @outer, 'x-other' => 'other');
+    $is->('/off', 'ok', 'an empty value switches it off', @outer, 'x-id' => 'inherited', 'webhook-id' => 'a');
+    $is->('/off', 'ok', '... also without an outer one', 'webhook-id' => 'a');
+
+    my $body = event('call_ringing', room => $room, x => 'body');
+    is answer($http->post('/off', $body, 'webhook-id' => $_ )), $_ == 1 ? 'ok' : 'duplicate', "... bodies are compared ($_)"
+        for 1 .. 3;
+
+    # Of the request, not of the body: one that has none of it.
+    is answer($http->post('/id?id=' . 'x' x 5000, event('call_ringing', room => $room, x => 'long'))), 'ok', 'a long one';
+    my ($longest) = sort { $b <=> $a } map { length } keys %{ $client->hgetall(key($room)) };
+    cmp_ok $longest, '<', 64, '... makes no long field';
 };
 
 # --- a duplicate has no effect

@@ -11,9 +11,10 @@ use Vaani::Test;
 
 use Vaani::Test::Events;
 
-use constant OK        => '{"status":"ok"}';
-use constant DUPLICATE => '{"status":"duplicate"}';
-use constant QUEUED    => '{"status":"queued"}';
+use constant OK        => qq({"status":"ok"}\n);
+use constant DUPLICATE => qq({"status":"duplicate"}\n);
+use constant QUEUED    => qq({"status":"queued"}\n);
+use constant UNKNOWN   => qq({"status":"ok","known":false}\n);
 use constant MEGABYTE  => 1024 * 1024;
 
 # What no answer and no log may contain.
@@ -22,6 +23,7 @@ use constant NUMBER => '+15550123456';
 
 my %TITLES = (
     400 => 'Bad Request',
+    401 => 'Unauthorized',
     405 => 'Method Not Allowed',
     415 => 'Unsupported Media Type',
     422 => 'Unprocessable Content',
@@ -46,7 +48,15 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         vaani_redis @{[ $redis->url ]};
 
         location = /hook   { vaani_webhook; }
+        location = /strict { vaani_webhook; vaani_validation strict; }
         location = /reject { vaani_webhook; vaani_unknown_event reject; }
+        location = /strict-reject { vaani_webhook; vaani_validation strict; vaani_unknown_event reject; }
+        location = /token  { vaani_webhook; vaani_token \$arg_token open-sesame; }
+        location = /strict-token { vaani_webhook; vaani_validation strict; vaani_token \$arg_token open-sesame; }
+        location = /signed {
+            vaani_webhook;
+            vaani_signature X-Signature secret=open-sesame;
+        }
         location = /small  { vaani_webhook; client_max_body_size 100; }
         location = /down   { vaani_webhook; vaani_redis @{[ $late->url ]}; }
         location = /spooled {
@@ -84,6 +94,15 @@ sub ask (%req) {
 sub post ($body, @headers) {
     return ask(
         method  => 'POST',
+        body    => $body,
+        headers => @headers ? \@headers : [ 'Content-Type' => 'application/json' ],
+    );
+}
+
+sub post_strict ($body, @headers) {
+    return ask(
+        method  => 'POST',
+        uri     => '/strict',
         body    => $body,
         headers => @headers ? \@headers : [ 'Content-Type' => 'application/json' ],
     );
@@ -138,10 +157,27 @@ subtest 'status 200' => sub {
         is $client->cmd('HGET', "vaani:call:accepted-$name", 'seq'), 1, 'counted once';
     }
 
-    my $unknown = event('call_transmogrified', room => 'unknown');
-    is_status post($unknown), OK, 'an unknown event';
-    is_status post($unknown), OK, '... again: it leaves nothing to compare with';
-    is $client->cmd('EXISTS', 'vaani:call:unknown'), 0, '... and no call';
+    for my $uri (qw(/hook /strict)) {
+        my $unknown = event('call_transmogrified', room => 'unknown');
+        is_status ask(uri => $uri, body => $unknown), UNKNOWN, "$uri: an unknown event";
+        is_status ask(uri => $uri, body => $unknown), UNKNOWN, '... again: it leaves nothing to compare with';
+        is $client->cmd('EXISTS', 'vaani:call:unknown'), 0, '... and no call';
+        is_status ask(uri => $uri, body => '{"event":"call_transmogrified"}'), UNKNOWN, '... without a room';
+    }
+
+    # The test button of the dashboard: never rejected, never a call.
+    my $test = '{"event":"webhook_test","timestamp":"2026-10-09T00:11:18Z"}';
+    my $samples = '{"event":"webhook_test","events":[' . event('call_started', room => 'sample') . ']}';
+    for my $uri (qw(/hook /strict /reject /strict-reject)) {
+        is_status ask(uri => $uri, body => $test), UNKNOWN, "$uri: webhook_test";
+        is_status ask(uri => $uri, body => $samples), UNKNOWN, '... with samples';
+        is $client->cmd('EXISTS', 'vaani:call:sample'), 0, '... which make no call';
+    }
+
+    my $several = sub (@events) { return '{"event":"several","events":[' . join(',', @events) . ']}' };
+    my @two = map { event('call_ringing', room => "several-$_") } 1, 2;
+    is_status post($several->(@two)), qq({"status":"ok","events":2}\n), 'several events';
+    is_status post($several->(@two)), qq({"status":"duplicate","events":2}\n), '... again';
 
     my @delivery = ('Content-Type' => 'application/json', 'Webhook-Id' => 'msg_1');
     is_status post(event('call_ringing', room => 'ids'), @delivery), OK, 'with an id';
@@ -179,102 +215,215 @@ subtest 'status 405' => sub {
     is dbsize() - $before, 7 * 2, 'none of them was taken for an event';
 };
 
+# Taken in both modes; in lenient mode only; in neither.
+my @TYPES = (
+    'application/json',
+    'Application/JSON',
+    'application/json;charset=utf-8',
+    'application/json; charset=UTF-8',
+    'application/json; charset="utf-8"',
+    'application/json; Charset="UTF-8"',
+    'application/json; charset=utf8',
+    'application/json; charset=UTF8',
+    'application/json; charset="Utf8"',
+    'application/json; charset=US-ASCII',
+    'application/json; charset=us-ascii',
+    "application/json \t;\t charset=utf-8 ",
+    'application/json; charset=utf-8; version=1',
+    'application/json; profile="a;b=\"c\", charset=latin1"',
+    'application/json; charset=utf-8;',
+    'application/json;;charset=utf-8',
+    'application/json;',
+    'application/cloudevents+json',
+    'application/cloudevents+json; charset=UTF-8',
+    'application/vnd.api+json',
+    'APPLICATION/PROBLEM+JSON',
+    'application/a.b-c_d+e+json',
+    '',
+    ' ',
+    undef,
+);
+my @LENIENT_TYPES = (
+    'text/json',
+    'Text/JSON; charset=utf-8',
+    'application/json charset=utf-8',
+    'application/json, application/json',
+    'application/json; charset',
+    'application/json; =utf-8',
+    'application/json; charset = utf-8',
+    'application/json; charset="utf-8',
+    'application/json; charset="utf-8"x',
+    'application/json; charset=utf-8"',
+    "application/json; charset=\"utf-8\\",
+    "application/json\x{e9}",
+);
+my @OTHER_TYPES = (
+    'text/plain',
+    'text/plain; charset=utf-8',
+    'text/jsonx',
+    'text/x+json',
+    'text/javascript',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'text/plain, application/json',
+    'text/plain;application/json',
+    'application/xml',
+    'application/jsonp',
+    'application/json5',
+    'application/json-seq',
+    'application/x-json',
+    'application/+json',
+    'application/cloudevents+jsonx',
+    'application/cloudevents+json-seq',
+    'application/cloudevents-json',
+    'application/cloudevents+xml',
+    'json',
+    'application',
+    'application/',
+    'application/;charset=utf-8',
+    '/json',
+    'applicationjson',
+    '*/*',
+    'application/*',
+    'application / json',
+    ';application/json',
+    "\x{e9}application/json",
+);
+my @CHARSETS = (
+    'latin1', 'iso-8859-1', 'utf-16', '"utf-16"', 'utf-80', 'utf-', 'utf', 'utf-7', '""', '',
+    'utf-8; charset=latin1', 'latin1; charset=utf-8', '"utf-8 "',
+);
+
 subtest 'status 415: Content-Type' => sub {
-    for my $type (
-        'application/json',
-        'Application/JSON',
-        'application/json;charset=utf-8',
-        'application/json; charset=UTF-8',
-        'application/json; charset="utf-8"',
-        'application/json; Charset="UTF-8"',
-        "application/json \t;\t charset=utf-8 ",
-        'application/json; charset=utf-8; version=1',
-        'application/json; profile="a;b=\"c\", charset=latin1"',
-        'application/json; charset=utf-8;',
-        'application/json;;charset=utf-8',
-        'application/json;',
-        'application/cloudevents+json',
-        'application/cloudevents+json; charset=UTF-8',
-        'application/vnd.api+json',
-        'APPLICATION/PROBLEM+JSON',
-        'application/a.b-c_d+e+json',
-        undef,
-    ) {
-        is_status post(valid(), 'Content-Type' => $type), OK, $type // 'none at all';
+    for my $type (@TYPES) {
+        my $name = defined $type ? "'$type'" : 'none at all';
+        is_status post(valid(), 'Content-Type' => $type), OK, $name;
+        is_status post_strict(valid(), 'Content-Type' => $type), OK, "strict: $name";
+    }
+    for my $type (@LENIENT_TYPES) {
+        is_status post(valid(), 'Content-Type' => $type), OK, "'$type'";
+        is_problem post_strict(valid(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
+    }
+    for my $type (@OTHER_TYPES) {
+        is_problem post(valid(), 'Content-Type' => $type), "'$type'", 415,
+            qr/the media type must be application\/json/;
+        is_problem post_strict(valid(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
+    }
+    for my $charset (@CHARSETS) {
+        for my $media (qw(application/json text/json application/x+json)) {
+            is_problem post(valid(), 'Content-Type' => "$media; charset=$charset"), "$media, charset=$charset", 415,
+                qr/the charset must be UTF-8/;
+        }
+        is_problem post_strict(valid(), 'Content-Type' => "application/json; charset=$charset"),
+            "strict: charset=$charset", 415, qr/the charset must be UTF-8/;
     }
 
-    for my $type (
-        '',
-        ' ',
-        'text/plain',
-        'text/json',
-        'text/plain; charset=utf-8',
-        'application/x-www-form-urlencoded',
-        'multipart/form-data; boundary=x',
-        'application/xml',
-        'application/jsonp',
-        'application/json5',
-        'application/json-seq',
-        'application/x-json',
-        'application/+json',
-        'application/cloudevents+jsonx',
-        'application/cloudevents+json-seq',
-        'application/cloudevents-json',
-        'application/cloudevents+xml',
-        'json',
-        'application',
-        'application/',
-        'application/;charset=utf-8',
-        '/json',
-        'applicationjson',
-        '*/*',
-        'application/*',
-        'application / json',
-        'application/json/json',
-        'application/json charset=utf-8',
-        'application/json, application/json',
-        'application/json; charset',
-        'application/json; =utf-8',
-        'application/json; charset = utf-8',
-        'application/json; charset="utf-8',
-        'application/json; charset="utf-8"x',
-        'application/json; charset=utf-8"',
-        "application/json; charset=\"utf-8\\",
-        ';application/json',
-        "\x{e9}application/json",
-        "application/json\x{e9}",
-    ) {
-        is_problem post(valid(), 'Content-Type' => $type), "'$type'", 415, qr/the media type .+/;
+    for my $post (\&post, \&post_strict) {
+        is_problem $post->(valid(), 'Content-Type' => 'application/json', 'Content-Type' => 'text/plain'),
+            'two, the second one wrong', 415, qr/the media type must be application\/json/;
+        is_problem $post->(valid(), 'content-type' => 'text/plain'),
+            'in lower case', 415, qr/the media type must be application\/json/;
+    }
+};
+
+# A page in a browser has no secret: with one, lenient does not look.
+subtest 'status 415: Content-Type with authentication' => sub {
+    use Digest::SHA qw(hmac_sha256_hex);
+
+    for my $type (@TYPES, @LENIENT_TYPES, @OTHER_TYPES, map { "application/json; charset=$_" } @CHARSETS) {
+        my $name = defined $type ? "'$type'" : 'none at all';
+        my @type = ('Content-Type' => $type);
+        my $body = valid();
+
+        is_status ask(uri => '/token?token=open-sesame', body => $body, headers => \@type), OK, "a token, $name";
+
+        $body = valid();
+        is_status ask(uri => '/signed', body => $body, headers => [
+            @type, 'X-Signature' => hmac_sha256_hex($body, 'open-sesame'),
+        ]), OK, "a signature, $name";
+
+        is ask(uri => '/token?token=wrong', body => $body, headers => \@type)->status, 401, "a wrong token, $name";
     }
 
-    for my $charset (
-        'latin1', 'iso-8859-1', 'US-ASCII', 'utf-16', '"utf-16"', 'utf8', 'utf-80', 'utf-', '""', '',
-        'utf-8; charset=latin1', 'latin1; charset=utf-8', '"utf-8 "',
-    ) {
-        is_problem post(valid(), 'Content-Type' => "application/json; charset=$charset"),
-            "charset=$charset", 415, qr/the charset must be UTF-8/;
-    }
+    is_problem ask(uri => '/strict-token?token=open-sesame', body => valid(), headers => [ 'Content-Type' => $_ ]),
+        "strict: $_", 415, qr/the (?:media type|charset) .+/
+        for 'text/plain', 'text/json', 'application/json; charset=latin1';
+    is_status ask(uri => '/strict-token?token=open-sesame', body => valid(), headers => [ 'Content-Type' => '' ]), OK,
+        'strict: empty';
 
-    is_problem post(valid(), 'Content-Type' => 'application/json', 'Content-Type' => 'text/plain'),
-        'two, the second one wrong', 415, qr/the media type must be application\/json/;
-    is_problem post(valid(), 'content-type' => 'text/plain'),
-        'in lower case', 415, qr/the media type must be application\/json/;
+    is_problem ask(uri => $_, body => valid(), headers => [ 'Content-Encoding' => 'gzip' ]), "$_: Content-Encoding", 415,
+        qr/the body must not have a content coding/
+        for qw(/token?token=open-sesame /strict-token?token=open-sesame);
 };
 
 subtest 'status 415: Content-Encoding' => sub {
     my @json = ('Content-Type' => 'application/json');
 
-    is_status post(valid(), @json, 'Content-Encoding' => $_), OK, $_ for qw(identity IDENTITY);
+    for my $post (\&post, \&post_strict) {
+        is_status $post->(valid(), @json, 'Content-Encoding' => $_), OK, "'$_'"
+            for qw(identity IDENTITY utf-8 UTF-8 none None), '', ' ';
 
-    for my $coding ('gzip', 'x-gzip', 'deflate', 'br', 'zstd', 'compress', 'identity, gzip',
-        'gzip, identity', 'identit', 'identityx', '*')
-    {
-        is_problem post(valid(), @json, 'Content-Encoding' => $coding), $coding, 415,
-            qr/the body must not have a content coding/;
+        for my $coding ('gzip', 'x-gzip', 'deflate', 'br', 'zstd', 'compress', 'identity, gzip',
+            'gzip, identity', 'identit', 'identityx', '*', 'utf-16', 'nonex', 'utf-8, gzip', ',')
+        {
+            is_problem $post->(valid(), @json, 'Content-Encoding' => $coding), $coding, 415,
+                qr/the body must not have a content coding/;
+        }
+
+        is_problem $post->(valid(), @json, 'Content-Encoding' => 'identity', 'CONTENT-ENCODING' => 'gzip'),
+            'two headers', 415, qr/the body must not have a content coding/;
+    }
+};
+
+# Who waits for it need not send the body. Whether it then does is not known, so
+# nothing can follow on this connection.
+subtest 'no "100 Continue" before a refusal' => sub {
+    my $body = valid();
+    my $length = length $body;
+
+    my $send = sub ($method, $uri, $version, @headers) {
+        my $conn = $nginx->http(retry => 0);
+        $conn->send_raw(join "\r\n", "$method $uri HTTP/$version", 'Host: x', @headers, '', '');
+        return $conn;
+    };
+
+    for my $case (
+        [ 'no token'         => 'POST', '/token',  401 ],
+        [ 'a wrong token'    => 'POST', '/token?token=x', 401 ],
+        [ 'another method'   => 'PUT',  '/hook',   405 ],
+        [ 'GET'              => 'GET',  '/token',  405 ],
+        [ 'the media type'   => 'POST', '/hook',   415, 'Content-Type: text/plain' ],
+        [ 'the charset'      => 'POST', '/strict', 415, 'Content-Type: application/json; charset=latin1' ],
+        [ 'a content coding' => 'POST', '/token?token=open-sesame', 415, 'Content-Encoding: gzip' ],
+    ) {
+        my ($name, $method, $uri, $status, @headers) = @$case;
+
+        for my $framing ("Content-Length: $length", 'Transfer-Encoding: chunked') {
+            for my $expect ('100-continue', '100-Continue', '100-CONTINUE') {
+                my $conn = $send->($method, $uri, '1.1', "Expect: $expect", $framing, @headers);
+                my $bytes = $conn->read_raw;
+                like $bytes, qr/\AHTTP\/1\.1 $status [\w ]+\r\n/, "$name, $framing, $expect: $status is all there is";
+                unlike $bytes, qr/\b100 Continue/, '... no 100';
+                like $bytes, qr/^Connection: close\r$/m, '... and the end of the connection';
+            }
+        }
     }
 
-    is_problem post(valid(), @json, 'Content-Encoding' => 'identity', 'CONTENT-ENCODING' => 'gzip'),
-        'two headers', 415, qr/the body must not have a content coding/;
+    # An event that is taken is asked for, and so is one that only its body can refuse.
+    for my $case ([ '/hook', 200 ], [ '/token?token=open-sesame', 200 ], [ '/signed', 401 ]) {
+        my ($uri, $status) = @$case;
+        my $response = $nginx->http(retry => 0)->request(uri => $uri, body => valid(), expect_continue => 1);
+        is $response->status, $status, "$uri: $status";
+        is_deeply [ map { $_->{status} } @{ $response->interim } ], [100], '... after a 100';
+    }
+
+    # Who does not wait is not in a hurry to leave either.
+    for my $case ([ PUT => '/hook', 405 ], [ POST => '/token', 401 ]) {
+        my ($method, $uri, $status) = @$case;
+        my $response = ask(method => $method, uri => $uri, body => valid());
+        is $response->status, $status, "$method $uri, nothing expected";
+        ok $response->keepalive, '... the connection is kept';
+    }
 };
 
 subtest 'what was refused unread is read away' => sub {
@@ -340,6 +489,7 @@ subtest 'status 413' => sub {
 
 subtest 'status 400' => sub {
     my $valid = event('call_started');
+    my @members = map { qq("m$_":0) } 1 .. 4095;
 
     for my $case (
         [ 'no body'               => '',                      undef,           qr/the body is empty/ ],
@@ -349,15 +499,33 @@ subtest 'status 400' => sub {
         [ 'trailing bytes'        => "$valid x",              length($valid) + 1, qr/unexpected data after the value/ ],
         [ 'two texts'             => "$valid\n$valid",        length($valid) + 1, qr/unexpected data after the value/ ],
         [ 'a trailing NUL'        => "$valid\0",              length($valid),  qr/unexpected data after the value/ ],
-        [ 'a byte order mark'     => "\xef\xbb\xbf$valid",    0,               qr/.+/ ],
-        [ 'not UTF-8'             => "{\"event\":\"\xe9\"}",  10,              qr/invalid UTF-8/ ],
         [ 'UTF-16'                => "{\0}\0",                1,               qr/.+/ ],
         [ 'nested too deeply'     => ('[' x 513) . (']' x 513), 512,           qr/nested too deeply/ ],
-        [ 'a key twice'           => '{"event":"a","event":"b"}', 13,          qr/duplicate key/ ],
+        [ 'too many members'      => '{' . join(',', '"event":"a"', @members, '"x":0') . '}', undef, qr/.+ at byte \d+/ ],
     ) {
         my ($name, $body, $offset, $detail) = @$case;
-        is_problem post($body), $name, 400, defined $offset ? qr/$detail at byte $offset/ : $detail;
+        for my $post (\&post, \&post_strict) {
+            is_problem $post->($body), $name, 400, defined $offset ? qr/$detail at byte $offset/ : $detail;
+        }
     }
+
+    # Lenient repairs these, or does not mind.
+    for my $case (
+        [ 'a byte order mark'     => "\xef\xbb\xbf" . valid(),                              0,  qr/expected a value/ ],
+        [ 'not UTF-8'             => qq({"event":"\xe9","room_name":"r"}),                  10, qr/invalid UTF-8/, UNKNOWN ],
+        [ 'NaN'                   => '{"event":"x","y":NaN}',                               17, qr/.+/, UNKNOWN ],
+        [ 'Infinity'              => '{"event":"x","y":Infinity}',                          17, qr/.+/, UNKNOWN ],
+        [ '-Infinity'             => '{"event":"x","y":-Infinity}',                         18, qr/.+/, UNKNOWN ],
+        [ 'a key twice'           => '{"event":"a","event":"b"}',                           13, qr/duplicate key/, UNKNOWN ],
+    ) {
+        my ($name, $body, $offset, $detail, $answer) = @$case;
+        is_problem post_strict($body), $name, 400, qr/$detail at byte $offset/;
+        is_status post($body), $answer // OK, "$name: lenient";
+    }
+
+    # The offset is that of the body as it was sent.
+    is_problem post("\xef\xbb\xbf{\"event\":\"\xff\xff\",\"x\":NaN,}"), 'not all can be repaired', 400,
+        qr/.+ at byte 25/;
 
     is_problem ask(method => 'POST'), 'neither body nor length', 400, qr/the body is empty/;
     is_problem ask(method => 'POST', body => '', chunked => 1), 'an empty chunked body', 400,
@@ -367,6 +535,11 @@ subtest 'status 400' => sub {
 subtest 'status 422' => sub {
     my $object = qr/the body must be a JSON object/;
     my ($string, $required) = (qr/must be a string/, qr/is required/);
+
+    my $check = sub ($post, $name, $body, $field, $detail) {
+        my $what = $field =~ m{([^/]+)\z} ? "$1 " : '';
+        is_problem $post->($body), $name, 422, qr/\Q$what\E$detail/, $field;
+    };
 
     for my $case (
         [ 'an array'      => '[]',              '', $object ],
@@ -379,26 +552,59 @@ subtest 'status 422' => sub {
         [ 'event: null'   => event('x', event => undef), '/event', $required ],
         [ 'event: number' => event('x', event => \'1'),  '/event', $string ],
         [ 'event: array'  => event('x', event => ['call_started']), '/event', $string ],
+        [ 'event: long'   => event('x' x 257), '/event', qr/must not have more than 256 bytes/ ],
+        [ 'event: half an emoji' => event('x', event => \'"x\ud83d"'), '/event', qr/must not have a lone surrogate/ ],
+        [ 'event in data' => '{"data":{"event":"call_started","room_name":"r"}}', '/event', $required ],
         [ 'no room'       => '{"event":"call_started"}', '/room_name', $required ],
         [ 'room: null'    => event('call_started', room => undef), '/room_name', $required ],
-        [ 'room: number'  => event('call_started', room => \'1'),  '/room_name', $string ],
+        [ 'room: array'   => event('call_started', room => []),  '/room_name', $string ],
         [ 'room: empty'   => event('call_started', room => ''),    '/room_name', qr/must have 1 to 256 bytes/ ],
-        [ 'no duration'   => event('call_ended', call_duration => ABSENT), '/call_duration', $required ],
-        [ 'negative'      => event('call_ended', call_duration => \'-1'),  '/call_duration', qr/must not be negative/ ],
-        [ 'mistyped'      => event('call_failed', error => \'404'), '/error', $string ],
-        [ 'no number'     => event('human_transfer_initiated', phone_number => ABSENT), '/phone_number', $required ],
-        [ 'not an object' => event('call_postprocessing', entities => []), '/entities', qr/must be an object/ ],
-        [ 'contradictory' => event('call_ringing', status => 'active'), '/status', qr/contradicts the event/ ],
+        [ 'call_id: array' => '{"event":"call_started","call_id":[]}', '/call_id', $string ],
+        [ 'data.room_name' => '{"event":"call_started","data":{"room_name":"a\nb"}}', '/data/room_name',
+            qr/must not contain control characters/ ],
+        [ 'data.call_id'  => '{"event":"call_started","data":{"call_id":true}}', '/data/call_id', $string ],
+        [ 'room: half an emoji' => event('call_started', room => \'"\ud83d"'), '/room_name',
+            qr/must not have a lone surrogate/ ],
+        [ 'too many events' => '{"event":"call_started","events":[' . join(',', ('{}') x 101) . ']}', '/events',
+            qr/must not have more than 100 elements/ ],
+        [ 'nested events' => '{"event":"call_started","events":[{"events":[{}]}]}', '/events/0/events',
+            qr/must not be nested/ ],
+        [ 'an element that is none' => '{"event":"call_started","events":[1]}', '/events/0', $object ],
     ) {
         my ($name, $body, $field, $detail) = @$case;
-        my $what = $field eq '' ? '' : substr($field, 1) . ' ';
-        is_problem post($body), $name, 422, qr/\Q$what\E$detail/, $field;
+        $detail = $object, $name .= ': ' if $field =~ m{^/events/\d+$};
+        for my $post (\&post, \&post_strict) {
+            $field =~ m{^/events/\d+$}
+                ? is_problem($post->($body), $name, 422, $detail, $field)
+                : $check->($post, $name, $body, $field, $detail);
+        }
     }
 
-    my $response = ask(uri => '/reject', body => event('call_transmogrified'));
-    is_problem $response, 'unknown events rejected', 422,
-        qr/event is not one of the documented events/, '/event';
-    is_status ask(uri => '/reject', body => valid()), OK, '... known ones accepted';
+    # Lenient takes the event without what is wrong.
+    for my $case (
+        [ 'room: number'  => event('call_started', room => \++$count),  '/room_name', $string ],
+        [ 'no duration'   => event('call_ended', room => room(), call_duration => ABSENT), '/call_duration', $required ],
+        [ 'negative'      => event('call_ended', room => room(), call_duration => \'-1'),  '/call_duration', qr/must not be negative/ ],
+        [ 'mistyped'      => event('call_failed', room => room(), error => \'404'), '/error', $string ],
+        [ 'no number'     => event('human_transfer_initiated', room => room(), phone_number => ABSENT), '/phone_number', $required ],
+        [ 'not an object' => event('call_postprocessing', room => room(), entities => []), '/entities', qr/must be an object/ ],
+        [ 'contradictory' => event('call_ringing', room => room(), status => 'active'), '/status', qr/contradicts the event/ ],
+        [ 'in data'       => '{"event":"call_ended","call_id":"' . room() . '","data":{"call_duration":"1"}}',
+            '/data/call_duration', qr/must be a number/ ],
+        [ 'a time'        => '{"event":"call_postprocessing","room_name":"' . room() . '","picked_up_at":"noon"}',
+            '/picked_up_at', qr/must be a time as in RFC 3339/ ],
+    ) {
+        my ($name, $body, $field, $detail) = @$case;
+        $check->(\&post_strict, $name, $body, $field, $detail);
+        is_status post($body), OK, "$name: lenient";
+    }
+
+    for my $uri (qw(/reject /strict-reject)) {
+        my $response = ask(uri => $uri, body => event('call_transmogrified'));
+        is_problem $response, "$uri: unknown events rejected", 422,
+            qr/event is not one of the documented events/, '/event';
+        is_status ask(uri => $uri, body => valid()), OK, '... known ones accepted';
+    }
 };
 
 subtest 'status 503' => sub {
@@ -464,7 +670,7 @@ subtest 'nothing of a body is told' => sub {
         for my $member (undef, sort keys %members) {
             for my $value (defined $member ? @spoiled : undef) {
                 my $body = event($event, %members, defined $member ? ($member => $value) : ());
-                for my $uri (qw(/hook /reject)) {
+                for my $uri ($event eq CANARY ? qw(/hook /reject) : qw(/hook /strict)) {
                     my $response = ask(uri => $uri, body => $body);
                     $seen{ $response->status }++;
 
@@ -499,7 +705,7 @@ subtest 'nothing of a body is told' => sub {
     my ($error_log, $access_log) = map { slurp($nginx->dir . "/$_.log") } qw(error access);
 
     like $error_log, qr/\[info\]/, 'the error log is at level info';
-    like $error_log, qr/vaani: event rejected: /, '... and has what the module says';
+    like $error_log, qr/vaani: event rejected \(/, '... and has what the module says';
     cmp_ok scalar(() = $access_log =~ /^/mg), '>', 1000, 'the access log has the requests';
 
     for ([ error => $error_log ], [ access => $access_log ]) {

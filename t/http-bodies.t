@@ -12,8 +12,8 @@ use Vaani::Test;
 use Vaani::Test::Events;
 use Vaani::Test::Socket qw(pause);
 
-use constant OK        => '{"status":"ok"}';
-use constant DUPLICATE => '{"status":"duplicate"}';
+use constant OK        => qq({"status":"ok"}\n);
+use constant DUPLICATE => qq({"status":"duplicate"}\n);
 use constant EMPTY     => qr/^\{.*"status":400,"detail":"the body is empty"/;
 use constant BIG       => 3_000_000;
 
@@ -68,7 +68,46 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             proxy_request_buffering off;
             proxy_pass http://unix:%%DIR%%/none.sock:;
         }
-        location \@named { vaani_webhook; vaani_prefix named; }
+        location \@named {
+            vaani_webhook;
+            vaani_prefix named;
+            add_header X-Why "\$vaani_result \$vaani_reason" always;
+        }
+
+        # others that have the request first, and leave the body to it
+
+        location = /static    { alias %%DIR%%/nginx.conf; error_page 405 = \@named; }
+        location = /denied    { deny all; error_page 403 = \@named; }
+        location = /asked     { auth_request /no; error_page 403 = \@named; }
+        location = /no        { internal; proxy_pass_request_body off; proxy_pass http://unix:%%SOCK%%:/no-more; }
+        location = /no-more   { return 403; }
+        location = /answered  {
+            client_body_buffer_size 1k;
+            proxy_intercept_errors on;
+            error_page 500 = \@named;
+            proxy_pass http://unix:%%SOCK%%:/fails;
+        }
+        location = /accelerated { client_body_buffer_size 1k; proxy_pass http://unix:%%SOCK%%:/accelerates; }
+        location = /fails       { return 500; }
+        location = /accelerates { add_header X-Accel-Redirect \@named; return 200; }
+
+        # ... and those that do not
+
+        location = /consumed {
+            proxy_intercept_errors on;
+            error_page 500 = \@named;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_pass http://unix:%%SOCK%%:/fails;
+        }
+        location = /consumed-accelerated {
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_pass http://unix:%%SOCK%%:/accelerates;
+        }
+        location = /limited-size  { client_max_body_size 100; error_page 413 = \@named; proxy_pass http://unix:%%SOCK%%:/fails; }
+        location = /own-size      { client_max_body_size 100; error_page 413 = \@named; vaani_webhook; }
+        location = /static-size   { client_max_body_size 100; error_page 413 405 = \@named; alias %%DIR%%/nginx.conf; }
 
         location = /mirrored {
             client_body_buffer_size 1k;
@@ -103,6 +142,29 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /hook   { vaani_webhook; }
         location = /tiny   { vaani_webhook; client_body_buffer_size 1k; }
         location = /file   { vaani_webhook; client_body_in_file_only clean; client_body_temp_path %%DIR%%/h2; }
+
+        location = /static      { alias %%DIR%%/nginx.conf; error_page 405 = \@named; }
+        location = /answered    {
+            proxy_intercept_errors on;
+            error_page 500 = \@named;
+            proxy_pass http://unix:%%SOCK%%:/fails;
+        }
+        location = /unbuffered  {
+            error_page 502 = \@named;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_pass http://unix:%%DIR%%/none.sock:;
+        }
+        location = /consumed    {
+            proxy_intercept_errors on;
+            error_page 500 = \@named;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_pass http://unix:%%SOCK%%:/fails;
+        }
+        location = /limited-size { client_max_body_size 100; error_page 413 = \@named; proxy_pass http://unix:%%SOCK%%:/fails; }
+        location = /own-size     { client_max_body_size 100; error_page 413 = \@named; vaani_webhook; }
+        location \@named        { vaani_webhook; vaani_prefix named; }
     }
 CONF
 
@@ -264,7 +326,7 @@ subtest 'pipelined' => sub {
     is join(' ', map { $_->body } @responses), join(' ', (OK) x @bodies, DUPLICATE), 'a call';
     for my $seq (1 .. @bodies) {
         my $body = $bodies[ $seq - 1 ];
-        like $subscriber->next_message->{payload}, qr/^\{"seq":$seq,.*"payload":\Q$body\E\}$/, "seq $seq";
+        like $subscriber->next_message->{payload}, qr/^\{"id":"\w{32}",.*?,"seq":$seq,.*"payload":\Q$body\E\}$/, "seq $seq";
     }
 
     # What is refused takes its body along, no more and no less.
@@ -431,6 +493,46 @@ subtest 'a body that was not read to its end' => sub {
     nothing_published('the incomplete');
 };
 
+subtest 'a body that another handler left alone' => sub {
+    for my $uri (qw(/static /denied /asked /answered /accelerated)) {
+        for my $size (150, 1025, 100_000) {
+            for my $how ([], [ chunked => 500 ], [ expect_continue => 1 ]) {
+                delivers $size, "$uri, $size bytes, @$how", post($uri, @$how), 'named';
+            }
+        }
+    }
+};
+
+# Not the sender's fault: it may try again, or somebody finds the line in the log.
+subtest 'a body that another handler consumed or discarded' => sub {
+    for my $uri (qw(/consumed /consumed-accelerated /limited-size /own-size /static-size)) {
+        for my $size (150, 1025, 20_000, 300_000) {
+            for my $how ([], [ chunked => 500 ], [ expect_continue => 1 ], [ chunked => 70, expect_continue => 1 ]) {
+                my $name = "$uri, $size bytes, @$how";
+
+                # What is chunked is too big only for who reads it.
+                next if $uri eq '/static-size' && "@$how" =~ /chunked/;
+
+                my $mark = $nginx->log_mark;
+                my ($body) = body_of($size);
+                my $response = $nginx->http->request(uri => $uri, body => $body, @$how);
+                if ($uri =~ /consumed/ && $response->body eq OK) {
+
+                    # It was there as a whole before the other handler took it.
+                    published($body, "$name: whole all the same", 'named');
+                    cmp_ok $size, '<=', 20_000, '... a small one';
+                    next;
+                }
+                is $response->status, 500, $name or diag $response->body;
+                is $response->header('X-Why'), 'unavailable body_consumed', '... $vaani_result and $vaani_reason';
+                $nginx->log_like(qr/\[error\].*vaani: the request body was consumed or discarded by another handler/,
+                    '... the log says so', $mark);
+            }
+        }
+    }
+    nothing_published('the incomplete');
+};
+
 subtest 'mirrors' => sub {
     for my $size (150, 1025, 100_000, BIG) {
         for my $how ([], [ chunked => 7000 ], [ expect_continue => 1 ]) {
@@ -515,6 +617,45 @@ subtest 'HTTP/2' => sub {
     like $out, qr/:status: 405/, 'an unread body';
     like $out, qr/the method must be POST/, '... the answer is whole';
     nothing_published('the refused');
+};
+
+subtest 'HTTP/2: after another handler' => sub {
+    my $file = tmpdir() . '/body.json';
+
+    for my $size (150, 20_000, 300_000) {
+        for my $how ([ '--data-binary' => "\@$file" ], [ '-X', 'POST', '-T', $file, '-H', 'Content-Length:' ]) {
+            my $length = $how->[0] eq '-X' ? 'without length' : 'with length';
+            my $send = sub ($uri, $body) {
+                spew($file, $body);
+                my (undef, $out) = run([
+                    @CURL, '--unix-socket', $nginx->dir . '/h2.sock', '-w', '\n%{http_code}',
+                    '-H', 'Content-Type: application/json', @$how, "http://localhost$uri",
+                ]);
+                my ($answer, $status) = $out =~ /\A(.*)\n(\d+)\z/s;
+                return bless { body => $answer // '', status => $status // 0 }, 'Vaani::Test::HTTP::Response';
+            };
+
+            for my $uri (qw(/static /answered)) {
+                delivers $size, "$uri, $size bytes, $length", sub ($body) { $send->($uri, $body) }, 'named';
+            }
+
+            # curl 7 takes the end of an upload that nginx stops early for an error.
+            for my $uri (qw(/consumed /limited-size /own-size)) {
+                my ($body) = body_of($size);
+                spew($file, $body);
+                my (undef, $out) = run([
+                    'nghttp', '-v', '-d', $file, $length eq 'without length' ? '--no-content-length' : (),
+                    '-H:method: POST', '-Hcontent-type: application/json', 'http://127.0.0.1:' . $nginx->port . $uri,
+                ]);
+                if ($out =~ /\{"status":"ok"\}/ && $uri eq '/consumed') {
+                    published($body, "$uri, $size bytes, $length: whole all the same", 'named');
+                    next;
+                }
+                like $out, qr/:status: 500/, "$uri, $size bytes, $length";
+            }
+        }
+    }
+    nothing_published('the incomplete');
 };
 
 subtest 'HTTP/2: streams at the same time' => sub {

@@ -13,7 +13,7 @@ use Socket qw(SOL_SOCKET SO_LINGER);
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 
-use constant OK  => '{"status":"ok"}';
+use constant OK  => qq({"status":"ok"}\n);
 use constant BIG => 1_000_000;
 
 # More than a buffer of nginx, so that the body goes to a file; and little

@@ -1,5 +1,6 @@
-# RFC 8259 and nothing else: what is JSON comes through untouched, what is not
-# is refused with the place where it ceases to be.
+# Strict: RFC 8259 and nothing else. What is JSON comes through untouched, but for
+# line breaks between tokens, which become spaces; what is not is refused with the
+# place where it ceases to be. What is JSON is the same to lenient mode.
 
 use v5.20;
 use feature 'signatures';
@@ -19,7 +20,8 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     server {
         listen unix:%%SOCK%%;
         vaani_redis @{[ $redis->url ]};
-        location = /hook { vaani_webhook; }
+        location = /hook    { vaani_webhook; vaani_validation strict; }
+        location = /lenient { vaani_webhook; }
     }
 CONF
 
@@ -46,11 +48,20 @@ sub unmark ($marked) {
 sub around ($text) { return qq({"event":"new_one","room_name":"r","x":$text}) }
 
 sub good_body ($body, $name = printable($body)) {
-    my $response = $http->post('/hook', $body);
-    my $message = $response->status == 200 ? $subscriber->next_message(30)->{payload} : '';
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $payload = $body =~ tr/\r\n/  /r;    # in strings there are none
 
-    return ok($response->status == 200 && $message =~ /"payload":(.*)\}\z/s && $1 eq $body, $name)
-        || diag $response->status, ' ', $response->body, "\n", printable($message);
+    for my $uri (qw(/hook /lenient)) {
+        my $response = $http->post($uri, $body);
+        next if $response->body =~ /duplicate/ && $uri eq '/lenient';
+        my $message = $response->status == 200 ? $subscriber->next_message(30)->{payload} : '';
+
+        $response->status == 200 && $message =~ /"payload":(.*)\}\z/s && $1 eq $payload
+            && index($message, '"repaired"') < 0
+            or return fail("$uri: $name")
+            || diag $response->status, ' ', $response->body, "\n", printable($message);
+    }
+    return pass($name);
 }
 
 sub bad_body ($marked, $message = '.+', $name = printable($marked)) {
@@ -249,38 +260,54 @@ END
     }
 };
 
+# The grammar allows an escaped one that stands alone; as bytes it is no UTF-8.
 subtest 'strings: surrogates' => sub {
-    my $message = 'a surrogate stands alone';
-
-    bad $message, '"^^\ud800' . "\xed\xb0\x80\"", '"' . 'x' x 50 . '^^\ud83d"', lines(<<'END');
-"^^\ud800"
-"^^\udbff"
-"^^\udc00"
-"^^\udfff"
-"^^\uD800"
-"^^\uDFFF"
-"^^\udead"
-"a^^\ud800b"
-"^^\ud800 "
-"^^\ud800\n"
-"^^\ud800\\"
-"^^\ud800\u0041"
-"^^\ud800\ud800"
-"^^\ud800\ud800\udc00"
-"^^\ud800\ue000"
-"^^\ud800\udbff"
-"^^\udc00\ud800"
-"^^\udc00\udc00"
-"\ud800\udc00^^\udc00"
-"\ud800\udc00^^\ud800"
-"^^\ud800udc00"
-"^^\ud800\/udc00"
-"^^\ud800 \udc00"
-{"^^\ud800":1}
-["\ud83d\ude00","^^\ude00"]
+    good '"' . 'x' x 50 . '\ud83d"', lines(<<'END');
+"\ud800"
+"\udbff"
+"\udc00"
+"\udfff"
+"\uD800"
+"\uDFFF"
+"\udead"
+"a\ud800b"
+"\ud800 "
+"\ud800\n"
+"\ud800\\"
+"\ud800\u0041"
+"\ud800\ud800"
+"\ud800\ud800\udc00"
+"\ud800\ue000"
+"\ud800\udbff"
+"\udc00\ud800"
+"\udc00\udc00"
+"\ud800\udc00\udc00"
+"\ud800\udc00\ud800"
+"\ud800udc00"
+"\ud800\/udc00"
+"\ud800 \udc00"
+{"\ud800":1}
+{"\ud800":1,"\ud801":1,"\udc00":1}
+["\ud83d\ude00","\ude00"]
 END
-    bad_body('{"^^\ud800":1,"event":"new_one","room_name":"r"}', $message);
-    bad_body('{"event":"^^\udc00","room_name":"r"}', $message);
+    good_body('{"\ud800":1,"event":"new_one","room_name":"r"}');
+    bad 'invalid UTF-8', "\"\\ud800^^\xed\xb0\x80\"", "\"^^\xed\xa0\xbd\\ude00\"";
+    bad 'invalid escape', '"\ud800^^\x"';
+    bad 'expected a hexadecimal digit', '"\ud80^^"', '"\ud800\udc0^^"';
+
+    # U+FFFD each in the hash; the payload is untouched.
+    my $transcript = '\ud800|\udc00|\ud800\ud800|\udc00\ud800|\ud83d\ude00\ud83d|\ud800\ud83d\ude00|\ud800x';
+    my $fffd = "\xef\xbf\xbd";
+    good_body(event('call_postprocessing', room => 'half', transcript => \"\"$transcript\""));
+    is $client->cmd('HGET', 'vaani:call:half', 'transcript'),
+        "$fffd|$fffd|$fffd$fffd|$fffd$fffd|\xf0\x9f\x98\x80$fffd|$fffd\xf0\x9f\x98\x80|${fffd}x", 'in the hash';
+
+    # Not in a name.
+    for my $uri (qw(/hook /lenient)) {
+        is $http->post($uri, qq({"event":"new_one\\udc00","room_name":"r"}))->json->{field}, '/event', "$uri: event";
+        is $http->post($uri, qq({"event":"call_ended","room_name":"\\ud800","call_duration":1}))->json->{field}, '/room_name',
+            "$uri: room_name";
+    }
 };
 
 subtest 'strings: control characters' => sub {
@@ -435,7 +462,7 @@ subtest 'every prefix' => sub {
             : bad_body(substr($body, 0, $length) . MARK, 'unexpected end of data');
     }
     bad_body(around('"\ud83d\ude0') =~ s/\}\z/^^/r, 'unexpected end of data');
-    bad_body('{"x":"^^\ud83d', 'a surrogate stands alone');
+    bad_body('{"x":"\ud83d^^', 'unexpected end of data');
 };
 
 subtest 'before and after' => sub {
@@ -511,7 +538,7 @@ subtest 'keys' => sub {
     bad_body('{"\u0065vent":"new_one","room_name":"r",^^"event":"call_ended"}', $message);
 
     # Around the number of members that are kept without more memory, and many.
-    for my $n (1 .. 35, 63 .. 65, 127 .. 129, 5000) {
+    for my $n (1 .. 35, 63 .. 65, 127 .. 129, 4093) {
         my @members = map { qq("k$_":$_) } 1 .. $n;
         my $all = join ',', @members;
         my $name = "$n more keys";
@@ -521,9 +548,9 @@ subtest 'keys' => sub {
         bad_body("{$event,$all,^^\"k$n\":0}", $message, "$name, the last again");
         bad_body("{$event,$all,^^\"\\u006b$n\":0}", $message, "$name, spelled in another way");
         bad_body("{$all,$event,^^\"event\":\"x\"}", $message, "$name, event again");
-        bad_body("{$event,$all,^^\"event\":\"x\",$all}", $message, "$name, all again");
+        bad_body("{$event,$all,^^\"event\":\"x\",$all}", $message, "$name, all again") if $n < 2048;
     }
-    good_body('{' . join(',', map { qq("\\u006b\\u0065y$_":"\\u0076") } 1 .. 5000) . ",$event}", '5000 escaped keys');
+    good_body('{' . join(',', map { qq("\\u006b\\u0065y$_":"\\u0076") } 1 .. 4094) . ",$event}", '4094 escaped keys');
     good_body('{' . join(',', map { '"' . 'k' x $_ . '":1' } 1 .. 1000) . ",$event}", 'keys of all lengths');
 };
 

@@ -39,6 +39,9 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
 
         location = /vaani       { vaani_webhook; }
         location = /reject      { vaani_webhook; vaani_unknown_event reject; }
+        location = /strict      { vaani_webhook; vaani_validation strict; }
+        location = /id          { vaani_webhook; vaani_delivery_id "\$arg_id x"; }
+        location = /id/off      { vaani_webhook; vaani_delivery_id ""; }
         location = /small       { vaani_webhook; client_body_buffer_size 1k; }
         location = /off         { vaani_webhook; vaani_channel off; }
         location = /one         { vaani_webhook; vaani_channel calls; }
@@ -108,7 +111,7 @@ sub now_ms () { return int(Time::HiRes::time() * 1000) }
 sub deliver ($body, $uri = '/vaani', @headers) {
     my $response = $http->post($uri, $body, @headers);
     my $got = $response->status . ' ' . $response->body;
-    return 1 if $got eq '200 {"status":"ok"}';
+    return 1 if $got =~ /^200 \{"status":"ok"(?:,"known":false)?\}\n\z/;
 
     fail('delivered');
     diag "$body\n$got";
@@ -130,13 +133,20 @@ sub published () {
 
 sub channels () { return [ map { $_->[0] } published() ] }
 
+# The id of messages, which must be random and that of each of them.
+sub id_of (@published) {
+    my ($id) = $published[0][1] =~ /^\{"id":"([0-9a-f]{32})",/;
+    return $id // 'no id';
+}
+
 # The text of a message, from what its members are in order.
 sub message ($body, %m) {
     my $text = sub ($value) { return $json->encode($value) };
 
-    return '{"seq":' . $m{seq}
+    return '{"id":' . $text->($m{id})
         . ',"event":' . $text->($m{event})
         . ',"room_name":' . $text->($m{room})
+        . ',"seq":' . $m{seq}
         . ',"status":' . $text->($m{status})
         . (defined $m{previous} ? ',"previous_status":' . $text->($m{previous}) : '')
         . ',"late":' . ($m{late} ? 'true' : 'false')
@@ -156,11 +166,12 @@ subtest 'the example of the contract' => sub {
     deliver($body);
 
     my $time = $client->cmd('HGET', "vaani:call:$room", 'updated_at');
-    my $expected = '{"seq":3,"event":"user_picked_up_at","room_name":"room_123abc",'
-        . '"status":"active","previous_status":"ringing","late":false,'
+    my @published = published();
+    my $expected = '{"id":"' . id_of(@published) . '","event":"user_picked_up_at","room_name":"room_123abc",'
+        . '"seq":3,"status":"active","previous_status":"ringing","late":false,'
         . qq("received_at":$time,"key":"vaani:call:room_123abc",)
-        . qq("payload":$body});
-    is_deeply [published()], [ map { [ $_ => $expected ] } 'vaani:events', 'vaani:room:room_123abc' ], 'exactly';
+        . '"payload":{"event": "user_picked_up_at",  "room_name":"room_123abc", "status": "active" }}';
+    is_deeply \@published, [ map { [ $_ => $expected ] } 'vaani:events', 'vaani:room:room_123abc' ], 'exactly';
 };
 
 my %STATUS = (
@@ -186,7 +197,7 @@ for my $path (sort keys %CALL_PATHS) {
 
             my @published = published();
             my ($time) = $published[0][1] =~ /"received_at":(\d+)/;
-            my $expected = message($body, seq => ++$seq, event => $event, room => $room, status => $status,
+            my $expected = message($body, id => id_of(@published), seq => ++$seq, event => $event, room => $room, status => $status,
                 previous => $previous, received_at => $time,
                 late => $event =~ /transfer/ && $path !~ /^(?:outbound-answered|inbound)/);
 
@@ -202,6 +213,7 @@ for my $path (sort keys %CALL_PATHS) {
 }
 
 subtest 'the payload, byte for byte' => sub {
+    my $line = sub ($text) { return $text =~ tr/\r\n/  /r };    # all of them are between tokens
     my $body = sub ($room, $text) {
         return qq({"room_name":"$room","event":"call_postprocessing","call_duration":1$text});
     };
@@ -233,7 +245,7 @@ subtest 'the payload, byte for byte' => sub {
 
                 my ($message) = map { $_->[1] } published();
                 my $start = index $message, ',"payload":';
-                ok substr($message, $start) eq qq(,"payload":$sent}), '... as it was sent';
+                ok substr($message, $start) eq ',"payload":' . $line->($sent) . '}', '... as it was sent';
             }
         }
     }
@@ -242,7 +254,9 @@ subtest 'the payload, byte for byte' => sub {
     my $sent = " \r\n" . $body->($room, '') . "\n\t ";
     deliver($sent);
     my ($message) = map { $_->[1] } published();
-    like $message, qr/,"payload":\Q$sent\E\}$/, 'space around it';
+    $sent = $line->($sent);
+    like $message, qr/,"payload":\Q$sent\E\}\z/, 'space around it';
+    unlike $message, qr/[\r\n]/, '... is one line';
     ok eval { $json->decode($message) }, '... is JSON';
 };
 
@@ -253,6 +267,7 @@ subtest 'names that the body spells with escapes' => sub {
     my @published = published();
     is $published[1][0], "vaani:room:r\xc3\xb6/\"", 'channel';
     my $message = $json->decode($published[0][1]);
+    is_deeply [ sort keys %$message ], [qw(event id key late payload received_at room_name seq status)], 'members';
     is $message->{event}, 'call_ringing', 'event';
     is $message->{room_name}, "r\x{f6}/\"", 'room_name';
     is $message->{key}, "vaani:call:r\x{f6}/\"", 'key';
@@ -338,6 +353,7 @@ subtest 'an unknown event' => sub {
         my $message = $json->decode($published[0][1]);
         delete $message->{payload};
         my $time = delete $message->{received_at};
+        like delete $message->{id}, qr/^[0-9a-f]{32}$/, '... and id';
         ok $before <= $time && $time <= now_ms(), '... and received_at';
         is_deeply $message, $expected, '... and no more than that';
     };
@@ -354,6 +370,119 @@ subtest 'an unknown event' => sub {
 
     is $http->post('/reject', $body)->status, 422, 'vaani_unknown_event reject';
     is_deeply [published()], [], '... publishes nothing';
+};
+
+subtest 'an event without a room' => sub {
+    my $check = sub ($body, $event, $name, $uri = '/vaani') {
+        my $before = now_ms();
+        deliver($body, $uri);
+        my @published = published();
+        my ($time) = ($published[0][1] // '') =~ /"received_at":(\d+)/;
+        my $id = id_of(@published);
+        is_deeply \@published, [ [ 'vaani:events' =>
+            qq({"id":"$id","event":"$event","known":false,"received_at":$time,"payload":$body}) ] ],
+            "$name: on one channel, without room_name, key and status";
+        ok $before <= $time && $time <= now_ms(), '... and received_at';
+    };
+    my $keys = join ' ', sort @{ $client->cmd('KEYS', '*') };
+
+    $check->('{"event":"campaign.started","campaign":7}', 'campaign.started', 'unknown');
+    $check->('{"event":"campaign.started","room_name":null,"data":{"call_id":null}}', 'campaign.started', 'nulls');
+    $check->('{"event":"webhook_test","timestamp":"2026-10-09T00:11:18Z"}', 'webhook_test', $_, $_)
+        for qw(/vaani /strict /reject);
+    $check->('{"event":"webhook_test","events":[' . event('call_started', room => 'sample') . ',{},1,[]]}',
+        'webhook_test', "$_, with samples", $_) for qw(/vaani /strict /reject);
+
+    is join(' ', sort @{ $client->cmd('KEYS', '*') }), $keys, 'none of them makes a key';
+
+    # Its room, if there is one that can be used, is the event's.
+    my $room = new_room();
+    deliver(qq({"event":"campaign.call","data":{"call_id":"$room"}}));
+    is_deeply channels(), [ 'vaani:events', "vaani:room:$room" ], 'a room in data';
+    deliver('{"event":"campaign.call","room_name":["x"]}');
+    is_deeply channels(), ['vaani:events'], 'lenient: a room that is none';
+    is $http->post('/strict', '{"event":"campaign.call","room_name":["x"]}')->status, 422, 'strict: refused';
+    deliver('{"event":"campaign.call"}', '/stream');
+    is_deeply $json->decode($client->cmd('XREVRANGE', 'events', '+', '-', 'COUNT', 1)->[0][1][1])->{payload},
+        { event => 'campaign.call' }, 'the stream has it';
+    $client->cmd('DEL', 'events');
+    published();
+};
+
+# --- what else a message says
+
+subtest 'id' => sub {
+    my $id = sub ($body, $uri = '/vaani', @headers) {
+        deliver($body, $uri, @headers);
+        my @messages = map { $json->decode($_->[1])->{id} } published();
+        is $messages[1], $messages[0], 'the same on both channels' if @messages > 1;
+        return $messages[0];
+    };
+    my $room = new_room();
+    my %seen;
+
+    for my $event (@EVENTS, 'brand_new') {
+        my $random = $id->(event($event, room => $room));
+        like $random, qr/^[0-9a-f]{32}$/, "$event: random";
+        ok !$seen{$random}++, '... and no other has it';
+        is $id->(event($event, room => $room, x => 1), '/vaani', 'webhook-id' => "msg_$event"), "msg_$event", '... or as it was sent';
+    }
+
+    is $id->(event('call_ended', room => $room, x => 2), '/vaani', 'Webhook-Id' => qq(a"b\\c\xc3\xa9\xff)),
+        "a\"b\\c\x{e9}\x{fffd}", 'any bytes';
+    is $id->(event('call_ended', room => $room, x => 3), '/id?id=one', 'Webhook-Id' => 'two'), 'one x', 'vaani_delivery_id';
+    like $id->(event('call_ended', room => $room, x => 4), '/id/off', 'Webhook-Id' => 'two'), qr/^[0-9a-f]{32}$/,
+        '... without a value';
+};
+
+subtest 'repaired' => sub {
+    my $message = sub ($body, $uri = '/vaani') {
+        deliver($body, $uri);
+        my @published = published();
+        return $published[0][1];
+    };
+    my $room = new_room();
+    my $head = qq({"event":"call_ended","room_name":"$room");
+
+    unlike $message->(qq($head,"x":"NaN"})), qr/repaired/, 'not where nothing is';
+
+    for my $case (
+        [ 'a byte order mark', qq(\xef\xbb\xbf$head,"a":1}), qq($head,"a":1}) ],
+        [ 'NaN',               qq($head,"b":NaN}),          qq($head,"b":null}) ],
+        [ '-Infinity, deep',   qq($head,"c":[{"d":[-Infinity,Infinity]}]}), qq($head,"c":[{"d":[null,null]}]}) ],
+        [ 'not UTF-8',         qq($head,"e":"\xff \xe2\x82 \xf0\x9f\x98 \xc0\xaf"}),
+            qq($head,"e":"\xef\xbf\xbd \xef\xbf\xbd \xef\xbf\xbd \xef\xbf\xbd\xef\xbf\xbd"}) ],
+        [ 'what looks like it in a string', qq(\xef\xbb\xbf$head,"f":"\\"NaN, Infinity\\\\"}), qq($head,"f":"\\"NaN, Infinity\\\\"}) ],
+        [ 'and line breaks',   qq(\xef\xbb\xbf\n$head,\r\n"g":NaN\n}\n), qq( $head,  "g":null } ) ],
+    ) {
+        my ($name, $sent, $payload) = @$case;
+        like $message->($sent), qr/,"key":"vaani:call:$room","repaired":true,"payload":\Q$payload\E\}\z/, $name;
+        is $http->post('/strict', $sent)->status, 400, '... strict refuses it';
+    }
+
+    like $message->(qq({"event":"brand_new","x":NaN})),
+        qr/^\{"id":"\w+","event":"brand_new","known":false,"received_at":\d+,"repaired":true,"payload":\{"event":"brand_new","x":null\}\}\z/,
+        'an unknown event';
+
+    # A name that was repaired could be that of another call.
+    for my $text ("\"r\xff\"", "\"\xc3\"", "\"\xed\xa0\xbd\"") {
+        for my $member ('"room_name":', '"call_id":', '"data":{"room_name":', '"data":{"call_id":') {
+            my $response = $http->post('/vaani', qq({"event":"call_ended",$member$text) . ($member =~ /\{/ ? '}}' : '}'));
+            is $response->status, 422, "$member refused";
+            like $response->body, qr/must be valid UTF-8/, '... for that';
+        }
+    }
+    like $message->("{\"event\":\"call_ended\",\"room_name\":\"\xff\",\"data\":{\"call_id\":\"$room-2\"}}"),
+        qr/"room_name":"$room-2"/, 'another name of the call stands in';
+
+    # Half an emoji is legal JSON, and no repair.
+    my $body = event('call_postprocessing', room => $room, summary => \'"\ud83d x\udc00"');
+    my $half = $message->($body);
+    like $half, qr/"payload":\Q$body\E\}\z/, 'lone surrogates: untouched in the payload';
+    unlike $half, qr/repaired/, '... not repaired';
+    is $client->cmd('HGET', "vaani:call:$room", 'summary'), "\xef\xbf\xbd x\xef\xbf\xbd", '... U+FFFD in the hash';
+    is $http->post('/strict', event('call_postprocessing', room => $room, summary => \'"\ud83d y"'))->status, 200, '... strict, too';
+    published();
 };
 
 # --- channels
@@ -399,7 +528,7 @@ subtest 'a channel that the ACL refuses' => sub {
     is_deeply channels(), ['vaani:events'], 'the allowed one gets it';
     is $client->cmd('HGET', "vaani:call:$room", 'seq'), 1, 'it is a transition';
     ok $nginx->wait_log(qr/\[error\].*vaani: .*publish/, 5, $mark), 'the log says so';
-    is $http->post('/narrow', event('call_ringing', room => $room))->body, '{"status":"duplicate"}', 'no second time';
+    is $http->post('/narrow', event('call_ringing', room => $room))->body, qq({"status":"duplicate"}\n), 'no second time';
 
     # Sent again it would be published again, on the allowed one and the stream.
     $mark = $nginx->log_mark;
@@ -417,7 +546,7 @@ subtest 'vaani_stream' => sub {
     my @bodies = (call_path('outbound-answered/transfer-failed', $room), event('brand_new', room => $room));
     for (@bodies) {
         deliver($_, '/stream');
-        is $http->post('/stream', $_)->body, '{"status":"duplicate"}', 'again' if !/brand_new/;
+        is $http->post('/stream', $_)->body, qq({"status":"duplicate"}\n), 'again' if !/brand_new/;
     }
 
     my @messages = map { $_->[1] } grep { $_->[0] eq 'vaani:events' } published();
@@ -497,9 +626,10 @@ subtest 'room names' => sub {
         my $hash = $client->hgetall("vaani:call:$bytes");
         is $hash->{room_name}, $bytes, $short;
 
-        my $expected = message($body, seq => 1, event => 'call_started', room => $name, status => 'dialing',
-            received_at => $hash->{created_at});
-        is_deeply [published()], [ map { [ $_ => $expected ] } 'vaani:events', "vaani:room:$bytes" ], '... message';
+        my @published = published();
+        my $expected = message($body, id => id_of(@published), seq => 1, event => 'call_started', room => $name,
+            status => 'dialing', received_at => $hash->{created_at});
+        is_deeply \@published, [ map { [ $_ => $expected ] } 'vaani:events', "vaani:room:$bytes" ], '... message';
         is $json->decode($expected)->{key}, "vaani:call:$name", '... key';
     }
 
@@ -534,9 +664,10 @@ subtest 'a prefix with a variable separates tenants' => sub {
         deliver($body, '/vaani', Host => $host);
         my $hash = $client->hgetall("$host:call:r");
         is $hash->{seq}, 1, "$host: a call of its own";
-        my $expected = message($body, seq => 1, event => 'call_started', room => 'r', status => 'dialing',
-            received_at => $hash->{created_at}, key => "$host:call:r");
-        is_deeply [published()], [ map { [ $_ => $expected ] } "$host:events", "$host:room:r" ], '... channels';
+        my @published = published();
+        my $expected = message($body, id => id_of(@published), seq => 1, event => 'call_started', room => 'r',
+            status => 'dialing', received_at => $hash->{created_at}, key => "$host:call:r");
+        is_deeply \@published, [ map { [ $_ => $expected ] } "$host:events", "$host:room:r" ], '... channels';
         is $client->cmd('XLEN', "$host:stream"), 1, '... stream';
     }
 

@@ -52,7 +52,7 @@ sub key ($room) { return "vaani:call:$room" }
 sub answer ($response) {
     my ($status, $body) = ($response->status, $response->body);
 
-    return $1 if "$status $body" =~ /^200 \{"status":"(\w+)"\}$/;
+    return $1 if "$status $body" =~ /^200 \{"status":"(\w+)"\}\n\z/;
     return "$status $body" if $status != 503;
     return '503 without Retry-After' if ($response->header('Retry-After') // '') !~ /^[1-9]\d?$/;
     return '503 of another type' if $response->header('Content-Type') ne 'application/problem+json';

@@ -43,7 +43,7 @@ sub key ($room) { return "vaani:call:$room" }
 
 sub answer ($response) {
     my $got = $response->status . ' ' . $response->body;
-    return $got =~ /^200 \{"status":"(\w+)"\}$/ ? $1 : $response->status == 503 ? '503' : $got;
+    return $got =~ /^200 \{"status":"(\w+)"\}\n\z/ ? $1 : $response->status == 503 ? '503' : $got;
 }
 
 sub post ($nginx, $body = event('call_started', room => new_room())) {

@@ -50,6 +50,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             add_header X-Reason \$vaani_reason;
         }
         location = /spool       { vaani_webhook; vaani_redis unix:%%DIR%%/late.sock; vaani_spool %%DIR%%/spool; }
+        location = /strict      { vaani_webhook; vaani_validation strict; }
         location = /done        { access_log off; return 204; }
     }
 CONF
@@ -100,6 +101,13 @@ sub escape ($c) {
 
 # JSON::PP 4.16, which Perl 5.40 has, loses an escaped "0".
 sub parse ($text) { return $json->decode($text =~ s/\\(u0030|.)/$1 eq 'u0030' ? '0' : "\\$1"/gers) }
+
+# As RFC 3629 has it, which Perl's own does not.
+sub is_utf8 ($bytes) {
+    return $bytes =~ m{\A(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]
+        |[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}
+        |[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*+\z}x;
+}
 
 sub utf8 ($characters) { utf8::encode($characters); return $characters }
 
@@ -190,7 +198,8 @@ sub problems ($uri, $room, $text, %opt) {
     my @exact = published($exact);
     $exact->close;
 
-    my @problems = same('answer', $answer, '200 {"status":"ok"}');
+    my @problems = same('answer', $answer,
+        $known ? qq(200 {"status":"ok"}\n) : qq(200 {"status":"ok","known":false}\n));
     push @problems, same('channels', [ map { $_->[0] } @all ], \@channels),
         same('exact subscribers', \@exact, \@all), same('different messages', [ map { $_->[1] } @all ],
         [ ($all[0] ? $all[0][1] : 'none') x @channels ]);
@@ -199,14 +208,18 @@ sub problems ($uri, $room, $text, %opt) {
     my $message = eval { parse($text_of) };
     push @problems, "not JSON: $text_of" if !$message;
     push @problems, same('members', [ sort keys %$message ], [ sort
-        qw(event room_name received_at key payload), $known ? qw(seq status late) : qw(known) ]);
+        qw(id event room_name received_at key payload), $known ? qw(seq status late) : qw(known) ]);
     push @problems, same("its $_->[0]", utf8($message->{ $_->[0] } // 'none'), $_->[1])
         for [ event => $event ], [ room_name => $room ], [ key => $key ];
     push @problems, same('its payload', [ map { utf8($_ // '') } @{ $message->{payload} }{qw(event room_name)} ],
         [ $event, $room ]), same('payload, byte for byte',
         substr($text_of, -length(qq(,"payload":$body}))), qq(,"payload":$body}));
-    push @problems, 'the message has the delivery id' if defined $opt{id} && length $opt{id} > 8
-        && index($text_of, $opt{id}) >= 0;
+    my $id = utf8($message->{id} // 'none');
+    if (!defined $opt{id}) {
+        push @problems, "its id: $id" if $id !~ /\A[0-9a-f]{32}\z/;
+    } elsif (is_utf8($opt{id})) {
+        push @problems, same('its id', $id, $opt{id});
+    }
 
     my @keys = ($known ? $key : (), $stream // ());
     push @problems, same('keys', [ sort @{ $client->cmd('KEYS', '*') } ], [ sort @keys ]);
@@ -227,11 +240,20 @@ sub problems ($uri, $room, $text, %opt) {
     return @problems;
 }
 
-# All that must be true of an event that is refused.
+# All that must be true of an event that is refused, in both modes: what is not
+# UTF-8 is repaired in lenient mode, but not in a name.
 sub refusal_problems ($status, $text) {
+    my $lenient = $status == 400 && !is_utf8($text) ? 422 : $status;
+    return (
+        map({ "strict: $_" } refusal_problems_of('/strict', $status, $text)),
+        map({ "lenient: $_" } refusal_problems_of('/hook', $lenient, $text)),
+    );
+}
+
+sub refusal_problems_of ($uri, $status, $text) {
     $client->cmd('FLUSHALL');
     my $mark = $nginx->log_mark;
-    my $response = $http->post('/hook', qq({"event":"call_ringing","room_name":$text}));
+    my $response = $http->post($uri, qq({"event":"call_ringing","room_name":$text}));
     $client->cmd('PUBLISH', MARK, '');
 
     my $problem = eval { parse($response->body) } // {};
@@ -239,14 +261,16 @@ sub refusal_problems ($status, $text) {
     my @problems = same('answer', $response->status, $status);
     push @problems, same('published', [ published($all) ], []), same('keys', $client->cmd('DBSIZE'), 0);
     push @problems, "detail: $detail" if $detail !~ ($status == 422
-        ? qr/\Aroom_name must (?:have 1 to 256 bytes|not contain control characters)\z/
+        ? qr/\Aroom_name must (?:have 1 to 256 bytes|not contain control characters|not have a lone surrogate|be valid UTF-8)\z/
         : qr/\A[a-zA-Z0-9 ()+-]+ at byte \d+\z/);
-    push @problems, log_problems('/hook', $status, '', $status == 422 ? 'call_ringing' : '');
+    push @problems, log_problems($uri, $status, '', $status == 422 ? 'call_ringing' : '');
 
     my $log = logged_errors($mark);
-    my $line = "vaani: event rejected: $detail, client: unix:, server: , "
-        . 'request: "POST /hook HTTP/1.1", host: "localhost"';
-    push @problems, "the error log: $log" if $log !~ /\A\S+ \S+ \[info\] \d+#\d+: \*\d+ \Q$line\E\n\z/;
+    my $line = ", client: unix:, server: , request: \"POST $uri HTTP/1.1\", host: \"localhost\"";
+    my $reason = $status == 400 ? 'invalid_json' : 'invalid_room_name';
+    my $more = qr/(?:; [0-9]+ more for this reason since the last such line)?/;
+    push @problems, "the error log: $log" if $log !~
+        /\A\S+ \S+ \[(?:info|warn)\] \d+#\d+: \*\d+ vaani: event rejected \($reason\): \Q$detail\E$more\Q$line\E\n\z/;
     return @problems;
 }
 
@@ -304,7 +328,7 @@ subtest 'each is a call of its own' => sub {
     my %answers;
     post_many($nginx, '/hook', [ map { qq({"event":"call_ringing","room_name":@{[ raw($_) ]}}) } @ACCEPTED ],
         connections => 8, on_response => sub ($i, $response) { $answers{ $response->{body} }++ });
-    is_deeply \%answers, { '{"status":"ok"}' => scalar @ACCEPTED }, 'none is a duplicate of another';
+    is_deeply \%answers, { qq({"status":"ok"}\n) => scalar @ACCEPTED }, 'none is a duplicate of another';
     is_deeply [ sort @{ $client->cmd('KEYS', '*') } ], [ sort map { "vaani:call:$_" } @ACCEPTED ], 'the keys';
     is_deeply [ grep { $client->cmd('HGET', "vaani:call:$_", 'room_name') ne $_ } @ACCEPTED ], [], 'the names';
     published($all) if $client->cmd('PUBLISH', MARK, '');
@@ -389,11 +413,12 @@ my @REFUSED = (
         [ "\xf4\x90\x80\x80", 'above U+10FFFF' ], [ "\xf8\x88\x80\x80\x80", 'five bytes' ], [ "\xff", 'FF' ],
         [ "\xfe\xff", 'a mark of UTF-16' ], [ "\x80", 'a byte of the middle' ], [ "\xc3", 'the first of two' ],
         [ "\xe2\x82", 'two of three' ], [ "\xf0\x9f\x93", 'three of four' ], [ "\x85", 'Latin-1 NEL' ],
-        [ '\ud800', 'a lone high surrogate' ], [ '\udc00', 'a lone low one' ], [ '\ud800\ud800', 'two high ones' ],
-        [ '\udc00\ud800', 'a pair the wrong way round' ], [ '\ud83d\u0041', 'half a pair' ], [ '\ud83d\n', 'half a pair' ],
         [ '\u12', 'a short escape' ], [ '\u00g0', 'no hexadecimal' ], [ '\x41', 'an escape of C' ], [ '\0', 'NUL as in C' ],
         [ '\\\'', 'an escape of JavaScript' ]),
-    [ 400, "\"a\xe2\x82\"", 'two of three at the end' ], [ 400, '"\ud83d"', 'half a pair at the end' ],
+    (map { [ 422, "\"a$_->[0]b\"", $_->[1] ] }
+        [ '\ud800', 'a lone high surrogate' ], [ '\udc00', 'a lone low one' ], [ '\ud800\ud800', 'two high ones' ],
+        [ '\udc00\ud800', 'a pair the wrong way round' ], [ '\ud83d\u0041', 'half a pair' ], [ '\ud83d\n', 'half a pair' ]),
+    [ 400, "\"a\xe2\x82\"", 'two of three at the end' ], [ 422, '"\ud83d"', 'half a pair at the end' ],
     [ 400, '"a"b"', 'a quote' ], [ 400, '"a\\"', 'a backslash at the end' ],
 );
 
@@ -416,8 +441,8 @@ my @BAD = (
     (map { [ 422, escape($_) ] } 0 .. 0x1f, 0x7f .. 0x9f),
     (map { [ 422, utf8 chr ] } 0x7f .. 0x9f),
     (map { [ 400, chr ] } 0 .. 0x1f),
-    (map { [ 400, $_ ] } "\xff", "\xc0\x80", "\xe2\x82", "\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80", '\ud800', '\udfff',
-        '\ud83d\ud83d', '\u12x', '\x'),
+    (map { [ 400, $_ ] } "\xff", "\xc0\x80", "\xe2\x82", "\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80", '\u12x', '\x'),
+    (map { [ 422, $_ ] } '\ud800', '\udfff', '\ud83d\ud83d'),
 );
 
 # ($status, $text, $name)
@@ -475,7 +500,7 @@ subtest 'through the spool' => sub {
     my %answers;
     post_many($nginx, '/spool', [ map { qq({"event":"call_ringing","room_name":@{[ raw($_) ]}}) } @names ],
         connections => 8, on_response => sub ($i, $response) { $answers{ $response->{body} }++ });
-    is_deeply \%answers, { '{"status":"queued"}' => scalar @names }, 'all are queued';
+    is_deeply \%answers, { qq({"status":"queued"}\n) => scalar @names }, 'all are queued';
     is $client->cmd('DBSIZE'), 0, 'nothing is in Redis';
 
     SKIP: {
@@ -505,7 +530,7 @@ subtest 'through the spool' => sub {
 
         $channels{$room}{$channel}++;
         push @problems, same('members', [ sort keys %$message ],
-            [ sort qw(seq event room_name status late received_at key replayed payload) ]),
+            [ sort qw(id seq event room_name status late received_at key replayed payload) ]),
             same('key', utf8($message->{key} // ''), "vaani:call:$room"),
             same('payload', utf8($message->{payload}{room_name} // ''), $room);
     }
@@ -534,7 +559,7 @@ subtest 'names of unknown events' => sub {
     my @names = (
         grep({ length } @ACCEPTED), 'call_ringing ', 'CALL_RINGING', "call_ringing\0", "\0", "a\r\nb", "a\nb", "\e[2J",
         "\r\n*1\r\n\$8\r\nFLUSHALL\r\n", "x\", \"y\n", map({ chr } 1 .. 0x1f, 0x7f),
-        map({ utf8 chr } 0x80 .. 0x9f), 'x' x 5000,
+        map({ utf8 chr } 0x80 .. 0x9f), 'x' x 256,
     );
     no_problems shown($_), problems('/hook', 'r', '"r"', event => [ $_, escaped($_) ]) for @names;
     no_problems shown($_) . ' as it is', problems('/stream', 'r', '"r"', event => [ $_, raw($_) ])
@@ -557,7 +582,7 @@ subtest 'delivery ids' => sub {
     my $body = '{"event":"call_ringing","room_name":"r"}';
     my $others = sub ($answer) {
         return [ map { shown($_) } grep {
-            $http->post('/hook', $body, 'Webhook-Id' => $_)->body ne qq({"status":"$answer"})
+            $http->post('/hook', $body, 'Webhook-Id' => $_)->body ne qq({"status":"$answer"}\n)
         } @ids ];
     };
     is_deeply $others->('ok'), [], 'each is new';

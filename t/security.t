@@ -86,7 +86,7 @@ sub send_event ($token, $room = 'room_1', $event = 'call_started') {
 }
 
 subtest 'events' => sub {
-    is_deeply [ send_event(SECRET) ], [ 200, '{"status":"ok"}' ], 'with the secret';
+    is_deeply [ send_event(SECRET) ], [ 200, qq({"status":"ok"}\n) ], 'with the secret';
     is $client->cmd('HGET', 'vaani:call:room_1', 'seq'), 1, 'and it is in Redis';
 
     for my $token (undef, '', 'wrong-SECRET-that-was-guessed', substr(SECRET, 0, -1), SECRET . '0', uc SECRET) {
@@ -127,7 +127,7 @@ subtest 'Redis' => sub {
     ok $nginx->wait_log(qr/has a certificate of a CA that isn.t trusted/, 10), 'another certificate is refused'
         or diag $nginx->error_log;
 
-    is_deeply [ send_event(SECRET, 'room_3') ], [ 200, '{"status":"queued"}' ], 'its events wait in the spool';
+    is_deeply [ send_event(SECRET, 'room_3') ], [ 200, qq({"status":"queued"}\n) ], 'its events wait in the spool';
 
     $redis->restart(tls => { cert => $redis_pair->{cert}, key => $redis_pair->{key} });
     $client = $redis->client;

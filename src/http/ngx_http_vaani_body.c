@@ -7,6 +7,9 @@
 #define NGX_HTTP_VAANI_MAX_BODY         (512 * 1024 * 1024)
 
 
+static off_t ngx_http_vaani_body_size(ngx_http_request_t *r);
+
+
 ngx_uint_t
 ngx_http_vaani_body_is_gone(ngx_http_request_t *r)
 {
@@ -37,13 +40,50 @@ ngx_http_vaani_body_is_gone(ngx_http_request_t *r)
 
 
 /*
+ * How long the body is at least, as far as nginx has counted: in HTTP/2 and 3 a
+ * body without a length is counted apart.  -1: there is more of it than was
+ * read.
+ */
+
+static off_t
+ngx_http_vaani_body_size(ngx_http_request_t *r)
+{
+    off_t                     size;
+    ngx_http_request_body_t  *rb;
+
+    rb = r->request_body;
+    size = r->headers_in.content_length_n;
+
+    if (r->reading_body) {
+
+        /* another handler had it, without buffering, and left off */
+
+        return -1;
+    }
+
+    if (size <= 0 && !r->headers_in.chunked) {
+        return 0;
+    }
+
+    if (rb == NULL || !rb->last_saved) {
+
+        /* also one that turned out to be too large for another location */
+
+        return -1;
+    }
+
+    return ngx_max(size, rb->received);
+}
+
+
+/*
  * Most bodies are in one buffer and are used where they are.
  */
 
 ngx_int_t
 ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 {
-    off_t         size;
+    off_t         size, expected;
     u_char       *p;
     ssize_t       n;
     ngx_buf_t    *b;
@@ -51,18 +91,14 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     ngx_str_null(body);
 
-    if (r->reading_body || r->discard_body) {
+    expected = ngx_http_vaani_body_size(r);
 
-        /*
-         * another handler had it, without buffering, and left off; freenginx
-         * discards the rest
-         */
-
+    if (expected < 0) {
         return NGX_DECLINED;
     }
 
     if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return (r->headers_in.content_length_n > 0) ? NGX_DECLINED : NGX_OK;
+        return (expected > 0) ? NGX_DECLINED : NGX_OK;
     }
 
     cl = r->request_body->bufs;
@@ -72,7 +108,7 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
         body->data = b->pos;
         body->len = b->last - b->pos;
 
-        if ((off_t) body->len < r->headers_in.content_length_n) {
+        if ((off_t) body->len < expected) {
             return NGX_DECLINED;
         }
 
@@ -86,7 +122,7 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
         size += ngx_buf_size(cl->buf);
     }
 
-    if (size < r->headers_in.content_length_n) {
+    if (size < expected) {
         return NGX_DECLINED;
     }
 

@@ -332,8 +332,8 @@ sub messages ($client, $stream = 'vaani:stream') {
             my $payload;
 
             # Far faster than a JSON parser in Perl.
-            (@message{qw(seq room received_at replayed)}, $payload) = $message{text} =~ m{
-                ^\{"seq":(\d+),"event":"\w+","room_name":"([^"]+)",.*?
+            (@message{qw(room seq received_at replayed)}, $payload) = $message{text} =~ m{
+                ^\{"id":"[^"]+","event":"\w+","room_name":"([^"]+)","seq":(\d+),.*?
                 "received_at":(\d+),"key":"[^"]+"(,"replayed":true)?,"payload":(.*)\}\z
             }xs;
             ($message{id}) = $payload =~ /"delivery":"([^"]+)"\}\z/ if defined $payload;
@@ -639,7 +639,7 @@ sub _read ($self, $conn) {
 
     my $status = $response->{status};
     if ($status == 200) {
-        ($status) = $response->{body} =~ /^\{"status":"(\w+)"\}\z/;
+        ($status) = $response->{body} =~ /^\{"status":"(\w+)"\}\n\z/;
         $status //= '200';
     } elsif ($status == 503 && !$response->{headers}{'retry-after'}) {
         $status = '503-without-retry-after';
