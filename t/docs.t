@@ -506,7 +506,7 @@ subtest 'events' => sub {
     for my $row (split /(?=\{ vaani_string\("\w+"\), VAANI_POSITION_)/, $table) {
         my ($name) = $row =~ /^\{ vaani_string\("(\w+)"\)/ or next;
         $event{$name} = {
-            required => [ $row =~ /vaani_required\("(\w+)"/g ],
+            required => [ $row =~ /(?:vaani_required\(|\{ vaani_string\()"(\w+)"[^{}]*?(?:(?<=VAANI_FIELD_SECONDS), 1 \}|(?<=VAANI_FIELD_STRING)\))/g ],
             optional => [
                 $row =~ /vaani_(?:optional|special|time)\("(\w+)"/g,
                 $row =~ /vaani_const_status|\{ vaani_string\("status"\)/ ? 'status' : (),
