@@ -11,7 +11,7 @@ use Vaani::Test;
 
 use Vaani::Test::Events;
 
-use constant OK => '{"status":"ok"}';
+use constant OK => qq({"status":"ok"}\n);
 
 # A name server that does not answer must not take long to say so.
 $ENV{RES_OPTIONS} = 'timeout:1 attempts:1';
