@@ -54,6 +54,8 @@
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
+    ngx_uint_t                  no_spool;   /* 1: an endpoint that authenticates
+                                               has none */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;

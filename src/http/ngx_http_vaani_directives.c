@@ -270,6 +270,7 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     spool->max = NGX_HTTP_VAANI_SPOOL_MAX;
+    spool->refused = 0;
     spool->sync = NGX_VAANI_SPOOL_BATCH;
 
     spool->path->name = value[1];
@@ -314,6 +315,23 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
             return NGX_CONF_OK;
         }
 
+    } else if (ngx_strcmp(value->data, "refused=off") == 0) {
+        spool->refused = 0;
+        spool->refused_set = 1;
+        return NGX_CONF_OK;
+
+    } else if (ngx_strncmp(value->data, "refused=", 8) == 0) {
+        size.data = value->data + 8;
+        size.len = value->len - 8;
+
+        max = ngx_parse_offset(&size);
+
+        if (max > 0) {
+            spool->refused = max;
+            spool->refused_set = 1;
+            return NGX_CONF_OK;
+        }
+
     } else if (ngx_strcmp(value->data, "sync=batch") == 0) {
         spool->sync = NGX_VAANI_SPOOL_BATCH;
         return NGX_CONF_OK;
@@ -354,7 +372,11 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
             continue;
         }
 
-        if (known[n]->max != spool->max || known[n]->sync != spool->sync) {
+        if (known[n]->max != spool->max
+            || known[n]->sync != spool->sync
+            || known[n]->refused_set != spool->refused_set
+            || (spool->refused_set && known[n]->refused != spool->refused))
+        {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"vaani_spool\" \"%V\" has other parameters "
                                "elsewhere", &spool->path->name);

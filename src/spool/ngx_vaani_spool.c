@@ -121,6 +121,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
                                                          : ngx_time();
     }
 
+    ngx_vaani_spool_measure(spool);
+
     /* nginx may just have made the directory */
 
     parent = spool->path->name;
@@ -168,7 +170,9 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 #endif
 
-    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK) {
+    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK
+        || ngx_vaani_spool_refused_init(spool, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -191,6 +195,7 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_append_exit(spool);
+    ngx_vaani_spool_refused_exit(spool);
     ngx_vaani_spool_replay_exit(spool);
 
     spool->append = NULL;

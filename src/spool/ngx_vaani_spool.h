@@ -42,6 +42,7 @@
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
 typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
 typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
+typedef struct ngx_vaani_spool_refused_s  ngx_vaani_spool_refused_t;
 typedef struct ngx_vaani_spool_refusal_s  ngx_vaani_spool_refusal_t;
 
 
@@ -73,6 +74,10 @@ struct ngx_vaani_spool_s {
     ngx_path_t                 *path;
     size_t                      max;            /* bytes on disk */
     ngx_vaani_spool_sync_e      sync;
+    size_t                      refused;        /* bytes of refused deliveries;
+                                                   0: none are kept */
+    unsigned                    refused_set:1;  /* not by default */
+    unsigned                    authenticated:1;    /* some that use it are */
 
     ngx_shm_zone_t             *shm_zone;
 #if (NGX_THREADS)
@@ -89,6 +94,7 @@ struct ngx_vaani_spool_s {
     size_t                      nbytes;         /* of them */
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
+    ngx_vaani_spool_refused_t  *keeper;
 
     time_t                      complained;
     unsigned                    refusing:1;     /* it was full or failed */
@@ -172,7 +178,8 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * Keeps what was refused, for an operator: a copy of body, with the reason (one
  * word) and the time of its receipt (Unix time, ms), in the directory "refused"
  * of the spool, within its bounds.  handler is called once with data, never
- * before this returns, unless the refusal was detached.
+ * before this returns, unless the refusal was detached: with NGX_OK if it's
+ * safe, as far as "sync" asks for that, or NGX_ERROR.
  *
  * Returns NULL if it isn't kept: none are, there were too many for this reason,
  * or there is no memory.

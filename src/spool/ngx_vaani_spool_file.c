@@ -71,6 +71,81 @@ ngx_vaani_spool_segment_number(char *name)
 }
 
 
+void
+ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir, ngx_str_t *refused)
+{
+    u_char  *p;
+
+    p = ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/refused%Z", dir);
+
+    refused->data = name;
+    refused->len = p - name - 1;
+}
+
+
+void
+ngx_vaani_spool_measure(ngx_vaani_spool_t *spool)
+{
+    DIR                       *d;
+    off_t                      bad, dead, refused;
+    size_t                     len;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_str_t                  dir;
+    ngx_uint_t                 is_bad;
+    struct stat                st;
+    struct dirent             *de;
+    ngx_atomic_uint_t          lowest;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+
+    d = opendir((char *) spool->path->name.data);
+
+    if (d == NULL) {
+        return;
+    }
+
+    bad = 0;
+    dead = 0;
+
+    while ((de = readdir(d)) != NULL) {
+        len = ngx_strlen(de->d_name);
+
+        is_bad = (len > 4 && ngx_strcmp(de->d_name + len - 4, ".bad") == 0);
+
+        if (!is_bad && ngx_strcmp(de->d_name, "dead-letters") != 0) {
+            continue;
+        }
+
+        if (fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == -1
+            || !S_ISREG(st.st_mode))
+        {
+            continue;
+        }
+
+        if (is_bad) {
+            bad += st.st_size;
+
+        } else {
+            dead += st.st_size;
+        }
+    }
+
+    (void) closedir(d);
+
+    shared->bad_bytes = bad;
+    shared->dead_letters_bytes = dead;
+
+    ngx_vaani_spool_refused_dir(name, &spool->path->name, &dir);
+
+    if (ngx_vaani_spool_list(&dir, &lowest, NULL, &refused) != NGX_OK) {
+        refused = 0;
+    }
+
+    shared->refused_bytes = refused;
+}
+
+
 ngx_int_t
 ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
     ngx_atomic_uint_t *highest, off_t *size)

@@ -17,6 +17,25 @@
 #define NGX_VAANI_SPOOL_SLOTS       16384
 
 
+/* reasons of refused deliveries that are told apart, and their lengths */
+
+#define NGX_VAANI_SPOOL_REASONS     64
+#define NGX_VAANI_SPOOL_REASON_LEN  48
+
+
+/*
+ * How much was kept for one reason in the minute that began at start.
+ */
+
+typedef struct {
+    ngx_msec_t                  start;
+    size_t                      bytes;
+    size_t                      len;
+    u_char                      reason[NGX_VAANI_SPOOL_REASON_LEN];
+    unsigned                    used:1;
+} ngx_vaani_spool_share_t;
+
+
 /*
  * Shared by all workers, and kept over reloads.  Segments are numbered, and
  * compared by their numbers.
@@ -41,6 +60,11 @@ typedef struct {
     ngx_atomic_t                dead_letters_bytes;
     ngx_atomic_t                bad_bytes;
     ngx_atomic_t                refused_bytes;
+
+    /* refused deliveries: the last number of a segment, and the shares, which
+       are under the lock of the zone */
+    ngx_atomic_t                refused_last;
+    ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
     /* the last segment with a record of these orders */
     ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
@@ -71,7 +95,9 @@ void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
 /*
  * Work for a thread: handler(data) runs there, with nothing of nginx's to
- * touch but atomics; done(data) runs in the event loop afterwards.
+ * touch but atomics; done(data) runs in the event loop afterwards, never before
+ * the post returns.  A task is always accepted: if the threads don't take it,
+ * done(data) finds "failed" set, and the handler didn't run.
  */
 
 typedef struct {
@@ -79,6 +105,7 @@ typedef struct {
     void                      (*done)(void *data);
     void                       *data;
     unsigned                    busy:1;
+    unsigned                    failed:1;
 #if (NGX_THREADS)
     ngx_thread_task_t           task;
 #else
@@ -91,7 +118,7 @@ typedef struct {
 void ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
     void (*handler)(void *data), void (*done)(void *data), void *data,
     ngx_log_t *log);
-ngx_int_t ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
+void ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_task_t *task);
 void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
@@ -143,6 +170,7 @@ struct ngx_vaani_spool_replay_s {
 
     ngx_uint_t                  nreplayed;  /* since the spool was empty */
     ngx_uint_t                  nintervals; /* until the directory is seen */
+    time_t                      measured;   /* by a thread, s */
 
     unsigned                    have_next:1;
     unsigned                    kept:1;     /* something of it is in a file */
@@ -153,6 +181,10 @@ struct ngx_vaani_spool_replay_s {
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
+
+ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
 
 ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
@@ -179,6 +211,18 @@ void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 /* the name of a segment, null-terminated */
 void ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
     ngx_atomic_uint_t number);
+
+/*
+ * The directory of refused deliveries of the spool in dir, null-terminated:
+ * name is where it's written, *refused it as a string.
+ */
+void ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir,
+    ngx_str_t *refused);
+
+/*
+ * Counts the bytes of what is kept for an operator in the spool.
+ */
+void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
 
 /*
  * Looks for the segments of a directory: the lowest and the highest number, 0

@@ -148,7 +148,7 @@ ngx_vaani_spool_lead(ngx_vaani_spool_replay_t *replay)
 
     replay->nintervals = NGX_VAANI_SPOOL_LOOK;
 
-    (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+    ngx_vaani_spool_task_post(replay->spool, &replay->seal);
 }
 
 
@@ -156,6 +156,11 @@ static void
 ngx_vaani_spool_seal_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
+
+    if (replay->seal.failed) {
+        replay->err = EAGAIN;
+        replay->aside = 0;
+    }
 
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
@@ -287,7 +292,7 @@ wait:
         && replay->reader.pos == replay->reader.len
         && !replay->finish.busy)
     {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->finish);
+        ngx_vaani_spool_task_post(replay->spool, &replay->finish);
     }
 }
 
@@ -489,6 +494,10 @@ ngx_vaani_spool_finish_done(void *data)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
+    if (replay->finish.failed) {
+        replay->err = EAGAIN;
+    }
+
     if (replay->err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" was delivered "
@@ -517,7 +526,7 @@ ngx_vaani_spool_finish_done(void *data)
     /* there may be another one */
 
     if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+        ngx_vaani_spool_task_post(replay->spool, &replay->seal);
     }
 }
 

@@ -5,6 +5,11 @@
 #include <sys/mman.h>
 
 
+/* how often what is kept for an operator is counted, s */
+
+#define NGX_VAANI_SPOOL_MEASURE     5
+
+
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
@@ -37,6 +42,13 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->segment = 0;
     replay->none_below = 0;
     replay->aside = 0;
+
+    if (time(NULL) < replay->measured
+        || time(NULL) - replay->measured >= NGX_VAANI_SPOOL_MEASURE)
+    {
+        replay->measured = time(NULL);
+        ngx_vaani_spool_measure(replay->spool);
+    }
 
     current = shared->current;
 
@@ -163,6 +175,7 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
     {
         replay->aside = number;
+        replay->measured = 0;
     }
 }
 
@@ -248,6 +261,12 @@ ngx_vaani_spool_finish_thread(void *data)
 
     if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
         goto failed;
+    }
+
+    /* after something was put aside it's counted at once */
+
+    if (replay->kept) {
+        replay->measured = 0;
     }
 
     return;
