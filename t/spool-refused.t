@@ -307,17 +307,28 @@ for my $fault (qw(FULL_DISK FAILING_SYNCS)) {
 subtest 'threads that take no task' => sub {
     plan skip_all => 'not with a sanitizer' if !$may_preload;
     plan skip_all => 'needs a compiler' if $no_compiler;
-    my $nginx = on_bad_disk(main => 'thread_pool default threads=1 max_queue=1; ');
-    my $client = $nginx->http->connect;
+    my $nginx = on_bad_disk(
+        main => 'thread_pool default threads=1 max_queue=1; ',
+        more => "location /hook/two { vaani_webhook; vaani_spool %%DIR%%/two; }",
+    );
+    my ($client, $mark);
 
+    # the first ones may themselves find no room among the tasks
     spew($flags{SLOW_SYNCS}, '');
-    send_one($client, 'no JSON');
-    ok wait_for(sub { kept($nginx) }), 'the thread waits for the disk';
+    ok wait_for(sub {
+        $mark = $nginx->log_mark;
+        $client = $nginx->http->connect;
+        send_one($client, 'no JSON');
+        return wait_for(sub { kept($nginx) }, 0.3);
+    }), 'the thread waits for the disk';
 
-    # the look for segments is queued, and what comes then isn't
+    # the look for the segments of one spool is queued, that for the other's isn't
+    ok $nginx->wait_log(qr/queue overflow/, 30, $mark), 'no task is taken';
     $redis->kill;
-    ok wait_for(sub { post($nginx, event('call_started', room => 'full'))->status == 503 }), 'nothing more is taken';
-    is post($nginx, event('call_started', room => 'full'))->status, 503, 'again';
+    is post($nginx, event('call_started', room => 'full'))->status, 503, 'an event that would be queued';
+    is post($nginx, event('call_started', room => 'full'))->status, 503, '... again';
+    is $nginx->http->post('/hook/two', 'no JSON', 'x-token' => $token)->status, 400, 'a refused delivery';
+    ok !-e $nginx->dir . '/two/refused', '... is not kept';
     ok !grep({ /full/ } kept($nginx)), 'nothing else is kept';
 
     unlink $flags{SLOW_SYNCS};

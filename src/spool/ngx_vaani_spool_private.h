@@ -140,10 +140,12 @@ typedef struct {
 struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
 
-    int                         lock;       /* of the directory, -1: not ours */
+    int                         lock;       /* of the directory, open for the
+                                               life of the worker; -1: not yet */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
     ngx_vaani_spool_task_t      finish;
+    ngx_vaani_spool_task_t      leave;
 
     /* the segment that is being replayed, -1: none */
 
@@ -172,9 +174,12 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  nintervals; /* until the directory is seen */
     time_t                      measured;   /* by a thread, s */
 
-    unsigned                    have_next:1;
-    unsigned                    kept:1;     /* something of it is in a file */
-    unsigned                    busy:1;     /* in the loop that delivers */
+    /* no bit fields: the thread writes to some of them */
+
+    ngx_uint_t                  leads;      /* the lock is ours */
+    ngx_uint_t                  kept;       /* something of it is in a file */
+    ngx_uint_t                  have_next;
+    ngx_uint_t                  busy;       /* in the loop that delivers */
 };
 
 
@@ -198,8 +203,8 @@ void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_seal_thread(void *data);
 void ngx_vaani_spool_finish_thread(void *data);
 
-/* leaves the segment, with its lock, and what was kept of it */
-void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
+/* leaves the segment, with its lock and what was kept of it, and the lead */
+void ngx_vaani_spool_leave_thread(void *data);
 
 
 /*

@@ -10,6 +10,9 @@
 #define NGX_VAANI_SPOOL_MEASURE     5
 
 
+static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
@@ -21,7 +24,8 @@ static ngx_int_t ngx_vaani_spool_keep_in_place(
 
 
 /*
- * Takes the oldest segment: from then on nobody appends to it.
+ * Takes the oldest segment, if this worker leads: from then on nobody appends
+ * to it.
  */
 
 void
@@ -42,6 +46,10 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->segment = 0;
     replay->none_below = 0;
     replay->aside = 0;
+
+    if (!replay->leads && ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
+        return;
+    }
 
     if (time(NULL) < replay->measured
         || time(NULL) - replay->measured >= NGX_VAANI_SPOOL_MEASURE)
@@ -118,7 +126,70 @@ failed:
 }
 
 
+/*
+ * One worker leads; the others try to, so that one of them follows at once if
+ * it ends in whatever way.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    struct stat  st, named;
+
+    ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z", dir);
+
+    if (replay->lock != -1
+        && (fstat(replay->lock, &st) == -1
+            || stat((char *) name, &named) == -1
+            || st.st_ino != named.st_ino
+            || st.st_dev != named.st_dev))
+    {
+        /* somebody has deleted it, and others have another one */
+
+        (void) close(replay->lock);
+        replay->lock = -1;
+    }
+
+    if (replay->lock == -1) {
+        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
+
+        if (replay->lock == -1) {
+            replay->err = errno;
+            return NGX_ERROR;
+        }
+    }
+
+    if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
+
+        if (errno != EWOULDBLOCK) {
+            replay->err = errno;
+        }
+
+        return NGX_ERROR;
+    }
+
+    replay->leads = 1;
+
+    return NGX_OK;
+}
+
+
 void
+ngx_vaani_spool_leave_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_vaani_spool_close(replay);
+
+    if (replay->leads) {
+        (void) flock(replay->lock, LOCK_UN);
+        replay->leads = 0;
+    }
+}
+
+
+static void
 ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 {
     if (replay->fd != -1) {
@@ -268,6 +339,8 @@ ngx_vaani_spool_finish_thread(void *data)
     if (replay->kept) {
         replay->measured = 0;
     }
+
+    ngx_vaani_spool_close(replay);
 
     return;
 
