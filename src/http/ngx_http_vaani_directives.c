@@ -9,6 +9,7 @@
 #define NGX_HTTP_VAANI_SPOOL_MAX        (1024 * 1024 * 1024)
 
 
+static ngx_int_t ngx_http_vaani_normalize(ngx_conf_t *cf, ngx_str_t *path);
 static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool, ngx_str_t *value);
 static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
@@ -275,11 +276,9 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     spool->path->name = value[1];
 
-    if (value[1].len > 1 && value[1].data[value[1].len - 1] == '/') {
-        spool->path->name.len--;
-    }
-
-    if (ngx_conf_full_name(cf->cycle, &spool->path->name, 0) != NGX_OK) {
+    if (ngx_conf_full_name(cf->cycle, &spool->path->name, 0) != NGX_OK
+        || ngx_http_vaani_normalize(cf, &spool->path->name) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -294,6 +293,50 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     vlcf->spool = ngx_http_vaani_add_spool(cf, spool);
 
     return vlcf->spool ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/*
+ * A path without what makes no difference: slashes, and dots for the directory
+ * itself.
+ */
+
+static ngx_int_t
+ngx_http_vaani_normalize(ngx_conf_t *cf, ngx_str_t *path)
+{
+    u_char  *p, *src, *last;
+
+    p = ngx_pnalloc(cf->pool, path->len + 1);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    src = path->data;
+    last = src + path->len;
+    path->data = p;
+
+    while (src < last) {
+
+        if (src[0] == '/'
+            && (src + 1 == last || src[1] == '/'
+                || (src[1] == '.' && (src + 2 == last || src[2] == '/'))))
+        {
+            src += (src + 1 < last && src[1] == '.') ? 2 : 1;
+            continue;
+        }
+
+        *p++ = *src++;
+    }
+
+    if (p == path->data) {
+        *p++ = '/';
+    }
+
+    *p = '\0';
+    path->len = p - path->data;
+
+    return NGX_OK;
 }
 
 
@@ -352,13 +395,14 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
 
 /*
- * Locations with the same directory share a spool.
+ * Locations with the same directory share a spool, whatever they call it.
  */
 
 static ngx_vaani_spool_t *
 ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 {
     ngx_uint_t                    n;
+    struct stat                   st;
     ngx_vaani_spool_t           **known, **slot;
     ngx_http_vaani_main_conf_t   *vmcf;
 
@@ -366,9 +410,17 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     known = vmcf->spools.elts;
 
+    if (stat((char *) spool->path->name.data, &st) == 0) {
+        spool->dev = st.st_dev;
+        spool->ino = st.st_ino;
+    }
+
     for (n = 0; n < vmcf->spools.nelts; n++) {
 
-        if (!ngx_http_vaani_same(&known[n]->path->name, &spool->path->name)) {
+        if (!ngx_http_vaani_same(&known[n]->path->name, &spool->path->name)
+            && (spool->ino == 0 || known[n]->ino != spool->ino
+                || known[n]->dev != spool->dev))
+        {
             continue;
         }
 
@@ -389,9 +441,9 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
     spool->path->conf_file = cf->conf_file->file.name.data;
     spool->path->line = cf->conf_file->line;
 
-    if (ngx_add_path(cf, &spool->path) != NGX_OK
-        || ngx_vaani_spool_init(cf, spool) != NGX_OK)
-    {
+    spool->all = &vmcf->spools;
+
+    if (ngx_vaani_spool_init(cf, spool) != NGX_OK) {
         return NULL;
     }
 

@@ -27,6 +27,8 @@ ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     ngx_sprintf(name.data, "vaani_spool:%V", &spool->path->name);
 
+    spool->cycle = cf->cycle;
+
     size = ngx_align(sizeof(ngx_vaani_spool_shared_t), ngx_pagesize)
            + 8 * ngx_pagesize;
 
@@ -78,6 +80,10 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     spool = shm_zone->data;
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
+    if (ngx_vaani_spool_prepare_dir(spool, shm_zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (data) {
         /* a reload */
         shm_zone->data = data;
@@ -98,9 +104,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool->data = shared;
     shm_zone->data = shared;
 
-    if (access((char *) spool->path->name.data, R_OK|W_OK|X_OK) == -1
-        || ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
-           != NGX_OK)
+    if (ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
+        != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,
                       "vaani: the spool \"%V\" can't be read and written",

@@ -72,10 +72,15 @@ typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
 
 struct ngx_vaani_spool_s {
     ngx_path_t                 *path;
+    ngx_array_t                *all;            /* of ngx_vaani_spool_t *: the
+                                                   spools of the configuration */
+    ngx_cycle_t                *cycle;
+    dev_t                       dev;            /* of the directory, */
+    ino_t                       ino;            /* 0: not known */
     size_t                      max;            /* bytes on disk */
     ngx_vaani_spool_sync_e      sync;
-    size_t                      refused;        /* bytes of refused deliveries;
-                                                   0: none are kept */
+    size_t                      refused;        /* bytes of those kept; 0: none
+                                                   are */
     unsigned                    refused_set:1;  /* not by default */
     unsigned                    authenticated:1;    /* some that use it are */
 
@@ -123,7 +128,7 @@ typedef struct {
     /* deliveries that were refused with 400 or 422 */
 
     ngx_atomic_uint_t           refused_kept;
-    ngx_atomic_uint_t           refused_dropped;    /* to be kept, but weren't */
+    ngx_atomic_uint_t           refused_dropped;    /* not kept */
 
     /* what lies there for an operator now, as far as is known */
 
@@ -135,7 +140,7 @@ typedef struct {
 
 /*
  * Sets up the spool of a configuration: its directory, its shared memory, its
- * thread pool.  Returns NGX_OK or NGX_ERROR.
+ * thread pool.  spool->all is set.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool);
 
@@ -184,8 +189,8 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * Returns NULL if it isn't kept: none are, there were too many for this reason,
  * or there is no memory.
  */
-ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool,
-    ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
     ngx_vaani_spool_append_pt handler, void *data);
 
 /* forgets the handler of a refusal; it is kept all the same */

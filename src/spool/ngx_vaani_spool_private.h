@@ -94,6 +94,16 @@ void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
 
 /*
+ * ngx_vaani_spool_dir.c: makes the directory if it's missing, and checks that
+ * the workers can use it and that it's none of another spool.  Returns NGX_OK,
+ * or NGX_ERROR if that was logged.
+ */
+
+ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
+    ngx_log_t *log);
+
+
+/*
  * Work for a thread: handler(data) runs there, with nothing of nginx's to
  * touch but atomics; done(data) runs in the event loop afterwards, never before
  * the post returns.  A task is always accepted: if the threads don't take it,
@@ -178,6 +188,7 @@ struct ngx_vaani_spool_replay_s {
 
     ngx_uint_t                  leads;      /* the lock is ours */
     ngx_uint_t                  kept;       /* something of it is in a file */
+    ngx_uint_t                  whole;      /* all of it, for want of room */
     ngx_uint_t                  have_next;
     ngx_uint_t                  busy;       /* in the loop that delivers */
 };
@@ -230,8 +241,9 @@ void ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir,
 void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
 
 /*
- * Looks for the segments of a directory: the lowest and the highest number, 0
- * if there is none, and the sum of their sizes.  Any of them may be NULL.
+ * Looks for the segments of a directory: the lowest number, 0 if there is
+ * none, the highest one that any name begins with, also of what was put aside,
+ * and the sum of the segments' sizes.  highest and size may be NULL.
  * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
@@ -251,7 +263,16 @@ ngx_int_t ngx_vaani_spool_sync_dir(u_char *dir);
 /* appends a record as a whole; returns NGX_OK or NGX_ERROR */
 ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
 
-/* appends to a file, made if needed, and syncs it */
+/*
+ * Gives a segment another name, that of it with ".bad", or with a number before
+ * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
+
+/*
+ * Appends to a file, made if needed, and syncs it, all or nothing, while no
+ * tool has it locked to look for the end of it.
+ */
 ngx_int_t ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len);
 
 

@@ -6,8 +6,9 @@
 
 /*
  * Refused deliveries are in segments of their own, numbered like those of the
- * spool.  A thread that appends to one has it for itself while it does: a record
- * that doesn't fit on the disk is taken back.  One that is busy is passed over.
+ * spool.  A thread that appends to one has it for itself while it does: a
+ * record that doesn't fit on the disk is taken back.  One that is busy is
+ * passed over.
  */
 
 
@@ -33,7 +34,7 @@ struct ngx_vaani_spool_refusal_s {
     ngx_queue_t                 queue;
     ngx_vaani_spool_append_pt   handler;    /* NULL: detached, or none */
     void                       *data;
-    ngx_atomic_uint_t           segment;    /* that it was written to, 0: none */
+    ngx_atomic_uint_t           segment;    /* it was written to, 0: none */
     ngx_int_t                   rc;
     size_t                      len;        /* of the record with its header */
 };

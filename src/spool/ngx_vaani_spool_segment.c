@@ -19,8 +19,6 @@ static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static ngx_int_t ngx_vaani_spool_keep_in_place(
-    ngx_vaani_spool_replay_t *replay, ngx_str_t *dir, u_char *name);
 
 
 /*
@@ -221,7 +219,7 @@ static void
 ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
     ngx_atomic_uint_t number)
 {
-    u_char  from[NGX_VAANI_SPOOL_NAME_LEN], to[NGX_VAANI_SPOOL_NAME_LEN];
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
 
     switch (replay->err) {
 
@@ -238,11 +236,9 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         return;
     }
 
-    ngx_vaani_spool_segment_name(from, dir, number);
+    ngx_vaani_spool_segment_name(name, dir, number);
 
-    ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", from);
-
-    if (rename((char *) from, (char *) to) == 0
+    if (ngx_vaani_spool_put_away(name) == NGX_OK
         && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
     {
         replay->aside = number;
@@ -313,6 +309,7 @@ ngx_vaani_spool_finish_thread(void *data)
 
     dir = &replay->spool->path->name;
     replay->err = 0;
+    replay->whole = 0;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
@@ -322,9 +319,17 @@ ngx_vaani_spool_finish_thread(void *data)
             goto failed;
         }
 
-        if (ngx_vaani_spool_keep_in_place(replay, dir, name) != NGX_OK) {
+        /*
+         * There is no room: all of the segment is kept, as it is, since it has
+         * what would be kept.  The name takes no room, or little.
+         */
+
+        if (ngx_vaani_spool_put_away(name) != NGX_OK) {
             goto failed;
         }
+
+        replay->whole = 1;
+        replay->kept = 1;
 
     } else if (unlink((char *) name) == -1 && errno != ENOENT) {
         goto failed;
@@ -383,60 +388,4 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     }
 
     return replay->kept ? ngx_vaani_spool_sync_dir(dir->data) : NGX_OK;
-}
-
-
-/*
- * On a full disk there is room where the segment is, whose records are all
- * delivered: what is to be kept goes to its beginning, and it gets another
- * name.  If that is interrupted, what is there is only delivered once more.
- */
-
-static ngx_int_t
-ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *dir, u_char *name)
-{
-    int        fd;
-    size_t     len;
-    u_char     bad[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t  err;
-
-    len = replay->nbad + replay->ndead;
-
-    if (len > replay->size) {
-        return NGX_ERROR;
-    }
-
-    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
-
-    if (fd == -1) {
-        return NGX_ERROR;
-    }
-
-    ngx_snprintf(bad, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", name);
-
-    /* a write that ends early leaves errno as it is */
-
-    errno = EIO;
-
-    if ((replay->nbad
-         && pwrite(fd, replay->bad, replay->nbad, 0)
-            != (ssize_t) replay->nbad)
-        || (replay->ndead
-            && pwrite(fd, replay->dead, replay->ndead, replay->nbad)
-               != (ssize_t) replay->ndead)
-        || ftruncate(fd, len) == -1
-        || fdatasync(fd) == -1
-        || rename((char *) name, (char *) bad) == -1)
-    {
-        err = errno;
-        (void) close(fd);
-        errno = err;
-
-        return NGX_ERROR;
-    }
-
-    (void) close(fd);
-
-    return NGX_OK;
 }

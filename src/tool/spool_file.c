@@ -433,8 +433,8 @@ vaani_spool_post_refusal(vaani_spool_t *spool, const char *path,
 
 
 /*
- * All of a file was sent: it goes, unless nginx has appended to it.  nginx takes
- * the lock before it appends, and looks whether the file is still there.
+ * All of a file was sent: it goes, unless nginx has appended to it.  nginx
+ * takes the lock before it appends, and looks whether the file is still there.
  */
 
 static void

@@ -213,8 +213,8 @@ invalid:
 
 
 /*
- * As nginx reads a file of secrets: blanks at the ends, empty lines and comments
- * ("#" and a blank) are ignored.
+ * As nginx reads a file of secrets: blanks at the ends, empty lines and
+ * comments ("#" and a blank) are ignored.
  */
 
 static int
