@@ -58,6 +58,8 @@ typedef struct {
                                                authentication, of
                                                ngx_http_vaani_loc_conf_t * */
     ngx_array_t                 warned;     /* of ngx_http_vaani_place_t */
+    ngx_uint_t                  no_spool;   /* 1: an endpoint that authenticates
+                                               has none */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;

@@ -290,7 +290,9 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (vlcf->spool == NULL) {
+    /* by default not those of strangers, which would push out the others */
+
+    if (vlcf->spool == NULL || (!vlcf->auth && !vlcf->spool->refused_set)) {
         return;
     }
 

@@ -27,6 +27,8 @@ ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     ngx_sprintf(name.data, "vaani_spool:%V", &spool->path->name);
 
+    spool->cycle = cf->cycle;
+
     size = ngx_align(sizeof(ngx_vaani_spool_shared_t), ngx_pagesize)
            + 8 * ngx_pagesize;
 
@@ -78,6 +80,10 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     spool = shm_zone->data;
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
+    if (ngx_vaani_spool_prepare_dir(spool, shm_zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (data) {
         /* a reload */
         shm_zone->data = data;
@@ -98,9 +104,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool->data = shared;
     shm_zone->data = shared;
 
-    if (access((char *) spool->path->name.data, R_OK|W_OK|X_OK) == -1
-        || ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
-           != NGX_OK)
+    if (ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
+        != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,
                       "vaani: the spool \"%V\" can't be read and written",
@@ -120,6 +125,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
         shared->oldest = (stat((char *) name, &st) == 0) ? st.st_mtime
                                                          : ngx_time();
     }
+
+    ngx_vaani_spool_measure(spool);
 
     /* nginx may just have made the directory */
 
@@ -168,7 +175,9 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 #endif
 
-    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK) {
+    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK
+        || ngx_vaani_spool_refused_init(spool, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -191,6 +200,7 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_append_exit(spool);
+    ngx_vaani_spool_refused_exit(spool);
     ngx_vaani_spool_replay_exit(spool);
 
     spool->append = NULL;
@@ -225,6 +235,11 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->replayed = shared->replayed;
     status->buried = shared->buried;
     status->refused = shared->refused;
+    status->refused_kept = shared->refused_kept;
+    status->refused_dropped = shared->refused_dropped;
+    status->dead_letters_bytes = shared->dead_letters_bytes;
+    status->bad_bytes = shared->bad_bytes;
+    status->refused_bytes = shared->refused_bytes;
     status->bytes = shared->bytes;
     status->max = spool->max;
     status->oldest = shared->oldest;

@@ -42,6 +42,7 @@
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
 typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
 typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
+typedef struct ngx_vaani_spool_refused_s  ngx_vaani_spool_refused_t;
 typedef struct ngx_vaani_spool_refusal_s  ngx_vaani_spool_refusal_t;
 
 
@@ -71,8 +72,17 @@ typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
 
 struct ngx_vaani_spool_s {
     ngx_path_t                 *path;
+    ngx_array_t                *all;            /* of ngx_vaani_spool_t *: the
+                                                   spools of the configuration */
+    ngx_cycle_t                *cycle;
+    dev_t                       dev;            /* of the directory, */
+    ino_t                       ino;            /* 0: not known */
     size_t                      max;            /* bytes on disk */
     ngx_vaani_spool_sync_e      sync;
+    size_t                      refused;        /* bytes of those kept; 0: none
+                                                   are */
+    unsigned                    refused_set:1;  /* not by default */
+    unsigned                    authenticated:1;    /* some that use it are */
 
     ngx_shm_zone_t             *shm_zone;
 #if (NGX_THREADS)
@@ -89,6 +99,7 @@ struct ngx_vaani_spool_s {
     size_t                      nbytes;         /* of them */
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
+    ngx_vaani_spool_refused_t  *keeper;
 
     time_t                      complained;
     unsigned                    refusing:1;     /* it was full or failed */
@@ -113,12 +124,23 @@ typedef struct {
     ngx_atomic_uint_t           replayed;
     ngx_atomic_uint_t           buried;     /* dead letters */
     ngx_atomic_uint_t           refused;    /* full, or failed */
+
+    /* deliveries that were refused with 400 or 422 */
+
+    ngx_atomic_uint_t           refused_kept;
+    ngx_atomic_uint_t           refused_dropped;    /* not kept */
+
+    /* what lies there for an operator now, as far as is known */
+
+    ngx_atomic_uint_t           dead_letters_bytes;
+    ngx_atomic_uint_t           bad_bytes;
+    ngx_atomic_uint_t           refused_bytes;
 } ngx_vaani_spool_status_t;
 
 
 /*
  * Sets up the spool of a configuration: its directory, its shared memory, its
- * thread pool.  Returns NGX_OK or NGX_ERROR.
+ * thread pool.  spool->all is set.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool);
 
@@ -161,13 +183,14 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * Keeps what was refused, for an operator: a copy of body, with the reason (one
  * word) and the time of its receipt (Unix time, ms), in the directory "refused"
  * of the spool, within its bounds.  handler is called once with data, never
- * before this returns, unless the refusal was detached.
+ * before this returns, unless the refusal was detached: with NGX_OK if it's
+ * safe, as far as "sync" asks for that, or NGX_ERROR.
  *
  * Returns NULL if it isn't kept: none are, there were too many for this reason,
  * or there is no memory.
  */
-ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool,
-    ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
     ngx_vaani_spool_append_pt handler, void *data);
 
 /* forgets the handler of a refusal; it is kept all the same */

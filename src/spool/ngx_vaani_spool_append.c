@@ -157,10 +157,7 @@ ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append)
     append->err = 0;
     spool->nbytes = 0;
 
-    if (ngx_vaani_spool_task_post(spool, &append->task) != NGX_OK) {
-        append->err = EAGAIN;
-        ngx_vaani_spool_append_done(append);
-    }
+    ngx_vaani_spool_task_post(spool, &append->task);
 }
 
 
@@ -315,6 +312,10 @@ ngx_vaani_spool_append_done(void *data)
 
     spool = append->spool;
     shared = ngx_vaani_spool_shared(spool);
+
+    if (append->task.failed) {
+        append->err = EAGAIN;
+    }
 
     if (append->err) {
         ngx_vaani_spool_refuse(spool, append->err, "can't be written to");

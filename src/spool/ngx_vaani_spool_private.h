@@ -17,6 +17,25 @@
 #define NGX_VAANI_SPOOL_SLOTS       16384
 
 
+/* reasons of refused deliveries that are told apart, and their lengths */
+
+#define NGX_VAANI_SPOOL_REASONS     64
+#define NGX_VAANI_SPOOL_REASON_LEN  48
+
+
+/*
+ * How much was kept for one reason in the minute that began at start.
+ */
+
+typedef struct {
+    ngx_msec_t                  start;
+    size_t                      bytes;
+    size_t                      len;
+    u_char                      reason[NGX_VAANI_SPOOL_REASON_LEN];
+    unsigned                    used:1;
+} ngx_vaani_spool_share_t;
+
+
 /*
  * Shared by all workers, and kept over reloads.  Segments are numbered, and
  * compared by their numbers.
@@ -36,6 +55,16 @@ typedef struct {
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
+    ngx_atomic_t                refused_kept;
+    ngx_atomic_t                refused_dropped;
+    ngx_atomic_t                dead_letters_bytes;
+    ngx_atomic_t                bad_bytes;
+    ngx_atomic_t                refused_bytes;
+
+    /* refused deliveries: the last number of a segment, and the shares, which
+       are under the lock of the zone */
+    ngx_atomic_t                refused_last;
+    ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
     /* the last segment with a record of these orders */
     ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
@@ -65,8 +94,20 @@ void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
 
 /*
+ * ngx_vaani_spool_dir.c: makes the directory if it's missing, and checks that
+ * the workers can use it and that it's none of another spool.  Returns NGX_OK,
+ * or NGX_ERROR if that was logged.
+ */
+
+ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
+    ngx_log_t *log);
+
+
+/*
  * Work for a thread: handler(data) runs there, with nothing of nginx's to
- * touch but atomics; done(data) runs in the event loop afterwards.
+ * touch but atomics; done(data) runs in the event loop afterwards, never before
+ * the post returns.  A task is always accepted: if the threads don't take it,
+ * done(data) finds "failed" set, and the handler didn't run.
  */
 
 typedef struct {
@@ -74,6 +115,7 @@ typedef struct {
     void                      (*done)(void *data);
     void                       *data;
     unsigned                    busy:1;
+    unsigned                    failed:1;
 #if (NGX_THREADS)
     ngx_thread_task_t           task;
 #else
@@ -86,7 +128,7 @@ typedef struct {
 void ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
     void (*handler)(void *data), void (*done)(void *data), void *data,
     ngx_log_t *log);
-ngx_int_t ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
+void ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_task_t *task);
 void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
@@ -108,10 +150,12 @@ typedef struct {
 struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
 
-    int                         lock;       /* of the directory, -1: not ours */
+    int                         lock;       /* of the directory, open for the
+                                               life of the worker; -1: not yet */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
     ngx_vaani_spool_task_t      finish;
+    ngx_vaani_spool_task_t      leave;
 
     /* the segment that is being replayed, -1: none */
 
@@ -138,16 +182,25 @@ struct ngx_vaani_spool_replay_s {
 
     ngx_uint_t                  nreplayed;  /* since the spool was empty */
     ngx_uint_t                  nintervals; /* until the directory is seen */
+    time_t                      measured;   /* by a thread, s */
 
-    unsigned                    have_next:1;
-    unsigned                    kept:1;     /* something of it is in a file */
-    unsigned                    busy:1;     /* in the loop that delivers */
+    /* no bit fields: the thread writes to some of them */
+
+    ngx_uint_t                  leads;      /* the lock is ours */
+    ngx_uint_t                  kept;       /* something of it is in a file */
+    ngx_uint_t                  whole;      /* all of it, for want of room */
+    ngx_uint_t                  have_next;
+    ngx_uint_t                  busy;       /* in the loop that delivers */
 };
 
 
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
+
+ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
 
 ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
@@ -161,8 +214,8 @@ void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_seal_thread(void *data);
 void ngx_vaani_spool_finish_thread(void *data);
 
-/* leaves the segment, with its lock, and what was kept of it */
-void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
+/* leaves the segment, with its lock and what was kept of it, and the lead */
+void ngx_vaani_spool_leave_thread(void *data);
 
 
 /*
@@ -176,8 +229,21 @@ void ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
     ngx_atomic_uint_t number);
 
 /*
- * Looks for the segments of a directory: the lowest and the highest number, 0
- * if there is none, and the sum of their sizes.  Any of them may be NULL.
+ * The directory of refused deliveries of the spool in dir, null-terminated:
+ * name is where it's written, *refused it as a string.
+ */
+void ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir,
+    ngx_str_t *refused);
+
+/*
+ * Counts the bytes of what is kept for an operator in the spool.
+ */
+void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
+
+/*
+ * Looks for the segments of a directory: the lowest number, 0 if there is
+ * none, the highest one that any name begins with, also of what was put aside,
+ * and the sum of the segments' sizes.  highest and size may be NULL.
  * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
@@ -197,7 +263,16 @@ ngx_int_t ngx_vaani_spool_sync_dir(u_char *dir);
 /* appends a record as a whole; returns NGX_OK or NGX_ERROR */
 ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
 
-/* appends to a file, made if needed, and syncs it */
+/*
+ * Gives a segment another name, that of it with ".bad", or with a number before
+ * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
+
+/*
+ * Appends to a file, made if needed, and syncs it, all or nothing, while no
+ * tool has it locked to look for the end of it.
+ */
 ngx_int_t ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len);
 
 

@@ -17,7 +17,7 @@
 
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
-static void ngx_vaani_spool_lead(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
 static void ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
@@ -30,7 +30,7 @@ static u_char *ngx_vaani_spool_keep(ngx_vaani_spool_replay_t *replay,
 static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 static void ngx_vaani_spool_finish_done(void *data);
-static void ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_leave_done(void *data);
 
 
 ngx_int_t
@@ -59,6 +59,9 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     ngx_vaani_spool_task_init(&replay->finish, ngx_vaani_spool_finish_thread,
                               ngx_vaani_spool_finish_done, replay, cycle->log);
 
+    ngx_vaani_spool_task_init(&replay->leave, ngx_vaani_spool_leave_thread,
+                              ngx_vaani_spool_leave_done, replay, cycle->log);
+
     replay->timer.handler = ngx_vaani_spool_timer_handler;
     replay->timer.data = replay;
     replay->timer.log = cycle->log;
@@ -81,7 +84,7 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     ngx_add_timer(ev, NGX_VAANI_SPOOL_INTERVAL);
 
-    if (replay->seal.busy || replay->finish.busy) {
+    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
         return;
     }
 
@@ -89,8 +92,8 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
         /* the next one to lead must not have to wait for this process */
 
-        if (replay->nused == replay->nagain) {
-            ngx_vaani_spool_leave(replay);
+        if (replay->leads && replay->nused == replay->nagain) {
+            ngx_vaani_spool_task_post(replay->spool, &replay->leave);
         }
 
         return;
@@ -101,54 +104,31 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
         return;
     }
 
-    ngx_vaani_spool_lead(replay);
+    ngx_vaani_spool_look(replay);
 }
 
 
 /*
- * One worker leads; the others try to, so that one of them follows at once if
- * it ends in whatever way.
+ * Lets a thread look for a segment, or whether there is a leader.
  */
 
 static void
-ngx_vaani_spool_lead(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 {
     ngx_vaani_spool_shared_t  *shared;
-    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
 
-    if (replay->lock == -1) {
+    if (replay->leads) {
+        shared = ngx_vaani_spool_shared(replay->spool);
 
-        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z",
-                     &replay->spool->path->name);
-
-        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
-
-        if (replay->lock == -1) {
-            ngx_log_error(NGX_LOG_CRIT, replay->spool->log, ngx_errno,
-                          "vaani: open() \"%s\" failed", name);
-            ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        if (shared->appended <= shared->done && replay->nintervals) {
+            replay->nintervals--;
             return;
         }
 
-        if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
-            (void) close(replay->lock);
-            replay->lock = -1;
-            return;
-        }
-
-        replay->nintervals = 0;
+        replay->nintervals = NGX_VAANI_SPOOL_LOOK;
     }
 
-    shared = ngx_vaani_spool_shared(replay->spool);
-
-    if (shared->appended <= shared->done && replay->nintervals) {
-        replay->nintervals--;
-        return;
-    }
-
-    replay->nintervals = NGX_VAANI_SPOOL_LOOK;
-
-    (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+    ngx_vaani_spool_task_post(replay->spool, &replay->seal);
 }
 
 
@@ -157,10 +137,15 @@ ngx_vaani_spool_seal_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
+    if (replay->seal.failed) {
+        replay->err = EAGAIN;
+        replay->aside = 0;
+    }
+
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" can't be read, "
-                      "it was renamed to \".log.bad\"",
+                      "it was renamed, to \"...log.bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
@@ -287,7 +272,7 @@ wait:
         && replay->reader.pos == replay->reader.len
         && !replay->finish.busy)
     {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->finish);
+        ngx_vaani_spool_task_post(replay->spool, &replay->finish);
     }
 }
 
@@ -489,6 +474,10 @@ ngx_vaani_spool_finish_done(void *data)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
+    if (replay->finish.failed) {
+        replay->err = EAGAIN;
+    }
+
     if (replay->err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" was delivered "
@@ -497,6 +486,14 @@ ngx_vaani_spool_finish_done(void *data)
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
         return;
+    }
+
+    if (replay->whole) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, 0,
+                      "vaani: there is no room for what is to be kept of "
+                      "segment %uA of the spool \"%V\", so all of it is: it "
+                      "was renamed, to \"...log.bad\"",
+                      replay->segment, &replay->spool->path->name);
     }
 
     do {
@@ -512,25 +509,29 @@ ngx_vaani_spool_finish_done(void *data)
         shared->oldest = replay->mtime;
     }
 
-    ngx_vaani_spool_close(replay);
-
     /* there may be another one */
 
     if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+        ngx_vaani_spool_task_post(replay->spool, &replay->seal);
     }
 }
 
 
 /*
- * Leaves a segment, delivered in part, and the lead to another worker.  What
- * was delivered is delivered again, which the script knows how to ignore.
+ * A segment was left, delivered in part, and the lead is another worker's.
+ * What was delivered is delivered again, which the script knows how to ignore.
  */
 
 static void
-ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_leave_done(void *data)
 {
+    ngx_vaani_spool_replay_t *replay = data;
+
     ngx_uint_t  n;
+
+    if (replay->leave.failed) {
+        return;
+    }
 
     for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
         replay->slots[n].used = 0;
@@ -539,13 +540,7 @@ ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay)
 
     replay->nused = 0;
     replay->nagain = 0;
-
-    ngx_vaani_spool_close(replay);
-
-    if (replay->lock != -1) {
-        (void) close(replay->lock);
-        replay->lock = -1;
-    }
+    replay->have_next = 0;
 }
 
 
@@ -560,8 +555,19 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
         ngx_del_timer(&replay->timer);
     }
 
-    ngx_vaani_spool_task_exit(&replay->seal);
-    ngx_vaani_spool_task_exit(&replay->finish);
+    /* a thread may still be at it; then it ends with the process */
 
-    ngx_vaani_spool_leave(replay);
+    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
+        ngx_vaani_spool_task_exit(&replay->seal);
+        ngx_vaani_spool_task_exit(&replay->finish);
+        ngx_vaani_spool_task_exit(&replay->leave);
+        return;
+    }
+
+    ngx_vaani_spool_leave_thread(replay);
+
+    if (replay->lock != -1) {
+        (void) close(replay->lock);
+        replay->lock = -1;
+    }
 }

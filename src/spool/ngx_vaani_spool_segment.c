@@ -5,18 +5,25 @@
 #include <sys/mman.h>
 
 
+/* how often what is kept for an operator is counted, s */
+
+#define NGX_VAANI_SPOOL_MEASURE     5
+
+
+static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static ngx_int_t ngx_vaani_spool_keep_in_place(
-    ngx_vaani_spool_replay_t *replay, ngx_str_t *dir, u_char *name);
 
 
 /*
- * Takes the oldest segment: from then on nobody appends to it.
+ * Takes the oldest segment, if this worker leads: from then on nobody appends
+ * to it.
  */
 
 void
@@ -37,6 +44,17 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->segment = 0;
     replay->none_below = 0;
     replay->aside = 0;
+
+    if (!replay->leads && ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
+        return;
+    }
+
+    if (time(NULL) < replay->measured
+        || time(NULL) - replay->measured >= NGX_VAANI_SPOOL_MEASURE)
+    {
+        replay->measured = time(NULL);
+        ngx_vaani_spool_measure(replay->spool);
+    }
 
     current = shared->current;
 
@@ -106,7 +124,70 @@ failed:
 }
 
 
+/*
+ * One worker leads; the others try to, so that one of them follows at once if
+ * it ends in whatever way.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    struct stat  st, named;
+
+    ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z", dir);
+
+    if (replay->lock != -1
+        && (fstat(replay->lock, &st) == -1
+            || stat((char *) name, &named) == -1
+            || st.st_ino != named.st_ino
+            || st.st_dev != named.st_dev))
+    {
+        /* somebody has deleted it, and others have another one */
+
+        (void) close(replay->lock);
+        replay->lock = -1;
+    }
+
+    if (replay->lock == -1) {
+        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
+
+        if (replay->lock == -1) {
+            replay->err = errno;
+            return NGX_ERROR;
+        }
+    }
+
+    if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
+
+        if (errno != EWOULDBLOCK) {
+            replay->err = errno;
+        }
+
+        return NGX_ERROR;
+    }
+
+    replay->leads = 1;
+
+    return NGX_OK;
+}
+
+
 void
+ngx_vaani_spool_leave_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_vaani_spool_close(replay);
+
+    if (replay->leads) {
+        (void) flock(replay->lock, LOCK_UN);
+        replay->leads = 0;
+    }
+}
+
+
+static void
 ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 {
     if (replay->fd != -1) {
@@ -138,7 +219,7 @@ static void
 ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
     ngx_atomic_uint_t number)
 {
-    u_char  from[NGX_VAANI_SPOOL_NAME_LEN], to[NGX_VAANI_SPOOL_NAME_LEN];
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
 
     switch (replay->err) {
 
@@ -155,14 +236,13 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         return;
     }
 
-    ngx_vaani_spool_segment_name(from, dir, number);
+    ngx_vaani_spool_segment_name(name, dir, number);
 
-    ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", from);
-
-    if (rename((char *) from, (char *) to) == 0
+    if (ngx_vaani_spool_put_away(name) == NGX_OK
         && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
     {
         replay->aside = number;
+        replay->measured = 0;
     }
 }
 
@@ -229,6 +309,7 @@ ngx_vaani_spool_finish_thread(void *data)
 
     dir = &replay->spool->path->name;
     replay->err = 0;
+    replay->whole = 0;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
@@ -238,9 +319,17 @@ ngx_vaani_spool_finish_thread(void *data)
             goto failed;
         }
 
-        if (ngx_vaani_spool_keep_in_place(replay, dir, name) != NGX_OK) {
+        /*
+         * There is no room: all of the segment is kept, as it is, since it has
+         * what would be kept.  The name takes no room, or little.
+         */
+
+        if (ngx_vaani_spool_put_away(name) != NGX_OK) {
             goto failed;
         }
+
+        replay->whole = 1;
+        replay->kept = 1;
 
     } else if (unlink((char *) name) == -1 && errno != ENOENT) {
         goto failed;
@@ -249,6 +338,14 @@ ngx_vaani_spool_finish_thread(void *data)
     if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
         goto failed;
     }
+
+    /* after something was put aside it's counted at once */
+
+    if (replay->kept) {
+        replay->measured = 0;
+    }
+
+    ngx_vaani_spool_close(replay);
 
     return;
 
@@ -291,60 +388,4 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     }
 
     return replay->kept ? ngx_vaani_spool_sync_dir(dir->data) : NGX_OK;
-}
-
-
-/*
- * On a full disk there is room where the segment is, whose records are all
- * delivered: what is to be kept goes to its beginning, and it gets another
- * name.  If that is interrupted, what is there is only delivered once more.
- */
-
-static ngx_int_t
-ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *dir, u_char *name)
-{
-    int        fd;
-    size_t     len;
-    u_char     bad[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t  err;
-
-    len = replay->nbad + replay->ndead;
-
-    if (len > replay->size) {
-        return NGX_ERROR;
-    }
-
-    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
-
-    if (fd == -1) {
-        return NGX_ERROR;
-    }
-
-    ngx_snprintf(bad, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", name);
-
-    /* a write that ends early leaves errno as it is */
-
-    errno = EIO;
-
-    if ((replay->nbad
-         && pwrite(fd, replay->bad, replay->nbad, 0)
-            != (ssize_t) replay->nbad)
-        || (replay->ndead
-            && pwrite(fd, replay->dead, replay->ndead, replay->nbad)
-               != (ssize_t) replay->ndead)
-        || ftruncate(fd, len) == -1
-        || fdatasync(fd) == -1
-        || rename((char *) name, (char *) bad) == -1)
-    {
-        err = errno;
-        (void) close(fd);
-        errno = err;
-
-        return NGX_ERROR;
-    }
-
-    (void) close(fd);
-
-    return NGX_OK;
 }

@@ -3,7 +3,8 @@
  * The format of the spool's files: records one after the other, each of which
  * can be told from garbage.  No nginx types: the tool reads them too.
  *
- *     magic      4 bytes: 0xff "VJ" and the version
+ *     magic      4 bytes: 0xff "VJ" and the version; in a file of refused
+ *                deliveries the version plus 0x80 once it was sent again
  *     length     4 bytes, big-endian, of the content
  *     order      4 bytes, big-endian: records of the same order stay in order
  *     CRC32C     4 bytes, big-endian, of length, order and content
@@ -11,6 +12,10 @@
  *
  * A dead letter is a record whose content is a zero byte, the length of the
  * reason in one byte, the reason, and the content that it had.
+ *
+ * A refused delivery is a record whose content is 'R', the time of its receipt
+ * in 8 bytes (big-endian, Unix time in ms), the length of the reason in one
+ * byte, the reason, and the body.
  *
  * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
  */
@@ -26,6 +31,7 @@
 
 
 #define VAANI_JOURNAL_VERSION  1
+#define VAANI_JOURNAL_SENT     0x80     /* added to the version */
 #define VAANI_JOURNAL_HEADER   16
 
 
@@ -73,6 +79,22 @@ int vaani_journal_next(vaani_journal_reader_t *reader,
  */
 int vaani_journal_dead_letter(vaani_journal_record_t *record,
     const u_char **reason, size_t *len);
+
+/*
+ * Writes the head of a refused delivery to dst, behind which its body belongs;
+ * of reason, rlen bytes, at most 255 are taken.  With dst NULL writes nothing.
+ * Returns the length of the head.
+ */
+size_t vaani_journal_refusal_head(u_char *dst, uint64_t received_at,
+    const u_char *reason, size_t rlen);
+
+/*
+ * If the record is a refused delivery, takes the time of its receipt and the
+ * reason out of its content, which is its body then: *reason points there.
+ * Returns 1 if it was one, else 0.
+ */
+int vaani_journal_refusal(vaani_journal_record_t *record,
+    uint64_t *received_at, const u_char **reason, size_t *rlen);
 
 /*
  * CRC32C (Castagnoli, RFC 3720, appendix B.4) of len bytes, continued from
