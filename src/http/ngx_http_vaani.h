@@ -535,9 +535,6 @@ void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
  * ngx_http_vaani_queue.c: deliveries that go to the spool, and come back
  */
 
-/* the order of a delivery in the spool: that of its call */
-uint32_t ngx_http_vaani_order(const vaani_delivery_t *delivery);
-
 /*
  * Writes the delivery of item to the spool of the location; handler is called
  * with item, unless item->entry was detached.  Returns NGX_OK or NGX_ERROR.

@@ -207,17 +207,18 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
 }
 
 
-ngx_uint_t
-ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order)
+void
+ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool)
 {
-    ngx_atomic_uint_t          done;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
-    done = shared->done;
 
-    return shared->floor > done
-           || shared->last[order & (NGX_VAANI_SPOOL_SLOTS - 1)] > done;
+    /* most calls write nothing: the line of memory is one for all workers */
+
+    if (shared->succeeded != (ngx_atomic_uint_t) ngx_time()) {
+        shared->succeeded = ngx_time();
+    }
 }
 
 

@@ -30,9 +30,17 @@
 
 #define NGX_VAANI_SPOOL_MAX_BYTES   (64 * 1024 * 1024)
 
-/* records given to the callback at the same time */
+/*
+ * Records given to the callback at the same time: as many as keep the round trip
+ * below twice the shortest one, between these.
+ */
 
 #define NGX_VAANI_SPOOL_WINDOW      16
+#define NGX_VAANI_SPOOL_MAX_WINDOW  512
+
+/* how long a record is tried that fails for an unknown reason, s */
+
+#define NGX_VAANI_SPOOL_PATIENCE    600
 
 /* how often a worker looks for work, ms */
 
@@ -153,12 +161,6 @@ ngx_int_t ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool,
 void ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool);
 
 /*
- * Whether a record of this order must go behind others of it that are in the
- * spool.
- */
-ngx_uint_t ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order);
-
-/*
  * Makes room for a record of size bytes: *record is where it is to be written.
  * Returns NULL if the spool is full or there is no memory; that was logged.
  */
@@ -170,8 +172,8 @@ ngx_vaani_spool_entry_t *ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool,
  * then on.  handler may be NULL.
  */
 void ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_entry_t *entry, uint32_t order,
-    ngx_vaani_spool_append_pt handler, void *data);
+    ngx_vaani_spool_entry_t *entry, ngx_vaani_spool_append_pt handler,
+    void *data);
 
 /* frees an entry that wasn't appended */
 void ngx_vaani_spool_free(ngx_vaani_spool_entry_t *entry);
@@ -197,10 +199,18 @@ ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
 void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
 
 /*
- * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY to deliver it again
- * later; NGX_DECLINED if it never can be, for *reason, and is to be kept aside.
+ * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY if nothing can be
+ * delivered now, to try again; NGX_ABORT if this record can't while others may,
+ * to try again behind them, and not for ever if there is a *reason, which is
+ * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to be
+ * kept aside.
  */
 void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
+
+/*
+ * Something was delivered, in whatever way: the receiver is well.
+ */
+void ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool);
 
 /*
  * Fills *status.

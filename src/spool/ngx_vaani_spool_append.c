@@ -101,17 +101,16 @@ ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
 
 void
 ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_entry_t *entry, uint32_t order,
-    ngx_vaani_spool_append_pt handler, void *data)
+    ngx_vaani_spool_entry_t *entry, ngx_vaani_spool_append_pt handler,
+    void *data)
 {
-    entry->order = order;
     entry->handler = handler;
     entry->data = data;
     entry->rc = NGX_ERROR;
     entry->segment = 0;
 
     vaani_journal_seal(ngx_vaani_spool_entry_data(entry),
-                       entry->len - VAANI_JOURNAL_HEADER, order);
+                       entry->len - VAANI_JOURNAL_HEADER, 0);
 
     ngx_queue_insert_tail(&spool->entries, &entry->queue);
     spool->nbytes += entry->len;
@@ -302,7 +301,6 @@ ngx_vaani_spool_append_done(void *data)
     ngx_vaani_spool_append_t  *append = data;
 
     ngx_int_t                  rc;
-    ngx_uint_t                 n;
     ngx_queue_t               *q, batch;
     ngx_vaani_spool_t         *spool;
     ngx_vaani_spool_entry_t   *entry;
@@ -345,10 +343,6 @@ ngx_vaani_spool_append_done(void *data)
         ngx_queue_remove(q);
 
         if (entry->segment) {
-            n = entry->order & (NGX_VAANI_SPOOL_SLOTS - 1);
-
-            ngx_vaani_spool_raise(&shared->last[n], entry->segment);
-
             (void) ngx_atomic_cmp_set(&shared->oldest, 0, ngx_time());
         }
 

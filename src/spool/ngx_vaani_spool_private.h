@@ -12,11 +12,6 @@
 #include "vaani_journal.h"
 
 
-/* a power of two: orders share a slot, which at worst makes one wait */
-
-#define NGX_VAANI_SPOOL_SLOTS       16384
-
-
 /* reasons of refused deliveries that are told apart, and their lengths */
 
 #define NGX_VAANI_SPOOL_REASONS     64
@@ -66,8 +61,7 @@ typedef struct {
     ngx_atomic_t                refused_last;
     ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
-    /* the last segment with a record of these orders */
-    ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
+    ngx_atomic_t                succeeded;  /* the last delivery, Unix time, s */
 } ngx_vaani_spool_shared_t;
 
 
@@ -75,7 +69,6 @@ struct ngx_vaani_spool_entry_s {
     ngx_queue_t                 queue;
     ngx_vaani_spool_append_pt   handler;    /* NULL: detached, or none */
     void                       *data;
-    uint32_t                    order;
     ngx_int_t                   rc;
     ngx_atomic_uint_t           segment;    /* that it was written to */
     size_t                      len;        /* of the record with its header */
@@ -137,14 +130,19 @@ void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
  * A record that was given to the callback.
  */
 
-typedef struct {
+typedef struct ngx_vaani_spool_slot_s  ngx_vaani_spool_slot_t;
+
+struct ngx_vaani_spool_slot_s {
     ngx_vaani_spool_replay_t   *replay;
+    ngx_vaani_spool_slot_t     *next;       /* idle one */
     u_char                     *record;
     size_t                      len;
-    uint32_t                    order;
+    uint64_t                    since;      /* its first try, Unix time, s */
+    unsigned                    tries;      /* before this one */
+    uint64_t                    sent;       /* us */
     unsigned                    used:1;
     unsigned                    again:1;    /* it has to be delivered again */
-} ngx_vaani_spool_slot_t;
+};
 
 
 struct ngx_vaani_spool_replay_s {
@@ -170,17 +168,30 @@ struct ngx_vaani_spool_replay_s {
 
     vaani_journal_reader_t      reader;
     vaani_journal_record_t      next;       /* read, but not delivered */
-    ngx_vaani_spool_slot_t      slots[NGX_VAANI_SPOOL_WINDOW];
+    ngx_vaani_spool_slot_t      slots[NGX_VAANI_SPOOL_MAX_WINDOW];
+    ngx_vaani_spool_slot_t     *idle;
     ngx_uint_t                  nused;
     ngx_uint_t                  nagain;
 
+    ngx_uint_t                  window;     /* of slots to be used */
+    uint64_t                    floor;      /* shortest round trip, us */
+    uint64_t                    floor_time; /* us */
+    uint64_t                    halved;     /* us */
+
     u_char                     *dead;       /* what was refused for good */
     size_t                      ndead;
+    u_char                     *late;       /* what is to be tried later */
+    size_t                      nlate;
+    ngx_uint_t                  nrecords;   /* in that */
     u_char                     *bad;        /* what is no record */
     size_t                      nbad;
     size_t                      bad_offset;
 
     ngx_uint_t                  nreplayed;  /* since the spool was empty */
+    ngx_uint_t                  ndone;      /* of this segment, for good */
+    ngx_msec_t                  pause;      /* after a segment without any */
+    ngx_msec_t                  paused;     /* until then */
+    ngx_atomic_uint_t           written;    /* when that began */
     ngx_uint_t                  nintervals; /* until the directory is seen */
     time_t                      measured;   /* by a thread, s */
 

@@ -15,6 +15,22 @@
 
 #define NGX_VAANI_SPOOL_LOOK        5
 
+/*
+ * How long the replay rests after a segment of which nothing could be delivered
+ * while others may be: at first, and at most, ms.
+ */
+
+#define NGX_VAANI_SPOOL_MIN_PAUSE   1000
+#define NGX_VAANI_SPOOL_MAX_PAUSE   30000
+
+/* how long the shortest round trip is one, us */
+
+#define NGX_VAANI_SPOOL_FLOOR       10000000
+
+/* a round trip may be longer by that, us: a turn of an event loop */
+
+#define NGX_VAANI_SPOOL_SLACK       1000
+
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
 static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
@@ -25,6 +41,13 @@ static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
+static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot);
+static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
+static uint64_t ngx_vaani_spool_now(void);
+static ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 static u_char *ngx_vaani_spool_keep(ngx_vaani_spool_replay_t *replay,
     u_char **kept, size_t *nkept, size_t len);
 static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
@@ -36,7 +59,6 @@ static void ngx_vaani_spool_leave_done(void *data);
 ngx_int_t
 ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 {
-    ngx_uint_t                 n;
     ngx_vaani_spool_replay_t  *replay;
 
     replay = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_spool_replay_t));
@@ -49,9 +71,7 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     replay->lock = -1;
     replay->fd = -1;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-        replay->slots[n].replay = replay;
-    }
+    ngx_vaani_spool_free_slots(replay);
 
     ngx_vaani_spool_task_init(&replay->seal, ngx_vaani_spool_seal_thread,
                               ngx_vaani_spool_seal_done, replay, cycle->log);
@@ -120,6 +140,13 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
     if (replay->leads) {
         shared = ngx_vaani_spool_shared(replay->spool);
 
+        if (replay->pause
+            && (ngx_msec_int_t) (replay->paused - ngx_current_msec) > 0
+            && shared->written == replay->written)
+        {
+            return;
+        }
+
         if (shared->appended <= shared->done && replay->nintervals) {
             replay->nintervals--;
             return;
@@ -173,6 +200,8 @@ ngx_vaani_spool_seal_done(void *data)
     replay->reader.data = replay->data;
     replay->reader.len = replay->size;
     replay->have_next = 0;
+    replay->ndone = 0;
+    replay->nrecords = 0;
 
     ngx_vaani_spool_deliver(replay);
 }
@@ -209,15 +238,14 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Fills the window.  Records of the same order are never under way together,
- * so that they stay in order whatever becomes of them.
+ * Fills the window.
  */
 
 static void
 ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t               n;
-    ngx_vaani_spool_slot_t  *slot, *idle;
+    ngx_vaani_spool_slot_t  *slot;
 
     if (replay->busy) {
         return;
@@ -225,46 +253,46 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
     replay->busy = 1;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
+    for (n = 0; replay->nagain && n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
         slot = &replay->slots[n];
 
         if (slot->used && slot->again) {
             slot->again = 0;
             replay->nagain--;
             ngx_vaani_spool_start(slot);
+
+            if (slot->used && slot->again) {
+
+                /* nothing is taken: the others need not be tried */
+
+                break;
+            }
         }
     }
 
     while (replay->nagain == 0
-           && replay->nused < NGX_VAANI_SPOOL_WINDOW
+           && replay->nused < replay->window
            && !(ngx_exiting || ngx_quit || ngx_terminate)
            && ngx_vaani_spool_next(replay) == NGX_OK)
     {
-        idle = NULL;
+        slot = replay->idle;
+        replay->idle = slot->next;
 
-        for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-            slot = &replay->slots[n];
+        slot->used = 1;
+        slot->since = 0;
+        slot->tries = 0;
 
-            if (!slot->used) {
-                idle = slot;
+        (void) vaani_journal_deferred(&replay->next, &slot->since,
+                                      &slot->tries);
 
-            } else if (slot->order == replay->next.order) {
-                goto wait;
-            }
-        }
-
-        idle->used = 1;
-        idle->record = (u_char *) replay->next.content;
-        idle->len = replay->next.len;
-        idle->order = replay->next.order;
+        slot->record = (u_char *) replay->next.content;
+        slot->len = replay->next.len;
 
         replay->nused++;
         replay->have_next = 0;
 
-        ngx_vaani_spool_start(idle);
+        ngx_vaani_spool_start(slot);
     }
-
-wait:
 
     replay->busy = 0;
 
@@ -335,6 +363,8 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 
     ngx_str_null(&reason);
 
+    slot->sent = ngx_vaani_spool_now();
+
     rc = spool->replay(spool->data, slot, slot->record, slot->len, &reason);
 
     if (rc != NGX_AGAIN) {
@@ -369,12 +399,28 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
     counter = &shared->replayed;
 
+    switch (rc) {
+
+    case NGX_OK:
+        ngx_vaani_spool_pace(replay, slot);
+        ngx_vaani_spool_succeeded(replay->spool);
+        replay->nreplayed++;
+        replay->ndone++;
+        break;
+
+    case NGX_ABORT:
+        rc = ngx_vaani_spool_defer(replay, slot, reason);
+        counter = (rc == NGX_DECLINED) ? &shared->buried : NULL;
+        break;
+
+    case NGX_DECLINED:
+        counter = &shared->buried;
+        break;
+    }
+
     if (rc == NGX_DECLINED) {
         rc = ngx_vaani_spool_bury(replay, slot, reason);
-        counter = &shared->buried;
-
-    } else if (rc == NGX_OK) {
-        replay->nreplayed++;
+        replay->ndone++;
     }
 
     if (rc != NGX_OK) {
@@ -383,14 +429,168 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
         return;
     }
 
-    (void) ngx_atomic_fetch_add(counter, 1);
+    if (counter) {
+        (void) ngx_atomic_fetch_add(counter, 1);
+    }
 
     if (replay->segment > shared->floor) {
         (void) ngx_atomic_fetch_add(&shared->finished, 1);
     }
 
     slot->used = 0;
+    slot->next = replay->idle;
+
+    replay->idle = slot;
     replay->nused--;
+}
+
+
+/*
+ * As many are under way as keep the round trip below twice the shortest one: one
+ * more after each that does, half as many after one that doesn't.
+ */
+
+static void
+ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot)
+{
+    uint64_t  now, took;
+
+    now = ngx_vaani_spool_now();
+    took = now - slot->sent;
+
+    if (replay->floor == 0 || took < replay->floor
+        || now - replay->floor_time > NGX_VAANI_SPOOL_FLOOR)
+    {
+        replay->floor = took;
+        replay->floor_time = now;
+    }
+
+    if (took <= 2 * replay->floor + NGX_VAANI_SPOOL_SLACK) {
+        replay->window = ngx_min(replay->window + 1,
+                                 NGX_VAANI_SPOOL_MAX_WINDOW);
+        return;
+    }
+
+    /* what was sent before the last time doesn't count */
+
+    if (slot->sent > replay->halved) {
+        replay->window = ngx_max(replay->window / 2, NGX_VAANI_SPOOL_WINDOW);
+        replay->halved = now;
+    }
+}
+
+
+/*
+ * Nothing of a segment could be delivered, each record for a reason of its own:
+ * it isn't tried again at once, unless there is something new.
+ */
+
+static void
+ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (replay->ndone || replay->nrecords == 0) {
+        replay->pause = 0;
+        return;
+    }
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    replay->pause = replay->pause
+                    ? ngx_min(2 * replay->pause, NGX_VAANI_SPOOL_MAX_PAUSE)
+                    : NGX_VAANI_SPOOL_MIN_PAUSE;
+    replay->paused = ngx_current_msec + replay->pause;
+    replay->written = shared->written;
+}
+
+
+static void
+ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_uint_t               n;
+    ngx_vaani_spool_slot_t  *slot;
+
+    replay->idle = NULL;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
+        slot = &replay->slots[n];
+
+        slot->replay = replay;
+        slot->used = 0;
+        slot->again = 0;
+        slot->next = replay->idle;
+
+        replay->idle = slot;
+    }
+
+    replay->nused = 0;
+    replay->nagain = 0;
+    replay->window = NGX_VAANI_SPOOL_WINDOW;
+}
+
+
+/* a clock that isn't set, us */
+
+static uint64_t
+ngx_vaani_spool_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
+/*
+ * Keeps a record for later.  Returns NGX_OK; NGX_DECLINED if it was tried for
+ * long enough while others were delivered; NGX_ERROR (no memory).
+ */
+
+static ngx_int_t
+ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
+{
+    size_t                     len;
+    u_char                    *dst;
+    uint64_t                   now;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+    now = ngx_time();
+
+    if (slot->since == 0 || slot->since > now) {
+        slot->since = now;
+    }
+
+    if (reason->len
+        && now - slot->since >= NGX_VAANI_SPOOL_PATIENCE
+        && shared->succeeded > slot->since)
+    {
+        return NGX_DECLINED;
+    }
+
+    len = VAANI_JOURNAL_DEFERRED + slot->len;
+
+    dst = ngx_vaani_spool_keep(replay, &replay->late, &replay->nlate,
+                               VAANI_JOURNAL_HEADER + len);
+
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since,
+                        slot->tries + 1);
+    ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
+               slot->record, slot->len);
+
+    vaani_journal_seal(dst, len, 0);
+
+    replay->nrecords++;
+
+    return NGX_OK;
 }
 
 
@@ -447,7 +647,7 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     p = ngx_cpymem(p, reason->data, rlen);
     ngx_memcpy(p, slot->record, slot->len);
 
-    vaani_journal_seal(dst, len, slot->order);
+    vaani_journal_seal(dst, len, 0);
 
     /* the first word is a code, what follows might quote something */
 
@@ -509,9 +709,13 @@ ngx_vaani_spool_finish_done(void *data)
         shared->oldest = replay->mtime;
     }
 
+    ngx_vaani_spool_rest(replay);
+
     /* there may be another one */
 
-    if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
+    if (replay->pause == 0
+        && !(ngx_exiting || ngx_quit || ngx_terminate))
+    {
         ngx_vaani_spool_task_post(replay->spool, &replay->seal);
     }
 }
@@ -527,19 +731,12 @@ ngx_vaani_spool_leave_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_uint_t  n;
-
     if (replay->leave.failed) {
         return;
     }
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-        replay->slots[n].used = 0;
-        replay->slots[n].again = 0;
-    }
+    ngx_vaani_spool_free_slots(replay);
 
-    replay->nused = 0;
-    replay->nagain = 0;
     replay->have_next = 0;
 }
 

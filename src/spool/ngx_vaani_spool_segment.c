@@ -19,6 +19,8 @@ static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
 
 
 /*
@@ -201,11 +203,14 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
     }
 
     free(replay->dead);
+    free(replay->late);
     free(replay->bad);
 
     replay->dead = NULL;
+    replay->late = NULL;
     replay->bad = NULL;
     replay->ndead = 0;
+    replay->nlate = 0;
     replay->nbad = 0;
     replay->kept = 0;
 }
@@ -313,6 +318,10 @@ ngx_vaani_spool_finish_thread(void *data)
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
+    if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
+        goto failed;
+    }
+
     if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
 
         if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
@@ -388,4 +397,49 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     }
 
     return replay->kept ? ngx_vaani_spool_sync_dir(dir->data) : NGX_OK;
+}
+
+
+/*
+ * What could not be delivered while others could goes to the end of the spool,
+ * and is safe there before the segment goes.  If that is interrupted, it is
+ * there twice, which the receiver knows how to ignore.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    int                        fd;
+    ngx_err_t                  err;
+    ngx_atomic_uint_t          segment;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+
+    if (fd == -1) {
+        return NGX_ERROR;
+    }
+
+    ngx_vaani_spool_raise(&shared->appended, segment);
+
+    if (ngx_vaani_spool_write(fd, replay->late, replay->nlate) != NGX_OK
+        || fdatasync(fd) == -1)
+    {
+        err = errno;
+        (void) close(fd);
+        errno = err;
+
+        return NGX_ERROR;
+    }
+
+    (void) close(fd);
+
+    (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
+    (void) ngx_atomic_fetch_add(&shared->written, replay->nrecords);
+
+    replay->nlate = 0;
+
+    return NGX_OK;
 }

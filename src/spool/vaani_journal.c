@@ -128,6 +128,44 @@ vaani_journal_read_uint(const u_char *src)
 
 
 int
+vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
+    unsigned *tries)
+{
+    const u_char  *p;
+
+    p = record->content;
+
+    if (record->len < VAANI_JOURNAL_DEFERRED || p[0] != 'D') {
+        return 0;
+    }
+
+    *since = (uint64_t) vaani_journal_read_uint(p + 1) << 32
+             | vaani_journal_read_uint(p + 5);
+    *tries = p[9] << 8 | p[10];
+
+    record->content += VAANI_JOURNAL_DEFERRED;
+    record->len -= VAANI_JOURNAL_DEFERRED;
+
+    return 1;
+}
+
+
+void
+vaani_journal_defer(u_char *dst, uint64_t since, unsigned tries)
+{
+    if (tries > 0xffff) {
+        tries = 0xffff;
+    }
+
+    dst[0] = 'D';
+    vaani_journal_write_uint(dst + 1, (uint32_t) (since >> 32));
+    vaani_journal_write_uint(dst + 5, (uint32_t) since);
+    dst[9] = (u_char) (tries >> 8);
+    dst[10] = (u_char) tries;
+}
+
+
+int
 vaani_journal_dead_letter(vaani_journal_record_t *record,
     const u_char **reason, size_t *len)
 {

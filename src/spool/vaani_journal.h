@@ -6,7 +6,7 @@
  *     magic      4 bytes: 0xff "VJ" and the version; in a file of refused
  *                deliveries the version plus 0x80 once it was sent again
  *     length     4 bytes, big-endian, of the content
- *     order      4 bytes, big-endian: records of the same order stay in order
+ *     order      4 bytes, big-endian: unused since 0.7, 0
  *     CRC32C     4 bytes, big-endian, of length, order and content
  *     content
  *
@@ -16,6 +16,10 @@
  * A refused delivery is a record whose content is 'R', the time of its receipt
  * in 8 bytes (big-endian, Unix time in ms), the length of the reason in one
  * byte, the reason, and the body.
+ *
+ * A deferred record, which could not be delivered while others could, is one
+ * whose content is 'D', the time of its first try in 8 bytes (big-endian, Unix
+ * time in s), the number of its tries in 2 bytes, and the content that it had.
  *
  * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
  */
@@ -72,6 +76,21 @@ void vaani_journal_seal(u_char *dst, size_t len, uint32_t order);
  */
 int vaani_journal_next(vaani_journal_reader_t *reader,
     vaani_journal_record_t *record);
+
+/*
+ * If the record is a deferred one, takes what it is out of its content: *since
+ * (Unix time, s) and *tries.  Returns 1 if it was one, else 0.
+ */
+int vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
+    unsigned *tries);
+
+/*
+ * Writes what a deferred record has before its content to dst: VAANI_JOURNAL_
+ * DEFERRED bytes.
+ */
+#define VAANI_JOURNAL_DEFERRED 11
+
+void vaani_journal_defer(u_char *dst, uint64_t since, unsigned tries);
 
 /*
  * If the record is a dead letter, takes the reason out of its content: *reason

@@ -305,9 +305,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
                            &spool->alloc);
 
     if (rc == VAANI_OK) {
-        rc = vaani_event_parse(&event, &delivery.payload,
-                               &delivery.name, 0, delivery.repaired,
-                               &spool->alloc, &error);
+        rc = vaani_event_parse(&event, &delivery.payload, &delivery.name, 0,
+                               delivery.repaired, &spool->alloc, &error);
     }
 
     if (rc == VAANI_NOMEM) {
