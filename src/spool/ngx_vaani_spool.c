@@ -225,6 +225,11 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->replayed = shared->replayed;
     status->buried = shared->buried;
     status->refused = shared->refused;
+    status->refused_kept = shared->refused_kept;
+    status->refused_dropped = shared->refused_dropped;
+    status->dead_letters_bytes = shared->dead_letters_bytes;
+    status->bad_bytes = shared->bad_bytes;
+    status->refused_bytes = shared->refused_bytes;
     status->bytes = shared->bytes;
     status->max = spool->max;
     status->oldest = shared->oldest;

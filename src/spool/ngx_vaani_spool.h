@@ -113,6 +113,17 @@ typedef struct {
     ngx_atomic_uint_t           replayed;
     ngx_atomic_uint_t           buried;     /* dead letters */
     ngx_atomic_uint_t           refused;    /* full, or failed */
+
+    /* deliveries that were refused with 400 or 422 */
+
+    ngx_atomic_uint_t           refused_kept;
+    ngx_atomic_uint_t           refused_dropped;    /* to be kept, but weren't */
+
+    /* what lies there for an operator now, as far as is known */
+
+    ngx_atomic_uint_t           dead_letters_bytes;
+    ngx_atomic_uint_t           bad_bytes;
+    ngx_atomic_uint_t           refused_bytes;
 } ngx_vaani_spool_status_t;
 
 

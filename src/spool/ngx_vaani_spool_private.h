@@ -36,6 +36,11 @@ typedef struct {
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
+    ngx_atomic_t                refused_kept;
+    ngx_atomic_t                refused_dropped;
+    ngx_atomic_t                dead_letters_bytes;
+    ngx_atomic_t                bad_bytes;
+    ngx_atomic_t                refused_bytes;
 
     /* the last segment with a record of these orders */
     ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
