@@ -231,7 +231,7 @@ else
     end
 
     if at and transfer == ZERO then
-        times = call('HGET', key, '_times:' .. event)
+        times = call('HMGET', key, '_times:' .. event)[1]
         times = times and cjson.decode(times)
                 or { [''] = at .. ' ' .. sub(bodies, 1, 22) }
     end
@@ -391,7 +391,7 @@ else
         n = n + 2
 
     elseif updated_at == received_at then
-        latest = last .. (call('HGET', key, 'last_event') or '')
+        latest = last .. (call('HMGET', key, 'last_event')[1] or '')
                  < sub(digest, 1, 4) .. event
     end
 
