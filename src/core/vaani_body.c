@@ -245,7 +245,7 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
 
         return vaani_event_invalid(error, &vaani_body_envelope,
                                    "nested_events",
-                                   "must not be in an event of \"events\"");
+                                   "must not be nested");
     }
 
     return vaani_event_read(event, &body->json, &body->options, body->alloc,
