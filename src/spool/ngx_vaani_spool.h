@@ -21,6 +21,8 @@
 #include <ngx_event.h>
 #include <ngx_thread_pool.h>
 
+#include "../core/vaani_pace.h"
+
 
 /* a segment that has so many bytes is followed by another one */
 
@@ -90,7 +92,10 @@ struct ngx_vaani_spool_s {
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
 
-    time_t                      complained;
+    vaani_pace_t                complained;
+    ngx_msec_t                  failed;         /* when it did, if refusing */
+    ngx_atomic_uint_t           full;           /* bytes on disk when it was
+                                                   full, else 0 */
     unsigned                    refusing:1;     /* it was full or failed */
 };
 
@@ -197,7 +202,9 @@ void ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status);
 
 /*
- * Whether a record would be taken, as far as is known.
+ * Whether a record would be taken, as far as is known.  Whether a disk that
+ * failed is well again shows when it is tried: some time after it failed, it is
+ * worth a try.
  */
 ngx_uint_t ngx_vaani_spool_takes(ngx_vaani_spool_t *spool);
 
