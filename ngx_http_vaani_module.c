@@ -450,7 +450,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->channels = NGX_CONF_UNSET_PTR;
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
-    conf->ttl = NGX_CONF_UNSET_MSEC;
+    conf->ttl = NGX_HTTP_VAANI_UNSET_TTL;
     conf->delivery_id = NGX_CONF_UNSET_PTR;
     conf->spool = NGX_CONF_UNSET_PTR;
 
@@ -495,8 +495,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
     ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
-    ngx_conf_merge_msec_value(conf->ttl, prev->ttl,
-                              (ngx_msec_t) 7 * 24 * 60 * 60 * 1000);
+
+    if (conf->ttl == NGX_HTTP_VAANI_UNSET_TTL) {
+        conf->ttl = (prev->ttl == NGX_HTTP_VAANI_UNSET_TTL)
+                    ? (uint64_t) 7 * 24 * 60 * 60 * 1000 : prev->ttl;
+    }
+
     ngx_conf_merge_ptr_value(conf->delivery_id, prev->delivery_id, NULL);
     ngx_conf_merge_ptr_value(conf->spool, prev->spool, NULL);
 

@@ -264,7 +264,7 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_int_t   ttl;
     ngx_str_t  *value;
 
-    if (vlcf->ttl != NGX_CONF_UNSET_MSEC) {
+    if (vlcf->ttl != NGX_HTTP_VAANI_UNSET_TTL) {
         return "is duplicate";
     }
 
@@ -279,12 +279,15 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ttl = ngx_parse_time(&value[1], 1);
 
-    if (ttl != NGX_ERROR && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
-        ttl *= 1000;
+    if (ttl > 0 && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
 
-    } else {
-        ttl = ngx_parse_time(&value[1], 0);
+        /* ngx_int_t may have 32 bits */
+
+        vlcf->ttl = (uint64_t) ttl * 1000;
+        return NGX_CONF_OK;
     }
+
+    ttl = ngx_parse_time(&value[1], 0);
 
     if (ttl <= 0 || ttl / 1000 > NGX_HTTP_VAANI_MAX_TTL) {
         return "invalid value";
@@ -426,7 +429,7 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
         max = ngx_parse_offset(&size);
 
-        if (max > 0) {
+        if (max > 0 && (uint64_t) max <= NGX_MAX_SIZE_T_VALUE) {
             spool->max = max;
             return NGX_CONF_OK;
         }

@@ -122,8 +122,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     if (lowest) {
         ngx_vaani_spool_segment_name(name, &spool->path->name, lowest);
 
-        shared->oldest = (stat((char *) name, &st) == 0) ? st.st_mtime
-                                                         : ngx_time();
+        shared->oldest = ngx_vaani_spool_since(stat((char *) name, &st) == 0
+                                               ? st.st_mtime : ngx_time());
     }
 
     ngx_vaani_spool_measure(spool);
@@ -226,13 +226,19 @@ void
 ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status)
 {
+    ngx_atomic_uint_t          finished, oldest;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
+    oldest = shared->oldest;
 
     status->appended = shared->written;
-    status->records = (shared->written > shared->finished)
-                      ? shared->written - shared->finished : 0;
+
+    finished = shared->finished + shared->partial;
+
+    status->records = (shared->written > finished)
+                      ? shared->written - finished : 0;
+
     status->replayed = shared->replayed;
     status->buried = shared->buried;
     status->refused = shared->refused;
@@ -243,9 +249,8 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->refused_bytes = shared->refused_bytes;
     status->bytes = shared->bytes;
     status->max = spool->max;
-    status->oldest = shared->oldest;
-    status->age = (status->oldest && status->oldest < ngx_time())
-                  ? ngx_time() - status->oldest : 0;
+    status->age = oldest ? ngx_vaani_spool_since(ngx_time()) - oldest : 0;
+    status->oldest = oldest ? ngx_time() - (time_t) status->age : 0;
 }
 
 
@@ -256,7 +261,32 @@ ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
 
     shared = ngx_vaani_spool_shared(spool);
 
-    return !spool->refusing && shared->bytes < spool->max;
+    if (shared->bytes >= spool->max) {
+        return 0;
+    }
+
+    if (!spool->refusing) {
+        return 1;
+    }
+
+    return spool->full ? shared->bytes < spool->full
+                       : ngx_current_msec - spool->failed
+                         >= NGX_VAANI_SPOOL_TRY_AGAIN;
+}
+
+
+ngx_atomic_uint_t
+ngx_vaani_spool_since(time_t time)
+{
+    time_t           age, now;
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    now = NGX_VAANI_SPOOL_EPOCH + ts.tv_sec;
+    age = ngx_max(ngx_time() - time, 0);
+
+    return (age < now) ? now - age : 1;
 }
 
 

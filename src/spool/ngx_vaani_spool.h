@@ -21,6 +21,8 @@
 #include <ngx_event.h>
 #include <ngx_thread_pool.h>
 
+#include "../core/vaani_pace.h"
+
 
 /* a segment that has so many bytes is followed by another one */
 
@@ -109,7 +111,10 @@ struct ngx_vaani_spool_s {
     ngx_vaani_spool_replay_t   *replayer;
     ngx_vaani_spool_refused_t  *keeper;
 
-    time_t                      complained;
+    vaani_pace_t                complained;
+    ngx_msec_t                  failed;         /* when it did, if refusing */
+    ngx_atomic_uint_t           full;           /* bytes on disk when it was
+                                                   full, else 0 */
     unsigned                    refusing:1;     /* it was full or failed */
 };
 
@@ -136,7 +141,7 @@ typedef struct {
     /* deliveries that were refused with 400 or 422 */
 
     ngx_atomic_uint_t           refused_kept;
-    ngx_atomic_uint_t           refused_dropped;    /* not kept */
+    ngx_atomic_uint_t           refused_dropped;    /* to be kept, but weren't */
 
     /* what lies there for an operator now, as far as is known */
 
@@ -219,7 +224,9 @@ void ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status);
 
 /*
- * Whether a record would be taken, as far as is known.
+ * Whether a record would be taken, as far as is known.  Whether a disk that
+ * failed is well again shows when it is tried: some time after it failed, it is
+ * worth a try.
  */
 ngx_uint_t ngx_vaani_spool_takes(ngx_vaani_spool_t *spool);
 

@@ -45,7 +45,10 @@ typedef struct {
 
     /* counted for operators, see ngx_vaani_spool_status_t */
     ngx_atomic_t                written;
-    ngx_atomic_t                finished;   /* of those that were written */
+    ngx_atomic_t                finished;   /* of those that were written, in
+                                               segments that are gone */
+    ngx_atomic_t                partial;    /* the same, in that which is
+                                               being replayed */
     ngx_atomic_t                replayed;
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
@@ -81,6 +84,19 @@ struct ngx_vaani_spool_entry_s {
 #define ngx_vaani_spool_entry_data(entry)  ((u_char *) ((entry) + 1))
 
 
+/* how often a line that events could repeat is logged, ms */
+
+#define NGX_VAANI_SPOOL_COMPLAIN_EVERY  10000
+
+/* how long a spool that failed isn't worth another try, ms */
+
+#define NGX_VAANI_SPOOL_TRY_AGAIN   10000
+
+/* what is older than the host's uptime is still above 0, s */
+
+#define NGX_VAANI_SPOOL_EPOCH       0x40000000
+
+
 /* raises an atomic to a value, if it is lower */
 
 void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
@@ -94,6 +110,14 @@ void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
 ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
     ngx_log_t *log);
+
+
+/*
+ * A time of the clock, s, as one of a clock that nobody sets; above 0.  What
+ * is "oldest" came at such a time, or there is none if it is 0.
+ */
+
+ngx_atomic_uint_t ngx_vaani_spool_since(time_t time);
 
 
 /*

@@ -203,6 +203,10 @@ ngx_vaani_spool_seal_done(void *data)
     replay->ndone = 0;
     replay->nrecords = 0;
 
+    /* another worker may have left it when it was delivered in part */
+
+    ngx_vaani_spool_shared(replay->spool)->partial = 0;
+
     ngx_vaani_spool_deliver(replay);
 }
 
@@ -222,6 +226,7 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
     shared->bytes = 0;
     shared->finished = shared->written;
+    shared->partial = 0;
     shared->oldest = 0;
 
     replay->none_below = 0;
@@ -434,7 +439,7 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     }
 
     if (replay->segment > shared->floor) {
-        (void) ngx_atomic_fetch_add(&shared->finished, 1);
+        (void) ngx_atomic_fetch_add(&shared->partial, 1);
     }
 
     slot->used = 0;
@@ -628,8 +633,12 @@ static ngx_int_t
 ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
 {
-    u_char  *p, *dst, *space;
-    size_t   len, rlen;
+    u_char               *p, *dst, *space;
+    size_t                len, rlen;
+    uint64_t              skipped;
+    ngx_uint_t            level;
+
+    static vaani_pace_t   pace;
 
     rlen = ngx_min(reason->len, 255);
     len = 2 + rlen + slot->len;
@@ -653,7 +662,11 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
 
     space = ngx_strlchr(reason->data, reason->data + rlen, ' ');
 
-    ngx_log_error(NGX_LOG_ERR, replay->spool->log, 0,
+    level = vaani_pace(&pace, ngx_current_msec, NGX_VAANI_SPOOL_COMPLAIN_EVERY,
+                       &skipped)
+            ? NGX_LOG_ERR : NGX_LOG_INFO;
+
+    ngx_log_error(level, replay->spool->log, 0,
                   "vaani: an event of the spool \"%V\" can't be delivered "
                   "(%*s), it is kept in \"dead-letters\"",
                   &replay->spool->path->name,
@@ -703,10 +716,15 @@ ngx_vaani_spool_finish_done(void *data)
 
     ngx_vaani_spool_raise(&shared->done, replay->segment);
 
+    /* until it was gone, another worker might have had to replay it again */
+
+    (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
+    shared->partial = 0;
+
     /* what is in the next one came later than all that was in this one */
 
     if (shared->appended > replay->segment) {
-        shared->oldest = replay->mtime;
+        shared->oldest = ngx_vaani_spool_since(replay->mtime);
     }
 
     ngx_vaani_spool_rest(replay);
