@@ -63,7 +63,7 @@ include t/Makefile.inc
 
 deps-run:
 	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
-		libcjson-dev redis-server
+		libcjson-dev libssl-dev redis-server
 
 deps-test: deps-run deps-browser deps-examples
 	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
@@ -92,11 +92,11 @@ TOOL = $(BUILD)/vaani-spool
 
 tool: $(TOOL)
 
-$(TOOL): src/tool/vaani_spool.c $(wildcard src/core/*.[ch]) \
+$(TOOL): $(wildcard src/tool/*.[ch]) $(wildcard src/core/*.[ch]) \
 	src/spool/vaani_journal.c src/spool/vaani_journal.h \
 	$(BUILD)/unit/vaani_transition_script.c $(STAMP) | $(DEPS)
 	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
-		$(filter %.c,$^) -lhiredis -lcjson
+		$(filter %.c,$^) -lhiredis -lcjson -lcrypto
 
 
 # ---- see it work ---------------------------------------------------------
@@ -116,7 +116,7 @@ DEB = $(BUILD)/deb
 
 deps-deb:
 	@tools/install-deps build-essential debhelper dpkg-dev nginx nginx-dev \
-		libhiredis-dev libcjson-dev
+		libhiredis-dev libcjson-dev libssl-dev
 
 deb: deps-deb
 	@tools/build-deb $(DEB)

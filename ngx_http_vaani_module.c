@@ -14,6 +14,10 @@
 
 #define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
 
+/* bytes of refused deliveries that are kept where senders are authenticated */
+
+#define NGX_HTTP_VAANI_REFUSED_MAX      (16 * 1024 * 1024)
+
 
 static ngx_int_t ngx_http_vaani_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_vaani_postconfiguration(ngx_conf_t *cf);
@@ -21,6 +25,8 @@ static void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static void ngx_http_vaani_keep_refused(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
@@ -34,6 +40,7 @@ static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
 static char *ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post,
     void *data);
 static ngx_int_t ngx_http_vaani_init_module(ngx_cycle_t *cycle);
+static void ngx_http_vaani_tell_not_kept(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_vaani_init_process(ngx_cycle_t *cycle);
 static void ngx_http_vaani_exit_process(ngx_cycle_t *cycle);
 
@@ -241,7 +248,7 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NULL },
 
     { ngx_string("vaani_spool"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234,
       ngx_http_vaani_spool_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -443,7 +450,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->channels = NGX_CONF_UNSET_PTR;
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
-    conf->ttl = NGX_CONF_UNSET_MSEC;
+    conf->ttl = NGX_HTTP_VAANI_UNSET_TTL;
     conf->delivery_id = NGX_CONF_UNSET_PTR;
     conf->spool = NGX_CONF_UNSET_PTR;
 
@@ -488,8 +495,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
     ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
-    ngx_conf_merge_msec_value(conf->ttl, prev->ttl,
-                              (ngx_msec_t) 7 * 24 * 60 * 60 * 1000);
+
+    if (conf->ttl == NGX_HTTP_VAANI_UNSET_TTL) {
+        conf->ttl = (prev->ttl == NGX_HTTP_VAANI_UNSET_TTL)
+                    ? (uint64_t) 7 * 24 * 60 * 60 * 1000 : prev->ttl;
+    }
+
     ngx_conf_merge_ptr_value(conf->delivery_id, prev->delivery_id, NULL);
     ngx_conf_merge_ptr_value(conf->spool, prev->spool, NULL);
 
@@ -532,6 +543,10 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    if (conf->handler == ngx_http_vaani_handler && conf->auth) {
+        ngx_http_vaani_keep_refused(cf, conf);
+    }
+
     if (conf->spool == NULL) {
         return NGX_CONF_OK;
     }
@@ -551,6 +566,30 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->spool->replay = ngx_http_vaani_replay;
 
     return NGX_CONF_OK;
+}
+
+
+/*
+ * What an authenticated sender posts is kept if it's refused, unless that is
+ * asked for otherwise.
+ */
+
+static void
+ngx_http_vaani_keep_refused(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    ngx_http_vaani_main_conf_t  *vmcf;
+
+    if (conf->spool == NULL) {
+        vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
+        vmcf->no_spool = 1;
+        return;
+    }
+
+    conf->spool->authenticated = 1;
+
+    if (!conf->spool->refused_set) {
+        conf->spool->refused = NGX_HTTP_VAANI_REFUSED_MAX;
+    }
 }
 
 
@@ -795,9 +834,51 @@ ngx_http_vaani_init_module(ngx_cycle_t *cycle)
                       "vaani: ngx_http_vaani_module/%s, hiredis %d.%d.%d, "
                       "cJSON %s", NGX_HTTP_VAANI_VERSION, HIREDIS_MAJOR,
                       HIREDIS_MINOR, HIREDIS_PATCH, cJSON_Version());
+
+        ngx_http_vaani_tell_not_kept(cycle);
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Nobody sends a refused delivery again, so it is said once if they go lost.
+ */
+
+static void
+ngx_http_vaani_tell_not_kept(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                    n;
+    ngx_vaani_spool_t           **spool;
+    ngx_http_vaani_main_conf_t   *vmcf;
+
+    vmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_vaani_module);
+
+    if (vmcf == NULL) {
+        return;
+    }
+
+    if (vmcf->no_spool) {
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "vaani: there are endpoints with authentication and "
+                      "without \"vaani_spool\": deliveries that they refuse "
+                      "aren't kept");
+        return;
+    }
+
+    spool = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+
+        if (spool[n]->authenticated && spool[n]->refused == 0) {
+            ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                          "vaani: \"vaani_spool\" \"%V\" has \"refused=off\": "
+                          "deliveries that are refused aren't kept",
+                          &spool[n]->path->name);
+            return;
+        }
+    }
 }
 
 

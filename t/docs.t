@@ -153,9 +153,13 @@ subtest 'links' => sub {
     my %slugs;
 
     for my $doc (DOCS) {
-        my @slugs = map { slug($_) } prose($doc) =~ /^#+ (.+?)\s*$/mg;
-        $slugs{$doc} = { map { $_ => 1 } @slugs };
-        cmp_ok scalar keys %{ $slugs{$doc} }, '==', @slugs, "$doc: no heading twice";
+        my @headings = prose($doc) =~ /^#+ (.+?)\s*$/mg;
+        my (%twice, %seen);
+        $twice{$_}++ for @headings;
+        is join(', ', grep { $twice{$_} > 1 } sort keys %twice), '', "$doc: no heading twice";
+
+        # A directive and a variable may have the same name.
+        $slugs{$doc} = { map { ($seen{$_}++ ? $_ . '-' . ($seen{$_} - 1) : $_) => 1 } map { slug($_) } @headings };
     }
 
     my $relative = 0;
@@ -454,20 +458,21 @@ subtest 'variables' => sub {
     same_set [ first_codes(rows(section('docs/directives.md', '$vaani_result'))) ],
         [ $results =~ /ngx_string\("(\w+)"\)/g ], 'the values of $vaani_result';
 
-    my $code = c_sources('src/http/', 'src/core/vaani_event', 'src/core/vaani_body.c');
-    my @reasons = (
-        $code =~ /ngx_str_set\((?:&(?:ctx|item)->)?reason, "(\w+)"\)/g,
-        array('src/http/ngx_http_vaani_events.c', 'ngx_http_vaani_redis_reasons')
-            =~ /ngx_string\("(\w+)"\)/g,
-        map { /"(\w+)"/g } $code =~ /\breason = ([^;]*"[^;]*);/g,
+    # One table has them all: what is in no row is not counted.
+    my @reasons = array('src/http/ngx_http_vaani_stats.c', 'ngx_http_vaani_reasons') =~ /ngx_string\("(\w+)"\)/g;
+    same_set [ first_codes(rows(section('docs/directives.md', '$vaani_reason'))) ], \@reasons, 'the values of $vaani_reason';
+
+    my $code = c_sources('src/http/', 'src/core/');
+    my @given = (
+        $code =~ /ngx_str_set\((?:&\w+->)?reason, "(\w+)"\)/g,
+        array('src/http/ngx_http_vaani_events.c', 'ngx_http_vaani_redis_reasons') =~ /ngx_string\("(\w+)"\)/g,
+        map { /"(\w+)"/g } $code =~ /\berror->reason = ([^;]*"[^;]*);/g,
             $code =~ /ngx_http_vaani_not_authorized\(ctx, ([^;]*)\);/g,
     );
-    my @invalid = $code =~ /vaani_event_invalid\(&?[\w>-]+,\s*&?[\w>\[\]-]+,\s*"(\w+)"/g;
-    my $calls = () = $code =~ /(?:return|=) vaani_event_invalid\(/g;
-    is scalar @invalid, $calls, 'all the faults of events are found in the source';
-
-    same_set [ first_codes(rows(section('docs/directives.md', '$vaani_reason'))) ],
-        [ @reasons, @invalid ], 'the values of $vaani_reason';
+    push @given, $code =~ /vaani_event_invalid\([^;"]*"(\w+)",/g;
+    cmp_ok scalar @given, '>', 30, 'reasons that are given';
+    my %in_table = map { $_ => 1 } @reasons;
+    is join(', ', grep { !$in_table{$_} } @given), '', '... are in the table';
 };
 
 # Who is refused finds the reason among the symptoms, and what to do.
@@ -499,8 +504,7 @@ subtest 'troubleshooting' => sub {
 # --- the table of events, and its ladders
 
 subtest 'events' => sub {
-    my $source = 'src/core/vaani_event_table.c';
-    my $table = array($source, 'vaani_events');
+    my $table = array('src/core/vaani_event_table.c', 'vaani_events');
     my %event;
 
     for my $row (split /(?=\{ vaani_string\("\w+"\), VAANI_POSITION_)/, $table) {
@@ -536,11 +540,11 @@ subtest 'events' => sub {
 
     my ($ladder) = map { $_->{text} } grep { $_->{text} =~ /^ +8 +ended/m } @blocks;
     my %ranks = ($ladder // '') =~ /^ +(\d) +(\w+)/mg;
-    my @statuses = array($source, 'vaani_statuses') =~ /vaani_string\("(\w+)"\)/g;
+    my @statuses = array('src/core/vaani_event_table.c', 'vaani_statuses') =~ /vaani_string\("(\w+)"\)/g;
     is_deeply \%ranks, { map { $_ + 1 => $statuses[$_] } 0 .. $#statuses }, 'the ladder of statuses';
 
     is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Outcome')) ],
-        [ reverse array($source, 'vaani_outcomes') =~ /vaani_string\("(\w+)"\)/g ],
+        [ reverse array('src/core/vaani_event_table.c', 'vaani_outcomes') =~ /vaani_string\("(\w+)"\)/g ],
         'the order of outcomes';
 };
 
@@ -613,8 +617,10 @@ subtest 'log examples' => sub {
     my @members = $format =~ /"(\w+)":/g;
     my %quoted = map { $_ => 1 } $format =~ /"(\w+)":"/g;
 
-    same_set [ $format =~ /(\$vaani_\w+)/g ], [ map { "\$$_" } $variables =~ /ngx_string\("(\w+)"\)/g ],
-        'the format has all variables';
+    # What an event was for its call is in Redis, and in its messages.
+    same_set [ $format =~ /(\$vaani_\w+)/g ],
+        [ map { "\$$_" } grep { !/^vaani_(?:ignored|seq|status|previous_status)$/ } $variables =~ /ngx_string\("(\w+)"\)/g ],
+        'the format has the variables of a delivery';
 
     my %known = (
         result => { map { $_ => 1 } '', first_codes(rows(section('docs/directives.md', '$vaani_result'))) },

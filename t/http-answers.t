@@ -42,6 +42,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     access_log %%DIR%%/access.log;
     client_max_body_size 2m;
     keepalive_requests 100000;
+    lingering_timeout 50ms;
 
     server {
         listen unix:%%SOCK%%;

@@ -125,9 +125,15 @@ sub samples_of ($status) {
         $put->("vaani_spool_$_", $spool->{$_}, path => $spool->{path}) for qw(records bytes);
         $put->('vaani_spool_max_bytes', $spool->{max}, path => $spool->{path});
         $put->("vaani_spool_${_}_total", $spool->{$_}, path => $spool->{path}) for qw(appended replayed dead_letters refused);
+        $put->("vaani_spool_$_", $spool->{$_}, path => $spool->{path}) for qw(dead_letters_bytes bad_bytes refused_bytes);
+        $put->("vaani_spool_${_}_total", $spool->{$_}, path => $spool->{path}) for qw(refusals_kept refusals_dropped);
         $put->('vaani_spool_oldest_age_seconds', defined $spool->{oldest}
             ? ($status->{time} - $spool->{oldest}) / 1000 : 0, path => $spool->{path});
     }
+    for my $drift (@{ $status->{drift} }) {
+        $put->('vaani_drift_total', $drift->{count}, map { $_ => $drift->{$_} } qw(event kind name));
+    }
+    $put->('vaani_drift_total', $status->{drift_other}, map { $_ => 'other' } qw(event kind name));
     return \%sample;
 }
 
@@ -201,7 +207,7 @@ sub room () { return 'room-' . ++$rooms }
 sub started (@more) { return event('call_started', room => room(), @more) }
 sub ms () { return int(Time::HiRes::time() * 1000) }
 
-sub answers ($response, $status) { return $response->body eq "{\"status\":\"$status\"}" }
+sub answers ($response, $status) { return $response->body =~ /^\{"status":"$status"(?:,"known":false)?\}\n\z/ }
 
 # Sent, and not waited for; the client.
 sub send_event ($nginx, $uri, $body) {
@@ -269,6 +275,7 @@ subtest 'a fresh nginx' => sub {
 subtest 'deliveries' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $nginx = Vaani::Test::Nginx->start(http => config($redis, <<'CONF'));
+        vaani_validation strict;
         location = /known { vaani_webhook; vaani_unknown_event reject; }
         location = /down  { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; }
         location = /spool { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; vaani_spool %%DIR%%/spool; }
@@ -306,7 +313,7 @@ CONF
     settles $nginx, \&deliveries, \%want, 'unavailable and queued, by event';
     is_deeply status($nginx)->{reasons}, \%reasons, 'their reasons';
 
-    # Whose event is none, as long as it was not found valid.
+    # They have the name of their event, if they have one.
     my $rejected = sub ($status) { return total($status, 'rejected') };
     $post->('/hook', '{'), $reasons{invalid_json}++ for 1 .. 2;
     $post->('/hook', '[]'), $reasons{not_an_object}++ for 1 .. 3;
@@ -315,6 +322,8 @@ CONF
     $post->('/hook', event('call_failed', status => 'active')), $reasons{contradictory_status}++;
     $post->('/known', event('new_one')), $reasons{unknown_event}++;
     settles $nginx, $rejected, 10, 'rejected';
+    my %rejected = map { ($_->{event} => $_->{rejected}) } grep { $_->{rejected} } @{ status($nginx)->{deliveries} };
+    is_deeply \%rejected, { none => 5, call_ended => 3, call_failed => 1, unknown => 1 }, '... by event';
     settles $nginx, sub ($status) { $status->{bytes} }, $bytes, 'bytes of bodies';
 
     my $none = sub ($status) { my ($row) = grep { $_->{event} eq 'none' } @{ $status->{deliveries} }; $row };
@@ -323,22 +332,63 @@ CONF
     $http->post('/hook', 'x', 'Content-Type' => 'text/plain'), $reasons{content_type}++;
     $http->post('/token', started()), $reasons{missing_token}++;
     $http->post('/token?token=' . CANARY, started()), $reasons{wrong_token}++ for 1 .. 2;
-    $nginx->http->post('/small', started()) for 1 .. 3;
-    settles $nginx, $none, { %$before, rejected => $before->{rejected} + 2, unauthorized => 3, none => $before->{none} + 3 },
-        'those without an event';
+    $nginx->http->post('/small', started()), $reasons{body_too_large}++ for 1 .. 3;
+    $nginx->http->request(uri => '/small', body => started(), chunked => 1), $reasons{body_too_large}++;
+    settles $nginx, $none, { %$before, rejected => $before->{rejected} + 6, unauthorized => 3 }, 'those without an event';
     settles $nginx, sub ($status) { $status->{reasons} }, \%reasons, 'all reasons';
 
     ok answers($http->post('/token?token=0123456789abcdef', started()), 'ok'), 'with the token';
     $want{call_started}{ok}++;
     settles $nginx, sub ($status) { deliveries($status)->{call_started} }, $want{call_started}, '... it counts as any other';
 
-    # A body that does not come to its end.
-    $before = $none->(status($nginx));
-    my $client = $nginx->http;
-    $client->send_raw(substr join('', format_request(uri => '/hook', body => started())), 0, -5);
-    $client->close;
-    settles $nginx, sub ($status) { $none->($status)->{none} }, $before->{none} + 1, 'a client that leaves';
+    # A body that does not come to its end, or is broken.
+    my ($head, $body) = format_request(uri => '/hook', body => started());
+    for my $case ([ 'a client that leaves' => substr($head . $body, 0, -5) ],
+        [ 'a malformed chunk' => ($head =~ s/^Content-Length:.*\r\n/Transfer-Encoding: chunked\r\n/mr) . "xyz\r\n" ])
+    {
+        my ($name, $request) = @$case;
+        $before = status($nginx)->{reasons}{body_unreadable} // 0;
+        my $client = $nginx->http;
+        $client->send_raw($request);
+        $client->close if $name =~ /leaves/;
+        settles $nginx, sub ($status) { $status->{reasons}{body_unreadable} // 0 }, $before + 1, $name;
+    }
+    is $none->(status($nginx))->{none}, 0, 'each of them has a result';
 
+    agree($nginx, 'text and JSON agree');
+};
+
+subtest 'several events, and what is none' => sub {
+    my $redis = Vaani::Test::Redis->start;
+    my $nginx = Vaani::Test::Nginx->start(allow_log => qr/connect\(\)|upstream/, http => config($redis, <<"CONF"));
+        location = /gone {
+            proxy_pass http://unix:%%DIR%%/none.sock;
+            proxy_request_buffering off;
+            proxy_http_version 1.1;
+            error_page 502 = \@hook;
+        }
+        location \@hook { vaani_webhook; }
+CONF
+    my $http = $nginx->http(retry => 0);
+    my @events = (event('call_ended', room => room()), event('new_one', room => room()), '{"event":"call_failed"}', '[]');
+    $http->post('/hook', '{"event":"batch","events":[' . join(',', @events) . ']}');
+    my %want = (call_ended => { ok => 1 }, unknown => { ok => 1 }, call_failed => { rejected => 1 }, none => { rejected => 1 });
+    settles $nginx, \&deliveries, \%want, 'each event counts, with its name';
+
+    my %reasons = %{ status($nginx)->{reasons} };
+    is $reasons{missing_field}, 1, 'reasons, too';
+    my $reason = sub ($name, $status, $response) {
+        is $response->status, $status, $name;
+        settles $nginx, sub ($status) { $status->{reasons}{$name} }, ($reasons{$name} // 0) + 1, '... is counted';
+    };
+    $reason->(invalid_event => 422, $http->post('/hook', event('x' x 257)));
+    $reason->(too_many_events => 422, $http->post('/hook', '{"event":"x","events":[' . join(',', ('{}') x 101) . ']}'));
+    $reason->(nested_events => 422, $http->post('/hook', '{"event":"x","events":[{"event":"call_ended","events":[{}]}]}'));
+
+    my $client = $nginx->http;
+    my ($head, $body) = format_request(uri => '/gone', body => started(filling => 'x' x 9000));
+    $client->send_raw($head . substr $body, 0, 100);
+    $reason->(body_consumed => 500, $client->read_response);
     agree($nginx, 'text and JSON agree');
 };
 
@@ -537,6 +587,39 @@ subtest 'what is under way' => sub {
 
 # --- the spool
 
+subtest 'an event that is stuck' => sub {
+    my $redis = Vaani::Test::Redis->start;
+    my $password = spew(tmpdir() . '/stuck', "secret\n");
+    chmod 0600, $password or die "chmod: $!\n";
+    $redis->client->cmd(qw(ACL SETUSER stuck on >secret ~* &* +@all));
+    my $nginx = Vaani::Test::Nginx->start(http => config($redis, <<"CONF"));
+        location = /spool {
+            vaani_webhook;
+            vaani_redis @{[ $redis->url ]}?user=stuck;
+            vaani_redis_password_file $password;
+            vaani_spool %%DIR%%/spool;
+        }
+CONF
+    my $numbers = sub ($status) { return [ @{ $status->{spools}[0] }{qw(records appended replayed)} ] };
+
+    $redis->client->cmd('REPLICAOF', '127.0.0.1', '1');
+    ok answers($nginx->http->post('/spool', event('call_started', room => $_)), 'queued'), "$_ is queued" for qw(ok-1 other ok-2);
+    settles $nginx, $numbers, [ 3, 3, 0 ], 'three wait';
+    $redis->client->cmd(qw(ACL SETUSER stuck resetkeys ~vaani:call:ok*));
+    $redis->client->cmd('REPLICAOF', 'NO', 'ONE');
+    settles $nginx, $numbers, [ 1, 3, 2 ], 'one is left';
+
+    # The next worker reads the segment from its beginning.
+    for (1 .. 2) {
+        my $replayed = status($nginx)->{spools}[0]{replayed};
+        ok $nginx->reload(wait_old => 1), 'a reload';
+        settles $nginx, $numbers, [ 1, 3, $replayed + 2 ], 'one is left';
+    }
+    $redis->client->cmd(qw(ACL SETUSER stuck allkeys));
+    settles $nginx, sub ($status) { $status->{spools}[0]{records} }, 0, 'none is left';
+    cmp_ok $redis->client->cmd('HGET', 'vaani:call:other', 'seq'), '==', 1, '... and it has arrived';
+};
+
 subtest 'the spool' => sub {
     my $redis = Vaani::Test::Redis->start;
     # Nothing of a name breaks an output.
@@ -552,6 +635,7 @@ CONF
     is_deeply $spool->(status($nginx)), {
         path => $path, records => 0, bytes => 0, max => 20480, oldest => undef,
         appended => 0, replayed => 0, dead_letters => 0, refused => 0,
+        dead_letters_bytes => 0, bad_bytes => 0, refused_bytes => 0, refusals_kept => 0, refusals_dropped => 0,
     }, 'empty';
 
     my $before = ms();
@@ -641,7 +725,7 @@ subtest 'several workers, and a reload' => sub {
         '... and no connections of those who left';
 
     # Duplicates are still known by their calls, and so are those.
-    is $nginx->http->post('/hook', $body)->body, '{"status":"duplicate"}', 'a duplicate after it';
+    ok answers($nginx->http->post('/hook', $body), 'duplicate'), 'a duplicate after it';
     settles $nginx, \&calls, { dialing => 332 }, '... is no call';
 
     # Fewer workers, and more.
@@ -811,7 +895,7 @@ my @hostile = (
 
 for my $value (@hostile) {
     $http->post('/hook', event($_, room => $value, transcript => $value, phone_number => $value, error => $value)) for @EVENTS;
-    $http->post('/hook', event($value, room => $value));
+    $http->post('/hook', event('news', room => $value, news => $value));
     $http->post('/hook', event('call_started', room => "$value\n"));
     $http->post('/hook', "{\"event\":\"call_ended\",\"room_name\":\"" . CANARY . '",' . CANARY);
     $http->post('/token?token=' . CANARY . '-wrong', event('call_started', room => $value), 'X-Token' => CANARY);
@@ -946,6 +1030,17 @@ subtest 'formats' => sub {
             . 'text/plain;version=0.0.4;q=0.3,*/*;q=0.2', 'prometheus' ],
         [ 'with protobuf', 'application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,'
             . 'application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.3,*/*;q=0.2', 'prometheus' ],
+        [ 'a library', 'application/json, text/plain, */*', 'json' ],
+        [ 'another order', 'text/plain, application/json', 'prometheus' ],
+        [ 'qualities', 'text/html;q=0.5, text/plain;q=0.4, application/json;q=0.6', 'json' ],
+        [ 'three digits', 'text/html;q=0.501,application/json ; q=0.5', 'html' ],
+        [ 'not this one', 'application/json;q=0, */*;q=0.1', 'prometheus' ],
+        [ 'nothing of it', 'application/json;q=0, text/*;q=0, application/openmetrics-text;q=0.0', 'json' ],
+        [ 'a kind', 'text/*', 'prometheus' ],
+        [ 'a name before a star', '*/*, text/html', 'html' ],
+        [ 'a parameter before q', 'application/json;x=1;q=0.1, text/html;x=q;q=0.2', 'html' ],
+        [ 'no quality', 'text/html;q=, text/plain;q=x, application/json;q=0.001', 'json' ],
+        [ 'it only looks like it', 'application/text/htmlx, xtext/html', 'json' ],
         [ 'upper case', 'TEXT/HTML', 'html' ],
         [ 'text', 'text/plain', 'prometheus' ],
         [ 'something else', 'image/png', 'json' ],
@@ -1061,6 +1156,13 @@ CONF
     }
     is $answer->status, 503, 'the spool is full';
     $is->('... and takes nothing', 'unavailable', 'unavailable');
+
+    # The same worker knows when there is room again.
+    $redis->restart;
+    $is->('Redis is back', 'ok', 'ok');
+    settles $nginx, sub ($status) { $status->{spools}[0]{bytes} }, 0, 'the spool drains';
+    $redis->kill;
+    $is->('a spool that has drained takes events', 'unavailable', 'queueing');
 
     $redis->restart;
     $is->('Redis is back', 'ok', 'ok');

@@ -52,7 +52,7 @@ sub key ($room) { return "vaani:call:$room" }
 sub answer ($response) {
     my ($status, $body) = ($response->status, $response->body);
 
-    return $1 if "$status $body" =~ /^200 \{"status":"(\w+)"\}\n\z/;
+    return $1 if "$status $body" =~ /^200 \{"status":"(\w+)"(?:,"known":false)?\}\n\z/;
     return "$status $body" if $status != 503;
     return '503 without Retry-After' if ($response->header('Retry-After') // '') !~ /^[1-9]\d?$/;
     return '503 of another type' if $response->header('Content-Type') ne 'application/problem+json';
@@ -614,7 +614,8 @@ for my $code (sort keys %REFUSALS) {
         my %refusal = %{ $REFUSALS{$code} };
         my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => $refusal{config} // []);
         my $client = $redis->client;
-        my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG);
+        my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG,
+            locations => 'location = /plain { vaani_webhook; vaani_stream off; }');
         my $subscriber = $redis->client->subscribe('vaani:events');
         my $busy = $redis->client;
 
@@ -631,6 +632,13 @@ for my $code (sort keys %REFUSALS) {
         is post($nginx, event('call_ended', room => $room)), '503', 'again';
         explained($nginx, $refusal{log});
 
+        # Without a stream an unknown event writes nothing. On a replica its message
+        # would reach nobody who listens to the master.
+        if ($code =~ /^(?:READONLY|MASTERDOWN)$/) {
+            is answer($nginx->http->post('/plain', $_)), '503', 'an unknown event is refused, too'
+                for event('brand_new', room => $room), '{"event":"brand_new"}', '{"event":"webhook_test"}';
+        }
+
         # However many are refused, the log stays readable.
         my ($refused, $until) = (0, now() + 0.3);
         while (now() < $until) { $refused++ if post($nginx) eq '503' }
@@ -641,8 +649,9 @@ for my $code (sort keys %REFUSALS) {
         recovers($nginx);
         is_deeply $client->hgetall(key($room)), $hash, 'the call was not changed meanwhile';
         is post($nginx, event('call_ended', room => $room)), 'ok', 'what was refused is no duplicate';
-        my @events = map { decode_json($_->{payload})->{event} } $subscriber->next_messages(2, 1);
-        is "@events", 'call_started call_ended', 'nothing was published meanwhile';
+        is answer($nginx->http->post('/plain', '{"event":"brand_new"}')), 'ok', 'an unknown event is taken';
+        my @events = map { decode_json($_->{payload})->{event} } $subscriber->next_messages(3, 1);
+        is "@events", 'call_started call_ended brand_new', 'nothing was published meanwhile';
         is $client->cmd('XLEN', 'events'), 3, 'nor streamed';
     };
 }

@@ -683,6 +683,22 @@ subtest 'data, or beside it' => sub {
         $room, '/strict';
 };
 
+subtest 'both forms of every event' => sub {
+    for my $event (@EVENTS) {
+        my %hash;
+        for my $uri (qw(/vaani /strict)) {
+            for my $form ([ flat => \&event ], [ enveloped => \&enveloped ]) {
+                my ($name, $body) = @$form;
+                my $room = new_room();
+                deliver($body->($event, room => $room), $uri);
+                ($hash{"$uri, $name"}) = call($room);
+                is delete $hash{"$uri, $name"}{room_name}, $room, "$event, $uri, $name";
+            }
+        }
+        is_deeply $hash{$_}, $hash{'/vaani, flat'}, "... $_ is the same" for sort keys %hash;
+    }
+};
+
 subtest 'conversions' => sub {
     my $all = 'transcript,summary,recording_url,end_reason,phone_number';
     for my $case (

@@ -315,6 +315,42 @@ subtest 'the request fails' => sub {
     is_deeply [ grep { !/404 \(Not Found\)/ } $browser->problems ], [], 'no other errors';
 };
 
+subtest 'what is new in the deliveries' => sub {
+    my $data = Vaani::Test::StatusPage::status_json();
+    look($data);
+    is $browser->run('document.getElementById("drift")'), undef, 'nothing: no panel';
+
+    my @row = (first => $data->{time} - 3_600_000, last => $data->{time} - 60_000);
+    $data->{drift} = [
+        { event => 'call_postprocessing', kind => 'member', name => 'data.sentiment', count => 12, @row },
+        { event => 'unknown', kind => 'event', name => 'call.completed', count => 1, @row },
+        { event => 'call_ended', kind => 'ignored', name => 'call_duration', count => 2, @row },
+    ];
+    show($data);
+    text_like '#notes', qr/3 names are new in Vaani\x{2019}s deliveries/, 'a note at the top';
+    text_like '#drift', qr/^New in Vaani\x{2019}s deliveries/, 'a panel';
+    text_like '[aria-labelledby=drift] tbody tr:first-child',
+        qr/^data\.sentiment call_postprocessing a member that the table does not know 12 1\sh 0\smin ago 1\smin ago$/, 'a row';
+    headline_like qr/^Everything is fine/;
+
+    $data->{drift} = [];
+    $data->{drift_other} = 5;
+    show($data);
+    text_like '[aria-labelledby=drift] tbody', qr/^all others \S+ names for which there was no room 5/, 'those without room';
+
+    # The clock of the server is set back: no restart.
+    $data->{time} -= 600_000;
+    show($data);
+    text_like '#fresh', qr/^Updated/, 'a clock that was set back';
+    unlike $browser->text('#notes'), qr/restarted/, '... is no restart';
+
+    @{ $data->{spools}[0] }{qw(dead_letters_bytes refused_bytes refusals_kept refusals_dropped)} = (2048, 4096, 7, 3);
+    show($data);
+    text_like '#spool-0 ~ dl:last-of-type', qr/^dead letters 2 KiB damaged records 0 B refused deliveries 4 KiB 7 kept not kept 3/,
+        'what is kept for an operator';
+    no_problems;
+};
+
 subtest 'a hidden tab does not ask' => sub {
     look(Vaani::Test::StatusPage::status_json());
     my $change = sub ($hidden) {
@@ -363,6 +399,7 @@ subtest 'text is text' => sub {
     @{ $data->{redis}[0] }{qw(server errors)} = (HOSTILE, { HOSTILE, 1 });
     @{ $data->{redis}[0]{workers}[0] }{qw(ready error worker pid)} = (0, HOSTILE, HOSTILE, HOSTILE);
     @{ $data->{spools}[0] }{qw(path records)} = (HOSTILE, 1);
+    $data->{drift} = [ { map { ($_ => HOSTILE) } qw(event kind name count first last) }, { kind => '__proto__', name => 'constructor' } ];
     $data->{recent} = [ { map { ($_ => HOSTILE) } qw(time event from to result reason call) },
         { time => $data->{time}, event => { tag => 'img', attrs => { src => 'x' }, kids => [] } } ];
 
@@ -387,8 +424,8 @@ subtest 'fields are missing or of another type' => sub {
     for my $odd (@odd) {
         my $data = Vaani::Test::StatusPage::status_json();
         push @answers, map { { %$data, $_ => $odd } } sort keys %$data;
-        for my $list (qw(redis spools deliveries recent)) {
-            my %row = %{ $data->{$list}[0] // { map { ($_ => 1) } qw(time event from to result reason call) } };
+        for my $list (qw(redis spools deliveries recent drift)) {
+            my %row = %{ $data->{$list}[0] // { map { ($_ => 1) } qw(time event from to result reason call kind name count first last) } };
             push @answers, { %$data, $list => [ map { { %row, $_ => $odd } } sort keys %row ] };
         }
         my %redis = %{ $data->{redis}[0] };
@@ -435,6 +472,10 @@ sub much () {
     push @{ $data->{spools} }, Vaani::Test::StatusPage::spool_json(path => '/var' . '/a-long-directory' x 12, bytes => 1e12, max => 2e12);
     $data->{reasons} = { missing_field => 12_345_678, redis_queue_full => 3 };
     $_->{ok} = $_->{duplicate} = $_->{unauthorized} = 123_456_789 for @{ $data->{deliveries} };
+    $data->{drift} = [ map { {
+        event => 'human_transfer_successful', kind => 'member', name => 'x' x 64, count => 123_456_789,
+        first => $data->{since}, last => $data->{time},
+    } } 1 .. 64 ];
     $data->{calls}{$_} = 123_456_789 for keys %{ $data->{calls} };
     $data->{recent} = [ map { {
         time => $data->{time}, event => 'human_transfer_successful', from => 'no_answer', to => 'rejected',
@@ -444,7 +485,7 @@ sub much () {
 }
 
 subtest 'phones and wide screens' => sub {
-    for my $size ([ 360, 740 ], [ 800, 600 ], [ 1920, 1080 ]) {
+    for my $size ([ 360, 740 ], [ 400, 800 ], [ 800, 600 ], [ 1200, 900 ], [ 1920, 1080 ]) {
         my ($width, $height) = @$size;
         look(much(), width => $width, height => $height);
         show(much());

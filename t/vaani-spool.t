@@ -8,6 +8,8 @@ use FindBin;
 use Vaani::Test;
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
+use Vaani::Test::Signing;
+use MIME::Base64 qw(encode_base64);
 
 my $tool = $ENV{VAANI_SPOOL} // "$FindBin::Bin/../build/vaani-spool";
 plan skip_all => 'make tool builds it' if !-x $tool;
@@ -114,6 +116,215 @@ subtest 'resend' => sub {
     $ran = tool(resend => 'redis://127.0.0.1:' . $redis->port, $dir);
     is $ran->{exit}, 1, 'no Redis';
     like $ran->{err}, qr/Redis: /, '... says so';
+};
+
+
+subtest 'not published' => sub {
+    my $redis = Vaani::Test::Redis->start(tcp => 1);
+    my $admin = $redis->client;
+    $admin->cmd('ACL', 'SETUSER', 'deaf', 'on', '>secret', '~*', 'resetchannels', '+@all');
+    local $ENV{VAANI_REDIS_USER} = 'deaf';
+    my $url = 'redis://127.0.0.1:' . $redis->port;
+    my $segment = "$dir/00000000000000000001.log";
+
+    delete local $ENV{VAANI_REDIS_PASSWORD};
+    my $ran = tool(resend => $url, $segment);
+    is $ran->{exit}, 1, 'a user without a password';
+    like $ran->{err}, qr/VAANI_REDIS_USER is set, but not VAANI_REDIS_PASSWORD/, '... is not ignored';
+    is $admin->cmd('DBSIZE'), 0, '... nothing is sent';
+
+    $ENV{VAANI_REDIS_PASSWORD} = 'secret';
+    $ran = tool(resend => $url, $segment);
+    is $ran->{exit}, 1, 'nobody was told: no success';
+    like $ran->{out}, qr/^2 records: 2 sent, .*, 2 not published, 0 damaged places$/m, '... which the sum says';
+};
+
+# A tool that runs, whose output nobody reads at first.
+sub start_tool (@args) {
+    my $pid = open my $out, '-|', $tool, @args or die "$tool: $!";
+    return { pid => $pid, out => $out };
+}
+
+subtest 'a pager that waits' => sub {
+    my $redis = Vaani::Test::Redis->start(tcp => 1, password => 'secret');
+    local $ENV{VAANI_REDIS_PASSWORD} = 'secret';
+    my $client = $redis->client;
+    my $many = tmpdir() . '/many.log';
+    $client->cmd('SET', "vaani:call:wrong$_", 'a string') for 1 .. 2000;
+    spew($many, in_journal(map { record("wrong$_") } 1 .. 2000));
+
+    my $ran = start_tool(resend => 'redis://127.0.0.1:' . $redis->port, $many);
+    my $first = readline $ran->{out};
+    like $first, qr/refused: WRONGTYPE/, 'it is at work';
+    ok !wait_for(sub { waitpid($ran->{pid}, 1) > 0 }, 0.3), '... and waits for its reader';
+
+    open my $fh, '<', $many or die "open: $!";
+    ok flock($fh, 2 | 4), 'it holds no lock meanwhile';
+    close $fh;
+
+    # what nginx appends before its last look is sent, too
+    spew_more($many, in_journal(record('late')));
+    my @rest = readline $ran->{out};
+    close $ran->{out};
+    like $rest[-1], qr/^2001 records: 1 sent, /, 'what was appended is not missed';
+    is $client->cmd('HGET', 'vaani:call:late', 'seq'), 1, '... it is sent';
+};
+
+sub spew_more ($path, $bytes) {
+    open my $fh, '>>', $path or die "open: $!";
+    syswrite $fh, $bytes;
+    close $fh;
+    return;
+}
+
+subtest 'a record that is being written' => sub {
+    my $record = in_journal(record('whole'));
+    my $path = spew(tmpdir() . '/growing.log', in_journal(record('one')) . substr $record, 0, 50);
+
+    open my $writer, '>>', $path or die "open: $!";
+    flock $writer, 1;
+    my $ran = start_tool(verify => $path);
+    ok !wait_for(sub { waitpid($ran->{pid}, 1) > 0 }, 0.3), 'it is waited for';
+    syswrite $writer, substr $record, 50;
+    close $writer;
+    is join('', readline $ran->{out}), "2 records, 0 damaged places\n", 'and is no damage';
+    ok close $ran->{out}, 'the status';
+
+    $path = spew(tmpdir() . '/cut.log', in_journal(record('one')) . substr $record, 0, 50);
+    is tool(verify => $path)->{exit}, 1, 'one that nobody writes is damaged';
+};
+
+subtest 'files that are none, and large ones' => sub {
+    my $fifo = tmpdir() . '/fifo.log';
+    require POSIX;
+    POSIX::mkfifo($fifo, 0600) or die "mkfifo: $!";
+    my $ran = tool(verify => $fifo);
+    is $ran->{exit}, 1, 'a FIFO';
+    like $ran->{err}, qr/fifo\.log: not a file/, '... does not make it wait';
+
+    my $large = tmpdir() . '/large.log';
+    my $part = in_journal(map { record("large$_", 'call_ringing') } 1 .. 100);
+    spew($large, "\xffVJ\x01\x0f\xff\xff\xff" . $part x 10);
+    truncate $large, 300_000_000;
+    my ($exit, $out) = run([ 'sh', '-c', 'ulimit -v 100000; exec "$@"', 'sh', $tool, 'verify', $large ]);
+    is $out =~ s/.*\n(?=1000 records)//sr, "1000 records, 2 damaged places\n", '300 MB in 100 MB of memory';
+};
+
+# --- refused deliveries
+
+sub refusal ($reason, $body, $time = 1790000000123) {
+    return in_journal(pack 'a Q> C/a a*', 'R', $time, $reason, $body);
+}
+
+# An endpoint with a spool, and a copy of what it is to get again.
+my $secret = 's' x 40;
+my $standard = 'whsec_' . encode_base64('k' x 32, '');
+
+subtest 'refused deliveries' => sub {
+    plan skip_all => 'needs the module' if !defined $ENV{VAANI_MODULE};
+    my $redis = Vaani::Test::Redis->start;
+    my $client = $redis->client;
+    my $from = tmpdir() . '/kept';
+    mkdir $_ or die "mkdir: $!" for $from, "$from/refused";
+
+    secret_file('hmac', "# the secret\n\n  $secret\r\n");
+    secret_file('token', "X-Token: @{[ 't' x 20 ]}\n");
+    my $nginx = Vaani::Test::Nginx->start(http => qq{
+        vaani_redis @{[ $redis->url ]};
+        server {
+            listen unix:%%SOCK%%;
+            listen 127.0.0.1:%%PORT%%;
+            location = /hook { vaani_webhook; vaani_signature X-Webhook-Signature prefix=sha256= secret=$secret; }
+            location = /standard { vaani_webhook; vaani_secret $standard; }
+            location = /token { vaani_webhook; vaani_token \$http_x_token @{[ 't' x 20 ]}; }
+            location = /open { vaani_webhook; }
+        }});
+    my $segment = sprintf '%s/refused/%020d.log', $from, 1;
+    my $next = sprintf '%s/refused/%020d.log', $from, 2;
+    my $fill = sub {
+        spew($segment, refusal('missing_field', event('call_started', room => 'again'))
+            . refusal('invalid_json', "no \x1b JSON") . refusal('invalid_event', '{"event":"call_ended","room_name":"r\u00a0"}'));
+        spew($next, refusal('missing_field', event('call_ended', room => 'again')));
+    };
+    $fill->();
+
+    my $ran = tool(list => $from);
+    is $ran->{exit}, 0, 'list';
+    my @lines = split /\n/, $ran->{out};
+    like $lines[0], qr{/0+1\.log:0: 2026-\d\d-\d\dT\d\d:\d\d:\d\d\.123Z call_started again \d+ bytes, refused: missing_field$},
+        'one that can be read';
+    like $lines[1], qr{ - - 9 bytes, refused: invalid_json$}, 'one that cannot';
+    is $lines[-1], '0 records, 0 damaged places, 4 refused deliveries', 'the sum';
+    unlike $ran->{out}, qr/JSON$|room_name/m, 'no bodies';
+    is tool(verify => $from)->{out}, "$lines[-1]\n", 'verify';
+
+    $ran = tool(resend => 'unix:' . $redis->socket, $segment);
+    is $ran->{exit}, 1, 'they are not for Redis';
+    like $ran->{out}, qr/for "resend --to"/, '... which it says';
+
+    my $url = 'http://unix:' . $nginx->sock . ':/hook';
+    for my $args ([ '--to' ], [ '--to', $url ], [ '--nonsense', 'x', $from ], [ '--to', $url, '--format', 'x', $from ]) {
+        is tool(resend => @$args)->{exit}, 2, "@$args: wrong";
+    }
+    $ran = tool(resend => '--to', 'https://localhost/hook', $from);
+    is $ran->{exit}, 1, 'https';
+    like $ran->{err}, qr/https is not spoken here/, '... it says so';
+
+    $ran = tool(resend => '--to', $url, $from);
+    is $ran->{exit}, 1, 'without a secret';
+    is scalar(() = $ran->{out} =~ /answered 401$/mg), 4, '... all are refused';
+    is $client->cmd('DBSIZE'), 0, '... nothing arrives';
+    is tool(list => $from)->{out} =~ /, (\d+) refused/ ? $1 : 0, 4, '... and all stay';
+
+    my @signed = ('--secret-file', tmpdir() . '/hmac');
+    $ran = tool(resend => '--to', $url, @signed, $from);
+    is $ran->{exit}, 1, 'with it, some are refused again';
+    like $ran->{out}, qr{/0+1\.log:\d+: answered 400$}m, '... which ones';
+    is $client->cmd('HGET', 'vaani:call:again', 'seq'), 2, 'the others arrive';
+    ok !-e $next, 'a file of which all were sent is gone';
+    ok -e $segment, 'the other one stays';
+    my ($left) = tool(list => $from)->{out} =~ /, (\d+) refused/;
+    cmp_ok $left, '<', 3, 'with those that were not';
+    is tool(verify => $from)->{exit}, 0, '... and no damage';
+
+    my $before = slurp($segment);
+    $ran = tool(resend => '--to', $url, @signed, $from);
+    is $client->cmd('HGET', 'vaani:call:again', 'seq'), 2, 'again: what was sent is not sent';
+    like $ran->{out}, qr/^$left refused deliveries: 0 sent, $left refused again, 0 damaged places$/m, 'the sum';
+    is slurp($segment), $before, '... and nothing changes';
+
+    $fill->();
+    unlink $segment;
+    $client->cmd('FLUSHALL');
+    $ran = tool(resend => '--to', 'http://127.0.0.1:' . $nginx->port . '/token', '--header-file', tmpdir() . '/token', $from);
+    is $ran->{exit}, 0, 'another header, over TCP';
+    is $client->cmd('HGET', 'vaani:call:again', 'seq'), 1, '... arrives';
+
+    spew($next, refusal('missing_field', event('call_ended', room => 'standard')));
+    secret_file('standard', "$standard\n");
+    $ran = tool(resend => '--to', 'http://unix:' . $nginx->sock . ':/standard', '--format', 'standard',
+        '--secret-file', tmpdir() . '/standard', $from);
+    is $ran->{exit}, 0, 'signed as Standard Webhooks ask for';
+    is $client->cmd('HGET', 'vaani:call:standard', 'seq'), 1, '... arrives';
+
+    # nginx appends while it is sent again
+    spew($next, refusal('missing_field', event('call_ended', room => 'held')));
+    open my $fh, '<', $next or die "open: $!";
+    flock $fh, 2;
+    $ran = tool(resend => '--to', 'http://unix:' . $nginx->sock . ':/open', $from);
+    is $ran->{exit}, 0, 'a file that nginx has open';
+    ok -e $next, '... stays';
+    close $fh;
+    is tool(list => $from)->{out}, "0 records, 0 damaged places\n", '... with all of it marked';
+    tool(resend => '--to', 'http://unix:' . $nginx->sock . ':/open', $from);
+    ok !-e $next, '... and goes the next time';
+
+    $fill->();
+    $nginx->stop;
+    $ran = tool(resend => '--to', $url, @signed, $from);
+    is $ran->{exit}, 1, 'no endpoint';
+    like $ran->{err}, qr/(?:No such file|refused)/, '... it says why';
+    is tool(list => $from)->{out} =~ /, (\d+) refused/ ? $1 : 0, 4, '... and nothing is lost';
 };
 
 done_testing;

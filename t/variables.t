@@ -50,6 +50,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     server {
         listen unix:%%SOCK%%;
         keepalive_requests 100000;
+        vaani_validation strict;
 
         access_log %%DIR%%/plain.log plain;
         access_log %%DIR%%/json.log json;
@@ -356,7 +357,7 @@ subtest 'nothing breaks out of a line' => sub {
     }
 
     # So has the name of an event that the table does not know.
-    for my $event (@rooms, 'x' x 3000) {
+    for my $event (@rooms) {
         my $bytes = $event;
         utf8::encode($bytes);
         shows 'event ' . $json->encode(substr $event, 0, 20), $http->post('/hook', event($event, room => 'r')), 200,
@@ -377,7 +378,7 @@ subtest 'nothing breaks out of a line' => sub {
             uri => '/hook', body => event($event, room => 'r'), headers => { Connection => 'close' }));
         my ($head, $body) = split /\r\n\r\n/, $raw->read_raw, 2;
 
-        like $body, qr/^(?:\{"status":"ok"\}|\{"type":.*\})\z/, "$name: the body is nothing but the answer";
+        like $body, qr/^(?:\{"status":"ok"(?:,"known":false)?\}|\{"type":.*\})\n\z/, "$name: the body is nothing but the answer";
         my ($line, @fields) = split /\r\n/, $head;
         my %known = map { $_ => 1 } qw(server date content-type content-length connection x-good x-summary),
             map { "x-$_" } @NAMES;
@@ -392,6 +393,153 @@ subtest 'nothing breaks out of a line' => sub {
         is scalar(@lines), 1, '... one line of JSON';
         like eval { $json->decode($lines[0])->{status} } // '', qr/^(?:200|422)$/, '... which is JSON';
     }
+};
+
+ok $nginx->stop, 'stop';
+
+# --- what the event was for its call
+
+$nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+    vaani_redis @{[ $redis->url ]};
+
+    map \$vaani_event \$first    { default known; "" unread; }
+    log_format outcome '\$status \$vaani_result \$vaani_reason';
+    access_log %%DIR%%/access.log outcome;
+
+    map \$vaani_event \$volatile { volatile; default known; "" unread; }
+
+    server {
+        listen unix:%%SOCK%%;
+        keepalive_requests 100000;
+
+        add_header X-Event    \$vaani_event always;
+        add_header X-Result   \$vaani_result always;
+        add_header X-Reason   \$vaani_reason always;
+        add_header X-Ignored  \$vaani_ignored always;
+        add_header X-Seq      \$vaani_seq always;
+        add_header X-Status   \$vaani_status always;
+        add_header X-Previous \$vaani_previous_status always;
+        add_header X-First    \$first always;
+        add_header X-Volatile \$volatile always;
+
+        location = /hook    { vaani_webhook; set \$early \$first\$volatile; client_max_body_size 100k; client_body_timeout 100ms; }
+        location = /strict  { vaani_webhook; vaani_validation strict; }
+        location = /known   { vaani_webhook; vaani_unknown_event reject; }
+        location = /spooled { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; vaani_spool %%DIR%%/spool; }
+        location = /down    { vaani_webhook; vaani_redis unix:%%DIR%%/none.sock; }
+        location = /other   { return 200 "\$vaani_seq\$vaani_status\$vaani_previous_status\$vaani_ignored"; }
+    }
+CONF
+$http = $nginx->http;
+
+# The headers of an answer, "-" for one that is not there.
+sub has ($name, $response, $want, @headers) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is join(' ', $response->status, map { $response->header("X-$_") // '-' } @headers), $want, $name;
+}
+
+sub call_is ($name, $response, $want) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return has($name, $response, $want, qw(Result Seq Status Previous));
+}
+
+sub several (@events) { return '{"event":"batch","events":[' . join(',', @events) . ']}' }
+
+subtest 'seq, status, previous_status' => sub {
+    my $room = room();
+    my $started = event('call_started', room => $room);
+    call_is 'the first', $http->post('/hook', $started), '200 ok 1 dialing -';
+    call_is 'the second', $http->post('/hook', event('call_ringing', room => $room)), '200 ok 2 ringing dialing';
+    call_is 'a duplicate', $http->post('/hook', $started), '200 duplicate - - -';
+    call_is 'its end', $http->post('/hook', event('call_ended', room => $room)), '200 ok 3 ended ringing';
+    call_is 'a late one', $http->post('/hook', event('user_picked_up_at', room => $room)), '200 ok 4 ended ended';
+    call_is 'another call', $http->post('/hook', event('call_rejected', room => room())), '200 ok 1 rejected -';
+
+    call_is 'an unknown event', $http->post('/hook', event('new_one', room => $room)), '200 ok - - -';
+    call_is '... rejected', $http->post('/known', event('new_one', room => $room)), '422 rejected - - -';
+    call_is 'the test button', $http->post('/hook', '{"event":"webhook_test"}'), '200 ok - - -';
+    call_is 'queued', $http->post('/spooled', event('call_started', room => $room, n => 1)), '200 queued - - -';
+    call_is 'unavailable', $http->post('/down', event('call_started', room => $room, n => 1)), '503 unavailable - - -';
+    call_is 'rejected', $http->post('/strict', event('call_ended', room => $room, call_duration => 'x')), '422 rejected - - -';
+    call_is 'no JSON', $http->post('/hook', '{'), '400 rejected - - -';
+    call_is 'no POST', $http->get('/hook'), '405 rejected - - -';
+    is $http->get('/other')->body, '', 'nothing elsewhere';
+};
+
+subtest 'several events: the last one, and the worst result' => sub {
+    my $room = room();
+    my @events = map { event($_, room => $room) } qw(call_started call_ringing user_picked_up_at);
+    call_is 'three', $http->post('/hook', several(@events)), '200 ok 3 active ringing';
+    call_is 'again', $http->post('/hook', several(@events)), '200 duplicate - - -';
+    my $ended = event('call_ended', room => $room);
+    call_is 'a duplicate, then a new one', $http->post('/hook', several($events[0], $ended)), '200 duplicate 4 ended active';
+    call_is 'a new one, then a duplicate', $http->post('/hook', several(event('call_failed', room => $room), $events[0])),
+        '200 duplicate - - -';
+    my $other = room();
+    call_is 'of two calls', $http->post('/hook', several(event('call_ended', room => room()), event('call_started', room => $other))),
+        '200 ok 1 dialing -';
+    has 'an unknown one is the last', $http->post('/hook', several(event('call_ringing', room => $other), event('new', room => $other))),
+        '200 ok - new', qw(Result Seq Event);
+    call_is 'one is rejected, and none is kept',
+        $http->post('/hook', several(event('call_rejected', room => $other), '{"event":"call_ended"}')), '422 rejected - - -';
+    call_is 'none can be stored', $http->post('/down', several(map { event($_, room => $room) } qw(call_started call_ended))),
+        '503 unavailable - - -';
+};
+
+subtest 'ignored' => sub {
+    my $ignored = sub ($name, $want, $event, @more) {
+        local $Test::Builder::Level = $Test::Builder::Level + 1;
+        has $name, $http->post('/hook', ref $event ? $$event : event($event, room => room(), @more)), "200 $want", 'Ignored';
+    };
+    $ignored->('nothing', '-', 'call_ended');
+    $ignored->('a new member', '-', 'call_ended', new => 1, phone => []);
+    $ignored->('converted', 'call_duration', 'call_ended', call_duration => '12');
+    $ignored->('left out', 'call_duration', 'call_ended', call_duration => { a => 1 });
+    $ignored->('negative', 'call_duration', 'call_ended', call_duration => -1);
+    $ignored->('null', '-', 'call_ended', call_duration => undef);
+    $ignored->('an unknown event', '-', 'new_one', call_duration => 'x');
+    $ignored->('in data', 'call_duration',
+        \q({"event":"call_postprocessing","call_id":"outbound-9-9","data":{"call_duration":[],"x":1}}));
+    $ignored->('of several, the last', 'call_duration', \several(event('call_ended', room => room(), end_reason => 1),
+        event('call_ended', room => room(), call_duration => 'x')));
+
+    my $response = $http->post('/hook', event('call_postprocessing', room => room(), summary => 1, entities => 'x', call_duration => '7'));
+    is join(',', sort split /,/, $response->header('X-Ignored')), 'call_duration,entities,summary', 'three';
+};
+
+subtest 'bodies that nginx refuses' => sub {
+    my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/hook', body => event('call_started', room => room()));
+    my $chunked = $head =~ s/^Content-Length:.*\r\n/Transfer-Encoding: chunked\r\n/mr;
+    my $answer = sub ($request) {
+        my $raw = $nginx->http;
+        $raw->send_raw($request);
+        return $raw->read_response;
+    };
+    my @result = qw(Result Reason);
+
+    has 'a malformed chunk', $answer->($chunked . "xyz\r\n"), '400 rejected body_unreadable', @result;
+    has 'a malformed chunk after a good one', $answer->($chunked . "2\r\n{}\r\n-1\r\n"), '400 rejected body_unreadable', @result;
+    has '... in a PUT', $answer->(($chunked =~ s/^POST/PUT/r) . "xyz\r\n"), '400 rejected method', @result;
+    has 'PUT', $http->request(method => 'PUT', uri => '/hook', body => $body), '405 rejected method', @result;
+    has 'too large', $http->post('/hook', 'x' x 200_000), '413 rejected body_too_large', @result;
+    has 'too large, in chunks', $nginx->http->request(method => 'POST', uri => '/hook', body => 'x' x 200_000, chunked => 10_000),
+        '413 rejected body_too_large', @result;
+
+    # The client sees no answer to a body that comes too slowly.
+    my $path = $nginx->dir . '/access.log';
+    my $raw = $nginx->http;
+    $raw->send_raw($head . substr $body, 0, 5);
+    ok wait_for(sub { slurp($path) =~ /^408 rejected body_unreadable$/m }, 10), 'a time-out';
+    $raw = $nginx->http;
+    $raw->send_raw($head . substr $body, 0, 5);
+    $raw->close;
+    ok wait_for(sub { slurp($path) =~ /^(?:400|499) rejected body_unreadable\n\z/m }, 10), 'a client that leaves'
+        or diag slurp($path);
+};
+
+subtest 'a map that was used too early' => sub {
+    has 'one without volatile keeps its first value', $http->post('/hook', event('call_started', room => room())),
+        '200 unread known', qw(First Volatile);
 };
 
 ok $nginx->stop, 'stop';

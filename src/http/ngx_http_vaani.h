@@ -16,6 +16,7 @@
 #include "../core/vaani_transition.h"
 #include "../core/vaani_record.h"
 #include "../core/vaani_signature.h"
+#include "../core/vaani_pace.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
 #include "ngx_http_vaani_stats.h"
@@ -47,8 +48,15 @@
 
 #define NGX_HTTP_VAANI_REDIS_SSL_DEPTH  3
 
+/* how often a line that events could repeat is logged, ms */
+
+#define NGX_HTTP_VAANI_COMPLAIN_EVERY   10000
+
 #define NGX_HTTP_VAANI_ACCEPT           0
 #define NGX_HTTP_VAANI_REJECT           1
+
+
+#define NGX_HTTP_VAANI_UNSET_TTL        ((uint64_t) -1)
 
 
 typedef struct {
@@ -58,6 +66,8 @@ typedef struct {
                                                authentication, of
                                                ngx_http_vaani_loc_conf_t * */
     ngx_array_t                 warned;     /* of ngx_http_vaani_place_t */
+    ngx_uint_t                  no_spool;   /* 1: an endpoint that authenticates
+                                               has none */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
 } ngx_http_vaani_main_conf_t;
@@ -137,7 +147,7 @@ struct ngx_http_vaani_loc_conf_s {
     ngx_array_t                *channels;   /* of ngx_http_complex_value_t */
     ngx_http_complex_value_t   *stream;
     ngx_uint_t                  stream_maxlen;      /* 0: any */
-    ngx_msec_t                  ttl;                /* 0: never */
+    uint64_t                    ttl;        /* ms; 0: never */
 
     ngx_http_complex_value_t   *delivery_id;        /* NULL: "webhook-id" */
 
@@ -533,9 +543,6 @@ void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
  * ngx_http_vaani_queue.c: deliveries that go to the spool, and come back
  */
 
-/* the order of a delivery in the spool: that of its call */
-uint32_t ngx_http_vaani_order(const vaani_delivery_t *delivery);
-
 /*
  * Writes the delivery of item to the spool of the location; handler is called
  * with item, unless item->entry was detached.  Returns NGX_OK or NGX_ERROR.
@@ -637,6 +644,13 @@ ngx_int_t ngx_http_vaani_get_only(ngx_http_request_t *r);
 /* the words of $vaani_result, by ngx_http_vaani_result_e */
 
 extern ngx_str_t  ngx_http_vaani_results[];
+
+/*
+ * How a request of a webhook location ended or will, also if nginx itself
+ * answered it: its result, and in *reason its reason, which may be empty.
+ */
+ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
+    ngx_str_t *reason);
 
 ngx_int_t ngx_http_vaani_add_variables(ngx_conf_t *cf);
 

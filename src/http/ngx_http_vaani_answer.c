@@ -2,6 +2,11 @@
 #include "ngx_http_vaani.h"
 
 
+/* how often rejected events of a reason are logged at "warn", ms */
+
+#define NGX_HTTP_VAANI_REJECTED_EVERY   60000
+
+
 static ngx_int_t ngx_http_vaani_answer_one(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_answer_several(ngx_http_request_t *r,
@@ -18,12 +23,11 @@ static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 
 
-/* how many of one reason weren't logged, in a worker, and when one was */
+/* how often each reason is logged, in a worker */
 
 typedef struct {
     ngx_str_t                   reason;
-    time_t                      logged;
-    ngx_uint_t                  since;
+    vaani_pace_t                pace;
 } ngx_http_vaani_rejections_t;
 
 
@@ -267,6 +271,7 @@ void
 ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
     u_char                       *p;
+    uint64_t                      skipped;
     ngx_str_t                     detail;
     ngx_uint_t                    n, level;
     ngx_http_vaani_rejections_t  *of;
@@ -285,15 +290,13 @@ ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     of = &rejections[n];
 
-    if (of->reason.len && ngx_time() - of->logged < 60
-        && of->logged <= ngx_time())
-    {
-        of->since++;
-        level = NGX_LOG_INFO;
+    of->reason = item->reason;
 
-    } else {
-        level = NGX_LOG_WARN;
-    }
+    skipped = 0;
+
+    level = vaani_pace(&of->pace, ngx_current_msec,
+                       NGX_HTTP_VAANI_REJECTED_EVERY, &skipped)
+            ? NGX_LOG_WARN : NGX_LOG_INFO;
 
     detail.data = buf;
 
@@ -301,21 +304,15 @@ ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     detail.len = p - buf;
 
-    if (level == NGX_LOG_WARN && of->since) {
+    if (skipped) {
         ngx_log_error(level, r->connection->log, 0,
-                      "vaani: event rejected (%V): %V; %ui more for this "
+                      "vaani: event rejected (%V): %V; %uL more for this "
                       "reason since the last such line",
-                      &item->reason, &detail, of->since);
+                      &item->reason, &detail, skipped);
 
     } else {
         ngx_log_error(level, r->connection->log, 0,
                       "vaani: event rejected (%V): %V", &item->reason, &detail);
-    }
-
-    if (level == NGX_LOG_WARN) {
-        of->reason = item->reason;
-        of->logged = ngx_time();
-        of->since = 0;
     }
 }
 
@@ -368,13 +365,13 @@ ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_int_t  rc;
     ngx_str_t  str;
 
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
+
     rc = ngx_http_vaani_discard_body(r);
 
     if (rc != NGX_OK) {
         return rc;
     }
-
-    ctx->result = NGX_HTTP_VAANI_REJECTED;
 
     str.data = (u_char *) detail;
     str.len = ngx_strlen(detail);

@@ -389,15 +389,16 @@ ngx_int_t
 ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx)
 {
-    ngx_str_t       scheme;
-    ngx_uint_t      level;
+    uint64_t             skipped;
+    ngx_str_t            scheme;
+    ngx_uint_t           level;
 
-    static time_t   logged;
+    static vaani_pace_t  pace;
 
     /* an error as an "access forbidden" is, but not one for every guess */
 
-    level = (logged == ngx_time()) ? NGX_LOG_INFO : NGX_LOG_ERR;
-    logged = ngx_time();
+    level = vaani_pace(&pace, ngx_current_msec, 1000, &skipped)
+            ? NGX_LOG_ERR : NGX_LOG_INFO;
 
     ngx_log_error(level, r->connection->log, 0, "vaani: unauthorized: %V",
                   &ctx->reason);

@@ -54,9 +54,12 @@ ngx_http_vaani_body_size(ngx_http_request_t *r)
     rb = r->request_body;
     size = r->headers_in.content_length_n;
 
-    if (r->reading_body) {
+    if (r->reading_body || r->discard_body) {
 
-        /* another handler had it, without buffering, and left off */
+        /*
+         * another handler had it, without buffering, and left off; freenginx
+         * discards the rest
+         */
 
         return -1;
     }

@@ -373,6 +373,10 @@ ngx_int_t
 ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     vaani_transition_t *transition, ngx_uint_t *published)
 {
+    uint64_t             skipped;
+
+    static vaani_pace_t  unpublished, strange;
+
     *published = 1;
 
     if (reply->type == REDIS_REPLY_ARRAY
@@ -381,9 +385,14 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     {
         /* the call has the event, but its subscribers don't */
 
-        ngx_log_error(NGX_LOG_ERR, log, 0,
-                      "vaani: Redis refused to publish an event, does the "
-                      "user's ACL allow the channels?");
+        if (vaani_pace(&unpublished, ngx_current_msec,
+                       NGX_HTTP_VAANI_COMPLAIN_EVERY, &skipped))
+        {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "vaani: Redis refused to publish an event (%uL more "
+                          "since the last such line), does the user's ACL "
+                          "allow the channels?", skipped);
+        }
 
         *published = 0;
 
@@ -393,9 +402,14 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     if (reply->type != REDIS_REPLY_INTEGER
         || vaani_transition_read(reply->integer, transition) != VAANI_OK)
     {
-        ngx_log_error(NGX_LOG_ERR, log, 0,
-                      "vaani: Redis returned something else than the script "
-                      "does");
+        if (vaani_pace(&strange, ngx_current_msec,
+                       NGX_HTTP_VAANI_COMPLAIN_EVERY, &skipped))
+        {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "vaani: Redis returned something else than the "
+                          "script does (%uL more since the last such line)",
+                          skipped);
+        }
 
         return NGX_ERROR;
     }

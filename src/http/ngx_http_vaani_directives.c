@@ -13,6 +13,7 @@
 #define NGX_HTTP_VAANI_DEFAULT_BODY     (1024 * 1024)
 
 
+static ngx_int_t ngx_http_vaani_normalize(ngx_conf_t *cf, ngx_str_t *path);
 static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool, ngx_str_t *value);
 static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
@@ -263,7 +264,7 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_int_t   ttl;
     ngx_str_t  *value;
 
-    if (vlcf->ttl != NGX_CONF_UNSET_MSEC) {
+    if (vlcf->ttl != NGX_HTTP_VAANI_UNSET_TTL) {
         return "is duplicate";
     }
 
@@ -278,12 +279,15 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ttl = ngx_parse_time(&value[1], 1);
 
-    if (ttl != NGX_ERROR && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
-        ttl *= 1000;
+    if (ttl > 0 && ttl <= NGX_HTTP_VAANI_MAX_TTL) {
 
-    } else {
-        ttl = ngx_parse_time(&value[1], 0);
+        /* ngx_int_t may have 32 bits */
+
+        vlcf->ttl = (uint64_t) ttl * 1000;
+        return NGX_CONF_OK;
     }
+
+    ttl = ngx_parse_time(&value[1], 0);
 
     if (ttl <= 0 || ttl / 1000 > NGX_HTTP_VAANI_MAX_TTL) {
         return "invalid value";
@@ -339,15 +343,14 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     spool->max = NGX_HTTP_VAANI_SPOOL_MAX;
+    spool->refused = 0;
     spool->sync = NGX_VAANI_SPOOL_BATCH;
 
     spool->path->name = value[1];
 
-    if (value[1].len > 1 && value[1].data[value[1].len - 1] == '/') {
-        spool->path->name.len--;
-    }
-
-    if (ngx_conf_full_name(cf->cycle, &spool->path->name, 0) != NGX_OK) {
+    if (ngx_conf_full_name(cf->cycle, &spool->path->name, 0) != NGX_OK
+        || ngx_http_vaani_normalize(cf, &spool->path->name) != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -369,6 +372,50 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/*
+ * A path without what makes no difference: slashes, and dots for the directory
+ * itself.
+ */
+
+static ngx_int_t
+ngx_http_vaani_normalize(ngx_conf_t *cf, ngx_str_t *path)
+{
+    u_char  *p, *src, *last;
+
+    p = ngx_pnalloc(cf->pool, path->len + 1);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    src = path->data;
+    last = src + path->len;
+    path->data = p;
+
+    while (src < last) {
+
+        if (src[0] == '/'
+            && (src + 1 == last || src[1] == '/'
+                || (src[1] == '.' && (src + 2 == last || src[2] == '/'))))
+        {
+            src += (src + 1 < last && src[1] == '.') ? 2 : 1;
+            continue;
+        }
+
+        *p++ = *src++;
+    }
+
+    if (p == path->data) {
+        *p++ = '/';
+    }
+
+    *p = '\0';
+    path->len = p - path->data;
+
+    return NGX_OK;
+}
+
+
 static char *
 ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
     ngx_str_t *value)
@@ -382,8 +429,25 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
         max = ngx_parse_offset(&size);
 
-        if (max > 0) {
+        if (max > 0 && (uint64_t) max <= NGX_MAX_SIZE_T_VALUE) {
             spool->max = max;
+            return NGX_CONF_OK;
+        }
+
+    } else if (ngx_strcmp(value->data, "refused=off") == 0) {
+        spool->refused = 0;
+        spool->refused_set = 1;
+        return NGX_CONF_OK;
+
+    } else if (ngx_strncmp(value->data, "refused=", 8) == 0) {
+        size.data = value->data + 8;
+        size.len = value->len - 8;
+
+        max = ngx_parse_offset(&size);
+
+        if (max > 0) {
+            spool->refused = max;
+            spool->refused_set = 1;
             return NGX_CONF_OK;
         }
 
@@ -448,13 +512,14 @@ ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first)
 
 
 /*
- * Locations with the same directory share a spool.
+ * Locations with the same directory share a spool, whatever they call it.
  */
 
 static ngx_vaani_spool_t *
 ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 {
     ngx_uint_t                    n;
+    struct stat                   st;
     ngx_vaani_spool_t           **known, **slot;
     ngx_http_vaani_main_conf_t   *vmcf;
 
@@ -462,13 +527,25 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     known = vmcf->spools.elts;
 
+    if (stat((char *) spool->path->name.data, &st) == 0) {
+        spool->dev = st.st_dev;
+        spool->ino = st.st_ino;
+    }
+
     for (n = 0; n < vmcf->spools.nelts; n++) {
 
-        if (!ngx_http_vaani_same(&known[n]->path->name, &spool->path->name)) {
+        if (!ngx_http_vaani_same(&known[n]->path->name, &spool->path->name)
+            && (spool->ino == 0 || known[n]->ino != spool->ino
+                || known[n]->dev != spool->dev))
+        {
             continue;
         }
 
-        if (known[n]->max != spool->max || known[n]->sync != spool->sync) {
+        if (known[n]->max != spool->max
+            || known[n]->sync != spool->sync
+            || known[n]->refused_set != spool->refused_set
+            || (spool->refused_set && known[n]->refused != spool->refused))
+        {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "\"vaani_spool\" \"%V\" has other parameters "
                                "elsewhere", &spool->path->name);
@@ -481,9 +558,9 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
     spool->path->conf_file = cf->conf_file->file.name.data;
     spool->path->line = cf->conf_file->line;
 
-    if (ngx_add_path(cf, &spool->path) != NGX_OK
-        || ngx_vaani_spool_init(cf, spool) != NGX_OK)
-    {
+    spool->all = &vmcf->spools;
+
+    if (ngx_vaani_spool_init(cf, spool) != NGX_OK) {
         return NULL;
     }
 

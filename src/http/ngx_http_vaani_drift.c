@@ -1,8 +1,251 @@
 
-#include "ngx_http_vaani.h"
+#include "ngx_http_vaani_status.h"
+
+
+typedef struct {
+    ngx_http_vaani_drift_e      kind;
+    ngx_uint_t                  event;
+    size_t                      len;
+    u_char                      name[NGX_HTTP_VAANI_DRIFT_LEN];
+} ngx_http_vaani_news_t;
+
+
+static void ngx_http_vaani_drift_note(const vaani_event_t *event,
+    ngx_http_vaani_drift_e kind, unsigned nested, const vaani_str_t *name,
+    ngx_log_t *log);
+static ngx_atomic_uint_t ngx_http_vaani_drift_hash(
+    ngx_http_vaani_news_t *news, uint64_t seed);
+static void ngx_http_vaani_drift_range(ngx_http_vaani_drift_e kind,
+    ngx_uint_t *first, ngx_uint_t *last);
+static ngx_uint_t ngx_http_vaani_drift_same(ngx_http_vaani_drift_t *entry,
+    ngx_http_vaani_news_t *news);
+static void ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news,
+    ngx_log_t *log);
 
 
 void
 ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log)
 {
+    size_t               n;
+    const vaani_note_t  *note;
+
+    /* the samples of the dashboard's test button are no deliveries */
+
+    if (event->test) {
+        return;
+    }
+
+    if (event->type == NULL && event->name.data) {
+        ngx_http_vaani_drift_note(event, NGX_HTTP_VAANI_DRIFT_EVENT, 0,
+                                  &event->name, log);
+    }
+
+    for (n = 0; n < event->nnotes; n++) {
+        note = &event->notes[n];
+
+        ngx_http_vaani_drift_note(event, (ngx_http_vaani_drift_e) note->kind,
+                                  note->nested, &note->name, log);
+    }
+}
+
+
+/*
+ * A name is looked for from the first entry of its kind to the first free one,
+ * which this worker then takes, unless another one just did.
+ */
+
+static void
+ngx_http_vaani_drift_note(const vaani_event_t *event,
+    ngx_http_vaani_drift_e kind, unsigned nested, const vaani_str_t *name,
+    ngx_log_t *log)
+{
+    u_char                   *p, *last;
+    size_t                    n;
+    ngx_uint_t                i, end;
+    ngx_atomic_uint_t         hash, found;
+    ngx_http_vaani_news_t     news;
+    ngx_http_vaani_stats_t   *stats;
+    ngx_http_vaani_drift_t   *entry;
+
+    stats = ngx_http_vaani_stats();
+
+    if (stats == NULL) {
+        return;
+    }
+
+    news.kind = kind;
+    news.event = ngx_http_vaani_event_number(event);
+
+    p = news.name;
+    last = p + NGX_HTTP_VAANI_DRIFT_LEN;
+
+    if (nested) {
+        p = ngx_cpymem(p, "data.", sizeof("data.") - 1);
+    }
+
+    for (n = 0; n < name->len && p < last; n++) {
+        *p++ = ((name->data[n] >= '0' && name->data[n] <= '9')
+                || (name->data[n] >= 'A' && name->data[n] <= 'Z')
+                || (name->data[n] >= 'a' && name->data[n] <= 'z')
+                || name->data[n] == '_'
+                || name->data[n] == '.'
+                || name->data[n] == '-')
+               ? name->data[n] : '?';
+    }
+
+    news.len = p - news.name;
+
+    hash = ngx_http_vaani_drift_hash(&news, stats->seed);
+
+    ngx_http_vaani_drift_range(kind, &i, &end);
+
+    for ( /* void */ ; i < end; i++) {
+        entry = &stats->drift[i];
+        found = entry->hash;
+
+        if (found == 0) {
+
+            if (ngx_atomic_cmp_set(&entry->hash, 0, hash)) {
+                ngx_http_vaani_drift_log(&news, log);
+                goto found;
+            }
+
+            found = entry->hash;
+        }
+
+        if (found != hash) {
+            continue;
+        }
+
+        ngx_memory_barrier();
+
+        if (!entry->ready || ngx_http_vaani_drift_same(entry, &news)) {
+            goto found;
+        }
+    }
+
+    if (ngx_atomic_fetch_add(&stats->drift_other, 1) == 0) {
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "vaani: new in Vaani's deliveries: more names than are "
+                      "kept, the others are only counted");
+    }
+
+    return;
+
+found:
+
+    /* the worker that took the entry may have died before it wrote this */
+
+    if (!entry->ready) {
+        entry->kind = (u_char) news.kind;
+        entry->event = (u_char) news.event;
+        entry->len = (u_char) news.len;
+        ngx_memcpy(entry->name, news.name, news.len);
+
+        (void) ngx_atomic_cmp_set(&entry->first, 0, ngx_time());
+
+        ngx_memory_barrier();
+
+        entry->ready = 1;
+    }
+
+    entry->last = ngx_time();
+
+    (void) ngx_atomic_fetch_add(&entry->count, 1);
+}
+
+
+/*
+ * FNV-1a from a secret start, as the digests of calls; never 0.
+ */
+
+static ngx_atomic_uint_t
+ngx_http_vaani_drift_hash(ngx_http_vaani_news_t *news, uint64_t seed)
+{
+    size_t    n;
+    uint64_t  hash;
+
+    hash = (seed ^ news->kind) * 0x100000001b3;
+    hash = (hash ^ news->event) * 0x100000001b3;
+
+    for (n = 0; n < news->len; n++) {
+        hash = (hash ^ news->name[n]) * 0x100000001b3;
+    }
+
+    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15;
+
+    return (ngx_atomic_uint_t) (hash >> 32 ^ hash) | 1;
+}
+
+
+static void
+ngx_http_vaani_drift_range(ngx_http_vaani_drift_e kind, ngx_uint_t *first,
+    ngx_uint_t *last)
+{
+    switch (kind) {
+
+    case NGX_HTTP_VAANI_DRIFT_EVENT:
+        *first = 0;
+        *last = NGX_HTTP_VAANI_DRIFT_EVENTS;
+        break;
+
+    case NGX_HTTP_VAANI_DRIFT_MEMBER:
+        *first = NGX_HTTP_VAANI_DRIFT_EVENTS;
+        *last = *first + NGX_HTTP_VAANI_DRIFT_MEMBERS;
+        break;
+
+    default:
+        *first = NGX_HTTP_VAANI_DRIFT_EVENTS + NGX_HTTP_VAANI_DRIFT_MEMBERS;
+        *last = NGX_HTTP_VAANI_DRIFT;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_drift_same(ngx_http_vaani_drift_t *entry,
+    ngx_http_vaani_news_t *news)
+{
+    return entry->kind == news->kind
+           && entry->event == news->event
+           && entry->len == news->len
+           && ngx_memcmp(entry->name, news->name, news->len) == 0;
+}
+
+
+static void
+ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news, ngx_log_t *log)
+{
+    const vaani_str_t  *name;
+
+    name = ngx_http_vaani_event_name(news->event);
+
+    switch (news->kind) {
+
+    case NGX_HTTP_VAANI_DRIFT_EVENT:
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "vaani: new in Vaani's deliveries: event \"%*s\"",
+                      news->len, news->name);
+        break;
+
+    case NGX_HTTP_VAANI_DRIFT_MEMBER:
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "vaani: new in Vaani's deliveries: member \"%*s\" of %*s",
+                      news->len, news->name, name->len, name->data);
+        break;
+
+    case NGX_HTTP_VAANI_DRIFT_CALL:
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "vaani: new in Vaani's deliveries: \"%*s\" of %*s names "
+                      "another call than the event's other names",
+                      news->len, news->name, name->len, name->data);
+        break;
+
+    default:
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "vaani: new in Vaani's deliveries: \"%*s\" of %*s has a "
+                      "value that is not as documented, it is %s",
+                      news->len, news->name, name->len, name->data,
+                      news->kind == NGX_HTTP_VAANI_DRIFT_CONVERTED
+                      ? "converted" : "left out");
+    }
 }

@@ -290,7 +290,9 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (vlcf->spool == NULL) {
+    /* by default not those of strangers, which would push out the others */
+
+    if (vlcf->spool == NULL || (!vlcf->auth && !vlcf->spool->refused_set)) {
         return;
     }
 
@@ -348,7 +350,8 @@ static ngx_uint_t
 ngx_http_vaani_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     redisReply *reply)
 {
-    ngx_uint_t  published;
+    ngx_uint_t                  published;
+    ngx_http_vaani_loc_conf_t  *vlcf;
 
     if (ngx_http_vaani_read_reply(reply, r->connection->log, &item->transition,
                                   &published)
@@ -359,6 +362,12 @@ ngx_http_vaani_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
     if (!published) {
         ngx_str_set(&item->reason, "not_published");
+    }
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->spool) {
+        ngx_vaani_spool_succeeded(vlcf->spool);
     }
 
     item->result = (item->transition.result == VAANI_TRANSITION_DUPLICATE)

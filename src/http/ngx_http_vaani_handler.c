@@ -143,6 +143,13 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     }
 
     if (ngx_http_vaani_read_events(r, ctx) != NGX_OK) {
+
+        /* none of them is sent */
+
+        ctx->nitems = 0;
+        ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
+        ngx_str_set(&ctx->reason, "no_memory");
+
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -157,9 +164,18 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 static ngx_int_t
 ngx_http_vaani_gone(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "vaani: the request body was consumed or discarded by "
-                  "another handler before an internal redirect");
+    uint64_t             skipped;
+
+    static vaani_pace_t  pace;
+
+    if (vaani_pace(&pace, ngx_current_msec, NGX_HTTP_VAANI_COMPLAIN_EVERY,
+                   &skipped))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vaani: the request body was consumed or discarded by "
+                      "another handler before an internal redirect "
+                      "(%uL more since the last such line)", skipped);
+    }
 
     ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
     ngx_str_set(&ctx->reason, "body_consumed");

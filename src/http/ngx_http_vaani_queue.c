@@ -9,7 +9,6 @@
 typedef struct {
     ngx_vaani_spool_t          *spool;
     ngx_vaani_spool_entry_t    *entry;
-    uint32_t                    order;
 } ngx_http_vaani_orphan_t;
 
 
@@ -21,13 +20,6 @@ static void ngx_http_vaani_orphan_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
 static void ngx_http_vaani_replay_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
-
-
-uint32_t
-ngx_http_vaani_order(const vaani_delivery_t *delivery)
-{
-    return ngx_crc32_short((u_char *) delivery->key.data, delivery->key.len);
-}
 
 
 static ngx_vaani_spool_entry_t *
@@ -61,8 +53,7 @@ ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item,
 
     item->entry = entry;
 
-    ngx_vaani_spool_append(spool, entry, ngx_http_vaani_order(&item->delivery),
-                           handler, item);
+    ngx_vaani_spool_append(spool, entry, handler, item);
 
     return NGX_OK;
 }
@@ -91,7 +82,6 @@ ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
     }
 
     orphan->spool = spool;
-    orphan->order = ngx_http_vaani_order(&item->delivery);
     orphan->entry = ngx_http_vaani_entry(spool, &item->delivery);
 
     if (orphan->entry == NULL) {
@@ -125,8 +115,7 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
         ngx_vaani_spool_free(orphan->entry);
 
     } else {
-        ngx_vaani_spool_append(orphan->spool, orphan->entry, orphan->order,
-                               NULL, NULL);
+        ngx_vaani_spool_append(orphan->spool, orphan->entry, NULL, NULL);
     }
 
     ngx_free(orphan);
@@ -225,6 +214,12 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
 
     case NGX_VAANI_REDIS_REFUSED:
         rc = NGX_DECLINED;
+        reason.data = (u_char *) reply->str;
+        reason.len = reply->len;
+        break;
+
+    case NGX_VAANI_REDIS_UNKNOWN:
+        rc = NGX_ABORT;
 
         if (reply) {
             reason.data = (u_char *) reply->str;
@@ -234,6 +229,10 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
             ngx_str_set(&reason, "HANGUP whenever it was sent");
         }
 
+        break;
+
+    case NGX_VAANI_REDIS_DEFERRED:
+        rc = NGX_ABORT;
         break;
 
     default:

@@ -12,7 +12,6 @@ static uint64_t ngx_http_vaani_seed(void);
 static uint32_t ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_http_vaani_stats_t *stats);
-static ngx_http_vaani_stats_t *ngx_http_vaani_stats(void);
 static ngx_http_vaani_slot_t *ngx_http_vaani_slot(void);
 static ngx_int_t ngx_http_vaani_count_handler(ngx_http_request_t *r);
 static void ngx_http_vaani_count(ngx_http_vaani_slot_t *slot,
@@ -21,7 +20,6 @@ static void ngx_http_vaani_count(ngx_http_vaani_slot_t *slot,
 static void ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
     ngx_http_vaani_item_t *item, ngx_uint_t event, ngx_uint_t reason);
 static uint32_t ngx_http_vaani_call_digest(vaani_str_t *room);
-static ngx_uint_t ngx_http_vaani_event_number(vaani_event_t *event);
 static ngx_uint_t ngx_http_vaani_reason_number(ngx_str_t *reason);
 
 
@@ -50,6 +48,8 @@ static ngx_str_t  ngx_http_vaani_reasons[] = {
     ngx_string("nested_events"),
     ngx_string("too_many_events"),
     ngx_string("body_consumed"),
+    ngx_string("body_unreadable"),
+    ngx_string("body_too_large"),
     ngx_string("not_published"),
     ngx_string("redis_down"),
     ngx_string("redis_timeout"),
@@ -139,6 +139,7 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
         }
 
         stats->since = ngx_http_vaani_now();
+        stats->counted = stats->since;
         stats->seed = ngx_http_vaani_seed();
 
         shpool->data = stats;
@@ -172,19 +173,40 @@ ngx_http_vaani_seed(void)
 
 
 /*
- * What the numbers mean: which Redis is which.
+ * What the numbers mean: which event, reason and Redis is which, and where they
+ * are.  A module of another build doesn't share them.
  */
 
 static uint32_t
 ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 {
-    uint32_t             layout;
-    ngx_uint_t           n;
-    ngx_vaani_redis_t  **redis;
+    uint32_t                    layout;
+    ngx_str_t                  *reason;
+    ngx_uint_t                  n;
+    ngx_vaani_redis_t         **redis;
+    const vaani_event_type_t   *type;
+
+    ngx_uint_t  shape[] = {
+        NGX_HTTP_VAANI_STATS_VERSION,
+        sizeof(ngx_http_vaani_stats_t),
+        sizeof(ngx_vaani_redis_stats_t)
+    };
 
     redis = vmcf->redis.elts;
 
     ngx_crc32_init(layout);
+
+    ngx_crc32_update(&layout, (u_char *) shape, sizeof(shape));
+
+    for (n = 1; (reason = ngx_http_vaani_reason(n)) != NULL; n++) {
+        ngx_crc32_update(&layout, reason->data, reason->len);
+        ngx_crc32_update(&layout, (u_char *) "\n", 1);
+    }
+
+    for (n = 0; (type = vaani_event_row(n)) != NULL; n++) {
+        ngx_crc32_update(&layout, (u_char *) type->name.data, type->name.len);
+        ngx_crc32_update(&layout, (u_char *) "\n", 1);
+    }
 
     for (n = 0; n < vmcf->redis.nelts; n++) {
         ngx_crc32_update(&layout, redis[n]->label.data, redis[n]->label.len);
@@ -236,11 +258,7 @@ ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle)
 }
 
 
-/*
- * The shared memory, or NULL if there are no endpoints.
- */
-
-static ngx_http_vaani_stats_t *
+ngx_http_vaani_stats_t *
 ngx_http_vaani_stats(void)
 {
     ngx_http_vaani_main_conf_t  *vmcf;
@@ -271,11 +289,24 @@ ngx_http_vaani_slot(void)
 uint64_t
 ngx_http_vaani_counted_since(void)
 {
+    uint64_t                 now;
     ngx_http_vaani_stats_t  *stats;
 
     stats = ngx_http_vaani_stats();
 
-    return stats ? stats->since : 0;
+    if (stats == NULL) {
+        return 0;
+    }
+
+    /* else a clock that is set back would end the counting */
+
+    now = ngx_http_vaani_now();
+
+    if (now < stats->counted) {
+        stats->counted = now;
+    }
+
+    return stats->counted;
 }
 
 
@@ -315,10 +346,12 @@ ngx_http_vaani_count_in_flight(ngx_int_t n)
 static ngx_int_t
 ngx_http_vaani_count_handler(ngx_http_request_t *r)
 {
+    ngx_str_t                   reason;
     ngx_uint_t                  n;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_item_t      *item;
     ngx_http_vaani_slot_t      *slot;
+    ngx_http_vaani_result_e     result;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
@@ -337,20 +370,18 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
         return NGX_OK;
     }
 
-    if (ctx == NULL) {
-
-        /* nginx answered itself: the body was too long, say */
-
-        (void) ngx_atomic_fetch_add(
-                   &slot->deliveries[NGX_HTTP_VAANI_EVENT_NONE]
-                                    [NGX_HTTP_VAANI_PENDING], 1);
-        return NGX_OK;
+    if (ctx) {
+        (void) ngx_atomic_fetch_add(&slot->bytes, ctx->body.len);
     }
 
-    (void) ngx_atomic_fetch_add(&slot->bytes, ctx->body.len);
+    if (ctx == NULL || ctx->nitems == 0) {
 
-    if (ctx->nitems == 0) {
-        ngx_http_vaani_count(slot, NULL, ctx->result, &ctx->reason);
+        /* nginx may have answered itself: the body was too long, say */
+
+        result = ngx_http_vaani_outcome(r, &reason);
+
+        ngx_http_vaani_count(slot, NULL, result, &reason);
+
         return NGX_OK;
     }
 
@@ -437,12 +468,8 @@ ngx_http_vaani_call_digest(vaani_str_t *room)
 }
 
 
-/*
- * An event is counted by its name, also if it was rejected.
- */
-
-static ngx_uint_t
-ngx_http_vaani_event_number(vaani_event_t *event)
+ngx_uint_t
+ngx_http_vaani_event_number(const vaani_event_t *event)
 {
     if (event->name.data == NULL) {
         return NGX_HTTP_VAANI_EVENT_NONE;

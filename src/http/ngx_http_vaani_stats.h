@@ -41,6 +41,26 @@
 
 #define NGX_HTTP_VAANI_REASONS          48
 
+/*
+ * Names that are new in the deliveries.  Anybody who may send events can make
+ * up names of events and members: those leave room for each other, and for what
+ * was converted or left out, which is the table's.
+ */
+
+#define NGX_HTTP_VAANI_DRIFT_EVENTS     16
+#define NGX_HTTP_VAANI_DRIFT_MEMBERS    32
+#define NGX_HTTP_VAANI_DRIFT_FIELDS     16
+
+#define NGX_HTTP_VAANI_DRIFT                                                  \
+    (NGX_HTTP_VAANI_DRIFT_EVENTS + NGX_HTTP_VAANI_DRIFT_MEMBERS               \
+     + NGX_HTTP_VAANI_DRIFT_FIELDS)
+
+#define NGX_HTTP_VAANI_DRIFT_LEN        64  /* of a name, bytes */
+
+/* to be raised when the meaning of something in the shared memory changes */
+
+#define NGX_HTTP_VAANI_STATS_VERSION    2
+
 
 /*
  * How a request ended, $vaani_result.
@@ -89,15 +109,52 @@ typedef struct {
 } ngx_http_vaani_slot_t;
 
 
+/*
+ * What is new in the deliveries: names, never values.  No lock is needed: who
+ * sets "hash" has the entry, whoever finds it without a name writes the very
+ * same one, and an entry is never freed.
+ */
+
+typedef struct {
+    ngx_atomic_t                hash;       /* 0: free */
+    ngx_atomic_t                ready;      /* the name is there */
+    ngx_atomic_t                count;
+    ngx_atomic_t                first;      /* Unix time, s */
+    ngx_atomic_t                last;
+    u_char                      kind;       /* ngx_http_vaani_drift_e */
+    u_char                      event;      /* as it is counted */
+    u_char                      len;
+    u_char                      name[NGX_HTTP_VAANI_DRIFT_LEN];
+} ngx_http_vaani_drift_t;
+
+
 typedef struct {
     uint64_t                    since;      /* Unix time, ms */
+    uint64_t                    counted;    /* the same, or when a clock that
+                                               was set back stood lowest */
     uint64_t                    seed;       /* of digests of calls, a secret */
     ngx_http_vaani_slot_t       slots[NGX_HTTP_VAANI_SLOTS];
+
+    ngx_http_vaani_drift_t      drift[NGX_HTTP_VAANI_DRIFT];
+    ngx_atomic_t                drift_other;    /* there was no room */
 
     /* followed by the slots of each Redis */
 
     ngx_vaani_redis_stats_t     redis[1];
 } ngx_http_vaani_stats_t;
+
+
+/*
+ * What is new about a name, by vaani_note_e, and a name of an event.
+ */
+
+typedef enum {
+    NGX_HTTP_VAANI_DRIFT_MEMBER = VAANI_NOTE_NEW,
+    NGX_HTTP_VAANI_DRIFT_CONVERTED = VAANI_NOTE_CONVERTED,
+    NGX_HTTP_VAANI_DRIFT_IGNORED = VAANI_NOTE_IGNORED,
+    NGX_HTTP_VAANI_DRIFT_CALL = VAANI_NOTE_CALL,
+    NGX_HTTP_VAANI_DRIFT_EVENT
+} ngx_http_vaani_drift_e;
 
 
 /*
@@ -110,6 +167,17 @@ ngx_int_t ngx_http_vaani_init_stats(ngx_conf_t *cf);
  * Takes the slot of this worker.
  */
 void ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle);
+
+/*
+ * The shared memory, or NULL if there are no endpoints.
+ */
+ngx_http_vaani_stats_t *ngx_http_vaani_stats(void);
+
+/*
+ * The number that an event is counted by, NGX_HTTP_VAANI_EVENT_UNKNOWN and
+ * others, also if it was rejected.
+ */
+ngx_uint_t ngx_http_vaani_event_number(const vaani_event_t *event);
 
 /*
  * Since when transitions are counted, Unix time in ms; 0: they aren't.

@@ -5,6 +5,10 @@
 
 #define NGX_HTTP_VAANI_PAGE_BUFFER  8192
 
+/* media types to choose from */
+
+#define NGX_HTTP_VAANI_OFFERS       4
+
 
 typedef enum {
     NGX_HTTP_VAANI_JSON = 0,
@@ -14,13 +18,32 @@ typedef enum {
 } ngx_http_vaani_format_e;
 
 
+/*
+ * A media type that can be had, and what the header Accept says of it.
+ */
+
+typedef struct {
+    ngx_str_t                   type;
+    ngx_http_vaani_format_e     format;
+    ngx_uint_t                  precision;  /* of what matched: 3 is the type,
+                                               2 one of its kind, 1 any, 0
+                                               nothing */
+    ngx_uint_t                  quality;    /* 0 to 1000 */
+    ngx_uint_t                  place;
+} ngx_http_vaani_offer_t;
+
+
 static ngx_int_t ngx_http_vaani_status_handler(ngx_http_request_t *r);
 static ngx_http_vaani_format_e ngx_http_vaani_format(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_vaani_accepts(ngx_str_t *accept, char *type);
+static void ngx_http_vaani_accept(ngx_http_vaani_offer_t *offers,
+    u_char *p, u_char *last, ngx_uint_t place);
+static ngx_uint_t ngx_http_vaani_quality(u_char *p, u_char *last);
 static ngx_int_t ngx_http_vaani_send_html(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_send_page(ngx_http_request_t *r,
     ngx_http_vaani_page_t *page, ngx_str_t *type);
 static void ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot);
+static void ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_drift_t *drift);
 static void ngx_http_vaani_add(void *sum, void *slot, size_t size);
 static void ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
     ngx_http_vaani_recent_t *recent);
@@ -104,13 +127,26 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
 
 
 /*
- * Browsers ask for text/html, Prometheus for openmetrics-text and text/plain.
+ * Browsers ask for text/html, Prometheus for openmetrics-text and text/plain,
+ * most libraries for JSON and then for anything.  The type of the highest
+ * quality wins, of several the one that is named, then the one named first.
  */
 
 static ngx_http_vaani_format_e
 ngx_http_vaani_format(ngx_http_request_t *r)
 {
-    ngx_str_t  value;
+    u_char                  *p, *last, *end;
+    ngx_str_t                value;
+    ngx_uint_t               n, place;
+    ngx_http_vaani_offer_t  *offer, *best;
+
+    ngx_http_vaani_offer_t  offers[NGX_HTTP_VAANI_OFFERS] = {
+        { ngx_string("application/json"), NGX_HTTP_VAANI_JSON, 0, 0, 0 },
+        { ngx_string("text/plain"), NGX_HTTP_VAANI_METRICS, 0, 0, 0 },
+        { ngx_string("application/openmetrics-text"), NGX_HTTP_VAANI_METRICS,
+          0, 0, 0 },
+        { ngx_string("text/html"), NGX_HTTP_VAANI_HTML, 0, 0, 0 }
+    };
 
     if (ngx_http_arg(r, (u_char *) "format", 6, &value) == NGX_OK) {
 
@@ -131,31 +167,152 @@ ngx_http_vaani_format(ngx_http_request_t *r)
 
     ngx_http_vaani_find_header(r, "accept", &value);
 
-    if (ngx_http_vaani_accepts(&value, "text/html")) {
-        return NGX_HTTP_VAANI_HTML;
+    last = value.data + value.len;
+    place = 0;
+
+    for (p = value.data; p < last; p = end + 1) {
+        end = ngx_strlchr(p, last, ',');
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        ngx_http_vaani_accept(offers, p, end, ++place);
     }
 
-    if (ngx_http_vaani_accepts(&value, "openmetrics-text")
-        || ngx_http_vaani_accepts(&value, "text/plain"))
-    {
-        return NGX_HTTP_VAANI_METRICS;
+    best = &offers[0];
+
+    for (n = 1; n < NGX_HTTP_VAANI_OFFERS; n++) {
+        offer = &offers[n];
+
+        if (offer->quality != best->quality) {
+
+            if (offer->quality > best->quality) {
+                best = offer;
+            }
+
+        } else if (offer->precision > best->precision
+                   || (offer->precision == best->precision
+                       && offer->place < best->place))
+        {
+            best = offer;
+        }
     }
 
-    return NGX_HTTP_VAANI_JSON;
+    return best->quality ? best->format : NGX_HTTP_VAANI_JSON;
 }
 
 
-static ngx_uint_t
-ngx_http_vaani_accepts(ngx_str_t *accept, char *type)
+/*
+ * Notes one media range, from p to last, with the offers that it is the best
+ * match for so far.
+ */
+
+static void
+ngx_http_vaani_accept(ngx_http_vaani_offer_t *offers, u_char *p, u_char *last,
+    ngx_uint_t place)
 {
-    size_t  len;
+    u_char                  *end;
+    size_t                   len, kind;
+    ngx_uint_t               n, precision;
+    ngx_http_vaani_offer_t  *offer;
 
-    len = ngx_strlen(type);
+    while (p < last && (*p == ' ' || *p == '\t')) {
+        p++;
+    }
 
-    return accept->len >= len
-           && ngx_strlcasestrn(accept->data, accept->data + accept->len,
-                               (u_char *) type, len - 1)
-              != NULL;
+    for (end = p; end < last && *end != ';' && *end != ' ' && *end != '\t';
+         end++)
+    {
+        /* void */
+    }
+
+    len = end - p;
+
+    for (n = 0; n < NGX_HTTP_VAANI_OFFERS; n++) {
+        offer = &offers[n];
+
+        kind = ngx_strlchr(offer->type.data, offer->type.data + offer->type.len,
+                           '/')
+               - offer->type.data + 1;
+
+        if (len == offer->type.len
+            && ngx_strncasecmp(p, offer->type.data, len) == 0)
+        {
+            precision = 3;
+
+        } else if (len == kind + 1
+                   && p[kind] == '*'
+                   && ngx_strncasecmp(p, offer->type.data, kind) == 0)
+        {
+            precision = 2;
+
+        } else if (len == 3 && ngx_strncmp(p, "*/*", 3) == 0) {
+            precision = 1;
+
+        } else {
+            continue;
+        }
+
+        if (precision > offer->precision) {
+            offer->precision = precision;
+            offer->quality = ngx_http_vaani_quality(end, last);
+            offer->place = place;
+        }
+    }
+}
+
+
+/*
+ * The parameter "q" of a media range, in thousandths; 1000 without one, 0 for
+ * what is no number.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_quality(u_char *p, u_char *last)
+{
+    ngx_uint_t  quality, unit;
+
+    for ( /* void */ ; p < last; p++) {
+
+        if (*p != ';') {
+            continue;
+        }
+
+        do {
+            p++;
+        } while (p < last && (*p == ' ' || *p == '\t'));
+
+        if (last - p >= 2 && (*p == 'q' || *p == 'Q') && p[1] == '=') {
+            p += 2;
+            goto found;
+        }
+
+        p--;
+    }
+
+    return 1000;
+
+found:
+
+    if (p < last && *p == '1') {
+        return 1000;
+    }
+
+    quality = 0;
+
+    if (last - p > 2 && *p == '0' && p[1] == '.') {
+        p += 2;
+
+        for (unit = 100;
+             unit && p < last && *p >= '0' && *p <= '9';
+             unit /= 10)
+        {
+            quality += (*p++ - '0') * unit;
+        }
+    }
+
+    return quality;
 }
 
 
@@ -259,6 +416,39 @@ ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
                       &slot->recent[(last - i) & (NGX_HTTP_VAANI_RECENT - 1)]);
         }
     }
+
+    for (n = 0; n < NGX_HTTP_VAANI_DRIFT; n++) {
+        ngx_http_vaani_add_drift(snapshot, &stats->drift[n]);
+    }
+
+    snapshot->drift_other = stats->drift_other;
+}
+
+
+/*
+ * The latest ones come first.
+ */
+
+static void
+ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_drift_t *drift)
+{
+    ngx_uint_t  n;
+
+    if (!drift->ready) {
+        return;
+    }
+
+    ngx_memory_barrier();
+
+    for (n = snapshot->ndrift++;
+         n > 0 && snapshot->drift[n - 1]->first < drift->first;
+         n--)
+    {
+        snapshot->drift[n] = snapshot->drift[n - 1];
+    }
+
+    snapshot->drift[n] = drift;
 }
 
 
@@ -365,7 +555,7 @@ ngx_http_vaani_event_name(ngx_uint_t event)
     const vaani_event_type_t  *type;
 
     static const vaani_str_t   none = vaani_string("none");
-    static const vaani_str_t   unknown = vaani_string("unknown");
+    static const vaani_str_t   unknown = vaani_string("other");
 
     if (event == NGX_HTTP_VAANI_EVENT_NONE) {
         return &none;
@@ -393,6 +583,29 @@ ngx_http_vaani_rank_name(ngx_uint_t rank)
 
     return (rank == VAANI_TRANSITION_UNCOUNTED) ? &unknown
                                                 : vaani_status_name(rank);
+}
+
+
+const char *
+ngx_http_vaani_drift_word(ngx_uint_t kind)
+{
+    switch (kind) {
+
+    case NGX_HTTP_VAANI_DRIFT_EVENT:
+        return "event";
+
+    case NGX_HTTP_VAANI_DRIFT_MEMBER:
+        return "member";
+
+    case NGX_HTTP_VAANI_DRIFT_CONVERTED:
+        return "converted";
+
+    case NGX_HTTP_VAANI_DRIFT_IGNORED:
+        return "ignored";
+
+    default:
+        return "call";
+    }
 }
 
 

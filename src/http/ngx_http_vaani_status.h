@@ -45,6 +45,12 @@ typedef struct {
     ngx_http_vaani_slot_t       sum;
     ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_SHOW_RECENT];
     ngx_uint_t                  nrecent;
+
+    /* what is new in the deliveries, the latest first */
+
+    ngx_http_vaani_drift_t     *drift[NGX_HTTP_VAANI_DRIFT];
+    ngx_uint_t                  ndrift;
+    ngx_atomic_uint_t           drift_other;
 } ngx_http_vaani_snapshot_t;
 
 
@@ -67,6 +73,11 @@ void ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str);
  */
 const vaani_str_t *ngx_http_vaani_event_name(ngx_uint_t event);
 const vaani_str_t *ngx_http_vaani_rank_name(ngx_uint_t rank);
+
+/*
+ * The word for what is new about a name.
+ */
+const char *ngx_http_vaani_drift_word(ngx_uint_t kind);
 
 /*
  * Adds up what the slots of a Redis counted, and what is under way.

@@ -18,6 +18,8 @@ static void ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
 static void ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
     ngx_vaani_spool_t *spool);
+static void ngx_http_vaani_json_drift(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_drift_t *drift);
 static void ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
     ngx_http_vaani_recent_t *recent);
 static void ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
@@ -71,7 +73,15 @@ ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
         }
     }
 
-    ngx_http_vaani_print(page, "],\"recent\":[");
+    ngx_http_vaani_print(page, "],\"drift\":[");
+
+    for (n = 0; n < snapshot->ndrift; n++) {
+        ngx_http_vaani_print(page, "%s", n ? "," : "");
+        ngx_http_vaani_json_drift(page, snapshot->drift[n]);
+    }
+
+    ngx_http_vaani_print(page, "],\"drift_other\":%uA,\"recent\":[",
+                         snapshot->drift_other);
 
     for (n = 0; n < snapshot->nrecent; n++) {
         ngx_http_vaani_print(page, "%s", n ? "," : "");
@@ -355,9 +365,36 @@ ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
     }
 
     ngx_http_vaani_print(page, "\"appended\":%uA,\"replayed\":%uA,"
-                         "\"dead_letters\":%uA,\"refused\":%uA}",
+                         "\"dead_letters\":%uA,\"refused\":%uA,"
+                         "\"dead_letters_bytes\":%uA,\"bad_bytes\":%uA,"
+                         "\"refused_bytes\":%uA,\"refusals_kept\":%uA,"
+                         "\"refusals_dropped\":%uA}",
                          status.appended, status.replayed, status.buried,
-                         status.refused);
+                         status.refused, status.dead_letters_bytes,
+                         status.bad_bytes, status.refused_bytes,
+                         status.refused_kept, status.refused_dropped);
+}
+
+
+/*
+ * Names are printable, without quotes.
+ */
+
+static void
+ngx_http_vaani_json_drift(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_drift_t *drift)
+{
+    const vaani_str_t  *event;
+
+    event = ngx_http_vaani_event_name(drift->event);
+
+    ngx_http_vaani_print(page, "{\"event\":\"%*s\",\"kind\":\"%s\","
+                         "\"name\":\"%*s\",\"count\":%uA,"
+                         "\"first\":%uA000,\"last\":%uA000}",
+                         event->len, event->data,
+                         ngx_http_vaani_drift_word(drift->kind),
+                         (size_t) drift->len, drift->name, drift->count,
+                         drift->first, drift->last);
 }
 
 

@@ -22,6 +22,8 @@ static void ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
 static void ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
     ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
     size_t offset);
+static void ngx_http_vaani_metric_drift(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot);
 static void ngx_http_vaani_metric_label(ngx_http_vaani_page_t *page,
     char *name, char *label, ngx_str_t *value);
 
@@ -106,6 +108,24 @@ ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
                         "Events that were not written, since the spool was "
                         "full or failed.",
                         offsetof(ngx_vaani_spool_status_t, refused));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_dead_letters_bytes",
+                        "gauge", "Size of the dead letters that are kept.",
+                        offsetof(ngx_vaani_spool_status_t, dead_letters_bytes));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_bad_bytes", "gauge",
+                        "Size of the damaged records that are kept.",
+                        offsetof(ngx_vaani_spool_status_t, bad_bytes));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_refused_bytes", "gauge",
+                        "Size of the refused deliveries that are kept.",
+                        offsetof(ngx_vaani_spool_status_t, refused_bytes));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_refusals_kept_total",
+                        "counter", "Refused deliveries that were kept.",
+                        offsetof(ngx_vaani_spool_status_t, refused_kept));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_refusals_dropped_total",
+                        "counter", "Refused deliveries that were not kept, or "
+                        "made room for others.",
+                        offsetof(ngx_vaani_spool_status_t, refused_dropped));
+
+    ngx_http_vaani_metric_drift(page, snapshot);
 }
 
 
@@ -368,6 +388,38 @@ ngx_http_vaani_metric_spools(ngx_http_vaani_page_t *page,
         ngx_http_vaani_print(page, "} %uA\n",
                           *(ngx_atomic_uint_t *) ((u_char *) &status + offset));
     }
+}
+
+
+/*
+ * A series for each name that is kept, and one for all others.
+ */
+
+static void
+ngx_http_vaani_metric_drift(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_snapshot_t *snapshot)
+{
+    ngx_uint_t               n;
+    const vaani_str_t       *event;
+    ngx_http_vaani_drift_t  *drift;
+
+    ngx_http_vaani_metric(page, "drift_total", "counter",
+                          "What was new in the deliveries, by its name.");
+
+    for (n = 0; n < snapshot->ndrift; n++) {
+        drift = snapshot->drift[n];
+        event = ngx_http_vaani_event_name(drift->event);
+
+        ngx_http_vaani_print(page, "vaani_drift_total{event=\"%*s\","
+                             "kind=\"%s\",name=\"%*s\"} %uA\n",
+                             event->len, event->data,
+                             ngx_http_vaani_drift_word(drift->kind),
+                             (size_t) drift->len, drift->name, drift->count);
+    }
+
+    ngx_http_vaani_print(page, "vaani_drift_total{event=\"other\","
+                         "kind=\"other\",name=\"other\"} %uA\n",
+                         snapshot->drift_other);
 }
 
 

@@ -264,16 +264,11 @@ static ngx_int_t
 ngx_http_vaani_variable_reason(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_http_vaani_ctx_t  *ctx;
+    ngx_str_t  reason;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
+    (void) ngx_http_vaani_outcome(r, &reason);
 
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    return ngx_http_vaani_set_variable(v, ctx->reason.data, ctx->reason.len);
+    return ngx_http_vaani_set_variable(v, reason.data, reason.len);
 }
 
 
@@ -281,19 +276,60 @@ static ngx_int_t
 ngx_http_vaani_variable_result(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t             *result;
-    ngx_http_vaani_ctx_t  *ctx;
+    ngx_str_t  *result, reason;
+
+    result = &ngx_http_vaani_results[ngx_http_vaani_outcome(r, &reason)];
+
+    return ngx_http_vaani_set_variable(v, result->data, result->len);
+}
+
+
+ngx_http_vaani_result_e
+ngx_http_vaani_outcome(ngx_http_request_t *r, ngx_str_t *reason)
+{
+    ngx_uint_t                  status;
+    ngx_http_vaani_ctx_t       *ctx;
+    ngx_http_vaani_result_e     result;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    ngx_str_null(reason);
+
+    result = NGX_HTTP_VAANI_PENDING;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
 
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (ctx) {
+        *reason = ctx->reason;
+
+        if (ctx->result != NGX_HTTP_VAANI_PENDING || ctx->items) {
+            return ctx->result;
+        }
+
+    } else {
+        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+        if (vlcf->handler != ngx_http_vaani_handler) {
+            return result;
+        }
     }
 
-    result = &ngx_http_vaani_results[ctx->result];
+    /* nginx answers instead of the endpoint, which never got the body */
 
-    return ngx_http_vaani_set_variable(v, result->data, result->len);
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    if (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE) {
+        ngx_str_set(reason, "body_too_large");
+        return NGX_HTTP_VAANI_REJECTED;
+    }
+
+    if (ctx && status >= NGX_HTTP_BAD_REQUEST) {
+        ngx_str_set(reason, "body_unreadable");
+
+        result = (status < NGX_HTTP_INTERNAL_SERVER_ERROR)
+                 ? NGX_HTTP_VAANI_REJECTED : NGX_HTTP_VAANI_UNAVAILABLE;
+    }
+
+    return result;
 }
 
 

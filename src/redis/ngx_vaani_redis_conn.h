@@ -8,6 +8,7 @@
 #define _NGX_VAANI_REDIS_CONN_H_INCLUDED_
 
 
+#include "../core/vaani_pace.h"
 #include "ngx_vaani_redis.h"
 
 
@@ -110,8 +111,7 @@ struct ngx_vaani_redis_conn_s {
 
     /* the error reply that was logged last, see ngx_vaani_redis_complain() */
     const ngx_vaani_redis_error_t  *error;
-    time_t                      error_time;
-    ngx_uint_t                  nerrors;
+    vaani_pace_t                pace;
 
 #if (NGX_SSL)
     ngx_ssl_session_t          *session;        /* to be resumed, or NULL */

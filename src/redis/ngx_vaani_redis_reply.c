@@ -8,7 +8,7 @@
 
 /* how often the same error reply is logged, s */
 
-#define NGX_VAANI_REDIS_COMPLAIN_EVERY  10
+#define NGX_VAANI_REDIS_COMPLAIN_EVERY  10000
 
 /* how much of an unknown error is logged, bytes */
 
@@ -256,6 +256,7 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t *error, redisReply *reply)
 {
     char       *advice;
+    uint64_t    skipped;
     ngx_str_t   text;
 
     static ngx_str_t  unknown = ngx_string("ERR unknown command");
@@ -265,10 +266,14 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
                                               : "an unknown error, see the "
                                                 "error log");
 
-    if (error == conn->error
-        && ngx_time() - conn->error_time < NGX_VAANI_REDIS_COMPLAIN_EVERY)
+    if (error != conn->error) {
+        ngx_memzero(&conn->pace, sizeof(vaani_pace_t));
+        conn->error = error;
+    }
+
+    if (!vaani_pace(&conn->pace, ngx_current_msec,
+                    NGX_VAANI_REDIS_COMPLAIN_EVERY, &skipped))
     {
-        conn->nerrors++;
         return;
     }
 
@@ -292,20 +297,16 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
         }
     }
 
-    if (error == conn->error && conn->nerrors) {
+    if (skipped) {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                      "vaani: %V answered \"%V\" %ui more times: %s",
-                      &conn->redis->url.name, &text, conn->nerrors + 1, advice);
+                      "vaani: %V answered \"%V\" %uL more times: %s",
+                      &conn->redis->url.name, &text, skipped + 1, advice);
 
     } else {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V answered \"%V\": %s",
                       &conn->redis->url.name, &text, advice);
     }
-
-    conn->error = error;
-    conn->error_time = ngx_time();
-    conn->nerrors = 0;
 }
 
 

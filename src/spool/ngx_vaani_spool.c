@@ -27,6 +27,8 @@ ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     ngx_sprintf(name.data, "vaani_spool:%V", &spool->path->name);
 
+    spool->cycle = cf->cycle;
+
     size = ngx_align(sizeof(ngx_vaani_spool_shared_t), ngx_pagesize)
            + 8 * ngx_pagesize;
 
@@ -78,6 +80,10 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     spool = shm_zone->data;
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
+    if (ngx_vaani_spool_prepare_dir(spool, shm_zone->shm.log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (data) {
         /* a reload */
         shm_zone->data = data;
@@ -98,9 +104,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool->data = shared;
     shm_zone->data = shared;
 
-    if (access((char *) spool->path->name.data, R_OK|W_OK|X_OK) == -1
-        || ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
-           != NGX_OK)
+    if (ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
+        != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,
                       "vaani: the spool \"%V\" can't be read and written",
@@ -117,9 +122,11 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     if (lowest) {
         ngx_vaani_spool_segment_name(name, &spool->path->name, lowest);
 
-        shared->oldest = (stat((char *) name, &st) == 0) ? st.st_mtime
-                                                         : ngx_time();
+        shared->oldest = ngx_vaani_spool_since(stat((char *) name, &st) == 0
+                                               ? st.st_mtime : ngx_time());
     }
+
+    ngx_vaani_spool_measure(spool);
 
     /* nginx may just have made the directory */
 
@@ -168,7 +175,9 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 #endif
 
-    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK) {
+    if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK
+        || ngx_vaani_spool_refused_init(spool, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -191,23 +200,25 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_append_exit(spool);
+    ngx_vaani_spool_refused_exit(spool);
     ngx_vaani_spool_replay_exit(spool);
 
     spool->append = NULL;
 }
 
 
-ngx_uint_t
-ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order)
+void
+ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool)
 {
-    ngx_atomic_uint_t          done;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
-    done = shared->done;
 
-    return shared->floor > done
-           || shared->last[order & (NGX_VAANI_SPOOL_SLOTS - 1)] > done;
+    /* most calls write nothing: the line of memory is one for all workers */
+
+    if (shared->succeeded != (ngx_atomic_uint_t) ngx_time()) {
+        shared->succeeded = ngx_time();
+    }
 }
 
 
@@ -215,21 +226,31 @@ void
 ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status)
 {
+    ngx_atomic_uint_t          finished, oldest;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
+    oldest = shared->oldest;
 
     status->appended = shared->written;
-    status->records = (shared->written > shared->finished)
-                      ? shared->written - shared->finished : 0;
+
+    finished = shared->finished + shared->partial;
+
+    status->records = (shared->written > finished)
+                      ? shared->written - finished : 0;
+
     status->replayed = shared->replayed;
     status->buried = shared->buried;
     status->refused = shared->refused;
+    status->refused_kept = shared->refused_kept;
+    status->refused_dropped = shared->refused_dropped;
+    status->dead_letters_bytes = shared->dead_letters_bytes;
+    status->bad_bytes = shared->bad_bytes;
+    status->refused_bytes = shared->refused_bytes;
     status->bytes = shared->bytes;
     status->max = spool->max;
-    status->oldest = shared->oldest;
-    status->age = (status->oldest && status->oldest < ngx_time())
-                  ? ngx_time() - status->oldest : 0;
+    status->age = oldest ? ngx_vaani_spool_since(ngx_time()) - oldest : 0;
+    status->oldest = oldest ? ngx_time() - (time_t) status->age : 0;
 }
 
 
@@ -240,7 +261,32 @@ ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
 
     shared = ngx_vaani_spool_shared(spool);
 
-    return !spool->refusing && shared->bytes < spool->max;
+    if (shared->bytes >= spool->max) {
+        return 0;
+    }
+
+    if (!spool->refusing) {
+        return 1;
+    }
+
+    return spool->full ? shared->bytes < spool->full
+                       : ngx_current_msec - spool->failed
+                         >= NGX_VAANI_SPOOL_TRY_AGAIN;
+}
+
+
+ngx_atomic_uint_t
+ngx_vaani_spool_since(time_t time)
+{
+    time_t           age, now;
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    now = NGX_VAANI_SPOOL_EPOCH + ts.tv_sec;
+    age = ngx_max(ngx_time() - time, 0);
+
+    return (age < now) ? now - age : 1;
 }
 
 

@@ -21,6 +21,8 @@
 #include <ngx_event.h>
 #include <ngx_thread_pool.h>
 
+#include "../core/vaani_pace.h"
+
 
 /* a segment that has so many bytes is followed by another one */
 
@@ -30,9 +32,17 @@
 
 #define NGX_VAANI_SPOOL_MAX_BYTES   (64 * 1024 * 1024)
 
-/* records given to the callback at the same time */
+/*
+ * Records given to the callback at the same time: as many as keep the round trip
+ * below twice the shortest one, between these.
+ */
 
 #define NGX_VAANI_SPOOL_WINDOW      16
+#define NGX_VAANI_SPOOL_MAX_WINDOW  512
+
+/* how long a record is tried that fails for an unknown reason, s */
+
+#define NGX_VAANI_SPOOL_PATIENCE    600
 
 /* how often a worker looks for work, ms */
 
@@ -42,6 +52,7 @@
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
 typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
 typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
+typedef struct ngx_vaani_spool_refused_s  ngx_vaani_spool_refused_t;
 typedef struct ngx_vaani_spool_refusal_s  ngx_vaani_spool_refusal_t;
 
 
@@ -71,8 +82,17 @@ typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
 
 struct ngx_vaani_spool_s {
     ngx_path_t                 *path;
+    ngx_array_t                *all;            /* of ngx_vaani_spool_t *: the
+                                                   spools of the configuration */
+    ngx_cycle_t                *cycle;
+    dev_t                       dev;            /* of the directory, */
+    ino_t                       ino;            /* 0: not known */
     size_t                      max;            /* bytes on disk */
     ngx_vaani_spool_sync_e      sync;
+    size_t                      refused;        /* bytes of those kept; 0: none
+                                                   are */
+    unsigned                    refused_set:1;  /* not by default */
+    unsigned                    authenticated:1;    /* some that use it are */
 
     ngx_shm_zone_t             *shm_zone;
 #if (NGX_THREADS)
@@ -89,8 +109,12 @@ struct ngx_vaani_spool_s {
     size_t                      nbytes;         /* of them */
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
+    ngx_vaani_spool_refused_t  *keeper;
 
-    time_t                      complained;
+    vaani_pace_t                complained;
+    ngx_msec_t                  failed;         /* when it did, if refusing */
+    ngx_atomic_uint_t           full;           /* bytes on disk when it was
+                                                   full, else 0 */
     unsigned                    refusing:1;     /* it was full or failed */
 };
 
@@ -113,12 +137,23 @@ typedef struct {
     ngx_atomic_uint_t           replayed;
     ngx_atomic_uint_t           buried;     /* dead letters */
     ngx_atomic_uint_t           refused;    /* full, or failed */
+
+    /* deliveries that were refused with 400 or 422 */
+
+    ngx_atomic_uint_t           refused_kept;
+    ngx_atomic_uint_t           refused_dropped;    /* to be kept, but weren't */
+
+    /* what lies there for an operator now, as far as is known */
+
+    ngx_atomic_uint_t           dead_letters_bytes;
+    ngx_atomic_uint_t           bad_bytes;
+    ngx_atomic_uint_t           refused_bytes;
 } ngx_vaani_spool_status_t;
 
 
 /*
  * Sets up the spool of a configuration: its directory, its shared memory, its
- * thread pool.  Returns NGX_OK or NGX_ERROR.
+ * thread pool.  spool->all is set.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool);
 
@@ -129,12 +164,6 @@ ngx_int_t ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool);
 ngx_int_t ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool);
-
-/*
- * Whether a record of this order must go behind others of it that are in the
- * spool.
- */
-ngx_uint_t ngx_vaani_spool_behind(ngx_vaani_spool_t *spool, uint32_t order);
 
 /*
  * Makes room for a record of size bytes: *record is where it is to be written.
@@ -148,8 +177,8 @@ ngx_vaani_spool_entry_t *ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool,
  * then on.  handler may be NULL.
  */
 void ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_entry_t *entry, uint32_t order,
-    ngx_vaani_spool_append_pt handler, void *data);
+    ngx_vaani_spool_entry_t *entry, ngx_vaani_spool_append_pt handler,
+    void *data);
 
 /* frees an entry that wasn't appended */
 void ngx_vaani_spool_free(ngx_vaani_spool_entry_t *entry);
@@ -161,23 +190,32 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * Keeps what was refused, for an operator: a copy of body, with the reason (one
  * word) and the time of its receipt (Unix time, ms), in the directory "refused"
  * of the spool, within its bounds.  handler is called once with data, never
- * before this returns, unless the refusal was detached.
+ * before this returns, unless the refusal was detached: with NGX_OK if it's
+ * safe, as far as "sync" asks for that, or NGX_ERROR.
  *
  * Returns NULL if it isn't kept: none are, there were too many for this reason,
  * or there is no memory.
  */
-ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool,
-    ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
     ngx_vaani_spool_append_pt handler, void *data);
 
 /* forgets the handler of a refusal; it is kept all the same */
 void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
 
 /*
- * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY to deliver it again
- * later; NGX_DECLINED if it never can be, for *reason, and is to be kept aside.
+ * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY if nothing can be
+ * delivered now, to try again; NGX_ABORT if this record can't while others may,
+ * to try again behind them, and not for ever if there is a *reason, which is
+ * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to be
+ * kept aside.
  */
 void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
+
+/*
+ * Something was delivered, in whatever way: the receiver is well.
+ */
+void ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool);
 
 /*
  * Fills *status.
@@ -186,7 +224,9 @@ void ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status);
 
 /*
- * Whether a record would be taken, as far as is known.
+ * Whether a record would be taken, as far as is known.  Whether a disk that
+ * failed is well again shows when it is tried: some time after it failed, it is
+ * worth a try.
  */
 ngx_uint_t ngx_vaani_spool_takes(ngx_vaani_spool_t *spool);
 

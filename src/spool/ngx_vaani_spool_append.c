@@ -2,11 +2,6 @@
 #include "ngx_vaani_spool_private.h"
 
 
-/* how often a spool that refuses is logged, s */
-
-#define NGX_VAANI_SPOOL_COMPLAIN_EVERY  10
-
-
 typedef struct {
     ngx_vaani_spool_t          *spool;
     ngx_vaani_spool_task_t      task;
@@ -75,6 +70,7 @@ ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
         || shared->bytes + spool->nbytes + append->nbytes + len > spool->max)
     {
         ngx_vaani_spool_refuse(spool, 0, "is full, raise its \"max\"");
+        spool->full = shared->bytes;
         (void) ngx_atomic_fetch_add(&shared->refused, 1);
         return NULL;
     }
@@ -101,17 +97,16 @@ ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
 
 void
 ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_entry_t *entry, uint32_t order,
-    ngx_vaani_spool_append_pt handler, void *data)
+    ngx_vaani_spool_entry_t *entry, ngx_vaani_spool_append_pt handler,
+    void *data)
 {
-    entry->order = order;
     entry->handler = handler;
     entry->data = data;
     entry->rc = NGX_ERROR;
     entry->segment = 0;
 
     vaani_journal_seal(ngx_vaani_spool_entry_data(entry),
-                       entry->len - VAANI_JOURNAL_HEADER, order);
+                       entry->len - VAANI_JOURNAL_HEADER, 0);
 
     ngx_queue_insert_tail(&spool->entries, &entry->queue);
     spool->nbytes += entry->len;
@@ -157,10 +152,7 @@ ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append)
     append->err = 0;
     spool->nbytes = 0;
 
-    if (ngx_vaani_spool_task_post(spool, &append->task) != NGX_OK) {
-        append->err = EAGAIN;
-        ngx_vaani_spool_append_done(append);
-    }
+    ngx_vaani_spool_task_post(spool, &append->task);
 }
 
 
@@ -275,6 +267,10 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
         }
 
         ngx_vaani_spool_raise(&shared->appended, segment);
+
+        /* nothing is wrong, unless this one can't be written to either */
+
+        append->err = 0;
         rc = NGX_OK;
     }
 
@@ -305,7 +301,6 @@ ngx_vaani_spool_append_done(void *data)
     ngx_vaani_spool_append_t  *append = data;
 
     ngx_int_t                  rc;
-    ngx_uint_t                 n;
     ngx_queue_t               *q, batch;
     ngx_vaani_spool_t         *spool;
     ngx_vaani_spool_entry_t   *entry;
@@ -316,6 +311,10 @@ ngx_vaani_spool_append_done(void *data)
     spool = append->spool;
     shared = ngx_vaani_spool_shared(spool);
 
+    if (append->task.failed) {
+        append->err = EAGAIN;
+    }
+
     if (append->err) {
         ngx_vaani_spool_refuse(spool, append->err, "can't be written to");
 
@@ -324,6 +323,8 @@ ngx_vaani_spool_append_done(void *data)
                       "vaani: the spool \"%V\" takes events again",
                       &spool->path->name);
         spool->refusing = 0;
+        spool->full = 0;
+        ngx_memzero(&spool->complained, sizeof(vaani_pace_t));
     }
 
     ngx_queue_init(&batch);
@@ -344,11 +345,8 @@ ngx_vaani_spool_append_done(void *data)
         ngx_queue_remove(q);
 
         if (entry->segment) {
-            n = entry->order & (NGX_VAANI_SPOOL_SLOTS - 1);
-
-            ngx_vaani_spool_raise(&shared->last[n], entry->segment);
-
-            (void) ngx_atomic_cmp_set(&shared->oldest, 0, ngx_time());
+            (void) ngx_atomic_cmp_set(&shared->oldest, 0,
+                                      ngx_vaani_spool_since(ngx_time()));
         }
 
         if (entry->rc != NGX_OK) {
@@ -371,18 +369,22 @@ ngx_vaani_spool_append_done(void *data)
 static void
 ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err, char *why)
 {
-    if (spool->refusing
-        && ngx_time() - spool->complained < NGX_VAANI_SPOOL_COMPLAIN_EVERY)
+    uint64_t  skipped;
+
+    spool->refusing = 1;
+    spool->failed = ngx_current_msec;
+    spool->full = 0;
+
+    if (!vaani_pace(&spool->complained, ngx_current_msec,
+                    NGX_VAANI_SPOOL_COMPLAIN_EVERY, &skipped))
     {
         return;
     }
 
     ngx_log_error(NGX_LOG_CRIT, spool->log, err,
                   "vaani: the spool \"%V\" %s, events are refused while Redis "
-                  "can't take them", &spool->path->name, why);
-
-    spool->refusing = 1;
-    spool->complained = ngx_time();
+                  "can't take them (%uL more since the last such line)",
+                  &spool->path->name, why, skipped);
 }
 
 

@@ -2,6 +2,7 @@
 #include "ngx_vaani_spool_private.h"
 
 #include <sys/file.h>
+#include <sys/syscall.h>
 
 
 /* 20 digits of a number that sort as it does */
@@ -9,6 +10,10 @@
 #define NGX_VAANI_SPOOL_DIGITS      20
 
 #define NGX_VAANI_SPOOL_SUFFIX      ".log"
+
+/* a larger number is none of ours */
+
+#define NGX_VAANI_SPOOL_LAST        ((ngx_atomic_uint_t) -1 / 2)
 
 /* how many segments are tried before something must be wrong */
 
@@ -20,7 +25,20 @@
 #define NGX_VAANI_SPOOL_WRITES      10
 
 
+/* the highest number of a file that was put aside, of one segment */
+
+#define NGX_VAANI_SPOOL_ASIDE       10000
+
+/* how often, and how long apart, a lock is tried, us */
+
+#define NGX_VAANI_SPOOL_LOCKS       50
+#define NGX_VAANI_SPOOL_LOCK_WAIT   20000
+
+
 static ngx_atomic_uint_t ngx_vaani_spool_segment_number(char *name);
+static ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
+static ngx_int_t ngx_vaani_spool_rename_new(u_char *from, u_char *to);
+static int ngx_vaani_spool_open_locked(u_char *name);
 
 
 void
@@ -39,9 +57,6 @@ ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
 static ngx_atomic_uint_t
 ngx_vaani_spool_segment_number(char *name)
 {
-    ngx_uint_t         n;
-    ngx_atomic_uint_t  number, next;
-
     if (ngx_strlen(name)
         != NGX_VAANI_SPOOL_DIGITS + sizeof(NGX_VAANI_SPOOL_SUFFIX) - 1
         || ngx_strcmp(name + NGX_VAANI_SPOOL_DIGITS, NGX_VAANI_SPOOL_SUFFIX)
@@ -49,6 +64,20 @@ ngx_vaani_spool_segment_number(char *name)
     {
         return 0;
     }
+
+    return ngx_vaani_spool_number(name);
+}
+
+
+/*
+ * The number that a name begins with, 0 if it doesn't.
+ */
+
+static ngx_atomic_uint_t
+ngx_vaani_spool_number(char *name)
+{
+    ngx_uint_t         n;
+    ngx_atomic_uint_t  number, next;
 
     number = 0;
 
@@ -68,6 +97,81 @@ ngx_vaani_spool_segment_number(char *name)
     }
 
     return number;
+}
+
+
+void
+ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir, ngx_str_t *refused)
+{
+    u_char  *p;
+
+    p = ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/refused%Z", dir);
+
+    refused->data = name;
+    refused->len = p - name - 1;
+}
+
+
+void
+ngx_vaani_spool_measure(ngx_vaani_spool_t *spool)
+{
+    DIR                       *d;
+    off_t                      bad, dead, refused;
+    size_t                     len;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_str_t                  dir;
+    ngx_uint_t                 is_bad;
+    struct stat                st;
+    struct dirent             *de;
+    ngx_atomic_uint_t          lowest;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+
+    d = opendir((char *) spool->path->name.data);
+
+    if (d == NULL) {
+        return;
+    }
+
+    bad = 0;
+    dead = 0;
+
+    while ((de = readdir(d)) != NULL) {
+        len = ngx_strlen(de->d_name);
+
+        is_bad = (len > 4 && ngx_strcmp(de->d_name + len - 4, ".bad") == 0);
+
+        if (!is_bad && ngx_strcmp(de->d_name, "dead-letters") != 0) {
+            continue;
+        }
+
+        if (fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == -1
+            || !S_ISREG(st.st_mode))
+        {
+            continue;
+        }
+
+        if (is_bad) {
+            bad += st.st_size;
+
+        } else {
+            dead += st.st_size;
+        }
+    }
+
+    (void) closedir(d);
+
+    shared->bad_bytes = bad;
+    shared->dead_letters_bytes = dead;
+
+    ngx_vaani_spool_refused_dir(name, &spool->path->name, &dir);
+
+    if (ngx_vaani_spool_list(&dir, &lowest, NULL, &refused) != NGX_OK) {
+        refused = 0;
+    }
+
+    shared->refused_bytes = refused;
 }
 
 
@@ -106,6 +210,16 @@ ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
             break;
         }
 
+        /* what was put aside keeps its number for itself */
+
+        number = ngx_vaani_spool_number(de->d_name);
+
+        if (highest && number > *highest
+            && number <= NGX_VAANI_SPOOL_LAST)
+        {
+            *highest = number;
+        }
+
         number = ngx_vaani_spool_segment_number(de->d_name);
 
         if (number == 0) {
@@ -114,10 +228,6 @@ ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
 
         if (*lowest == 0 || number < *lowest) {
             *lowest = number;
-        }
-
-        if (highest && number > *highest) {
-            *highest = number;
         }
 
         if (size) {
@@ -284,27 +394,175 @@ ngx_vaani_spool_write(int fd, u_char *data, size_t len)
 
 
 ngx_int_t
+ngx_vaani_spool_put_away(u_char *segment)
+{
+    u_char      to[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_int_t   rc;
+    ngx_uint_t  n;
+
+    ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", segment);
+
+    for (n = 1; n <= NGX_VAANI_SPOOL_ASIDE; n++) {
+        rc = ngx_vaani_spool_rename_new(segment, to);
+
+        if (rc == NGX_OK || errno != EEXIST) {
+            return rc;
+        }
+
+        ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.%ui.bad%Z", segment, n);
+    }
+
+    return NGX_ERROR;
+}
+
+
+/*
+ * Nothing that is there is replaced.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_rename_new(u_char *from, u_char *to)
+{
+    struct stat  st;
+
+#if (NGX_LINUX && defined SYS_renameat2)
+
+    /* RENAME_NOREPLACE, which older headers don't have */
+
+    if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1) == 0) {
+        return NGX_OK;
+    }
+
+    if (errno != EINVAL && errno != ENOSYS) {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    if (link((char *) from, (char *) to) == 0) {
+        return (unlink((char *) from) == 0) ? NGX_OK : NGX_ERROR;
+    }
+
+    if (errno == EEXIST) {
+        return NGX_ERROR;
+    }
+
+    /* a directory, or a file system without links; nobody else does this */
+
+    if (lstat((char *) to, &st) == 0) {
+        errno = EEXIST;
+        return NGX_ERROR;
+    }
+
+    return (rename((char *) from, (char *) to) == 0) ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
 ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
 {
     int        fd;
-    ngx_int_t  rc;
+    off_t      end;
+    size_t     done;
+    ssize_t    n;
     ngx_err_t  err;
 
-    fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
+    fd = ngx_vaani_spool_open_locked(name);
 
     if (fd == -1) {
         return NGX_ERROR;
     }
 
-    rc = ngx_vaani_spool_write(fd, data, len);
+    end = lseek(fd, 0, SEEK_END);
 
-    if (rc == NGX_OK && fdatasync(fd) == -1) {
-        rc = NGX_ERROR;
+    if (end == -1) {
+        goto failed;
     }
+
+    for (done = 0; done < len; done += n) {
+        n = write(fd, data + done, len - done);
+
+        if (n == -1) {
+
+            if (errno != EINTR) {
+                goto undo;
+            }
+
+            n = 0;
+        }
+    }
+
+    if (fdatasync(fd) == -1) {
+        goto undo;
+    }
+
+    (void) close(fd);
+
+    return NGX_OK;
+
+undo:
+
+    /* it's tried again, or kept elsewhere */
+
+    err = errno;
+    (void) ftruncate(fd, end);
+    errno = err;
+
+failed:
 
     err = errno;
     (void) close(fd);
     errno = err;
 
-    return rc;
+    return NGX_ERROR;
+}
+
+
+/*
+ * An operator may move the file away, send what is in it and delete it: who
+ * holds the lock of a file that still has its name writes to that one.
+ */
+
+static int
+ngx_vaani_spool_open_locked(u_char *name)
+{
+    int          fd;
+    ngx_err_t    err;
+    ngx_uint_t   n;
+    struct stat  st, named;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_LOCKS; n++) {
+        fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
+
+        if (fd == -1) {
+            return -1;
+        }
+
+        if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
+            err = errno;
+            (void) close(fd);
+            errno = err;
+
+            if (err != EWOULDBLOCK) {
+                return -1;
+            }
+
+            (void) usleep(NGX_VAANI_SPOOL_LOCK_WAIT);
+            continue;
+        }
+
+        if (fstat(fd, &st) == 0
+            && stat((char *) name, &named) == 0
+            && st.st_ino == named.st_ino
+            && st.st_dev == named.st_dev)
+        {
+            return fd;
+        }
+
+        (void) close(fd);
+    }
+
+    errno = EAGAIN;
+
+    return -1;
 }

@@ -12,9 +12,23 @@
 #include "vaani_journal.h"
 
 
-/* a power of two: orders share a slot, which at worst makes one wait */
+/* reasons of refused deliveries that are told apart, and their lengths */
 
-#define NGX_VAANI_SPOOL_SLOTS       16384
+#define NGX_VAANI_SPOOL_REASONS     64
+#define NGX_VAANI_SPOOL_REASON_LEN  48
+
+
+/*
+ * How much was kept for one reason in the minute that began at start.
+ */
+
+typedef struct {
+    ngx_msec_t                  start;
+    size_t                      bytes;
+    size_t                      len;
+    u_char                      reason[NGX_VAANI_SPOOL_REASON_LEN];
+    unsigned                    used:1;
+} ngx_vaani_spool_share_t;
 
 
 /*
@@ -31,14 +45,26 @@ typedef struct {
 
     /* counted for operators, see ngx_vaani_spool_status_t */
     ngx_atomic_t                written;
-    ngx_atomic_t                finished;   /* of those that were written */
+    ngx_atomic_t                finished;   /* of those that were written, in
+                                               segments that are gone */
+    ngx_atomic_t                partial;    /* the same, in that which is
+                                               being replayed */
     ngx_atomic_t                replayed;
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
+    ngx_atomic_t                refused_kept;
+    ngx_atomic_t                refused_dropped;
+    ngx_atomic_t                dead_letters_bytes;
+    ngx_atomic_t                bad_bytes;
+    ngx_atomic_t                refused_bytes;
 
-    /* the last segment with a record of these orders */
-    ngx_atomic_t                last[NGX_VAANI_SPOOL_SLOTS];
+    /* refused deliveries: the last number of a segment, and the shares, which
+       are under the lock of the zone */
+    ngx_atomic_t                refused_last;
+    ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
+
+    ngx_atomic_t                succeeded;  /* the last delivery, Unix time, s */
 } ngx_vaani_spool_shared_t;
 
 
@@ -46,7 +72,6 @@ struct ngx_vaani_spool_entry_s {
     ngx_queue_t                 queue;
     ngx_vaani_spool_append_pt   handler;    /* NULL: detached, or none */
     void                       *data;
-    uint32_t                    order;
     ngx_int_t                   rc;
     ngx_atomic_uint_t           segment;    /* that it was written to */
     size_t                      len;        /* of the record with its header */
@@ -59,14 +84,47 @@ struct ngx_vaani_spool_entry_s {
 #define ngx_vaani_spool_entry_data(entry)  ((u_char *) ((entry) + 1))
 
 
+/* how often a line that events could repeat is logged, ms */
+
+#define NGX_VAANI_SPOOL_COMPLAIN_EVERY  10000
+
+/* how long a spool that failed isn't worth another try, ms */
+
+#define NGX_VAANI_SPOOL_TRY_AGAIN   10000
+
+/* what is older than the host's uptime is still above 0, s */
+
+#define NGX_VAANI_SPOOL_EPOCH       0x40000000
+
+
 /* raises an atomic to a value, if it is lower */
 
 void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
 
 /*
+ * ngx_vaani_spool_dir.c: makes the directory if it's missing, and checks that
+ * the workers can use it and that it's none of another spool.  Returns NGX_OK,
+ * or NGX_ERROR if that was logged.
+ */
+
+ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
+    ngx_log_t *log);
+
+
+/*
+ * A time of the clock, s, as one of a clock that nobody sets; above 0.  What
+ * is "oldest" came at such a time, or there is none if it is 0.
+ */
+
+ngx_atomic_uint_t ngx_vaani_spool_since(time_t time);
+
+
+/*
  * Work for a thread: handler(data) runs there, with nothing of nginx's to
- * touch but atomics; done(data) runs in the event loop afterwards.
+ * touch but atomics; done(data) runs in the event loop afterwards, never before
+ * the post returns.  A task is always accepted: if the threads don't take it,
+ * done(data) finds "failed" set, and the handler didn't run.
  */
 
 typedef struct {
@@ -74,6 +132,7 @@ typedef struct {
     void                      (*done)(void *data);
     void                       *data;
     unsigned                    busy:1;
+    unsigned                    failed:1;
 #if (NGX_THREADS)
     ngx_thread_task_t           task;
 #else
@@ -86,7 +145,7 @@ typedef struct {
 void ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
     void (*handler)(void *data), void (*done)(void *data), void *data,
     ngx_log_t *log);
-ngx_int_t ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
+void ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_task_t *task);
 void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
@@ -95,23 +154,30 @@ void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
  * A record that was given to the callback.
  */
 
-typedef struct {
+typedef struct ngx_vaani_spool_slot_s  ngx_vaani_spool_slot_t;
+
+struct ngx_vaani_spool_slot_s {
     ngx_vaani_spool_replay_t   *replay;
+    ngx_vaani_spool_slot_t     *next;       /* idle one */
     u_char                     *record;
     size_t                      len;
-    uint32_t                    order;
+    uint64_t                    since;      /* its first try, Unix time, s */
+    unsigned                    tries;      /* before this one */
+    uint64_t                    sent;       /* us */
     unsigned                    used:1;
     unsigned                    again:1;    /* it has to be delivered again */
-} ngx_vaani_spool_slot_t;
+};
 
 
 struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
 
-    int                         lock;       /* of the directory, -1: not ours */
+    int                         lock;       /* of the directory, open for the
+                                               life of the worker; -1: not yet */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
     ngx_vaani_spool_task_t      finish;
+    ngx_vaani_spool_task_t      leave;
 
     /* the segment that is being replayed, -1: none */
 
@@ -126,28 +192,50 @@ struct ngx_vaani_spool_replay_s {
 
     vaani_journal_reader_t      reader;
     vaani_journal_record_t      next;       /* read, but not delivered */
-    ngx_vaani_spool_slot_t      slots[NGX_VAANI_SPOOL_WINDOW];
+    ngx_vaani_spool_slot_t      slots[NGX_VAANI_SPOOL_MAX_WINDOW];
+    ngx_vaani_spool_slot_t     *idle;
     ngx_uint_t                  nused;
     ngx_uint_t                  nagain;
 
+    ngx_uint_t                  window;     /* of slots to be used */
+    uint64_t                    floor;      /* shortest round trip, us */
+    uint64_t                    floor_time; /* us */
+    uint64_t                    halved;     /* us */
+
     u_char                     *dead;       /* what was refused for good */
     size_t                      ndead;
+    u_char                     *late;       /* what is to be tried later */
+    size_t                      nlate;
+    ngx_uint_t                  nrecords;   /* in that */
     u_char                     *bad;        /* what is no record */
     size_t                      nbad;
     size_t                      bad_offset;
 
     ngx_uint_t                  nreplayed;  /* since the spool was empty */
+    ngx_uint_t                  ndone;      /* of this segment, for good */
+    ngx_msec_t                  pause;      /* after a segment without any */
+    ngx_msec_t                  paused;     /* until then */
+    ngx_atomic_uint_t           written;    /* when that began */
     ngx_uint_t                  nintervals; /* until the directory is seen */
+    time_t                      measured;   /* by a thread, s */
 
-    unsigned                    have_next:1;
-    unsigned                    kept:1;     /* something of it is in a file */
-    unsigned                    busy:1;     /* in the loop that delivers */
+    /* no bit fields: the thread writes to some of them */
+
+    ngx_uint_t                  leads;      /* the lock is ours */
+    ngx_uint_t                  kept;       /* something of it is in a file */
+    ngx_uint_t                  whole;      /* all of it, for want of room */
+    ngx_uint_t                  have_next;
+    ngx_uint_t                  busy;       /* in the loop that delivers */
 };
 
 
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
+
+ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
 
 ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
@@ -161,8 +249,8 @@ void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_seal_thread(void *data);
 void ngx_vaani_spool_finish_thread(void *data);
 
-/* leaves the segment, with its lock, and what was kept of it */
-void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
+/* leaves the segment, with its lock and what was kept of it, and the lead */
+void ngx_vaani_spool_leave_thread(void *data);
 
 
 /*
@@ -176,8 +264,21 @@ void ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
     ngx_atomic_uint_t number);
 
 /*
- * Looks for the segments of a directory: the lowest and the highest number, 0
- * if there is none, and the sum of their sizes.  Any of them may be NULL.
+ * The directory of refused deliveries of the spool in dir, null-terminated:
+ * name is where it's written, *refused it as a string.
+ */
+void ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir,
+    ngx_str_t *refused);
+
+/*
+ * Counts the bytes of what is kept for an operator in the spool.
+ */
+void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
+
+/*
+ * Looks for the segments of a directory: the lowest number, 0 if there is
+ * none, the highest one that any name begins with, also of what was put aside,
+ * and the sum of the segments' sizes.  highest and size may be NULL.
  * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
@@ -197,7 +298,16 @@ ngx_int_t ngx_vaani_spool_sync_dir(u_char *dir);
 /* appends a record as a whole; returns NGX_OK or NGX_ERROR */
 ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
 
-/* appends to a file, made if needed, and syncs it */
+/*
+ * Gives a segment another name, that of it with ".bad", or with a number before
+ * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
+
+/*
+ * Appends to a file, made if needed, and syncs it, all or nothing, while no
+ * tool has it locked to look for the end of it.
+ */
 ngx_int_t ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len);
 
 

@@ -1,12 +1,213 @@
 
 #include "ngx_vaani_spool_private.h"
 
+#include <sys/file.h>
+
+
+/*
+ * Refused deliveries are in segments of their own, numbered like those of the
+ * spool.  A thread that appends to one has it for itself while it does: a
+ * record that doesn't fit on the disk is taken back.  One that is busy is
+ * passed over.
+ */
+
+
+/* of the bound, the size of a segment: so much goes at once */
+
+#define NGX_VAANI_REFUSED_SEGMENTS  16
+
+/* the segments at the end that are tried before another one is made */
+
+#define NGX_VAANI_REFUSED_TRIED     8
+
+/* of the bound, for one reason in NGX_VAANI_REFUSED_WINDOW, ms */
+
+#define NGX_VAANI_REFUSED_SHARE     10
+#define NGX_VAANI_REFUSED_WINDOW    60000
+
+/* how often it is logged that some aren't kept, s */
+
+#define NGX_VAANI_REFUSED_COMPLAIN  60
+
+
+struct ngx_vaani_spool_refusal_s {
+    ngx_queue_t                 queue;
+    ngx_vaani_spool_append_pt   handler;    /* NULL: detached, or none */
+    void                       *data;
+    ngx_atomic_uint_t           segment;    /* it was written to, 0: none */
+    ngx_int_t                   rc;
+    size_t                      len;        /* of the record with its header */
+};
+
+
+struct ngx_vaani_spool_refused_s {
+    ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_task_t      task;
+
+    ngx_queue_t                 waiting;
+    ngx_queue_t                 batch;      /* what the thread writes */
+    size_t                      nbytes;     /* of both */
+    size_t                      nbatch;
+    ngx_err_t                   err;
+
+    /* what complaints were made last, s; 0: never */
+
+    time_t                      failed;
+    time_t                      too_many;
+    time_t                      too_large;
+};
+
+
+/* the segments, as the thread works with them */
+
+typedef struct {
+    ngx_vaani_spool_t          *spool;
+    ngx_queue_t                *batch;
+    ngx_str_t                   dir;
+    ngx_atomic_uint_t           lowest;
+    ngx_atomic_uint_t           highest;
+    off_t                       size;       /* of all of them */
+
+    int                         fd;         /* -1: none is open */
+    ngx_atomic_uint_t           segment;    /* the one that is open */
+    off_t                       end;        /* of it */
+    u_char                      name[NGX_VAANI_SPOOL_NAME_LEN];
+} ngx_vaani_spool_refused_files_t;
+
+
+#define ngx_vaani_spool_refusal_data(refusal)  ((u_char *) ((refusal) + 1))
+
+
+static ngx_uint_t ngx_vaani_spool_refused_admit(ngx_vaani_spool_t *spool,
+    ngx_str_t *reason, size_t len);
+static void ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool,
+    time_t *last, ngx_uint_t level, ngx_err_t err, char *why,
+    ngx_str_t *reason);
+static void ngx_vaani_spool_refused_next(ngx_vaani_spool_refused_t *refused);
+static void ngx_vaani_spool_refused_thread(void *data);
+static ngx_int_t ngx_vaani_spool_refused_write(
+    ngx_vaani_spool_refused_files_t *files, ngx_vaani_spool_refusal_t *refusal);
+static ngx_int_t ngx_vaani_spool_refused_room(
+    ngx_vaani_spool_refused_files_t *files, size_t len);
+static ngx_int_t ngx_vaani_spool_refused_open(
+    ngx_vaani_spool_refused_files_t *files, size_t len);
+static ngx_int_t ngx_vaani_spool_refused_take(
+    ngx_vaani_spool_refused_files_t *files, ngx_atomic_uint_t number,
+    size_t len, int flags);
+static ngx_int_t ngx_vaani_spool_refused_close(
+    ngx_vaani_spool_refused_files_t *files);
+static void ngx_vaani_spool_refused_done(void *data);
+
+
+ngx_int_t
+ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
+{
+    ngx_vaani_spool_refused_t  *refused;
+
+    refused = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_spool_refused_t));
+
+    if (refused == NULL) {
+        return NGX_ERROR;
+    }
+
+    refused->spool = spool;
+    spool->keeper = refused;
+
+    ngx_queue_init(&refused->waiting);
+    ngx_queue_init(&refused->batch);
+
+    ngx_vaani_spool_task_init(&refused->task, ngx_vaani_spool_refused_thread,
+                              ngx_vaani_spool_refused_done, refused,
+                              cycle->log);
+
+    return NGX_OK;
+}
+
 
 ngx_vaani_spool_refusal_t *
 ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
     ngx_str_t *body, uint64_t received_at, ngx_vaani_spool_append_pt handler,
     void *data)
 {
+    size_t                      len, head;
+    u_char                     *p;
+    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_refused_t  *refused;
+    ngx_vaani_spool_refusal_t  *refusal;
+
+    if (spool->refused == 0) {
+        return NULL;
+    }
+
+    if (spool->append == NULL
+        && ngx_vaani_spool_init_worker(spool, (ngx_cycle_t *) ngx_cycle)
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    shared = ngx_vaani_spool_shared(spool);
+    refused = spool->keeper;
+
+    head = vaani_journal_refusal_head(NULL, received_at, reason->data,
+                                      reason->len);
+    len = VAANI_JOURNAL_HEADER + head + body->len;
+
+    if (len > spool->refused || len > NGX_MAX_INT32_VALUE) {
+        ngx_vaani_spool_refused_complain(spool, &refused->too_large,
+                                         NGX_LOG_WARN, 0,
+                                         "is larger than \"refused\"", reason);
+        goto dropped;
+    }
+
+    if (refused->nbytes
+        && refused->nbytes + len > NGX_VAANI_SPOOL_MAX_BYTES)
+    {
+        ngx_vaani_spool_refused_complain(spool, &refused->failed, NGX_LOG_CRIT,
+                                         0, "can't be kept, the disk is too "
+                                         "slow", reason);
+        goto dropped;
+    }
+
+    if (!ngx_vaani_spool_refused_admit(spool, reason, len)) {
+        ngx_vaani_spool_refused_complain(spool, &refused->too_many,
+                                         NGX_LOG_WARN, 0, "is one of too many "
+                                         "in a minute", reason);
+        goto dropped;
+    }
+
+    refusal = ngx_alloc(sizeof(ngx_vaani_spool_refusal_t) + len, spool->log);
+
+    if (refusal == NULL) {
+        goto dropped;
+    }
+
+    refusal->handler = handler;
+    refusal->data = data;
+    refusal->segment = 0;
+    refusal->rc = NGX_ERROR;
+    refusal->len = len;
+
+    p = ngx_vaani_spool_refusal_data(refusal) + VAANI_JOURNAL_HEADER;
+
+    p += vaani_journal_refusal_head(p, received_at, reason->data, reason->len);
+
+    ngx_memcpy(p, body->data, body->len);
+
+    vaani_journal_seal(ngx_vaani_spool_refusal_data(refusal),
+                       head + body->len, 0);
+
+    ngx_queue_insert_tail(&refused->waiting, &refusal->queue);
+    refused->nbytes += len;
+
+    ngx_vaani_spool_refused_next(refused);
+
+    return refusal;
+
+dropped:
+
+    (void) ngx_atomic_fetch_add(&shared->refused_dropped, 1);
+
     return NULL;
 }
 
@@ -14,4 +215,580 @@ ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 void
 ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal)
 {
+    refusal->handler = NULL;
+}
+
+
+/*
+ * One reason can't push out all that was kept for others: of each, a tenth of
+ * the bound is taken in a minute, by all workers, but one delivery always.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_refused_admit(ngx_vaani_spool_t *spool, ngx_str_t *reason,
+    size_t len)
+{
+    size_t                     rlen;
+    ngx_uint_t                 n, admitted;
+    ngx_slab_pool_t           *shpool;
+    ngx_vaani_spool_share_t   *share;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+    shpool = (ngx_slab_pool_t *) spool->shm_zone->shm.addr;
+
+    rlen = ngx_min(reason->len, NGX_VAANI_SPOOL_REASON_LEN);
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    /* the last one is shared by those that come when all others are in use */
+
+    for (n = 0; n < NGX_VAANI_SPOOL_REASONS - 1; n++) {
+        share = &shared->shares[n];
+
+        if (!share->used
+            || (share->len == rlen
+                && ngx_memcmp(share->reason, reason->data, rlen) == 0))
+        {
+            break;
+        }
+    }
+
+    share = &shared->shares[n];
+
+    if (!share->used
+        || ngx_current_msec - share->start >= NGX_VAANI_REFUSED_WINDOW)
+    {
+        share->used = 1;
+        share->len = rlen;
+        ngx_memcpy(share->reason, reason->data, rlen);
+
+        share->start = ngx_current_msec;
+        share->bytes = 0;
+    }
+
+    admitted = (share->bytes == 0
+                || share->bytes + len
+                   <= spool->refused / NGX_VAANI_REFUSED_SHARE);
+
+    if (admitted) {
+        share->bytes += len;
+    }
+
+    ngx_shmtx_unlock(&shpool->mutex);
+
+    return admitted;
+}
+
+
+static void
+ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, time_t *last,
+    ngx_uint_t level, ngx_err_t err, char *why, ngx_str_t *reason)
+{
+    if (*last && ngx_time() >= *last
+        && ngx_time() - *last < NGX_VAANI_REFUSED_COMPLAIN)
+    {
+        return;
+    }
+
+    if (reason) {
+        ngx_log_error(level, spool->log, err,
+                      "vaani: a refused delivery (%V) %s, it isn't kept in "
+                      "\"%V/refused\"", reason, why, &spool->path->name);
+
+    } else {
+        ngx_log_error(level, spool->log, err,
+                      "vaani: refused deliveries %s, they aren't kept in "
+                      "\"%V/refused\"", why, &spool->path->name);
+    }
+
+    *last = ngx_time();
+}
+
+
+static void
+ngx_vaani_spool_refused_next(ngx_vaani_spool_refused_t *refused)
+{
+    if (refused->task.busy || ngx_queue_empty(&refused->waiting)) {
+        return;
+    }
+
+    ngx_queue_add(&refused->batch, &refused->waiting);
+    ngx_queue_init(&refused->waiting);
+
+    refused->nbatch = refused->nbytes;
+    refused->err = 0;
+
+    ngx_vaani_spool_task_post(refused->spool, &refused->task);
+}
+
+
+static void
+ngx_vaani_spool_refused_thread(void *data)
+{
+    ngx_vaani_spool_refused_t *refused = data;
+
+    u_char                            name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_queue_t                      *q;
+    ngx_vaani_spool_t                *spool;
+    ngx_vaani_spool_shared_t         *shared;
+    ngx_vaani_spool_refusal_t        *refusal;
+    ngx_vaani_spool_refused_files_t   files;
+
+    spool = refused->spool;
+    shared = ngx_vaani_spool_shared(spool);
+
+    files.spool = spool;
+    files.batch = &refused->batch;
+    files.fd = -1;
+
+    ngx_vaani_spool_refused_dir(name, &spool->path->name, &files.dir);
+
+    if (mkdir((char *) name, 0700) == 0) {
+
+        if (ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK) {
+            refused->err = errno;
+            return;
+        }
+
+    } else if (errno != EEXIST) {
+        refused->err = errno;
+        return;
+    }
+
+    if (ngx_vaani_spool_list(&files.dir, &files.lowest, &files.highest,
+                             &files.size)
+        != NGX_OK)
+    {
+        refused->err = errno;
+        return;
+    }
+
+    for (q = ngx_queue_head(&refused->batch);
+         q != ngx_queue_sentinel(&refused->batch);
+         q = ngx_queue_next(q))
+    {
+        refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
+
+        if (ngx_vaani_spool_refused_write(&files, refusal) != NGX_OK) {
+            refused->err = errno;
+            break;
+        }
+    }
+
+    if (ngx_vaani_spool_refused_close(&files) != NGX_OK) {
+        refused->err = errno;
+    }
+
+    shared->refused_bytes = files.size;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_refused_write(ngx_vaani_spool_refused_files_t *files,
+    ngx_vaani_spool_refusal_t *refusal)
+{
+    size_t     done;
+    ssize_t    n;
+    ngx_err_t  err;
+
+    if (files->fd != -1
+        && files->end + (off_t) refusal->len
+           > (off_t) files->spool->refused / NGX_VAANI_REFUSED_SEGMENTS
+        && ngx_vaani_spool_refused_close(files) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_vaani_spool_refused_room(files, refusal->len) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (files->fd == -1
+        && ngx_vaani_spool_refused_open(files, refusal->len) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (done = 0; done < refusal->len; done += n) {
+        n = write(files->fd, ngx_vaani_spool_refusal_data(refusal) + done,
+                  refusal->len - done);
+
+        if (n == -1) {
+
+            if (errno == EINTR) {
+                n = 0;
+                continue;
+            }
+
+            err = errno;
+
+            /* nobody else appends meanwhile: a part of it is taken back */
+
+            if (done && ftruncate(files->fd, files->end) == -1) {
+                err = errno;
+            }
+
+            errno = err;
+
+            return NGX_ERROR;
+        }
+    }
+
+    files->end += refusal->len;
+    files->size += refusal->len;
+
+    refusal->segment = files->segment;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Deletes the oldest ones until there is room for len more bytes.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
+    size_t len)
+{
+    int                         fd;
+    u_char                      name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t                   err;
+    ngx_queue_t                *q;
+    ngx_vaani_spool_refusal_t  *refusal;
+
+    while (files->size + (off_t) len > (off_t) files->spool->refused
+           && files->lowest)
+    {
+        if (files->fd != -1 && files->segment == files->lowest
+            && ngx_vaani_spool_refused_close(files) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ngx_vaani_spool_segment_name(name, &files->dir, files->lowest);
+
+        fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+
+        if (fd == -1 && errno != ENOENT) {
+            return NGX_ERROR;
+        }
+
+        if (fd != -1) {
+
+            if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
+
+                /* it's being written to: then there is a little too much */
+
+                (void) close(fd);
+                return NGX_OK;
+            }
+
+            if (unlink((char *) name) == -1 && errno != ENOENT) {
+                err = errno;
+                (void) close(fd);
+                errno = err;
+
+                return NGX_ERROR;
+            }
+
+            (void) close(fd);
+        }
+
+        /* those of this batch that went with it aren't kept */
+
+        for (q = ngx_queue_head(files->batch);
+             q != ngx_queue_sentinel(files->batch);
+             q = ngx_queue_next(q))
+        {
+            refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
+
+            if (refusal->segment == files->lowest) {
+                refusal->segment = 0;
+                refusal->rc = NGX_ERROR;
+            }
+        }
+
+        if (ngx_vaani_spool_list(&files->dir, &files->lowest, NULL,
+                                 &files->size)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Opens a segment that has room, or else another one.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_refused_open(ngx_vaani_spool_refused_files_t *files,
+    size_t len)
+{
+    ngx_int_t          rc;
+    ngx_uint_t         n;
+    ngx_atomic_uint_t  number;
+
+    number = files->highest;
+
+    for (n = 0; n < NGX_VAANI_REFUSED_TRIED && number > n; n++) {
+        rc = ngx_vaani_spool_refused_take(files, number - n, len, 0);
+
+        if (rc != NGX_BUSY) {
+            return rc;
+        }
+    }
+
+    /* the number of one that was deleted isn't used again while nginx runs */
+
+    for (n = 0; n < 100; n++) {
+        number = ngx_atomic_fetch_add(
+                     &ngx_vaani_spool_shared(files->spool)->refused_last, 1)
+                 + 1;
+
+        if (number <= files->highest) {
+            ngx_vaani_spool_raise(
+                &ngx_vaani_spool_shared(files->spool)->refused_last,
+                files->highest);
+            continue;
+        }
+
+        files->highest = number;
+
+        rc = ngx_vaani_spool_refused_take(files, number, len,
+                                          O_CREAT|O_EXCL);
+
+        if (rc == NGX_OK) {
+            return ngx_vaani_spool_sync_dir(files->dir.data);
+        }
+
+        if (rc != NGX_BUSY) {
+            return rc;
+        }
+    }
+
+    errno = EAGAIN;
+
+    return NGX_ERROR;
+}
+
+
+/*
+ * Returns NGX_BUSY if this segment can't be had.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
+    ngx_atomic_uint_t number, size_t len, int flags)
+{
+    int          fd;
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t    err;
+    struct stat  st;
+
+    ngx_vaani_spool_segment_name(name, &files->dir, number);
+
+    fd = open((char *) name,
+              O_WRONLY|O_APPEND|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC|flags, 0600);
+
+    if (fd == -1) {
+
+        switch (errno) {
+
+        case ENOENT:
+        case EEXIST:
+        case ENXIO:
+        case ELOOP:
+        case EISDIR:
+        case EACCES:
+
+            /* if the directory itself is the matter, none can be made */
+
+            return (flags && errno != EEXIST) ? NGX_ERROR : NGX_BUSY;
+
+        default:
+            return NGX_ERROR;
+        }
+    }
+
+    if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
+
+        if (errno != EWOULDBLOCK) {
+            goto failed;
+        }
+
+        goto busy;
+    }
+
+    if (fstat(fd, &st) == -1) {
+        goto failed;
+    }
+
+    if (st.st_nlink == 0
+        || !S_ISREG(st.st_mode)
+        || (st.st_size
+            && st.st_size + (off_t) len
+               > (off_t) files->spool->refused / NGX_VAANI_REFUSED_SEGMENTS))
+    {
+        goto busy;
+    }
+
+    files->fd = fd;
+    files->segment = number;
+    files->end = st.st_size;
+
+    if (files->lowest == 0 || number < files->lowest) {
+        files->lowest = number;
+    }
+
+    return NGX_OK;
+
+busy:
+
+    (void) close(fd);
+
+    return NGX_BUSY;
+
+failed:
+
+    err = errno;
+    (void) close(fd);
+    errno = err;
+
+    return NGX_ERROR;
+}
+
+
+/*
+ * What was written to the segment is safe afterwards, or counts as not kept.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_refused_close(ngx_vaani_spool_refused_files_t *files)
+{
+    ngx_int_t                   rc;
+    ngx_err_t                   err;
+    ngx_queue_t                *q;
+    ngx_vaani_spool_refusal_t  *refusal;
+
+    if (files->fd == -1) {
+        return NGX_OK;
+    }
+
+    rc = NGX_OK;
+    err = 0;
+
+    if (files->spool->sync != NGX_VAANI_SPOOL_OFF
+        && fdatasync(files->fd) == -1)
+    {
+        err = errno;
+        rc = NGX_ERROR;
+    }
+
+    for (q = ngx_queue_head(files->batch);
+         q != ngx_queue_sentinel(files->batch);
+         q = ngx_queue_next(q))
+    {
+        refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
+
+        if (refusal->segment == files->segment) {
+            refusal->rc = rc;
+        }
+    }
+
+    /* drops the lock */
+
+    (void) close(files->fd);
+    files->fd = -1;
+
+    errno = err;
+
+    return rc;
+}
+
+
+static void
+ngx_vaani_spool_refused_done(void *data)
+{
+    ngx_vaani_spool_refused_t *refused = data;
+
+    void                       *handler_data;
+    ngx_int_t                   rc;
+    ngx_queue_t                *q, batch;
+    ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_append_pt   handler;
+    ngx_vaani_spool_refusal_t  *refusal;
+
+    spool = refused->spool;
+    shared = ngx_vaani_spool_shared(spool);
+
+    if (refused->task.failed) {
+        refused->err = EAGAIN;
+    }
+
+    if (refused->err) {
+        ngx_vaani_spool_refused_complain(spool, &refused->failed, NGX_LOG_CRIT,
+                                         refused->err, "can't be written",
+                                         NULL);
+    }
+
+    ngx_queue_init(&batch);
+
+    if (!ngx_queue_empty(&refused->batch)) {
+        ngx_queue_add(&batch, &refused->batch);
+        ngx_queue_init(&refused->batch);
+    }
+
+    refused->nbytes -= refused->nbatch;
+    refused->nbatch = 0;
+
+    ngx_vaani_spool_refused_next(refused);
+
+    while (!ngx_queue_empty(&batch)) {
+        q = ngx_queue_head(&batch);
+        refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
+
+        ngx_queue_remove(q);
+
+        rc = refusal->rc;
+        handler = refusal->handler;
+        handler_data = refusal->data;
+
+        ngx_free(refusal);
+
+        (void) ngx_atomic_fetch_add((rc == NGX_OK) ? &shared->refused_kept
+                                                   : &shared->refused_dropped,
+                                    1);
+
+        if (handler) {
+            handler(handler_data, rc);
+        }
+    }
+}
+
+
+void
+ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool)
+{
+    ngx_queue_t                *q;
+    ngx_vaani_spool_refused_t  *refused;
+    ngx_vaani_spool_refusal_t  *refusal;
+
+    refused = spool->keeper;
+
+    ngx_vaani_spool_task_exit(&refused->task);
+
+    while (!ngx_queue_empty(&refused->waiting)) {
+        q = ngx_queue_head(&refused->waiting);
+        refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
+
+        ngx_queue_remove(q);
+        ngx_free(refusal);
+    }
 }

@@ -15,9 +15,25 @@
 
 #define NGX_VAANI_SPOOL_LOOK        5
 
+/*
+ * How long the replay rests after a segment of which nothing could be delivered
+ * while others may be: at first, and at most, ms.
+ */
+
+#define NGX_VAANI_SPOOL_MIN_PAUSE   1000
+#define NGX_VAANI_SPOOL_MAX_PAUSE   30000
+
+/* how long the shortest round trip is one, us */
+
+#define NGX_VAANI_SPOOL_FLOOR       10000000
+
+/* a round trip may be longer by that, us: a turn of an event loop */
+
+#define NGX_VAANI_SPOOL_SLACK       1000
+
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
-static void ngx_vaani_spool_lead(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
 static void ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
@@ -25,18 +41,24 @@ static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
+static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot);
+static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
+static uint64_t ngx_vaani_spool_now(void);
+static ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 static u_char *ngx_vaani_spool_keep(ngx_vaani_spool_replay_t *replay,
     u_char **kept, size_t *nkept, size_t len);
 static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 static void ngx_vaani_spool_finish_done(void *data);
-static void ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_leave_done(void *data);
 
 
 ngx_int_t
 ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 {
-    ngx_uint_t                 n;
     ngx_vaani_spool_replay_t  *replay;
 
     replay = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_spool_replay_t));
@@ -49,15 +71,16 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     replay->lock = -1;
     replay->fd = -1;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-        replay->slots[n].replay = replay;
-    }
+    ngx_vaani_spool_free_slots(replay);
 
     ngx_vaani_spool_task_init(&replay->seal, ngx_vaani_spool_seal_thread,
                               ngx_vaani_spool_seal_done, replay, cycle->log);
 
     ngx_vaani_spool_task_init(&replay->finish, ngx_vaani_spool_finish_thread,
                               ngx_vaani_spool_finish_done, replay, cycle->log);
+
+    ngx_vaani_spool_task_init(&replay->leave, ngx_vaani_spool_leave_thread,
+                              ngx_vaani_spool_leave_done, replay, cycle->log);
 
     replay->timer.handler = ngx_vaani_spool_timer_handler;
     replay->timer.data = replay;
@@ -81,7 +104,7 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     ngx_add_timer(ev, NGX_VAANI_SPOOL_INTERVAL);
 
-    if (replay->seal.busy || replay->finish.busy) {
+    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
         return;
     }
 
@@ -89,8 +112,8 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
         /* the next one to lead must not have to wait for this process */
 
-        if (replay->nused == replay->nagain) {
-            ngx_vaani_spool_leave(replay);
+        if (replay->leads && replay->nused == replay->nagain) {
+            ngx_vaani_spool_task_post(replay->spool, &replay->leave);
         }
 
         return;
@@ -101,54 +124,38 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
         return;
     }
 
-    ngx_vaani_spool_lead(replay);
+    ngx_vaani_spool_look(replay);
 }
 
 
 /*
- * One worker leads; the others try to, so that one of them follows at once if
- * it ends in whatever way.
+ * Lets a thread look for a segment, or whether there is a leader.
  */
 
 static void
-ngx_vaani_spool_lead(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 {
     ngx_vaani_spool_shared_t  *shared;
-    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
 
-    if (replay->lock == -1) {
+    if (replay->leads) {
+        shared = ngx_vaani_spool_shared(replay->spool);
 
-        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z",
-                     &replay->spool->path->name);
-
-        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
-
-        if (replay->lock == -1) {
-            ngx_log_error(NGX_LOG_CRIT, replay->spool->log, ngx_errno,
-                          "vaani: open() \"%s\" failed", name);
-            ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        if (replay->pause
+            && (ngx_msec_int_t) (replay->paused - ngx_current_msec) > 0
+            && shared->written == replay->written)
+        {
             return;
         }
 
-        if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
-            (void) close(replay->lock);
-            replay->lock = -1;
+        if (shared->appended <= shared->done && replay->nintervals) {
+            replay->nintervals--;
             return;
         }
 
-        replay->nintervals = 0;
+        replay->nintervals = NGX_VAANI_SPOOL_LOOK;
     }
 
-    shared = ngx_vaani_spool_shared(replay->spool);
-
-    if (shared->appended <= shared->done && replay->nintervals) {
-        replay->nintervals--;
-        return;
-    }
-
-    replay->nintervals = NGX_VAANI_SPOOL_LOOK;
-
-    (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+    ngx_vaani_spool_task_post(replay->spool, &replay->seal);
 }
 
 
@@ -157,10 +164,15 @@ ngx_vaani_spool_seal_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
+    if (replay->seal.failed) {
+        replay->err = EAGAIN;
+        replay->aside = 0;
+    }
+
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" can't be read, "
-                      "it was renamed to \".log.bad\"",
+                      "it was renamed, to \"...log.bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
@@ -188,6 +200,12 @@ ngx_vaani_spool_seal_done(void *data)
     replay->reader.data = replay->data;
     replay->reader.len = replay->size;
     replay->have_next = 0;
+    replay->ndone = 0;
+    replay->nrecords = 0;
+
+    /* another worker may have left it when it was delivered in part */
+
+    ngx_vaani_spool_shared(replay->spool)->partial = 0;
 
     ngx_vaani_spool_deliver(replay);
 }
@@ -208,6 +226,7 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
     shared->bytes = 0;
     shared->finished = shared->written;
+    shared->partial = 0;
     shared->oldest = 0;
 
     replay->none_below = 0;
@@ -224,15 +243,14 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Fills the window.  Records of the same order are never under way together,
- * so that they stay in order whatever becomes of them.
+ * Fills the window.
  */
 
 static void
 ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t               n;
-    ngx_vaani_spool_slot_t  *slot, *idle;
+    ngx_vaani_spool_slot_t  *slot;
 
     if (replay->busy) {
         return;
@@ -240,46 +258,46 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
     replay->busy = 1;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
+    for (n = 0; replay->nagain && n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
         slot = &replay->slots[n];
 
         if (slot->used && slot->again) {
             slot->again = 0;
             replay->nagain--;
             ngx_vaani_spool_start(slot);
+
+            if (slot->used && slot->again) {
+
+                /* nothing is taken: the others need not be tried */
+
+                break;
+            }
         }
     }
 
     while (replay->nagain == 0
-           && replay->nused < NGX_VAANI_SPOOL_WINDOW
+           && replay->nused < replay->window
            && !(ngx_exiting || ngx_quit || ngx_terminate)
            && ngx_vaani_spool_next(replay) == NGX_OK)
     {
-        idle = NULL;
+        slot = replay->idle;
+        replay->idle = slot->next;
 
-        for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-            slot = &replay->slots[n];
+        slot->used = 1;
+        slot->since = 0;
+        slot->tries = 0;
 
-            if (!slot->used) {
-                idle = slot;
+        (void) vaani_journal_deferred(&replay->next, &slot->since,
+                                      &slot->tries);
 
-            } else if (slot->order == replay->next.order) {
-                goto wait;
-            }
-        }
-
-        idle->used = 1;
-        idle->record = (u_char *) replay->next.content;
-        idle->len = replay->next.len;
-        idle->order = replay->next.order;
+        slot->record = (u_char *) replay->next.content;
+        slot->len = replay->next.len;
 
         replay->nused++;
         replay->have_next = 0;
 
-        ngx_vaani_spool_start(idle);
+        ngx_vaani_spool_start(slot);
     }
-
-wait:
 
     replay->busy = 0;
 
@@ -287,7 +305,7 @@ wait:
         && replay->reader.pos == replay->reader.len
         && !replay->finish.busy)
     {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->finish);
+        ngx_vaani_spool_task_post(replay->spool, &replay->finish);
     }
 }
 
@@ -350,6 +368,8 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 
     ngx_str_null(&reason);
 
+    slot->sent = ngx_vaani_spool_now();
+
     rc = spool->replay(spool->data, slot, slot->record, slot->len, &reason);
 
     if (rc != NGX_AGAIN) {
@@ -384,12 +404,28 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
     counter = &shared->replayed;
 
+    switch (rc) {
+
+    case NGX_OK:
+        ngx_vaani_spool_pace(replay, slot);
+        ngx_vaani_spool_succeeded(replay->spool);
+        replay->nreplayed++;
+        replay->ndone++;
+        break;
+
+    case NGX_ABORT:
+        rc = ngx_vaani_spool_defer(replay, slot, reason);
+        counter = (rc == NGX_DECLINED) ? &shared->buried : NULL;
+        break;
+
+    case NGX_DECLINED:
+        counter = &shared->buried;
+        break;
+    }
+
     if (rc == NGX_DECLINED) {
         rc = ngx_vaani_spool_bury(replay, slot, reason);
-        counter = &shared->buried;
-
-    } else if (rc == NGX_OK) {
-        replay->nreplayed++;
+        replay->ndone++;
     }
 
     if (rc != NGX_OK) {
@@ -398,14 +434,168 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
         return;
     }
 
-    (void) ngx_atomic_fetch_add(counter, 1);
+    if (counter) {
+        (void) ngx_atomic_fetch_add(counter, 1);
+    }
 
     if (replay->segment > shared->floor) {
-        (void) ngx_atomic_fetch_add(&shared->finished, 1);
+        (void) ngx_atomic_fetch_add(&shared->partial, 1);
     }
 
     slot->used = 0;
+    slot->next = replay->idle;
+
+    replay->idle = slot;
     replay->nused--;
+}
+
+
+/*
+ * As many are under way as keep the round trip below twice the shortest one: one
+ * more after each that does, half as many after one that doesn't.
+ */
+
+static void
+ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot)
+{
+    uint64_t  now, took;
+
+    now = ngx_vaani_spool_now();
+    took = now - slot->sent;
+
+    if (replay->floor == 0 || took < replay->floor
+        || now - replay->floor_time > NGX_VAANI_SPOOL_FLOOR)
+    {
+        replay->floor = took;
+        replay->floor_time = now;
+    }
+
+    if (took <= 2 * replay->floor + NGX_VAANI_SPOOL_SLACK) {
+        replay->window = ngx_min(replay->window + 1,
+                                 NGX_VAANI_SPOOL_MAX_WINDOW);
+        return;
+    }
+
+    /* what was sent before the last time doesn't count */
+
+    if (slot->sent > replay->halved) {
+        replay->window = ngx_max(replay->window / 2, NGX_VAANI_SPOOL_WINDOW);
+        replay->halved = now;
+    }
+}
+
+
+/*
+ * Nothing of a segment could be delivered, each record for a reason of its own:
+ * it isn't tried again at once, unless there is something new.
+ */
+
+static void
+ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (replay->ndone || replay->nrecords == 0) {
+        replay->pause = 0;
+        return;
+    }
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    replay->pause = replay->pause
+                    ? ngx_min(2 * replay->pause, NGX_VAANI_SPOOL_MAX_PAUSE)
+                    : NGX_VAANI_SPOOL_MIN_PAUSE;
+    replay->paused = ngx_current_msec + replay->pause;
+    replay->written = shared->written;
+}
+
+
+static void
+ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_uint_t               n;
+    ngx_vaani_spool_slot_t  *slot;
+
+    replay->idle = NULL;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
+        slot = &replay->slots[n];
+
+        slot->replay = replay;
+        slot->used = 0;
+        slot->again = 0;
+        slot->next = replay->idle;
+
+        replay->idle = slot;
+    }
+
+    replay->nused = 0;
+    replay->nagain = 0;
+    replay->window = NGX_VAANI_SPOOL_WINDOW;
+}
+
+
+/* a clock that isn't set, us */
+
+static uint64_t
+ngx_vaani_spool_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
+/*
+ * Keeps a record for later.  Returns NGX_OK; NGX_DECLINED if it was tried for
+ * long enough while others were delivered; NGX_ERROR (no memory).
+ */
+
+static ngx_int_t
+ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
+{
+    size_t                     len;
+    u_char                    *dst;
+    uint64_t                   now;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+    now = ngx_time();
+
+    if (slot->since == 0 || slot->since > now) {
+        slot->since = now;
+    }
+
+    if (reason->len
+        && now - slot->since >= NGX_VAANI_SPOOL_PATIENCE
+        && shared->succeeded > slot->since)
+    {
+        return NGX_DECLINED;
+    }
+
+    len = VAANI_JOURNAL_DEFERRED + slot->len;
+
+    dst = ngx_vaani_spool_keep(replay, &replay->late, &replay->nlate,
+                               VAANI_JOURNAL_HEADER + len);
+
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since,
+                        slot->tries + 1);
+    ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
+               slot->record, slot->len);
+
+    vaani_journal_seal(dst, len, 0);
+
+    replay->nrecords++;
+
+    return NGX_OK;
 }
 
 
@@ -443,8 +633,12 @@ static ngx_int_t
 ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
 {
-    u_char  *p, *dst, *space;
-    size_t   len, rlen;
+    u_char               *p, *dst, *space;
+    size_t                len, rlen;
+    uint64_t              skipped;
+    ngx_uint_t            level;
+
+    static vaani_pace_t   pace;
 
     rlen = ngx_min(reason->len, 255);
     len = 2 + rlen + slot->len;
@@ -462,13 +656,17 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     p = ngx_cpymem(p, reason->data, rlen);
     ngx_memcpy(p, slot->record, slot->len);
 
-    vaani_journal_seal(dst, len, slot->order);
+    vaani_journal_seal(dst, len, 0);
 
     /* the first word is a code, what follows might quote something */
 
     space = ngx_strlchr(reason->data, reason->data + rlen, ' ');
 
-    ngx_log_error(NGX_LOG_ERR, replay->spool->log, 0,
+    level = vaani_pace(&pace, ngx_current_msec, NGX_VAANI_SPOOL_COMPLAIN_EVERY,
+                       &skipped)
+            ? NGX_LOG_ERR : NGX_LOG_INFO;
+
+    ngx_log_error(level, replay->spool->log, 0,
                   "vaani: an event of the spool \"%V\" can't be delivered "
                   "(%*s), it is kept in \"dead-letters\"",
                   &replay->spool->path->name,
@@ -489,6 +687,10 @@ ngx_vaani_spool_finish_done(void *data)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
+    if (replay->finish.failed) {
+        replay->err = EAGAIN;
+    }
+
     if (replay->err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" was delivered "
@@ -499,6 +701,14 @@ ngx_vaani_spool_finish_done(void *data)
         return;
     }
 
+    if (replay->whole) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, 0,
+                      "vaani: there is no room for what is to be kept of "
+                      "segment %uA of the spool \"%V\", so all of it is: it "
+                      "was renamed, to \"...log.bad\"",
+                      replay->segment, &replay->spool->path->name);
+    }
+
     do {
         bytes = shared->bytes;
         less = ngx_min(bytes, replay->size);
@@ -506,46 +716,46 @@ ngx_vaani_spool_finish_done(void *data)
 
     ngx_vaani_spool_raise(&shared->done, replay->segment);
 
+    /* until it was gone, another worker might have had to replay it again */
+
+    (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
+    shared->partial = 0;
+
     /* what is in the next one came later than all that was in this one */
 
     if (shared->appended > replay->segment) {
-        shared->oldest = replay->mtime;
+        shared->oldest = ngx_vaani_spool_since(replay->mtime);
     }
 
-    ngx_vaani_spool_close(replay);
+    ngx_vaani_spool_rest(replay);
 
     /* there may be another one */
 
-    if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
-        (void) ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+    if (replay->pause == 0
+        && !(ngx_exiting || ngx_quit || ngx_terminate))
+    {
+        ngx_vaani_spool_task_post(replay->spool, &replay->seal);
     }
 }
 
 
 /*
- * Leaves a segment, delivered in part, and the lead to another worker.  What
- * was delivered is delivered again, which the script knows how to ignore.
+ * A segment was left, delivered in part, and the lead is another worker's.
+ * What was delivered is delivered again, which the script knows how to ignore.
  */
 
 static void
-ngx_vaani_spool_leave(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_leave_done(void *data)
 {
-    ngx_uint_t  n;
+    ngx_vaani_spool_replay_t *replay = data;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_WINDOW; n++) {
-        replay->slots[n].used = 0;
-        replay->slots[n].again = 0;
+    if (replay->leave.failed) {
+        return;
     }
 
-    replay->nused = 0;
-    replay->nagain = 0;
+    ngx_vaani_spool_free_slots(replay);
 
-    ngx_vaani_spool_close(replay);
-
-    if (replay->lock != -1) {
-        (void) close(replay->lock);
-        replay->lock = -1;
-    }
+    replay->have_next = 0;
 }
 
 
@@ -560,8 +770,19 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
         ngx_del_timer(&replay->timer);
     }
 
-    ngx_vaani_spool_task_exit(&replay->seal);
-    ngx_vaani_spool_task_exit(&replay->finish);
+    /* a thread may still be at it; then it ends with the process */
 
-    ngx_vaani_spool_leave(replay);
+    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
+        ngx_vaani_spool_task_exit(&replay->seal);
+        ngx_vaani_spool_task_exit(&replay->finish);
+        ngx_vaani_spool_task_exit(&replay->leave);
+        return;
+    }
+
+    ngx_vaani_spool_leave_thread(replay);
+
+    if (replay->lock != -1) {
+        (void) close(replay->lock);
+        replay->lock = -1;
+    }
 }

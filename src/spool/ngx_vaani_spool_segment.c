@@ -5,18 +5,27 @@
 #include <sys/mman.h>
 
 
+/* how often what is kept for an operator is counted, s */
+
+#define NGX_VAANI_SPOOL_MEASURE     5
+
+
+static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static ngx_int_t ngx_vaani_spool_keep_in_place(
-    ngx_vaani_spool_replay_t *replay, ngx_str_t *dir, u_char *name);
+static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
 
 
 /*
- * Takes the oldest segment: from then on nobody appends to it.
+ * Takes the oldest segment, if this worker leads: from then on nobody appends
+ * to it.
  */
 
 void
@@ -37,6 +46,17 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->segment = 0;
     replay->none_below = 0;
     replay->aside = 0;
+
+    if (!replay->leads && ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
+        return;
+    }
+
+    if (time(NULL) < replay->measured
+        || time(NULL) - replay->measured >= NGX_VAANI_SPOOL_MEASURE)
+    {
+        replay->measured = time(NULL);
+        ngx_vaani_spool_measure(replay->spool);
+    }
 
     current = shared->current;
 
@@ -106,7 +126,70 @@ failed:
 }
 
 
+/*
+ * One worker leads; the others try to, so that one of them follows at once if
+ * it ends in whatever way.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    struct stat  st, named;
+
+    ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z", dir);
+
+    if (replay->lock != -1
+        && (fstat(replay->lock, &st) == -1
+            || stat((char *) name, &named) == -1
+            || st.st_ino != named.st_ino
+            || st.st_dev != named.st_dev))
+    {
+        /* somebody has deleted it, and others have another one */
+
+        (void) close(replay->lock);
+        replay->lock = -1;
+    }
+
+    if (replay->lock == -1) {
+        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
+
+        if (replay->lock == -1) {
+            replay->err = errno;
+            return NGX_ERROR;
+        }
+    }
+
+    if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
+
+        if (errno != EWOULDBLOCK) {
+            replay->err = errno;
+        }
+
+        return NGX_ERROR;
+    }
+
+    replay->leads = 1;
+
+    return NGX_OK;
+}
+
+
 void
+ngx_vaani_spool_leave_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_vaani_spool_close(replay);
+
+    if (replay->leads) {
+        (void) flock(replay->lock, LOCK_UN);
+        replay->leads = 0;
+    }
+}
+
+
+static void
 ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 {
     if (replay->fd != -1) {
@@ -120,11 +203,14 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
     }
 
     free(replay->dead);
+    free(replay->late);
     free(replay->bad);
 
     replay->dead = NULL;
+    replay->late = NULL;
     replay->bad = NULL;
     replay->ndead = 0;
+    replay->nlate = 0;
     replay->nbad = 0;
     replay->kept = 0;
 }
@@ -138,7 +224,7 @@ static void
 ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
     ngx_atomic_uint_t number)
 {
-    u_char  from[NGX_VAANI_SPOOL_NAME_LEN], to[NGX_VAANI_SPOOL_NAME_LEN];
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
 
     switch (replay->err) {
 
@@ -155,14 +241,13 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         return;
     }
 
-    ngx_vaani_spool_segment_name(from, dir, number);
+    ngx_vaani_spool_segment_name(name, dir, number);
 
-    ngx_snprintf(to, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", from);
-
-    if (rename((char *) from, (char *) to) == 0
+    if (ngx_vaani_spool_put_away(name) == NGX_OK
         && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
     {
         replay->aside = number;
+        replay->measured = 0;
     }
 }
 
@@ -229,8 +314,13 @@ ngx_vaani_spool_finish_thread(void *data)
 
     dir = &replay->spool->path->name;
     replay->err = 0;
+    replay->whole = 0;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
+
+    if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
+        goto failed;
+    }
 
     if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
 
@@ -238,9 +328,17 @@ ngx_vaani_spool_finish_thread(void *data)
             goto failed;
         }
 
-        if (ngx_vaani_spool_keep_in_place(replay, dir, name) != NGX_OK) {
+        /*
+         * There is no room: all of the segment is kept, as it is, since it has
+         * what would be kept.  The name takes no room, or little.
+         */
+
+        if (ngx_vaani_spool_put_away(name) != NGX_OK) {
             goto failed;
         }
+
+        replay->whole = 1;
+        replay->kept = 1;
 
     } else if (unlink((char *) name) == -1 && errno != ENOENT) {
         goto failed;
@@ -249,6 +347,14 @@ ngx_vaani_spool_finish_thread(void *data)
     if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
         goto failed;
     }
+
+    /* after something was put aside it's counted at once */
+
+    if (replay->kept) {
+        replay->measured = 0;
+    }
+
+    ngx_vaani_spool_close(replay);
 
     return;
 
@@ -295,47 +401,31 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
 
 /*
- * On a full disk there is room where the segment is, whose records are all
- * delivered: what is to be kept goes to its beginning, and it gets another
- * name.  If that is interrupted, what is there is only delivered once more.
+ * What could not be delivered while others could goes to the end of the spool,
+ * and is safe there before the segment goes.  If that is interrupted, it is
+ * there twice, which the receiver knows how to ignore.
  */
 
 static ngx_int_t
-ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *dir, u_char *name)
+ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
-    int        fd;
-    size_t     len;
-    u_char     bad[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t  err;
+    int                        fd;
+    ngx_err_t                  err;
+    ngx_atomic_uint_t          segment;
+    ngx_vaani_spool_shared_t  *shared;
 
-    len = replay->nbad + replay->ndead;
+    shared = ngx_vaani_spool_shared(replay->spool);
 
-    if (len > replay->size) {
-        return NGX_ERROR;
-    }
-
-    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
+    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
 
     if (fd == -1) {
         return NGX_ERROR;
     }
 
-    ngx_snprintf(bad, NGX_VAANI_SPOOL_NAME_LEN, "%s.bad%Z", name);
+    ngx_vaani_spool_raise(&shared->appended, segment);
 
-    /* a write that ends early leaves errno as it is */
-
-    errno = EIO;
-
-    if ((replay->nbad
-         && pwrite(fd, replay->bad, replay->nbad, 0)
-            != (ssize_t) replay->nbad)
-        || (replay->ndead
-            && pwrite(fd, replay->dead, replay->ndead, replay->nbad)
-               != (ssize_t) replay->ndead)
-        || ftruncate(fd, len) == -1
-        || fdatasync(fd) == -1
-        || rename((char *) name, (char *) bad) == -1)
+    if (ngx_vaani_spool_write(fd, replay->late, replay->nlate) != NGX_OK
+        || fdatasync(fd) == -1)
     {
         err = errno;
         (void) close(fd);
@@ -345,6 +435,11 @@ ngx_vaani_spool_keep_in_place(ngx_vaani_spool_replay_t *replay,
     }
 
     (void) close(fd);
+
+    (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
+    (void) ngx_atomic_fetch_add(&shared->written, replay->nrecords);
+
+    replay->nlate = 0;
 
     return NGX_OK;
 }

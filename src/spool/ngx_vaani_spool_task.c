@@ -43,14 +43,18 @@ ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
 }
 
 
-ngx_int_t
+void
 ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_task_t *task)
 {
+    task->busy = 1;
+    task->failed = 0;
+
 #if (NGX_THREADS)
 
     if (ngx_thread_task_post(spool->thread_pool, &task->task) != NGX_OK) {
-        return NGX_ERROR;
+        task->failed = 1;
+        ngx_post_event(&task->task.event, &ngx_posted_events);
     }
 
 #else
@@ -60,11 +64,7 @@ ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
 
 #endif
 
-    task->busy = 1;
-
     ngx_add_timer(&task->guard, NGX_VAANI_SPOOL_GUARD);
-
-    return NGX_OK;
 }
 
 
@@ -109,6 +109,18 @@ ngx_vaani_spool_task_guard(ngx_event_t *ev)
 void
 ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task)
 {
+    ngx_event_t  *ev;
+
+#if (NGX_THREADS)
+    ev = &task->task.event;
+#else
+    ev = &task->event;
+#endif
+
+    if (ev->posted) {
+        ngx_delete_posted_event(ev);
+    }
+
     if (task->guard.timer_set) {
         ngx_del_timer(&task->guard);
     }

@@ -6,6 +6,10 @@
 
 #define VAANI_CRC32C_POLY      0x82f63b78
 
+/* the first byte of a refused delivery; others begin with 0 or a version */
+
+#define VAANI_JOURNAL_REFUSAL  'R'
+
 
 static const u_char  vaani_journal_magic[4] = {
     0xff, 'V', 'J', VAANI_JOURNAL_VERSION
@@ -124,6 +128,44 @@ vaani_journal_read_uint(const u_char *src)
 
 
 int
+vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
+    unsigned *tries)
+{
+    const u_char  *p;
+
+    p = record->content;
+
+    if (record->len < VAANI_JOURNAL_DEFERRED || p[0] != 'D') {
+        return 0;
+    }
+
+    *since = (uint64_t) vaani_journal_read_uint(p + 1) << 32
+             | vaani_journal_read_uint(p + 5);
+    *tries = p[9] << 8 | p[10];
+
+    record->content += VAANI_JOURNAL_DEFERRED;
+    record->len -= VAANI_JOURNAL_DEFERRED;
+
+    return 1;
+}
+
+
+void
+vaani_journal_defer(u_char *dst, uint64_t since, unsigned tries)
+{
+    if (tries > 0xffff) {
+        tries = 0xffff;
+    }
+
+    dst[0] = 'D';
+    vaani_journal_write_uint(dst + 1, (uint32_t) (since >> 32));
+    vaani_journal_write_uint(dst + 5, (uint32_t) since);
+    dst[9] = (u_char) (tries >> 8);
+    dst[10] = (u_char) tries;
+}
+
+
+int
 vaani_journal_dead_letter(vaani_journal_record_t *record,
     const u_char **reason, size_t *len)
 {
@@ -140,6 +182,53 @@ vaani_journal_dead_letter(vaani_journal_record_t *record,
 
     record->content += 2 + *len;
     record->len -= 2 + *len;
+
+    return 1;
+}
+
+
+size_t
+vaani_journal_refusal_head(u_char *dst, uint64_t received_at,
+    const u_char *reason, size_t rlen)
+{
+    if (rlen > 255) {
+        rlen = 255;
+    }
+
+    if (dst) {
+        dst[0] = VAANI_JOURNAL_REFUSAL;
+        vaani_journal_write_uint(dst + 1, (uint32_t) (received_at >> 32));
+        vaani_journal_write_uint(dst + 5, (uint32_t) received_at);
+        dst[9] = (u_char) rlen;
+        memcpy(dst + 10, reason, rlen);
+    }
+
+    return 10 + rlen;
+}
+
+
+int
+vaani_journal_refusal(vaani_journal_record_t *record, uint64_t *received_at,
+    const u_char **reason, size_t *rlen)
+{
+    const u_char  *p;
+
+    p = record->content;
+
+    if (record->len < 10
+        || p[0] != VAANI_JOURNAL_REFUSAL
+        || record->len - 10 < p[9])
+    {
+        return 0;
+    }
+
+    *received_at = (uint64_t) vaani_journal_read_uint(p + 1) << 32
+                   | vaani_journal_read_uint(p + 5);
+    *reason = p + 10;
+    *rlen = p[9];
+
+    record->content += 10 + *rlen;
+    record->len -= 10 + *rlen;
 
     return 1;
 }

@@ -3,14 +3,23 @@
  * The format of the spool's files: records one after the other, each of which
  * can be told from garbage.  No nginx types: the tool reads them too.
  *
- *     magic      4 bytes: 0xff "VJ" and the version
+ *     magic      4 bytes: 0xff "VJ" and the version; in a file of refused
+ *                deliveries the version plus 0x80 once it was sent again
  *     length     4 bytes, big-endian, of the content
- *     order      4 bytes, big-endian: records of the same order stay in order
+ *     order      4 bytes, big-endian: unused since 0.7, 0
  *     CRC32C     4 bytes, big-endian, of length, order and content
  *     content
  *
  * A dead letter is a record whose content is a zero byte, the length of the
  * reason in one byte, the reason, and the content that it had.
+ *
+ * A refused delivery is a record whose content is 'R', the time of its receipt
+ * in 8 bytes (big-endian, Unix time in ms), the length of the reason in one
+ * byte, the reason, and the body.
+ *
+ * A deferred record, which could not be delivered while others could, is one
+ * whose content is 'D', the time of its first try in 8 bytes (big-endian, Unix
+ * time in s), the number of its tries in 2 bytes, and the content that it had.
  *
  * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
  */
@@ -26,6 +35,7 @@
 
 
 #define VAANI_JOURNAL_VERSION  1
+#define VAANI_JOURNAL_SENT     0x80     /* added to the version */
 #define VAANI_JOURNAL_HEADER   16
 
 
@@ -68,11 +78,42 @@ int vaani_journal_next(vaani_journal_reader_t *reader,
     vaani_journal_record_t *record);
 
 /*
+ * If the record is a deferred one, takes what it is out of its content: *since
+ * (Unix time, s) and *tries.  Returns 1 if it was one, else 0.
+ */
+int vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
+    unsigned *tries);
+
+/*
+ * Writes what a deferred record has before its content to dst: VAANI_JOURNAL_
+ * DEFERRED bytes.
+ */
+#define VAANI_JOURNAL_DEFERRED 11
+
+void vaani_journal_defer(u_char *dst, uint64_t since, unsigned tries);
+
+/*
  * If the record is a dead letter, takes the reason out of its content: *reason
  * points there, *len is its length.  Returns 1 if it was one, else 0.
  */
 int vaani_journal_dead_letter(vaani_journal_record_t *record,
     const u_char **reason, size_t *len);
+
+/*
+ * Writes the head of a refused delivery to dst, behind which its body belongs;
+ * of reason, rlen bytes, at most 255 are taken.  With dst NULL writes nothing.
+ * Returns the length of the head.
+ */
+size_t vaani_journal_refusal_head(u_char *dst, uint64_t received_at,
+    const u_char *reason, size_t rlen);
+
+/*
+ * If the record is a refused delivery, takes the time of its receipt and the
+ * reason out of its content, which is its body then: *reason points there.
+ * Returns 1 if it was one, else 0.
+ */
+int vaani_journal_refusal(vaani_journal_record_t *record,
+    uint64_t *received_at, const u_char **reason, size_t *rlen);
 
 /*
  * CRC32C (Castagnoli, RFC 3720, appendix B.4) of len bytes, continued from

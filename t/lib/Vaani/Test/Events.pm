@@ -10,7 +10,7 @@ no warnings 'experimental::signatures';
 use Exporter 'import';
 use JSON::PP ();
 
-our @EXPORT = qw(event call_path call_paths ABSENT ROOM %CALL_PATHS @EVENTS);
+our @EXPORT = qw(event enveloped call_path call_paths ABSENT ROOM %CALL_PATHS @EVENTS);
 
 # event(..., name => ABSENT) leaves the member out; undef makes it null.
 use constant ABSENT => \'';
@@ -59,7 +59,20 @@ my $json = JSON::PP->new->utf8->allow_nonref->canonical;
 # room_name. Overrides: room => short for room_name; character strings, numbers
 # and references become JSON, a reference to a string is JSON text as it stands
 # (\'1e999', \'true'). Members that the payload does not have go to its end.
-sub event ($name, @overrides) {
+sub event ($name, @overrides) { return _object(_members($name, @overrides)) }
+
+# The same in today's form: what belongs to the call is in "data", its name is a
+# "call_id", at the top and there.
+sub enveloped ($name, @overrides) {
+    my ($event, $room, @rest) = _members($name, @overrides);
+    my $id = [ call_id => $room->[1] ];
+
+    return _object($event, $id, [ timestamp => '"2026-10-09T00:11:18.278854+00:00"' ],
+        [ data => _object($id, @rest) ]);
+}
+
+# [ name, JSON text ] of each member, event and room_name first.
+sub _members ($name, @overrides) {
     my @members = (
         event     => $json->encode($name),
         room_name => $json->encode(ROOM),
@@ -81,8 +94,13 @@ sub event ($name, @overrides) {
             : $json->encode($value);
     }
 
+    return map { [ $_ => $text{$_} ] } @order;
+}
+
+# Without those that are absent.
+sub _object (@members) {
     return '{'
-        . join(',', map { $json->encode($_) . ":$text{$_}" } grep { $text{$_} ne '' } @order)
+        . join(',', map { $json->encode($_->[0]) . ":$_->[1]" } grep { $_->[1] ne '' } @members)
         . '}';
 }
 

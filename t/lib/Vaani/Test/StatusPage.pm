@@ -67,7 +67,7 @@ sub status_json (%changes) {
         calls => { map { ($_ => 0) } qw(started dialing ringing active rejected no_answer failed ended) },
         redis => [ redis_json() ],
         spools => [ spool_json() ],
-        recent => [],
+        drift => [], drift_other => 0, recent => [],
         %changes,
     };
 }
@@ -90,7 +90,8 @@ sub redis_json (%changes) {
 sub spool_json (%changes) {
     return {
         path => '/var/spool/vaani', records => 0, bytes => 0, max => 1 << 30, oldest => undef,
-        appended => 0, replayed => 0, dead_letters => 0, refused => 0, %changes,
+        appended => 0, replayed => 0, dead_letters => 0, refused => 0,
+        dead_letters_bytes => 0, bad_bytes => 0, refused_bytes => 0, refusals_kept => 0, refusals_dropped => 0, %changes,
     };
 }
 

@@ -1,0 +1,693 @@
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+#include "vaani_spool.h"
+
+
+#define VAANI_SPOOL_TIMEOUT    15       /* of the endpoint, s */
+#define VAANI_SPOOL_NAME_LEN   256
+#define VAANI_SPOOL_HEAD_LEN   16384
+#define VAANI_SPOOL_SECRET_LEN 512
+#define VAANI_SPOOL_MAC_LEN    32
+#define VAANI_SPOOL_ID_LEN     16       /* random bytes */
+
+
+struct vaani_spool_target_s {
+    char                 host[VAANI_SPOOL_NAME_LEN];    /* for connecting, or
+                                                           the socket's path */
+    char                 port[8];                       /* "": a unix socket */
+    char                 header[VAANI_SPOOL_NAME_LEN];  /* Host */
+    char                 uri[2048];
+
+    u_char               secret[VAANI_SPOOL_SECRET_LEN];
+    size_t               secret_len;                    /* 0: none */
+    unsigned             standard;
+    char                 headers[4096];                 /* with line breaks */
+};
+
+
+static int vaani_spool_url(vaani_spool_target_t *target, const char *url);
+static int vaani_spool_first_line(const char *path, char *line, size_t size);
+static int vaani_spool_secret(vaani_spool_target_t *target, const char *path);
+static int vaani_spool_headers(vaani_spool_target_t *target, const char *path);
+static int vaani_spool_trim(char *line);
+static int vaani_spool_sign(const vaani_spool_target_t *target, char *dst,
+    size_t size, const u_char *body, size_t len);
+static int vaani_spool_mac(const vaani_spool_target_t *target, u_char *mac,
+    const char *prefix, const u_char *body, size_t len);
+static void vaani_spool_hex(char *dst, const u_char *src, size_t len);
+static int vaani_spool_dial(const vaani_spool_target_t *target,
+    const char **why);
+static int vaani_spool_write(int fd, const void *data, size_t len);
+static int vaani_spool_status(int fd, const char **why);
+
+
+int
+vaani_spool_target(vaani_spool_t *spool, int argc, char **argv, int *i)
+{
+    const char                   *url, *secret, *format, *headers, **value;
+    static vaani_spool_target_t   target;
+
+    url = NULL;
+    secret = NULL;
+    format = "vaani";
+    headers = NULL;
+
+    while (*i < argc && argv[*i][0] == '-') {
+
+        if (strcmp(argv[*i], "--to") == 0) {
+            value = &url;
+
+        } else if (strcmp(argv[*i], "--secret-file") == 0) {
+            value = &secret;
+
+        } else if (strcmp(argv[*i], "--format") == 0) {
+            value = &format;
+
+        } else if (strcmp(argv[*i], "--header-file") == 0) {
+            value = &headers;
+
+        } else {
+            return 2;
+        }
+
+        if (*i + 1 == argc) {
+            return 2;
+        }
+
+        *value = argv[*i + 1];
+        *i += 2;
+    }
+
+    if (url == NULL || *i == argc) {
+        return 2;
+    }
+
+    if (strcmp(format, "standard") == 0) {
+        target.standard = 1;
+
+    } else if (strcmp(format, "vaani") != 0) {
+        return 2;
+    }
+
+    if (vaani_spool_url(&target, url) != 0
+        || (secret && vaani_spool_secret(&target, secret) != 0)
+        || (headers && vaani_spool_headers(&target, headers) != 0))
+    {
+        return 1;
+    }
+
+    spool->target = &target;
+
+    return 0;
+}
+
+
+static int
+vaani_spool_url(vaani_spool_target_t *target, const char *url)
+{
+    size_t       len;
+    const char  *p, *end, *colon;
+
+    if (strncmp(url, "https://", 8) == 0) {
+        fputs("vaani-spool: https is not spoken here: use an address of the "
+              "same endpoint on this host, or a tunnel\n", stderr);
+        return -1;
+    }
+
+    if (strncmp(url, "http://", 7) != 0) {
+        fputs("vaani-spool: URL must begin with \"http://\"\n", stderr);
+        return -1;
+    }
+
+    for (p = url; *p; p++) {
+        if ((u_char) *p <= 0x20 || *p == 0x7f) {
+            goto invalid;
+        }
+    }
+
+    p = url + 7;
+
+    if (strncmp(p, "unix:", 5) == 0) {
+        p += 5;
+        end = strchr(p, ':');
+
+        if (end == NULL) {
+            end = p + strlen(p);
+        }
+
+        len = end - p;
+
+        if (len == 0 || len >= sizeof(target->host)) {
+            goto invalid;
+        }
+
+        memcpy(target->host, p, len);
+        strcpy(target->header, "localhost");
+        p = *end ? end + 1 : end;
+
+    } else {
+        end = p + strcspn(p, "/?");
+        len = end - p;
+
+        if (len == 0 || len >= sizeof(target->header)
+            || memchr(p, '@', len))
+        {
+            goto invalid;
+        }
+
+        memcpy(target->header, p, len);
+
+        strcpy(target->port, "80");
+        colon = strrchr(target->header, ':');
+
+        if (colon && strchr(colon, ']') == NULL) {
+
+            if (colon[1] == '\0' || strlen(colon + 1) >= sizeof(target->port)) {
+                goto invalid;
+            }
+
+            strcpy(target->port, colon + 1);
+            len = colon - target->header;
+        }
+
+        if (target->header[0] == '[' && len > 2
+            && target->header[len - 1] == ']')
+        {
+            memcpy(target->host, target->header + 1, len - 2);
+
+        } else {
+            memcpy(target->host, target->header, len);
+        }
+
+        p = end;
+    }
+
+    if ((size_t) snprintf(target->uri, sizeof(target->uri), "%s%s",
+                          *p == '/' ? "" : "/", p)
+        >= sizeof(target->uri))
+    {
+        goto invalid;
+    }
+
+    return 0;
+
+invalid:
+
+    fputs("vaani-spool: URL is invalid\n", stderr);
+
+    return -1;
+}
+
+
+/*
+ * As nginx reads a file of secrets: blanks at the ends, empty lines and
+ * comments ("#" and a blank) are ignored.
+ */
+
+static int
+vaani_spool_first_line(const char *path, char *line, size_t size)
+{
+    FILE  *file;
+
+    file = fopen(path, "re");
+
+    if (file == NULL) {
+        fprintf(stderr, "vaani-spool: %s: %s\n", path, strerror(errno));
+        return -1;
+    }
+
+    while (fgets(line, size, file)) {
+
+        if (vaani_spool_trim(line) && strncmp(line, "# ", 2) != 0) {
+            (void) fclose(file);
+            return 0;
+        }
+    }
+
+    (void) fclose(file);
+
+    fprintf(stderr, "vaani-spool: %s: there is no secret in it\n", path);
+
+    return -1;
+}
+
+
+/*
+ * Returns the length of what is left.
+ */
+
+static int
+vaani_spool_trim(char *line)
+{
+    char    *p;
+    size_t   len;
+
+    p = line;
+
+    if (strncmp(p, "\xef\xbb\xbf", 3) == 0) {
+        p += 3;
+    }
+
+    p += strspn(p, " \t\r\n");
+    len = strlen(p);
+
+    while (len && strchr(" \t\r\n", p[len - 1])) {
+        len--;
+    }
+
+    memmove(line, p, len);
+    line[len] = '\0';
+
+    return len;
+}
+
+
+static int
+vaani_spool_secret(vaani_spool_target_t *target, const char *path)
+{
+    int     len, padding;
+    char    line[VAANI_SPOOL_SECRET_LEN], *p;
+    size_t  n;
+
+    if (vaani_spool_first_line(path, line, sizeof(line)) != 0) {
+        return -1;
+    }
+
+    if (!target->standard) {
+        target->secret_len = strlen(line);
+        memcpy(target->secret, line, target->secret_len);
+        return 0;
+    }
+
+    p = line;
+
+    if (strncmp(p, "v1,", 3) == 0) {
+        p += 3;
+    }
+
+    if (strncmp(p, "whsec_", 6) == 0) {
+        p += 6;
+    }
+
+    for (n = 0; p[n]; n++) {
+        p[n] = (p[n] == '-') ? '+' : (p[n] == '_') ? '/' : p[n];
+    }
+
+    /* the padding may be left out */
+
+    while (n % 4 && p + n + 1 < line + sizeof(line)) {
+        p[n++] = '=';
+        p[n] = '\0';
+    }
+
+    padding = (n > 1 && p[n - 1] == '=') + (n > 1 && p[n - 2] == '=');
+    len = EVP_DecodeBlock(target->secret, (u_char *) p, n);
+
+    if (len - padding <= 0) {
+        fprintf(stderr, "vaani-spool: %s: the secret isn't base64\n", path);
+        return -1;
+    }
+
+    target->secret_len = len - padding;
+
+    return 0;
+}
+
+
+static int
+vaani_spool_headers(vaani_spool_target_t *target, const char *path)
+{
+    FILE    *file;
+    char     line[2048];
+    size_t   len;
+
+    file = fopen(path, "re");
+
+    if (file == NULL) {
+        fprintf(stderr, "vaani-spool: %s: %s\n", path, strerror(errno));
+        return -1;
+    }
+
+    len = 0;
+
+    while (fgets(line, sizeof(line), file)) {
+
+        if (vaani_spool_trim(line) == 0) {
+            continue;
+        }
+
+        if (strchr(line, ':') == NULL
+            || len + strlen(line) + 3 > sizeof(target->headers))
+        {
+            fprintf(stderr, "vaani-spool: %s: not lines \"Name: value\"\n",
+                    path);
+            (void) fclose(file);
+            return -1;
+        }
+
+        len += snprintf(target->headers + len, sizeof(target->headers) - len,
+                        "%s\r\n", line);
+    }
+
+    (void) fclose(file);
+
+    return 0;
+}
+
+
+int
+vaani_spool_post(vaani_spool_target_t *target, const u_char *body, size_t len,
+    const char **why)
+{
+    int   fd, n, signature, status;
+    char  head[VAANI_SPOOL_HEAD_LEN];
+
+    n = snprintf(head, sizeof(head),
+                 "POST %s HTTP/1.1\r\n"
+                 "Host: %s\r\n"
+                 "Connection: close\r\n"
+                 "Content-Type: application/json\r\n"
+                 "Content-Length: %zu\r\n"
+                 "User-Agent: vaani-spool\r\n"
+                 "%s", target->uri, target->header, len, target->headers);
+
+    signature = vaani_spool_sign(target, head + n, sizeof(head) - n - 2, body,
+                                 len);
+
+    if (signature == -1) {
+        *why = "signing failed";
+        return -1;
+    }
+
+    n += signature;
+    memcpy(head + n, "\r\n", 2);
+    n += 2;
+
+    fd = vaani_spool_dial(target, why);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    /* whoever answers early and closes has answered */
+
+    if (vaani_spool_write(fd, head, n) == 0) {
+        (void) vaani_spool_write(fd, body, len);
+    }
+
+    status = vaani_spool_status(fd, why);
+
+    (void) close(fd);
+
+    return status;
+}
+
+
+/*
+ * Writes the headers of a signature.  Returns their length, or -1.
+ */
+
+static int
+vaani_spool_sign(const vaani_spool_target_t *target, char *dst, size_t size,
+    const u_char *body, size_t len)
+{
+    int        n;
+    char       prefix[128], id[2 * VAANI_SPOOL_ID_LEN + 1];
+    char       whole[2 * VAANI_SPOOL_MAC_LEN + 1];
+    char       timed[2 * VAANI_SPOOL_MAC_LEN + 1];
+    u_char     mac[VAANI_SPOOL_MAC_LEN], random[VAANI_SPOOL_ID_LEN];
+    long long  now;
+
+    if (target->secret_len == 0) {
+        return 0;
+    }
+
+    now = (long long) time(NULL);
+
+    if (target->standard) {
+
+        if (RAND_bytes(random, sizeof(random)) != 1) {
+            return -1;
+        }
+
+        vaani_spool_hex(id, random, sizeof(random));
+
+        n = snprintf(prefix, sizeof(prefix), "msg_%s.%lld.", id, now);
+
+        if (n < 0 || vaani_spool_mac(target, mac, prefix, body, len) != 0) {
+            return -1;
+        }
+
+        /* 44 bytes and a null of 32 */
+
+        (void) EVP_EncodeBlock((u_char *) whole, mac, sizeof(mac));
+
+        n = snprintf(dst, size,
+                     "webhook-id: msg_%s\r\n"
+                     "webhook-timestamp: %lld\r\n"
+                     "webhook-signature: v1,%s\r\n", id, now, whole);
+
+    } else {
+        n = snprintf(prefix, sizeof(prefix), "%lld.", now);
+
+        if (n < 0 || vaani_spool_mac(target, mac, "", body, len) != 0) {
+            return -1;
+        }
+
+        vaani_spool_hex(whole, mac, sizeof(mac));
+
+        if (vaani_spool_mac(target, mac, prefix, body, len) != 0) {
+            return -1;
+        }
+
+        vaani_spool_hex(timed, mac, sizeof(mac));
+
+        n = snprintf(dst, size,
+                     "X-Webhook-Signature: sha256=%s\r\n"
+                     "X-Vaani-Timestamp: %lld\r\n"
+                     "X-Vaani-Signature: sha256=%s\r\n", whole, now, timed);
+    }
+
+    return (n < 0 || (size_t) n >= size) ? -1 : n;
+}
+
+
+static int
+vaani_spool_mac(const vaani_spool_target_t *target, u_char *mac,
+    const char *prefix, const u_char *body, size_t len)
+{
+    int        rc;
+    size_t     plen;
+    u_char    *text;
+    unsigned   n;
+
+    plen = strlen(prefix);
+    text = malloc(plen + len + 1);
+
+    if (text == NULL) {
+        return -1;
+    }
+
+    memcpy(text, prefix, plen);
+    memcpy(text + plen, body, len);
+
+    n = 0;
+
+    rc = (HMAC(EVP_sha256(), target->secret, target->secret_len, text,
+               plen + len, mac, &n)
+          && n == VAANI_SPOOL_MAC_LEN) ? 0 : -1;
+
+    free(text);
+
+    return rc;
+}
+
+
+static void
+vaani_spool_hex(char *dst, const u_char *src, size_t len)
+{
+    size_t             n;
+    static const char  digits[] = "0123456789abcdef";
+
+    for (n = 0; n < len; n++) {
+        *dst++ = digits[src[n] >> 4];
+        *dst++ = digits[src[n] & 0xf];
+    }
+
+    *dst = '\0';
+}
+
+
+static int
+vaani_spool_dial(const vaani_spool_target_t *target, const char **why)
+{
+    int                  fd, rc;
+    struct timeval       timeout = { VAANI_SPOOL_TIMEOUT, 0 };
+    struct addrinfo      hints, *addrs, *addr, local;
+    struct sockaddr_un   un;
+
+    memset(&un, 0, sizeof(un));
+    memset(&hints, 0, sizeof(hints));
+    memset(&local, 0, sizeof(local));
+
+    addrs = NULL;
+
+    if (target->port[0] == '\0') {
+
+        if (strlen(target->host) >= sizeof(un.sun_path)) {
+            *why = "the path of the socket is too long";
+            return -1;
+        }
+
+        un.sun_family = AF_UNIX;
+        strcpy(un.sun_path, target->host);
+
+        local.ai_family = AF_UNIX;
+        local.ai_socktype = SOCK_STREAM;
+        local.ai_addr = (struct sockaddr *) &un;
+        local.ai_addrlen = sizeof(un);
+        addr = &local;
+
+    } else {
+        hints.ai_socktype = SOCK_STREAM;
+
+        rc = getaddrinfo(target->host, target->port, &hints, &addrs);
+
+        if (rc != 0) {
+            *why = gai_strerror(rc);
+            return -1;
+        }
+
+        addr = addrs;
+    }
+
+    *why = "no address";
+    fd = -1;
+
+    for ( /* void */ ; addr; addr = addr->ai_next) {
+        fd = socket(addr->ai_family, addr->ai_socktype|SOCK_CLOEXEC,
+                    addr->ai_protocol);
+
+        if (fd == -1) {
+            *why = strerror(errno);
+            continue;
+        }
+
+        /* on Linux the first one is that of connect(), too */
+
+        (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout,
+                          sizeof(timeout));
+        (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout,
+                          sizeof(timeout));
+
+        if (connect(fd, addr->ai_addr, addr->ai_addrlen) == 0) {
+            break;
+        }
+
+        *why = strerror(errno);
+        (void) close(fd);
+        fd = -1;
+    }
+
+    if (addrs) {
+        freeaddrinfo(addrs);
+    }
+
+    return fd;
+}
+
+
+static int
+vaani_spool_write(int fd, const void *data, size_t len)
+{
+    ssize_t      n;
+    const char  *p = data;
+
+    while (len) {
+        n = send(fd, p, len, MSG_NOSIGNAL);
+
+        if (n == -1 && errno == EINTR) {
+            continue;
+        }
+
+        if (n <= 0) {
+            return -1;
+        }
+
+        p += n;
+        len -= n;
+    }
+
+    return 0;
+}
+
+
+/*
+ * The status of the answer, passing over those of 1xx.
+ */
+
+static int
+vaani_spool_status(int fd, const char **why)
+{
+    int      status;
+    char     answer[VAANI_SPOOL_HEAD_LEN], *end, *p;
+    size_t   len;
+    ssize_t  n;
+
+    len = 0;
+
+    for ( ;; ) {
+        answer[len] = '\0';
+
+        while ((end = strstr(answer, "\r\n\r\n")) != NULL) {
+            p = answer;
+
+            if (strncmp(p, "HTTP/1.", 7) != 0
+                || sscanf(p + 8, " %3d", &status) != 1)
+            {
+                *why = "the answer isn't HTTP";
+                return -1;
+            }
+
+            if (status >= 200) {
+                return status;
+            }
+
+            len -= end + 4 - answer;
+            memmove(answer, end + 4, len);
+            answer[len] = '\0';
+        }
+
+        if (len == sizeof(answer) - 1) {
+            *why = "the head of the answer is too long";
+            return -1;
+        }
+
+        n = recv(fd, answer + len, sizeof(answer) - 1 - len, 0);
+
+        if (n == -1 && errno == EINTR) {
+            continue;
+        }
+
+        if (n <= 0) {
+            *why = (n == 0) ? "the connection was closed without an answer"
+                   : (errno == EAGAIN) ? "no answer in time" : strerror(errno);
+            return -1;
+        }
+
+        len += n;
+    }
+}

@@ -1,0 +1,95 @@
+
+#include <stdio.h>
+#include <time.h>
+
+#include "vaani_spool.h"
+
+
+static void vaani_spool_print_place(const char *path,
+    const vaani_journal_record_t *record, uint64_t received_at);
+static void vaani_spool_print_str(const vaani_str_t *str);
+
+
+void
+vaani_spool_print(const char *path, const vaani_journal_record_t *record,
+    const vaani_delivery_t *delivery, const vaani_event_t *event,
+    const vaani_str_t *reason)
+{
+    vaani_spool_print_place(path, record, delivery->received_at);
+
+    vaani_spool_print_str(&event->name);
+    putchar(' ');
+    vaani_spool_print_str(&delivery->key);
+    printf(" %zu bytes", delivery->payload.len);
+
+    if (reason->len) {
+        fputs(", refused: ", stdout);
+        vaani_spool_print_str(reason);
+    }
+
+    putchar('\n');
+}
+
+
+void
+vaani_spool_print_refusal(const char *path,
+    const vaani_journal_record_t *record, const vaani_event_t *event,
+    uint64_t received_at, const vaani_str_t *reason)
+{
+    static const vaani_str_t  none = vaani_string("-");
+
+    vaani_spool_print_place(path, record, received_at);
+
+    vaani_spool_print_str(event->name.len ? &event->name : &none);
+    putchar(' ');
+    vaani_spool_print_str(event->room.len ? &event->room : &none);
+    printf(" %zu bytes, refused: ", record->len);
+    vaani_spool_print_str(reason);
+    putchar('\n');
+}
+
+
+static void
+vaani_spool_print_place(const char *path, const vaani_journal_record_t *record,
+    uint64_t received_at)
+{
+    char       when[32];
+    time_t     sec;
+    struct tm  tm;
+
+    sec = received_at / 1000;
+
+    if (gmtime_r(&sec, &tm) == NULL
+        || strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+    {
+        when[0] = '\0';
+    }
+
+    printf("%s:%zu: %s.%03uZ ", path, record->offset, when,
+           (unsigned) (received_at % 1000));
+}
+
+
+/*
+ * Names come from outside and must not steer a terminal.
+ */
+
+static void
+vaani_spool_print_str(const vaani_str_t *str)
+{
+    size_t  n;
+
+    for (n = 0; n < str->len; n++) {
+
+        /* a name can't break its line, nor look like the next column */
+
+        if (str->data[n] <= 0x20 || str->data[n] >= 0x7f
+            || str->data[n] == '\\')
+        {
+            printf("\\x%02x", str->data[n]);
+
+        } else {
+            putchar(str->data[n]);
+        }
+    }
+}
