@@ -50,7 +50,7 @@ for my $row (rows($operations, 'What each number means')) {
 cmp_ok scalar keys %metric, '>', 20, 'the table of metrics';
 $metric{up} = { map { $_ => 1 } @TARGET };
 
-my @events = (grep({ $_ ne 'all' } map { (codes($_->[0]))[0] // () } rows($directives, 'Validation')), qw(unknown none));
+my @events = (grep({ $_ ne 'all' } map { (codes($_->[0]))[0] // () } rows($directives, 'Validation')), qw(other none));
 my @statuses = slurp(ROOT . "/docs/data-model.md") =~ /^ +\d +(\w+) +(?:call_|user_)/mg;
 
 # label => { value => 1 }: those whose values are from a list.

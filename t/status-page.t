@@ -323,7 +323,7 @@ subtest 'what is new in the deliveries' => sub {
     my @row = (first => $data->{time} - 3_600_000, last => $data->{time} - 60_000);
     $data->{drift} = [
         { event => 'call_postprocessing', kind => 'member', name => 'data.sentiment', count => 12, @row },
-        { event => 'unknown', kind => 'event', name => 'call.completed', count => 1, @row },
+        { event => 'other', kind => 'event', name => 'call.completed', count => 1, @row },
         { event => 'call_ended', kind => 'ignored', name => 'call_duration', count => 2, @row },
     ];
     show($data);
