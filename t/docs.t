@@ -617,10 +617,8 @@ subtest 'log examples' => sub {
     my @members = $format =~ /"(\w+)":/g;
     my %quoted = map { $_ => 1 } $format =~ /"(\w+)":"/g;
 
-    # What an event was for its call is in Redis, and in its messages.
-    same_set [ $format =~ /(\$vaani_\w+)/g ],
-        [ map { "\$$_" } grep { !/^vaani_(?:ignored|seq|status|previous_status)$/ } $variables =~ /ngx_string\("(\w+)"\)/g ],
-        'the format has the variables of a delivery';
+    same_set [ $format =~ /(\$vaani_\w+)/g ], [ map { "\$$_" } $variables =~ /ngx_string\("(\w+)"\)/g ],
+        'the format has all variables';
 
     my %known = (
         result => { map { $_ => 1 } '', first_codes(rows(section('docs/directives.md', '$vaani_result'))) },
@@ -707,8 +705,11 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_SPOOL_SEGMENT         => $bounds,   sub ($n) { 'size of a segment | ' . $n / 2**20 . ' MiB,' } ],
         [ NGX_VAANI_SPOOL_SEGMENT         => $spool,    sub ($n) { 'one that has ' . $n / 2**20 . ' MiB is' } ],
         [ NGX_VAANI_SPOOL_MAX_BYTES       => $bounds,   sub ($n) { 'in a worker | ' . $n / 2**20 . ' MiB |' } ],
-        [ NGX_VAANI_SPOOL_WINDOW          => $bounds,   sub ($n) { "replayed at the same time | $n |" } ],
-        [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "at most $n at the same time" } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $bounds,   sub ($n) { "replayed at the same time | $n to " } ],
+        [ NGX_VAANI_SPOOL_MAX_WINDOW      => $bounds,   sub ($n) { "replayed at the same time | 16 to $n |" } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "begins with $n at the same time" } ],
+        [ NGX_VAANI_SPOOL_MAX_WINDOW      => $spool,    sub ($n) { "up to $n," } ],
+        [ NGX_VAANI_SPOOL_PATIENCE        => $spool,    sub ($n) { 'after ' . $n / 60 . ' minutes in which' } ],
         [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "`lock` every $n ms" } ],
         [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
         [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
@@ -776,11 +777,12 @@ subtest 'rooms' => sub {
 
 subtest 'vaani-spool' => sub {
     my $tool = $source{'src/tool/vaani_spool.c'};
+    my $all = c_sources('src/tool/');
     my @commands = $tool =~ /strcmp\(command, "(\w+)"\)/g;
     my $text = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/operations.md' } @blocks;
 
     same_set [ $text =~ /\bvaani-spool (\w+)/g ], \@commands, 'its commands';
-    same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $tool =~ /getenv\("(\w+)"\)/g ], 'its environment';
+    same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $all =~ /getenv\("(VAANI_REDIS_\w+)"\)/g ], 'its environment';
 };
 
 # --- what nginx and Redis really do
