@@ -710,7 +710,7 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "begins with $n at the same time" } ],
         [ NGX_VAANI_SPOOL_MAX_WINDOW      => $spool,    sub ($n) { "up to $n," } ],
         [ NGX_VAANI_SPOOL_PATIENCE        => $spool,    sub ($n) { 'after ' . $n / 60 . ' minutes in which' } ],
-        [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "`lock` every $n ms" } ],
+        [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "every $n ms, without waiting" } ],
         [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
         [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
         [ NGX_HTTP_VAANI_SPOOL_MAX        => $answers,  sub ($n) { 'segment files, `' . $n / 2**30 . 'g` by' } ],
