@@ -22,15 +22,6 @@ use constant ROUNDS => 8;
 # The bound is twice the time; a quarter more is for caches that others use.
 use constant { FACTOR => 2, NOISE => 1.25 };
 
-# Where it is not about members, the bound is one of its own: objects and arrays
-# cost more than their bytes where there is nothing in them, and each turn of a
-# transcript is taken apart once more.
-my %FACTOR = (
-    'empty arrays in an array' => 3,
-    'in objects in an object'  => 3,
-    'turns of a transcript'    => 8,
-);
-
 my $redis = Vaani::Test::Redis->start;
 
 my $conf = <<"CONF";
@@ -118,7 +109,7 @@ for my $name (sort keys %BODIES) {
             }
 
             my ($one, $other) = map { (sort { $a <=> $b } @$_)[0] } @ms;
-            my $factor = NOISE * ($FACTOR{$name} // FACTOR);
+            my $factor = NOISE * FACTOR;
             my $measured = sprintf '%.1f ms against %.1f ms, peaks of %d KB and %d KB', $other, $one, @peaks[ 1, 0 ];
 
             cmp_ok $other, '<=', $factor * $one, "the time: $measured";

@@ -147,7 +147,7 @@ subtest 'numbers of parameters' => sub {
 
     for my $directive (sort keys %GOOD) {
         my $message = qr/^invalid number of arguments in "$directive" directive$/;
-        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off');
+        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off refused=1m');
         my @too_many = ($GOOD{$directive}, $parameters{$directive} // (), 'more');
 
         refused $message, "$directive without any", http => "$directive;";
@@ -208,10 +208,12 @@ subtest 'values' => sub {
                 'off', 'spool-relative', '%%DIR%%/spool1', '%%DIR%%/spool2/', '%%DIR%%/spool3 max=1',
                 '%%DIR%%/spool4 max=10m', '%%DIR%%/spool5 max=100g sync=batch',
                 '%%DIR%%/spool6 sync=always max=1k', '%%DIR%%/spool7 sync=off',
+                '%%DIR%%/spool8 refused=1m', '%%DIR%%/spool9 refused=off sync=off max=1m',
             ],
             bad => [
                 map({ "%%DIR%%/spool $_" } qw(max max= max=0 max=-1 max=x max=1x max=99999999999999999999g
-                    sync sync= sync=on sync=Always MAX=1m more), '""', 'max=1m size=1'),
+                    sync sync= sync=on sync=Always MAX=1m more
+                    refused refused= refused=0 refused=on refused=-1 refused=99999999999999999999g), '""', 'max=1m size=1'),
                 'off max=1m', 'off x',
             ],
         },
@@ -272,6 +274,8 @@ subtest 'vaani_spool' => sub {
     my $other = qr/^"vaani_spool" "\S+\/spool" has other parameters elsewhere$/;
     refused $other, 'another size',     http => "$spool max=1m;", location => "$spool max=2m;";
     refused $other, 'other durability', http => "$spool;", location => "$spool sync=off;";
+    refused $other, 'other bounds of refused ones', http => "$spool refused=1m;", location => "$spool refused=2m;";
+    refused $other, 'one with a bound, one without', http => "$spool refused=16m;", location => "$spool;";
 
     # Records do not say which Redis they are for.
     my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;

@@ -8,6 +8,43 @@
 #define VAANI_LITTLE_ENDIAN    1
 #endif
 
+/*
+ * For vaani_json_nested(): most values have no space around them, and most
+ * strings there are short and plain.
+ */
+
+#define vaani_json_skip_space(s, p, end)                                      \
+    if (p < end && *p <= ' ') {                                               \
+        s->pos = p;                                                           \
+        vaani_json_space(s);                                                  \
+        p = s->pos;                                                           \
+    }
+
+#define vaani_json_skip_string(s, p, end)                                     \
+    s->pos = p;                                                               \
+                                                                              \
+    for (p++; p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\'   \
+         && p - s->pos < VAANI_JSON_SHORT; p++)                               \
+    { /* void */ }                                                            \
+                                                                              \
+    if (p < end && *p == '"') {                                               \
+        p++;                                                                  \
+                                                                              \
+    } else {                                                                  \
+        lone = 0;                                                             \
+        rc = vaani_json_quoted(s, &decoded, &lone);                           \
+                                                                              \
+        if (rc != VAANI_OK) {                                                 \
+            return rc;                                                        \
+        }                                                                     \
+                                                                              \
+        p = s->pos;                                                           \
+    }
+
+/* a string that is looked at byte by byte, bytes */
+
+#define VAANI_JSON_SHORT       16
+
 #define VAANI_JSON_ONES        0x0101010101010101ULL
 #define VAANI_JSON_HIGHS       0x8080808080808080ULL
 
@@ -37,6 +74,7 @@ static void vaani_json_init(vaani_json_scanner_t *s, vaani_json_t *json,
     const vaani_json_options_t *options, vaani_alloc_t *alloc,
     vaani_json_error_t *error);
 static int vaani_json_value(vaani_json_scanner_t *s);
+static int vaani_json_nested(vaani_json_scanner_t *s);
 static vaani_json_member_t *vaani_json_member(vaani_json_scanner_t *s);
 static int vaani_json_push(vaani_json_scanner_t *s, unsigned object);
 static unsigned vaani_json_in_object(vaani_json_scanner_t *s);
@@ -188,17 +226,17 @@ vaani_json_init(vaani_json_scanner_t *s, vaani_json_t *json,
 
 
 /*
- * One value and all that it contains.  There is no recursion: the nesting is
- * a stack of bits, so that no input can exhaust the worker's stack.
+ * One value and all that it contains, down to where members are listed.  There
+ * is no recursion: the nesting is a stack of bits, so that no input can exhaust
+ * the worker's stack.
  */
 
 static int
 vaani_json_value(vaani_json_scanner_t *s)
 {
     int                   rc;
-    u_char                c;
     size_t                decoded;
-    unsigned              object, lone;
+    unsigned              lone;
     const u_char         *start;
     vaani_json_type_e     type;
     vaani_json_member_t  *member;
@@ -213,16 +251,32 @@ value:
 
     start = s->pos;
     decoded = 0;
-    object = 0;
     lone = 0;
 
     switch (*s->pos) {
 
     case '{':
+        type = VAANI_JSON_OBJECT;
+        rc = vaani_json_push(s, 1);
+
+        if (rc == VAANI_OK && s->depth <= 2 && s->lists[s->depth]) {
+            goto listed;
+        }
+
+        if (rc == VAANI_OK) {
+            rc = vaani_json_nested(s);
+        }
+
+        break;
+
     case '[':
-        object = (*s->pos == '{');
-        type = object ? VAANI_JSON_OBJECT : VAANI_JSON_ARRAY;
-        rc = vaani_json_push(s, object);
+        type = VAANI_JSON_ARRAY;
+        rc = vaani_json_push(s, 0);
+
+        if (rc == VAANI_OK) {
+            rc = vaani_json_nested(s);
+        }
+
         break;
 
     case '"':
@@ -255,36 +309,6 @@ value:
         return rc;
     }
 
-    if (type == VAANI_JSON_OBJECT || type == VAANI_JSON_ARRAY) {
-
-        /* the member of the level above, which becomes whole at its end */
-
-        s->depth--;
-        member = vaani_json_member(s);
-        s->depth++;
-
-        if (member) {
-            member->raw.data = start;
-            member->type = type;
-        }
-
-        vaani_json_space(s);
-
-        if (s->pos == s->end) {
-            return vaani_json_fail(s, s->pos, "unexpected end of data");
-        }
-
-        if (*s->pos == (object ? '}' : ']')) {
-            goto close;
-        }
-
-        if (object) {
-            goto key;
-        }
-
-        goto value;
-    }
-
     member = vaani_json_member(s);
 
     if (member) {
@@ -296,6 +320,27 @@ value:
     }
 
     goto next;
+
+listed:
+
+    /* the member of the level above, which becomes whole at its end */
+
+    s->depth--;
+    member = vaani_json_member(s);
+    s->depth++;
+
+    member->raw.data = start;
+    member->type = type;
+
+    vaani_json_space(s);
+
+    if (s->pos == s->end) {
+        return vaani_json_fail(s, s->pos, "unexpected end of data");
+    }
+
+    if (*s->pos == '}') {
+        goto close;
+    }
 
 key:
 
@@ -313,10 +358,7 @@ close:
     s->depth--;
 
     member = vaani_json_member(s);
-
-    if (member) {
-        member->raw.len = s->pos - member->raw.data;
-    }
+    member->raw.len = s->pos - member->raw.data;
 
 next:
 
@@ -330,28 +372,212 @@ next:
         return vaani_json_fail(s, s->pos, "unexpected end of data");
     }
 
-    c = *s->pos;
-    object = vaani_json_in_object(s);
-
-    if (c == (object ? '}' : ']')) {
+    if (*s->pos == '}') {
         goto close;
     }
 
-    if (c != ',') {
+    if (*s->pos != ',') {
         return vaani_json_fail(s, s->pos,
-                               object ? "expected a comma or a closing brace"
-                                      : "expected a comma or a closing "
-                                        "bracket");
+                               "expected a comma or a closing brace");
     }
 
     s->pos++;
 
+    vaani_json_space(s);
+
+    goto key;
+}
+
+
+/*
+ * The rest of an array or object that nobody reads, behind its opening bracket.
+ * A body may consist of millions of small values: what is done for one of them is
+ * kept short, and the position in a register.
+ */
+
+static int
+vaani_json_nested(vaani_json_scanner_t *s)
+{
+    int            rc;
+    size_t         decoded;
+    unsigned       level, object, lone;
+    const u_char  *p, *end;
+
+    level = s->depth;
+    object = vaani_json_in_object(s);
+    p = s->pos;
+    end = s->end;
+
+opened:
+
+    vaani_json_skip_space(s, p, end);
+
+    if (p == end) {
+        goto ended;
+    }
+
+    if (*p == (object ? '}' : ']')) {
+        goto close;
+    }
+
     if (object) {
-        vaani_json_space(s);
         goto key;
     }
 
+value:
+
+    vaani_json_skip_space(s, p, end);
+
+    if (p == end) {
+        goto ended;
+    }
+
+    switch (*p) {
+
+    case '"':
+        vaani_json_skip_string(s, p, end);
+        break;
+
+    case '{':
+    case '[':
+
+        /* in ASCII a closing bracket is two behind its opening one */
+
+        if (end - p > 1 && p[1] == *p + 2
+            && s->depth < VAANI_JSON_MAX_DEPTH)
+        {
+            p += 2;
+            break;
+        }
+
+        s->pos = p;
+
+        rc = vaani_json_push(s, *p == '{');
+
+        if (rc != VAANI_OK) {
+            return rc;
+        }
+
+        object = (*p == '{');
+        p++;
+
+        goto opened;
+
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9':
+
+        if (end - p > 1 && (p[1] == ',' || p[1] == ']' || p[1] == '}')) {
+            p++;
+            break;
+        }
+
+        /* fall through */
+
+    default:
+        s->pos = p;
+
+        switch (*p) {
+
+        case 't':
+            rc = vaani_json_literal(s, "true", 4);
+            break;
+
+        case 'f':
+            rc = vaani_json_literal(s, "false", 5);
+            break;
+
+        case 'n':
+            rc = vaani_json_literal(s, "null", 4);
+            break;
+
+        default:
+            rc = vaani_json_number(s);
+        }
+
+        if (rc != VAANI_OK) {
+            return rc;
+        }
+
+        p = s->pos;
+    }
+
+next:
+
+    vaani_json_skip_space(s, p, end);
+
+    if (p == end) {
+        goto ended;
+    }
+
+    if (*p == ',') {
+        p++;
+
+        if (!object) {
+            goto value;
+        }
+
+        goto key;
+    }
+
+    if (*p == (object ? '}' : ']')) {
+        goto close;
+    }
+
+    return vaani_json_fail(s, p, object ? "expected a comma or a closing brace"
+                                        : "expected a comma or a closing "
+                                          "bracket");
+
+key:
+
+    vaani_json_skip_space(s, p, end);
+
+    if (p == end) {
+        goto ended;
+    }
+
+    if (*p != '"') {
+        return vaani_json_fail(s, p, "expected a key in double quotes");
+    }
+
+    vaani_json_skip_string(s, p, end);
+    vaani_json_skip_space(s, p, end);
+
+    if (p == end) {
+        goto ended;
+    }
+
+    if (*p != ':') {
+        return vaani_json_fail(s, p, "expected a colon after the key");
+    }
+
+    p++;
+
     goto value;
+
+close:
+
+    p++;
+
+    if (--s->depth >= level) {
+        object = vaani_json_in_object(s);
+        goto next;
+    }
+
+    s->pos = p;
+
+    return VAANI_OK;
+
+ended:
+
+    return vaani_json_fail(s, p, "unexpected end of data");
 }
 
 

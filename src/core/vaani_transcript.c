@@ -34,6 +34,7 @@ vaani_transcript_text(const vaani_str_t *raw, vaani_alloc_t *alloc,
 {
     int                   rc;
     u_char               *p;
+    size_t                n;
     vaani_str_t           turn;
     vaani_json_t          json;
     vaani_json_array_t    array;
@@ -52,7 +53,7 @@ vaani_transcript_text(const vaani_str_t *raw, vaani_alloc_t *alloc,
 
     vaani_json_array(&array, raw);
 
-    for ( ;; ) {
+    for (n = 0; n <= VAANI_TRANSCRIPT_MAX_TURNS; n++) {
         rc = vaani_json_element(&array, &json, &options, alloc, &turn, &error);
 
         if (rc == VAANI_DONE) {
@@ -68,7 +69,7 @@ vaani_transcript_text(const vaani_str_t *raw, vaani_alloc_t *alloc,
         }
     }
 
-    if (p == text->data) {
+    if (p == text->data || n > VAANI_TRANSCRIPT_MAX_TURNS) {
         return VAANI_DONE;
     }
 

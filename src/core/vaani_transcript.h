@@ -11,6 +11,11 @@
 #include "vaani_json.h"
 
 
+/* an hour of talk has about a thousand */
+
+#define VAANI_TRANSCRIPT_MAX_TURNS  16384
+
+
 /*
  * Makes text of an array of turns, which has passed a scan: a line
  * "[time] ROLE: text" for each, as transcripts are written that come as text.
@@ -19,7 +24,8 @@
  * become spaces; turns without a text are left out.
  *
  * Returns VAANI_OK, with *text in memory of alloc; VAANI_DONE if there is no
- * turn with a text; VAANI_NOMEM.
+ * turn with a text, or there are more than VAANI_TRANSCRIPT_MAX_TURNS;
+ * VAANI_NOMEM.
  */
 int vaani_transcript_text(const vaani_str_t *raw, vaani_alloc_t *alloc,
     vaani_str_t *text);

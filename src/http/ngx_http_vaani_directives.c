@@ -445,7 +445,7 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
         max = ngx_parse_offset(&size);
 
-        if (max > 0) {
+        if (max > 0 && max == (off_t) (size_t) max) {
             spool->refused = max;
             spool->refused_set = 1;
             return NGX_CONF_OK;

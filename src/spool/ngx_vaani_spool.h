@@ -82,8 +82,8 @@ typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
 
 struct ngx_vaani_spool_s {
     ngx_path_t                 *path;
-    ngx_array_t                *all;            /* of ngx_vaani_spool_t *: the
-                                                   spools of the configuration */
+    ngx_array_t                *all;            /* of ngx_vaani_spool_t *: those
+                                                   of the configuration */
     ngx_cycle_t                *cycle;
     dev_t                       dev;            /* of the directory, */
     ino_t                       ino;            /* 0: not known */
@@ -197,8 +197,8 @@ void ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry);
  * or there is no memory.
  */
 ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
-    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body, uint64_t received_at,
-    ngx_vaani_spool_append_pt handler, void *data);
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body,
+    uint64_t received_at, ngx_vaani_spool_append_pt handler, void *data);
 
 /* forgets the handler of a refusal; it is kept all the same */
 void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);

@@ -204,9 +204,11 @@ restore:
         return NGX_ERROR;
     }
 
-    if (geteuid() == 0 && ccf->user != 0) {
-        (void) setegid(group);
-        (void) setgroups(ngroups, groups);
+    if (geteuid() == 0 && ccf->user != 0
+        && (setegid(group) == -1 || setgroups(ngroups, groups) == -1)
+        && rc == NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     ngx_set_errno(err);

@@ -505,8 +505,10 @@ undo:
     /* it's tried again, or kept elsewhere */
 
     err = errno;
-    (void) ftruncate(fd, end);
-    errno = err;
+
+    if (ftruncate(fd, end) == 0) {
+        errno = err;
+    }
 
 failed:
 

@@ -173,7 +173,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
 
     int                         lock;       /* of the directory, open for the
-                                               life of the worker; -1: not yet */
+                                               life of the worker, or -1 */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
     ngx_vaani_spool_task_t      finish;

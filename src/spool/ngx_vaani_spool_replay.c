@@ -172,7 +172,7 @@ ngx_vaani_spool_seal_done(void *data)
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" can't be read, "
-                      "it was renamed, to \"...log.bad\"",
+                      "it was renamed to \".log.bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
@@ -704,8 +704,8 @@ ngx_vaani_spool_finish_done(void *data)
     if (replay->whole) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, 0,
                       "vaani: there is no room for what is to be kept of "
-                      "segment %uA of the spool \"%V\", so all of it is: it "
-                      "was renamed, to \"...log.bad\"",
+                      "segment %uA of the spool \"%V\", all of it was renamed "
+                      "to \".log.bad\"",
                       replay->segment, &replay->spool->path->name);
     }
 
