@@ -236,19 +236,19 @@ subtest 'nginx itself' => sub {
 
     my $long = event('call_started', room => 'x' x 200);
     $nginx->http->post('/small', $long);
-    logged 'too large', status => 413, EMPTY;
+    logged 'too large', status => 413, EMPTY, result => 'rejected', reason => 'body_too_large';
     $nginx->http->request(method => 'POST', uri => '/small', body => $long, chunked => 50);
-    logged 'too large, in chunks', status => 413, EMPTY;
+    logged 'too large, in chunks', status => 413, EMPTY, result => 'rejected', reason => 'body_too_large';
 
     my $part = raw(substr request('/slow', $body), 0, -10);
     ok $part->wait_closed, 'a body that does not come is not waited for';
-    logged 'body timeout', status => 408, EMPTY;
+    logged 'body timeout', status => 408, EMPTY, result => 'rejected', reason => 'body_unreadable';
     $part = raw("POST /hook HTTP/1.1\r\nHost: x\r\n", $nginx->dir . '/impatient.sock');
     ok $part->wait_closed, 'nor a header';
     logged 'header timeout', status => 408, EMPTY;
 
     raw(substr request('/hook', $body), 0, -10)->close;
-    logged 'the client leaves within the body', status => 400, EMPTY;
+    logged 'the client leaves within the body', status => 400, EMPTY, result => 'rejected', reason => 'body_unreadable';
 
     $http->get('/nowhere');
     logged 'no location', status => 404, EMPTY;
@@ -353,11 +353,11 @@ subtest 'HTTP/2' => sub {
     logged 'an event', status => 200, event => 'call_started', result => 'ok';
 
     $conn->send_raw($head->(3, '/hook', 0) . frame(0, 0, 3, '{"event":') . $reset->(3));
-    logged 'reset within the body', status => qr/^[45]\d\d$/, EMPTY;
+    logged 'reset within the body', status => qr/^[45]\d\d$/, EMPTY, result => 'rejected', reason => 'body_unreadable';
 
     $conn->send_raw($head->(5, '/hook', 0) . frame(0, 0, 5, '{"event":'));
     $conn->close;
-    logged 'the connection ends within the body', status => qr/^[45]\d\d$/, EMPTY;
+    logged 'the connection ends within the body', status => qr/^[45]\d\d$/, EMPTY, result => 'rejected', reason => 'body_unreadable';
 
     $silent->suspend;
     $conn = raw($preface . $head->(1, '/silent', 0) . frame(0, 1, 1, $body->()) . $reset->(1), $h2);
