@@ -172,9 +172,6 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
 
     if (delivery->id.len) {
         vaani_args_add(a, &delivery->id);
-
-    } else if (type->transfer.len) {
-        vaani_args_add(a, &delivery->nonce);
     }
 
     if (type->outcome.len) {
