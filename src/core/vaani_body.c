@@ -9,6 +9,8 @@ static int vaani_body_line(vaani_body_t *body);
 static unsigned vaani_body_events(vaani_json_t *json, vaani_str_t *raw);
 static int vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
     vaani_event_error_t *error);
+static int vaani_body_event(vaani_body_t *body, vaani_event_t *event,
+    vaani_event_error_t *error);
 static void vaani_body_part(vaani_body_t *body, const vaani_str_t *raw,
     vaani_part_t *part);
 
@@ -243,8 +245,7 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
         part->received = body->received;
         part->payload = body->line;
 
-        return vaani_event_read(event, &body->json, &body->options,
-                                body->alloc, error);
+        return vaani_body_event(body, event, error);
     }
 
     options.inner = &vaani_event_data;
@@ -280,8 +281,40 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
                                    "must not be nested");
     }
 
-    return vaani_event_read(event, &body->json, &body->options, body->alloc,
-                            error);
+    return vaani_body_event(body, event, error);
+}
+
+
+/*
+ * Reads the event that body->json is of.  Objects that go to the hash are as
+ * they stand in the payload, so that they are the same when it is read again.
+ * Returns as vaani_event_read().
+ */
+
+static int
+vaani_body_event(vaani_body_t *body, vaani_event_t *event,
+    vaani_event_error_t *error)
+{
+    int           rc;
+    size_t        n;
+    vaani_str_t  *value;
+
+    rc = vaani_event_read(event, &body->json, &body->options, body->alloc,
+                          error);
+
+    if (rc != VAANI_OK || event->type == NULL) {
+        return rc;
+    }
+
+    for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
+        value = &event->values[n];
+
+        if (value->data && event->type->fields[n].type == VAANI_FIELD_OBJECT) {
+            value->data = body->line.data + (value->data - body->text.data);
+        }
+    }
+
+    return VAANI_OK;
 }
 
 

@@ -186,7 +186,9 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
                                    "must be a string");
     }
 
-    if (member->decoded == 0 || member->decoded > VAANI_ROOM_MAX_LEN) {
+    /* that it isn't empty is known */
+
+    if (member->decoded > VAANI_ROOM_MAX_LEN) {
         return vaani_event_invalid(error, key, "invalid_room_name",
                                    "must have 1 to 256 bytes");
     }

@@ -8,8 +8,8 @@
 #define _NGX_VAANI_REDIS_CONN_H_INCLUDED_
 
 
-#include "../core/vaani_pace.h"
 #include "ngx_vaani_redis.h"
+#include "../core/vaani_pace.h"
 
 
 typedef enum {

@@ -276,6 +276,43 @@ test_lines(void **state)
 }
 
 
+/*
+ * So are the objects that go to the hash: read again from the payload, they
+ * must be the same.
+ */
+
+static void
+test_lines_of_objects(void **state)
+{
+    size_t       n;
+    test_body_t  b;
+
+    static const char  *texts[] = {
+        "{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
+        "\"entities\":{\n\"a\":\r\n1},\"data\":{\n\"dispositions\":{\n}}}",
+        BOM "{\n\"events\":[{\"event\":\"call_postprocessing\",\"room_name\":"
+        "\"r\",\"entities\":{\n\"a\":\r\n1},\"dispositions\":{\n}}]}"
+    };
+
+    (void) state;
+
+    for (n = 0; n < vaani_test_nelems(texts); n++) {
+        body_text(&b, texts[n], 0);
+        body_next(&b);
+
+        assert_int_equal(b.rc, VAANI_OK);
+
+        vaani_test_that(vaani_contract_str_is(&b.event.values[4],
+                                              "{ \"a\":  1}")
+                        && vaani_contract_str_is(&b.event.values[5], "{ }"),
+                        "%s: %s", texts[n],
+                        vaani_test_show_str(&b.event.values[4]));
+
+        body_free(&b);
+    }
+}
+
+
 static void
 test_envelopes(void **state)
 {
@@ -942,6 +979,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_one),
         cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_lines_of_objects),
         cmocka_unit_test(test_envelopes),
         cmocka_unit_test(test_no_envelopes),
         cmocka_unit_test(test_number_of_events),

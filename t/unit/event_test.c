@@ -771,6 +771,17 @@ test_inherited(void **state)
 
         vaani_test_arena_free(&arena);
     }
+
+    /* memory that runs out while it is scanned */
+
+    text = vaani_contract_str("{}");
+    name = vaani_contract_str("{\"\\n\":1}");
+
+    arena.fail_at = 1;
+
+    assert_int_equal(vaani_event_parse(&event, &text, &name, 0, 0,
+                                       &arena.alloc, &error),
+                     VAANI_NOMEM);
 }
 
 

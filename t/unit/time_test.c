@@ -325,6 +325,10 @@ test_settled(void **state)
         { 999, 3996, 1998, VAANI_DURATION_KNOWN, 3996 },
         { 1000, 4000, 2000, VAANI_DURATION_KNOWN, 1000 },
 
+        /* readings the other way round, of which the first one is out */
+
+        { 50000, 10, 1000, VAANI_DURATION_KNOWN, 10 },
+
         /* nothing at all */
 
         { 0, 0, 1000, VAANI_DURATION_KNOWN, 0 },

@@ -266,8 +266,12 @@ test_digits(void **state)
     assert_int_equal(args[3].len, 15);
     assert_memory_equal(args[3].data, "440f00031400000", 15);
 
-    assert_int_equal(args[14].len, 5);
-    assert_memory_equal(args[14].data, "nonce", 5);
+    /* without an id the fields follow the digest of the body */
+
+    assert_int_equal(args[13].len, 6);
+    assert_memory_equal(args[13].data, "digest", 6);
+    assert_int_equal(args[14].len, 13);
+    assert_memory_equal(args[14].data, "transfer_type", 13);
 
     vaani_test_arena_free(&arena);
 }
