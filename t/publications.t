@@ -531,10 +531,9 @@ subtest 'a channel that the ACL refuses' => sub {
     is $http->post('/narrow', event('call_ringing', room => $room))->body, qq({"status":"duplicate"}\n), 'no second time';
 
     # Sent again it would be published again, on the allowed one and the stream.
-    $mark = $nginx->log_mark;
+    # The log says so once in ten seconds, see t/log-pace.t.
     deliver(event('brand_new', room => $room), '/narrow');
     is_deeply channels(), ['vaani:events'], 'an unknown event likewise';
-    ok $nginx->wait_log(qr/\[error\].*vaani: .*publish/, 5, $mark), '... the log says so';
 };
 
 # --- the stream

@@ -214,7 +214,7 @@ local function add_transfer(body, id, arg)
     end
 
     local state = cjson.decode(cjson.encode(base))
-    local late = at < #list
+    local late = before(received_at, list[#list][1])
 
     for i = 1, #list do
         step(state, list[i])
