@@ -326,6 +326,11 @@ else
 
     if duplicate then
 
+        -- as for an unknown event: a replica may not know what its master has
+        -- lost, or got, since
+
+        call('HDEL', key, '_')
+
         -- what comes again from a spool may have been received first
 
         if transfers and transfers.list then
