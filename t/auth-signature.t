@@ -14,9 +14,9 @@ use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Signing;
 
-use constant OK        => '{"status":"ok"}';
-use constant DUPLICATE => '{"status":"duplicate"}';
-use constant QUEUED    => '{"status":"queued"}';
+use constant OK        => qq({"status":"ok"}\n);
+use constant DUPLICATE => qq({"status":"duplicate"}\n);
+use constant QUEUED    => qq({"status":"queued"}\n);
 
 # What a delivery that was let in is answered when its body is not an event:
 # it costs nothing but a look.

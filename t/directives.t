@@ -11,7 +11,7 @@ use Vaani::Test;
 
 use Vaani::Test::Events;
 
-use constant OK => '{"status":"ok"}';
+use constant OK => qq({"status":"ok"}\n);
 
 # A name server that does not answer must not take long to say so.
 $ENV{RES_OPTIONS} = 'timeout:1 attempts:1';
@@ -572,7 +572,7 @@ subtest 'inheritance of a spool' => sub {
 CONF
     for my $sock ($nginx->sock, $nginx->dir . '/second.sock') {
         my $http = Vaani::Test::HTTP->new(sock => $sock);
-        is $http->post('/spooled', event('call_started', room => room()))->body, '{"status":"queued"}', 'a spool';
+        is $http->post('/spooled', event('call_started', room => room()))->body, qq({"status":"queued"}\n), 'a spool';
         is $http->post('/off', event('call_started', room => room()))->status, 503, 'and none';
     }
 };

@@ -229,7 +229,7 @@ struct ngx_http_vaani_ctx_s {
     ngx_uint_t                  nwaiting;   /* items that aren't done, and one
                                                while they are being sent */
     ngx_http_vaani_item_t      *current;    /* that variables are about */
-    ngx_http_vaani_item_t       item;       /* of most deliveries the only one */
+    ngx_http_vaani_item_t       item;       /* mostly the only one */
 
     uint64_t                    received_at;        /* Unix time, ms */
     ngx_str_t                   delivery_id;

@@ -183,8 +183,8 @@ ngx_vaani_redis_is_acl_error(u_char *text, u_char *last)
 
 
 /*
- * What Lua says of a fault in the script, or of a value that it can't work with:
- * "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands behind
+ * What Lua says of a fault in the script, or of a value that it can't work
+ * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that is behind
  * "ERR Error running script (call to f_...): @user_script:12: ".
  */
 
