@@ -391,6 +391,9 @@ subtest 'no "100 Continue" before a refusal' => sub {
     for my $case (
         [ 'no token'         => 'POST', '/token',  401 ],
         [ 'a wrong token'    => 'POST', '/token?token=x', 401 ],
+        [ 'no signature'     => 'POST', '/signed', 401 ],
+        [ 'an empty one'     => 'POST', '/signed', 401, 'X-Signature: ' ],
+        [ 'two of them'      => 'POST', '/signed', 401, ('X-Signature: ' . 'a' x 64) x 2 ],
         [ 'another method'   => 'PUT',  '/hook',   405 ],
         [ 'GET'              => 'GET',  '/token',  405 ],
         [ 'the media type'   => 'POST', '/hook',   415, 'Content-Type: text/plain' ],
@@ -411,9 +414,13 @@ subtest 'no "100 Continue" before a refusal' => sub {
     }
 
     # An event that is taken is asked for, and so is one that only its body can refuse.
-    for my $case ([ '/hook', 200 ], [ '/token?token=open-sesame', 200 ], [ '/signed', 401 ]) {
-        my ($uri, $status) = @$case;
-        my $response = $nginx->http(retry => 0)->request(uri => $uri, body => valid(), expect_continue => 1);
+    my $signed = hmac_sha256_hex($body, 'open-sesame');
+    for my $case ([ '/hook', 200 ], [ '/token?token=open-sesame', 200 ], [ '/signed', 200, 'X-Signature' => $signed ],
+        [ '/signed', 401, 'X-Signature' => 'a' x 64 ])
+    {
+        my ($uri, $status, @headers) = @$case;
+        my $response = $nginx->http(retry => 0)->request(
+            uri => $uri, body => $body, expect_continue => 1, headers => [ 'Content-Type' => 'application/json', @headers ]);
         is $response->status, $status, "$uri: $status";
         is_deeply [ map { $_->{status} } @{ $response->interim } ], [100], '... after a 100';
     }
