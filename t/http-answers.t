@@ -716,6 +716,13 @@ subtest 'nothing of a body is told' => sub {
     like $error_log, qr/vaani: event rejected \(/, '... and has what the module says';
     cmp_ok scalar(() = $access_log =~ /^/mg), '>', 1000, 'the access log has the requests';
 
+    # What is new in Vaani's deliveries is told by its name, once.
+    my $new = qr/^.*? vaani: new in Vaani's deliveries: (?:event|member) "([^"\n]*)"/m;
+    my @new = $error_log =~ /$new/g;
+    cmp_ok scalar @new, '>', 2, 'names that are new';
+    is_deeply [ grep { !/\A[\w.?-]{1,64}\z/ } @new ], [], '... and nothing but names';
+    $error_log =~ s/$new//g;
+
     for ([ error => $error_log ], [ access => $access_log ]) {
         my ($name, $log) = @$_;
         unlike $log, qr/\Q${\CANARY}\E/, "$name log: no room, no text";
