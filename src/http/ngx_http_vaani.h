@@ -414,8 +414,8 @@ ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r,
 ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
 
 /*
- * Whether the client waits for "100 Continue", which nginx sends before it reads
- * the body.
+ * Whether the client waits for "100 Continue", which nginx sends before it
+ * reads the body.
  */
 ngx_uint_t ngx_http_vaani_awaits_continue(ngx_http_request_t *r);
 
@@ -463,9 +463,9 @@ void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
 /*
  * Checks what the location asks for: the token, and signatures of ctx->body if
  * the body is whole, that is, was read; else only the headers of signatures,
- * before the check of the body.  Returns NGX_OK; NGX_DECLINED, with ctx->result
- * and ctx->reason set; or NGX_ERROR (no memory).  With the body, a refusal takes
- * as long whatever it is for.
+ * before that of the body.  Returns NGX_OK; NGX_DECLINED, with ctx->result and
+ * ctx->reason set; or NGX_ERROR (no memory).  With the body, a refusal takes as
+ * long whatever it is for.
  */
 ngx_int_t ngx_http_vaani_authorize(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t whole);

@@ -141,9 +141,9 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
 
 
 /*
- * Several events of a body have a millisecond each, in their order, the last one
- * that of the body: of equal times the digest would decide, and of transfers so
- * that another one fails than did.  None is in the future.
+ * Several events of a body have a millisecond each, in their order, the last
+ * one that of the body: of equal times the digest would decide, so that another
+ * transfer fails than did.  None is in the future.
  */
 
 static uint64_t
