@@ -184,7 +184,12 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
     p = ngx_cpymem(p, prefix->data, prefix->len);
     p = ngx_cpymem(p, ":call:", sizeof(":call:") - 1);
-    ngx_memcpy(p, room->data, room->len);
+
+    /* without a room there is no address, which memcpy() must not get */
+
+    if (room->len) {
+        ngx_memcpy(p, room->data, room->len);
+    }
 
     return NGX_OK;
 }
