@@ -14,9 +14,9 @@ use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Signing;
 
-use constant OK        => '{"status":"ok"}';
-use constant DUPLICATE => '{"status":"duplicate"}';
-use constant QUEUED    => '{"status":"queued"}';
+use constant OK        => qq({"status":"ok"}\n);
+use constant DUPLICATE => qq({"status":"duplicate"}\n);
+use constant QUEUED    => qq({"status":"queued"}\n);
 
 # What a delivery that was let in is answered when its body is not an event:
 # it costs nothing but a look.
@@ -50,6 +50,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /lines   { vaani_webhook; vaani_secret $old; vaani_secret $new; }
         location = /file    { vaani_webhook; vaani_secret file=%%TMPDIR%%/webhook; }
         location = /one     { vaani_webhook; vaani_secret $old; }
+        location = /strict  { vaani_webhook; vaani_secret $old; vaani_validation strict; }
         location = /minute  { vaani_webhook; vaani_secret $old; vaani_timestamp_tolerance 1m; }
         location = /second  { vaani_webhook; vaani_secret $old; vaani_timestamp_tolerance 1s; }
         location = /ages    { vaani_webhook; vaani_secret $old; vaani_timestamp_tolerance 100y; }
@@ -79,6 +80,9 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             vaani_signature X-Signature secret=$key timestamp=t;
         }
         location = /token-and-secret    { vaani_webhook; vaani_token \$arg_t $token; vaani_secret $old; }
+        location = /strict-token-and-secret {
+            vaani_webhook; vaani_token \$arg_t $token; vaani_secret $old; vaani_validation strict;
+        }
         location = /token-and-signature { vaani_webhook; vaani_token \$arg_t $token; vaani_signature X-Signature secret=$key; }
         location ~ ^/capture/(.+)\$     { vaani_webhook; vaani_token \$1 $token; vaani_secret $old; }
 
@@ -723,10 +727,14 @@ subtest 'what comes first' => sub {
     for my $good (1, 0) {
         my %headers = $good ? webhook_headers($old, '[]') : webhook_headers($other, '[]');
         is $http->request(method => 'PUT', uri => '/one', body => '[]', headers => \%headers)->status, 405, 'another method';
-        is $http->request(uri => '/one', body => '[]', headers => { %headers, 'Content-Type' => 'text/plain' })->status,
-            415, 'another type';
-        is $http->request(uri => '/token-and-secret', body => '[]', headers => { %headers, 'Content-Type' => 'text/plain' })
-            ->status, 415, '... also with a token that is judged together with it';
+        my %text = (%headers, 'Content-Type' => 'text/plain');
+        is $http->request(uri => '/strict', body => '[]', headers => \%text)->status, 415, 'another type';
+        is $http->request(uri => '/strict-token-and-secret', body => '[]', headers => \%text)->status, 415,
+            '... also with a token that is judged together with it';
+        is $http->request(uri => $_, body => '[]', headers => { %headers, 'Content-Encoding' => 'gzip' })->status, 415,
+            "a coding, $_" for qw(/one /token-and-secret);
+        my $response = $http->request(uri => '/one', body => LET_IN, headers => \%text);
+        $good ? let_in $response, 'lenient: any type, if it is signed' : is_unauthorized $response, '... and only then', 'wrong_signature';
         for my $framing ([], [ chunked => 50 ]) {
             is $nginx->http->request(uri => '/small', body => ' ' x 101, headers => \%headers, @$framing)->status, 413,
                 "too big @$framing";

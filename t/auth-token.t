@@ -14,8 +14,8 @@ use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Nginx::Config qw(nginx_bin);
 use Vaani::Test::Signing;
 
-use constant OK     => '{"status":"ok"}';
-use constant QUEUED => '{"status":"queued"}';
+use constant OK     => qq({"status":"ok"}\n);
+use constant QUEUED => qq({"status":"queued"}\n);
 
 my ($old, $new, $other) = map { token_secret() } 1 .. 3;
 my $long = token_secret(512);
@@ -32,6 +32,7 @@ my $client = $redis->client;
 my $locations = <<"CONF";
     location = /query  { vaani_webhook; vaani_token \$arg_token $old $new; }
     location = /header { vaani_webhook; vaani_token \$http_x_token $new $old; }
+    location = /header-strict { vaani_webhook; vaani_validation strict; vaani_token \$http_x_token $new $old; }
     location = /file   { vaani_webhook; vaani_token \$http_x_token file=%%TMPDIR%%/tokens; }
     location = /mixed  { vaani_webhook; vaani_token \$http_x_token $other file=%%TMPDIR%%/tokens; }
     location = /odd    { vaani_webhook; vaani_token \$http_x_token file=%%TMPDIR%%/odd; }
@@ -159,7 +160,7 @@ subtest 'the right one' => sub {
     my $body = valid();
     my @json = ('Content-Type' => 'application/json', 'X-Token' => $old);
     is $http->request(uri => '/header', body => $body, headers => \@json)->body, OK, 'an event';
-    is $http->request(uri => '/header', body => $body, headers => \@json)->body, '{"status":"duplicate"}', '... again';
+    is $http->request(uri => '/header', body => $body, headers => \@json)->body, qq({"status":"duplicate"}\n), '... again';
 };
 
 subtest 'the wrong one' => sub {
@@ -318,7 +319,7 @@ subtest 'always the same bytes' => sub {
     like +(keys %seen)[0], qr{\AHTTP/1\.1\ 401\ Unauthorized\r\n
         Server:\ (?:nginx|freenginx|Angie|Tengine)\b\S*\r\n
         Content-Type:\ application/problem\+json\r\n
-        Content-Length:\ 58\r\n
+        Content-Length:\ 59\r\n
         Connection:\ close\r\n
         WWW-Authenticate:\ Webhook\r\n\r\n
         \Q${\UNAUTHORIZED}\E\z}x, '... this one';
@@ -370,8 +371,12 @@ subtest 'what comes first' => sub {
     }
     is_unauthorized with('/header', @text, 'X-Token' => $other), '415 after a wrong token', 'wrong_token';
     is_unauthorized with('/header', @text, 'Content-Encoding' => 'gzip'), '... or none', 'missing_token';
-    is $http->request(uri => '/header', body => '[]', headers => [ @text, 'X-Token' => $old ])->status, 415,
-        '415 after the right one';
+    is $http->request(uri => '/header-strict', body => '[]', headers => [ @text, 'X-Token' => $old ])->status, 415,
+        '415 after the right one: strict';
+    let_in $http->request(uri => '/header', body => LET_IN, headers => [ @text, 'X-Token' => $old ]),
+        'lenient: an authenticated request may have any type';
+    is $http->request(uri => '/header', body => '[]', headers => [ @text, 'Content-Encoding' => 'gzip', 'X-Token' => $old ])
+        ->status, 415, '... but no content coding';
 
     for my $token ($old, $other, '') {
         for my $framing ([], [ chunked => 50 ]) {

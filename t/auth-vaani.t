@@ -13,8 +13,8 @@ use Time::Piece ();
 use Vaani::Test::Events;
 use Vaani::Test::Signing;
 
-use constant OK        => '{"status":"ok"}';
-use constant DUPLICATE => '{"status":"duplicate"}';
+use constant OK        => qq({"status":"ok"}\n);
+use constant DUPLICATE => qq({"status":"duplicate"}\n);
 
 # What a delivery that was let in is answered when its body is not an event.
 use constant LET_IN => '[]';

@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use JSON::PP ();
+use Time::HiRes ();
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::HTTP qw(format_request);
@@ -162,7 +163,11 @@ subtest 'each is a transition of its own, in order' => sub {
         ok $messages[$n] =~ /,"payload":\Q$events[$n]\E\}\z/, '... the payload is its own bytes';
     }
 
-    # All at one time: of those the digest decides, and of the fields the rank.
+    # Each has a millisecond of its own: of equal ones the digest would decide.
+    my @at = map { $json->decode($_)->{received_at} } @messages;
+    is_deeply [ map { $_ - $at[0] } @at ], [ 0 .. $#events ], 'received one after the other';
+    cmp_ok $at[-1], '<=', 1000 * Time::HiRes::time(), '... none of them in the future';
+
     my @fields = qw(status outcome transfer_status call_duration_ms phone_number end_reason transcript seq);
     my $other = new_room();
     $http->post('/hook', $_) for call_path('outbound-answered/transfer-failed-then-successful', $other);

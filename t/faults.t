@@ -802,7 +802,7 @@ scenario 'a call that Redis refuses for good' => sub {
 
     my $http = $nginx->http;
     my @bodies = map { event($_, room => 'wrong') } qw(call_started call_ringing);
-    is $http->post('/hook', $_)->body, '{"status":"queued"}', 'queued' for @bodies;
+    is $http->post('/hook', $_)->body, qq({"status":"queued"}\n), 'queued' for @bodies;
 
     $redis->restart;
     arrives($load, ok => 100);
@@ -818,7 +818,7 @@ scenario 'a call that Redis refuses for good' => sub {
     $nginx->log_like(qr/can't be delivered \(WRONGTYPE\)/);
 
     # Live, it goes the same way.
-    is $http->post('/hook', $bodies[0])->body, '{"status":"queued"}', 'a live event';
+    is $http->post('/hook', $bodies[0])->body, qq({"status":"queued"}\n), 'a live event';
     ok wait_for(sub { -s "$dir/dead-letters" > 16 + length(join '', @dead) + 16 }), 'gets there';
     drains($dir);
 };
@@ -831,11 +831,11 @@ scenario 'an event at which Redis hangs up' => sub {
     my $body = event('call_postprocessing', room => 'big', transcript => 'x' x 2_000_000);
 
     arrives($load, ok => 40);
-    is $nginx->http->post('/hook', $body)->body, '{"status":"queued"}', 'a live one is queued';
+    is $nginx->http->post('/hook', $body)->body, qq({"status":"queued"}\n), 'a live one is queued';
     drains($dir, 10);
     $redis->kill;
     arrives($load, queued => 40);
-    is $nginx->http->post('/hook', $body)->body, '{"status":"queued"}', 'queued';
+    is $nginx->http->post('/hook', $body)->body, qq({"status":"queued"}\n), 'queued';
     arrives($load, queued => 40);
     $redis->restart;
     drains($dir, 10);
@@ -852,11 +852,11 @@ scenario 'replayed messages' => sub {
     my $nginx = nginx($redis);
     my $http = $nginx->http;
 
-    is $http->post('/hook', event('call_started', delivery => 'r/1'))->body, '{"status":"ok"}',
+    is $http->post('/hook', event('call_started', delivery => 'r/1'))->body, qq({"status":"ok"}\n),
         'live';
     $redis->kill;
     my $from = int 1000 * Time::HiRes::time() - 1;
-    is $http->post('/hook', event('call_ringing', delivery => 'r/2'))->body, '{"status":"queued"}',
+    is $http->post('/hook', event('call_ringing', delivery => 'r/2'))->body, qq({"status":"queued"}\n),
         'queued';
     my $to = int 1000 * Time::HiRes::time() + 1;
     $redis->restart;

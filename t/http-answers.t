@@ -391,6 +391,9 @@ subtest 'no "100 Continue" before a refusal' => sub {
     for my $case (
         [ 'no token'         => 'POST', '/token',  401 ],
         [ 'a wrong token'    => 'POST', '/token?token=x', 401 ],
+        [ 'no signature'     => 'POST', '/signed', 401 ],
+        [ 'an empty one'     => 'POST', '/signed', 401, 'X-Signature: ' ],
+        [ 'two of them'      => 'POST', '/signed', 401, ('X-Signature: ' . 'a' x 64) x 2 ],
         [ 'another method'   => 'PUT',  '/hook',   405 ],
         [ 'GET'              => 'GET',  '/token',  405 ],
         [ 'the media type'   => 'POST', '/hook',   415, 'Content-Type: text/plain' ],
@@ -411,9 +414,13 @@ subtest 'no "100 Continue" before a refusal' => sub {
     }
 
     # An event that is taken is asked for, and so is one that only its body can refuse.
-    for my $case ([ '/hook', 200 ], [ '/token?token=open-sesame', 200 ], [ '/signed', 401 ]) {
-        my ($uri, $status) = @$case;
-        my $response = $nginx->http(retry => 0)->request(uri => $uri, body => valid(), expect_continue => 1);
+    my $signed = hmac_sha256_hex($body, 'open-sesame');
+    for my $case ([ '/hook', 200 ], [ '/token?token=open-sesame', 200 ], [ '/signed', 200, 'X-Signature' => $signed ],
+        [ '/signed', 401, 'X-Signature' => 'a' x 64 ])
+    {
+        my ($uri, $status, @headers) = @$case;
+        my $response = $nginx->http(retry => 0)->request(
+            uri => $uri, body => $body, expect_continue => 1, headers => [ 'Content-Type' => 'application/json', @headers ]);
         is $response->status, $status, "$uri: $status";
         is_deeply [ map { $_->{status} } @{ $response->interim } ], [100], '... after a 100';
     }
@@ -708,6 +715,13 @@ subtest 'nothing of a body is told' => sub {
     like $error_log, qr/\[info\]/, 'the error log is at level info';
     like $error_log, qr/vaani: event rejected \(/, '... and has what the module says';
     cmp_ok scalar(() = $access_log =~ /^/mg), '>', 1000, 'the access log has the requests';
+
+    # What is new in Vaani's deliveries is told by its name, once.
+    my $new = qr/^.*? vaani: new in Vaani's deliveries: (?:event|member) "([^"\n]*)"/m;
+    my @new = $error_log =~ /$new/g;
+    cmp_ok scalar @new, '>', 2, 'names that are new';
+    is_deeply [ grep { !/\A[\w.?-]{1,64}\z/ } @new ], [], '... and nothing but names';
+    $error_log =~ s/$new//g;
 
     for ([ error => $error_log ], [ access => $access_log ]) {
         my ($name, $log) = @$_;

@@ -108,6 +108,12 @@ my $rooms = 0;
 sub new_room () { return 'room-' . ++$rooms }
 sub now_ms () { return int(Time::HiRes::time() * 1000) }
 
+# Transfers that were received in one millisecond have no order.
+sub next_ms () {
+    my $now = now_ms();
+    return wait_for(sub { now_ms() > $now });
+}
+
 sub deliver ($body, $uri = '/vaani', @headers) {
     my $response = $http->post($uri, $body, @headers);
     my $got = $response->status . ' ' . $response->body;
@@ -303,6 +309,7 @@ subtest 'late, for every pair of events' => sub {
         for my $second (@EVENTS) {
             my $room = new_room();
             deliver(event($first, room => $room));
+            next_ms();
             deliver(event($second, room => $room, $first eq $second ? (x => 1) : ()));
 
             # An initiation follows no outcome of its own.
@@ -320,10 +327,7 @@ subtest 'late, after more than one event' => sub {
     my $late = sub (@events) {
         my $room = new_room();
         for (@events) {
-
-            # An attempt and its outcome of one millisecond have no order.
-            my $now = now_ms();
-            wait_for(sub { now_ms() > $now });
+            next_ms();
             deliver(event($_->[0], room => $room, @$_[ 1 .. $#$_ ]));
         }
         return join ' ', map { $json->decode($_->[1])->{late} } grep { $_->[0] eq 'vaani:events' } published();

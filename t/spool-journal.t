@@ -69,7 +69,7 @@ subtest 'the format' => sub {
     $redis->kill;
 
     my @bodies = map { event($_) } qw(call_started call_ended);
-    is $http->post('/hook', $_, 'webhook-id' => 'an id')->body, '{"status":"queued"}', 'queued'
+    is $http->post('/hook', $_, 'webhook-id' => 'an id')->body, qq({"status":"queued"}\n), 'queued'
         for @bodies;
 
     my @contents = map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } @{ names($dir) };
@@ -125,7 +125,7 @@ sub damage_ok ($name, $whole, @damaged) {
         is_deeply \@wrong, [], 'the damaged bytes are kept';
         is_deeply \@unsaid, [], 'and reported with segment and offset';
 
-        is $nginx->http->post('/hook', event('call_started'))->body, '{"status":"ok"}',
+        is $nginx->http->post('/hook', event('call_started'))->body, qq({"status":"ok"}\n),
             'nginx goes on';
     };
 }
@@ -324,7 +324,7 @@ subtest 'the leader is elsewhere' => sub {
 
     # Longer than two rounds of the workers take.
     ok !wait_for(sub { !-e "$dir/" . segment(1) }, 0.5), 'nobody replays';
-    is $http->post('/hook', event('call_started', room => 'one'))->body, '{"status":"queued"}',
+    is $http->post('/hook', event('call_started', room => 'one'))->body, qq({"status":"queued"}\n),
         'and live events go behind';
     is @{ names($dir) }, 2, 'in another segment';
 

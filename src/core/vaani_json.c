@@ -397,8 +397,8 @@ next:
 
 /*
  * The rest of an array or object that nobody reads, behind its opening bracket.
- * A body may consist of millions of small values: what is done for one of them is
- * kept short, and the position in a register.
+ * A body may consist of millions of small values: what is done for one of them
+ * is kept short, and the position in a register.
  */
 
 static int

@@ -229,7 +229,7 @@ struct ngx_http_vaani_ctx_s {
     ngx_uint_t                  nwaiting;   /* items that aren't done, and one
                                                while they are being sent */
     ngx_http_vaani_item_t      *current;    /* that variables are about */
-    ngx_http_vaani_item_t       item;       /* of most deliveries the only one */
+    ngx_http_vaani_item_t       item;       /* mostly the only one */
 
     uint64_t                    received_at;        /* Unix time, ms */
     ngx_str_t                   delivery_id;
@@ -414,6 +414,12 @@ ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r,
 ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
 
 /*
+ * Whether the client waits for "100 Continue", which nginx sends before it
+ * reads the body.
+ */
+ngx_uint_t ngx_http_vaani_awaits_continue(ngx_http_request_t *r);
+
+/*
  * Logs that an event is rejected: the first one for a reason each minute, with
  * the number of those since.
  */
@@ -455,12 +461,14 @@ void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
  */
 
 /*
- * Checks what the location asks for: the token, and signatures of ctx->body.
- * Returns NGX_OK; NGX_DECLINED, with ctx->result and ctx->reason set; or
- * NGX_ERROR (no memory).  A refusal takes as long whatever it is for.
+ * Checks what the location asks for: the token, and signatures of ctx->body if
+ * the body is whole, that is, was read; else only the headers of signatures,
+ * before that of the body.  Returns NGX_OK; NGX_DECLINED, with ctx->result and
+ * ctx->reason set; or NGX_ERROR (no memory).  With the body, a refusal takes as
+ * long whatever it is for.
  */
 ngx_int_t ngx_http_vaani_authorize(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx);
+    ngx_http_vaani_ctx_t *ctx, ngx_uint_t whole);
 
 /*
  * Sends the 401, always the same one.  Returns what

@@ -11,7 +11,8 @@ static ngx_int_t ngx_http_vaani_auth_token(ngx_http_request_t *r,
 #if (NGX_HTTP_VAANI_HMAC)
 
 static void ngx_http_vaani_auth_signature(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_http_vaani_signer_t *signer);
+    ngx_http_vaani_ctx_t *ctx, ngx_http_vaani_signer_t *signer,
+    ngx_uint_t whole);
 static ngx_http_vaani_scheme_t *ngx_http_vaani_choose_scheme(
     ngx_http_request_t *r, ngx_http_vaani_signer_t *signer);
 static ngx_uint_t ngx_http_vaani_signed_header(ngx_http_request_t *r,
@@ -33,7 +34,8 @@ static void ngx_http_vaani_not_authorized(ngx_http_vaani_ctx_t *ctx,
 
 
 ngx_int_t
-ngx_http_vaani_authorize(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
+ngx_http_vaani_authorize(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
+    ngx_uint_t whole)
 {
     ngx_http_vaani_loc_conf_t  *vlcf;
 
@@ -46,11 +48,11 @@ ngx_http_vaani_authorize(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 #if (NGX_HTTP_VAANI_HMAC)
 
     if (vlcf->secret) {
-        ngx_http_vaani_auth_signature(r, ctx, vlcf->secret);
+        ngx_http_vaani_auth_signature(r, ctx, vlcf->secret, whole);
     }
 
     if (vlcf->signature) {
-        ngx_http_vaani_auth_signature(r, ctx, vlcf->signature);
+        ngx_http_vaani_auth_signature(r, ctx, vlcf->signature, whole);
     }
 
 #endif
@@ -105,7 +107,7 @@ ngx_http_vaani_auth_token(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
 static void
 ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    ngx_http_vaani_signer_t *signer)
+    ngx_http_vaani_signer_t *signer, ngx_uint_t whole)
 {
     ngx_uint_t                found, missing, malformed, timed, nparts;
     vaani_str_t               header, id, timestamp, parts[5];
@@ -164,8 +166,11 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     parts[nparts].data = ctx->body.data;
     parts[nparts++].len = ctx->body.len;
 
-    found = ngx_http_vaani_find_mac(signer, &scheme->format, &header, parts,
-                                    nparts);
+    /* without the body, only what the headers say is judged */
+
+    found = !whole
+            || ngx_http_vaani_find_mac(signer, &scheme->format, &header, parts,
+                                       nparts);
 
     if (missing) {
         ngx_http_vaani_not_authorized(ctx, "missing_signature");

@@ -2,6 +2,7 @@
 #include "ngx_http_vaani.h"
 
 
+static uint64_t ngx_http_vaani_received_at(ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
@@ -48,7 +49,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     delivery->maxlen = vlcf->stream_maxlen;
     delivery->ttl = vlcf->ttl;
-    delivery->received_at = item->ctx->received_at;
+    delivery->received_at = ngx_http_vaani_received_at(item);
     delivery->payload = item->part.payload;
     delivery->repaired = item->event.repaired;
     delivery->since = ngx_http_vaani_counted_since();
@@ -142,6 +143,26 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
 }
 
 
+/*
+ * Several events of a body have a millisecond each, in their order, the last
+ * one that of the body: of equal times the digest would decide, so that another
+ * transfer fails than did.  None is in the future.
+ */
+
+static uint64_t
+ngx_http_vaani_received_at(ngx_http_vaani_item_t *item)
+{
+    ngx_uint_t             behind;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = item->ctx;
+
+    behind = ctx->nitems - 1 - (ngx_uint_t) (item - ctx->items);
+
+    return ctx->received_at - behind;
+}
+
+
 static ngx_int_t
 ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     ngx_str_t *prefix)
@@ -166,7 +187,12 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
     p = ngx_cpymem(p, prefix->data, prefix->len);
     p = ngx_cpymem(p, ":call:", sizeof(":call:") - 1);
-    ngx_memcpy(p, room->data, room->len);
+
+    /* without a room there is no address, which memcpy() must not get */
+
+    if (room->len) {
+        ngx_memcpy(p, room->data, room->len);
+    }
 
     return NGX_OK;
 }

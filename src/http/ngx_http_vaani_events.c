@@ -93,6 +93,10 @@ ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         ctx->nitems = n + 1;
 
         ngx_http_vaani_judge(r, item, rc);
+
+        if (!ctx->several) {
+            return NGX_OK;
+        }
     }
 
     rc = vaani_event_invalid(&error, &events, "too_many_events",
@@ -137,7 +141,7 @@ ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx, ngx_uint_t n)
 
     /* the first one is in the context, then it's twice as many each time */
 
-    if (n != 0 && (n & (n - 1)) == 0 && ctx->several) {
+    if (n != 0 && (n & (n - 1)) == 0) {
         size = n * sizeof(ngx_http_vaani_item_t);
 
         items = ngx_palloc(ctx->request->pool, 2 * size);
@@ -152,9 +156,7 @@ ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx, ngx_uint_t n)
         ctx->items = items;
     }
 
-    if (n == 0 || ctx->several) {
-        ctx->items[n].ctx = ctx;
-    }
+    ctx->items[n].ctx = ctx;
 
     return NGX_OK;
 }

@@ -46,8 +46,13 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (vlcf->auth == NGX_HTTP_VAANI_AUTH_HEADERS) {
-        rc = ngx_http_vaani_authorize(r, ctx);
+    if (vlcf->auth == NGX_HTTP_VAANI_AUTH_HEADERS
+        || (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY
+            && ngx_http_vaani_awaits_continue(r)))
+    {
+        /* a client is not asked for a body that would be refused anyway */
+
+        rc = ngx_http_vaani_authorize(r, ctx, 0);
 
         if (rc == NGX_ERROR) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -134,7 +139,7 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
     if (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY) {
-        rc = ngx_http_vaani_authorize(r, ctx);
+        rc = ngx_http_vaani_authorize(r, ctx, 1);
 
         if (rc != NGX_OK) {
             return rc == NGX_DECLINED ? ngx_http_vaani_send_unauthorized(r, ctx)

@@ -22,7 +22,8 @@ static struct {
     { NGX_HTTP_UNAUTHORIZED, ngx_string("Unauthorized") },
     { NGX_HTTP_NOT_ALLOWED, ngx_string("Method Not Allowed") },
     { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, ngx_string("Unsupported Media Type") },
-    { NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT, ngx_string("Unprocessable Content") },
+    { NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT,
+      ngx_string("Unprocessable Content") },
     { NGX_HTTP_SERVICE_UNAVAILABLE, ngx_string("Service Unavailable") },
     { 0, ngx_string("Internal Server Error") }
 };

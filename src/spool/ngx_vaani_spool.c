@@ -226,13 +226,19 @@ void
 ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status)
 {
-    ngx_atomic_uint_t          finished, oldest;
+    ngx_atomic_uint_t          finished, oldest, deferred;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
     oldest = shared->oldest;
 
-    status->appended = shared->written;
+    /* read first: those that are written are counted in this order */
+
+    deferred = shared->deferred;
+
+    ngx_memory_barrier();
+
+    status->appended = shared->written - deferred;
 
     finished = shared->finished + shared->partial;
 

@@ -45,6 +45,7 @@ typedef struct {
 
     /* counted for operators, see ngx_vaani_spool_status_t */
     ngx_atomic_t                written;
+    ngx_atomic_t                deferred;   /* of those, written once more */
     ngx_atomic_t                finished;   /* of those that were written, in
                                                segments that are gone */
     ngx_atomic_t                partial;    /* the same, in that which is
@@ -64,7 +65,7 @@ typedef struct {
     ngx_atomic_t                refused_last;
     ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
-    ngx_atomic_t                succeeded;  /* the last delivery, Unix time, s */
+    ngx_atomic_t                succeeded;  /* last delivery, Unix time, s */
 } ngx_vaani_spool_shared_t;
 
 

@@ -451,8 +451,8 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
 
 /*
- * As many are under way as keep the round trip below twice the shortest one: one
- * more after each that does, half as many after one that doesn't.
+ * As many are under way as keep the round trip below twice the shortest one:
+ * one more after each that does, half as many after one that doesn't.
  */
 
 static void

@@ -437,6 +437,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     (void) close(fd);
 
     (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
+    (void) ngx_atomic_fetch_add(&shared->deferred, replay->nrecords);
     (void) ngx_atomic_fetch_add(&shared->written, replay->nrecords);
 
     replay->nlate = 0;

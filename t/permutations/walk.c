@@ -10,8 +10,8 @@
  * and the whole hash.  In each state each delivery that is missing is applied,
  * and each that is not is applied again.
  *
- * Prints for each path "path <name> <states> <applications>", for each end of it
- * "end <hash as a JSON object>", and for what must not be "wrong <what>".
+ * Prints for each path "path <name> <states> <applications>", for each end of
+ * it "end <hash as a JSON object>", and for what must not be "wrong <what>".
  * Fields that differ between equal states only in their order, "_body:*" and
  * "_transfers", tell states apart, but not ends.
  */

@@ -22,7 +22,7 @@ our @EXPORT = qw(
     nginx_said no_secret_was_told is_unauthorized UNAUTHORIZED
 );
 
-use constant UNAUTHORIZED => '{"type":"about:blank","title":"Unauthorized","status":401}';
+use constant UNAUTHORIZED => qq({"type":"about:blank","title":"Unauthorized","status":401}\n);
 
 my @secrets;
 my @outputs;
