@@ -21,6 +21,7 @@ static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
 
 
 /*
@@ -309,17 +310,48 @@ ngx_vaani_spool_finish_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_str_t  *dir;
-    u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t                  err;
+    ngx_str_t                 *dir;
+    ngx_vaani_spool_shared_t  *shared;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
 
     dir = &replay->spool->path->name;
+    shared = ngx_vaani_spool_shared(replay->spool);
+
     replay->err = 0;
     replay->whole = 0;
+    replay->moved = 0;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
     if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
-        goto failed;
+
+        /*
+         * There is no room, say, for what is to be tried later, and what comes
+         * behind this segment must not wait for it: as it is, it becomes the
+         * last one.  What was delivered is delivered again.
+         */
+
+        err = errno;
+
+        if (ngx_vaani_spool_move_last(name, dir, &shared->current,
+                                      &replay->late_segment)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        ngx_vaani_spool_raise(&shared->appended, replay->late_segment);
+
+        replay->moved = err;
+
+        /* either name is good */
+
+        (void) ngx_vaani_spool_sync_dir(dir->data);
+
+        ngx_vaani_spool_close(replay);
+
+        return;
     }
 
     if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
@@ -403,7 +435,8 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 /*
  * What could not be delivered while others could goes to the end of the spool,
  * and is safe there before the segment goes.  If that is interrupted, it is
- * there twice, which the receiver knows how to ignore.
+ * there twice, which the receiver knows how to ignore.  Room is made first where
+ * the file system can, so that a full disk gets no part of it.
  */
 
 static ngx_int_t
@@ -411,35 +444,72 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
     int                        fd;
     ngx_err_t                  err;
+    ngx_uint_t                 full;
     ngx_atomic_uint_t          segment;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+    for (full = 0; full < 2; full++) {
 
-    if (fd == -1) {
-        return NGX_ERROR;
-    }
+        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
+                                          full);
 
-    ngx_vaani_spool_raise(&shared->appended, segment);
+        if (fd == -1) {
+            return NGX_ERROR;
+        }
 
-    if (ngx_vaani_spool_write(fd, replay->late, replay->nlate) != NGX_OK
-        || fdatasync(fd) == -1)
-    {
+        ngx_vaani_spool_raise(&shared->appended, segment);
+
+        if (ngx_vaani_spool_make_room(fd, replay->nlate) == NGX_OK
+            && ngx_vaani_spool_write(fd, replay->late, replay->nlate)
+               == NGX_OK
+            && fdatasync(fd) == 0)
+        {
+            break;
+        }
+
         err = errno;
         (void) close(fd);
         errno = err;
 
-        return NGX_ERROR;
+        /* the process may not write larger files, but another one */
+
+        if (err != EFBIG || full) {
+            return NGX_ERROR;
+        }
     }
 
     (void) close(fd);
 
     (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
-    (void) ngx_atomic_fetch_add(&shared->written, replay->nrecords);
+    (void) ngx_atomic_fetch_add(&shared->deferred, replay->nrecords);
 
+    replay->late_segment = segment;
     replay->nlate = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_make_room(int fd, size_t len)
+{
+#ifdef FALLOC_FL_KEEP_SIZE
+
+    struct stat  st;
+
+    if (fstat(fd, &st) == -1) {
+        return NGX_ERROR;
+    }
+
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, len) == -1
+        && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    {
+        return NGX_ERROR;
+    }
+
+#endif
 
     return NGX_OK;
 }
