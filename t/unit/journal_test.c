@@ -41,6 +41,8 @@ static void test_flipped(void **state);
 static void test_garbage_around(void **state);
 static void test_length_beyond_the_end(void **state);
 static void test_dead_letter(void **state);
+static void test_deferred(void **state);
+static void test_refusal(void **state);
 
 
 static void
@@ -350,6 +352,8 @@ main(void)
         cmocka_unit_test(test_garbage_around),
         cmocka_unit_test(test_length_beyond_the_end),
         cmocka_unit_test(test_dead_letter),
+        cmocka_unit_test(test_deferred),
+        cmocka_unit_test(test_refusal),
     };
 
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
