@@ -33,8 +33,8 @@
 #define NGX_VAANI_SPOOL_MAX_BYTES   (64 * 1024 * 1024)
 
 /*
- * Records given to the callback at the same time: as many as keep the round trip
- * below twice the shortest one, between these.
+ * Records given to the callback at the same time: as many as keep the round
+ * trip below twice the shortest one, between these.
  */
 
 #define NGX_VAANI_SPOOL_WINDOW      16
@@ -141,7 +141,7 @@ typedef struct {
     /* deliveries that were refused with 400 or 422 */
 
     ngx_atomic_uint_t           refused_kept;
-    ngx_atomic_uint_t           refused_dropped;    /* to be kept, but weren't */
+    ngx_atomic_uint_t           refused_dropped;    /* to be kept, weren't */
 
     /* what lies there for an operator now, as far as is known */
 
@@ -207,8 +207,8 @@ void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
  * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY if nothing can be
  * delivered now, to try again; NGX_ABORT if this record can't while others may,
  * to try again behind them, and not for ever if there is a *reason, which is
- * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to be
- * kept aside.
+ * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to
+ * be kept aside.
  */
 void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
 

@@ -65,9 +65,9 @@ typedef struct {
     ngx_atomic_t                refused_last;
     ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
-    ngx_atomic_t                succeeded;  /* the last delivery, Unix time, s */
-    ngx_atomic_t                unbroken;   /* since when there was one again and
-                                               again, 0: no gap is known */
+    ngx_atomic_t                succeeded;  /* last delivery, Unix time, s */
+    ngx_atomic_t                unbroken;   /* since when there was always
+                                               one, 0: no gap is known */
 
     /* what is written again: since when the oldest of it waits, Unix time, s,
        0: there is none; and the last segment with some of it */

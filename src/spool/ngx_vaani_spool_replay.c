@@ -464,8 +464,8 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
 
 /*
- * As many are under way as keep the round trip below twice the shortest one: one
- * more after each that does, half as many after one that doesn't.
+ * As many are under way as keep the round trip below twice the shortest one:
+ * one more after each that does, half as many after one that doesn't.
  */
 
 static void
@@ -501,8 +501,8 @@ ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
 
 /*
  * What is in the next segment came later than all that was in this one, but for
- * what was written again: how long that waits is known until all of it was tried
- * once more.
+ * what was written again: how long that waits is known until all of it was
+ * tried once more.
  */
 
 static void
@@ -808,7 +808,7 @@ ngx_vaani_spool_finish_done(void *data)
             less = ngx_min(bytes, replay->size);
         } while (!ngx_atomic_cmp_set(&shared->bytes, bytes, bytes - less));
 
-        /* until it was gone, another worker might have had to replay it again */
+        /* until it was gone, another worker might have had to replay it */
 
         (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
         (void) ngx_atomic_fetch_add(&shared->buried, replay->nburied);

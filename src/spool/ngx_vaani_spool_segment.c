@@ -435,8 +435,8 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 /*
  * What could not be delivered while others could goes to the end of the spool,
  * and is safe there before the segment goes.  If that is interrupted, it is
- * there twice, which the receiver knows how to ignore.  Room is made first where
- * the file system can, so that a full disk gets no part of it.
+ * there twice, which the receiver knows how to ignore.  Room is made first
+ * where the file system can, so that a full disk gets no part of it.
  */
 
 static ngx_int_t
