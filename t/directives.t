@@ -11,7 +11,7 @@ use Vaani::Test;
 
 use Vaani::Test::Events;
 
-use constant OK => '{"status":"ok"}';
+use constant OK => qq({"status":"ok"}\n);
 
 # A name server that does not answer must not take long to say so.
 $ENV{RES_OPTIONS} = 'timeout:1 attempts:1';
@@ -69,6 +69,7 @@ my %GOOD = (
     vaani_channel               => 'events',
     vaani_stream                => 'stream',
     vaani_ttl                   => '1h',
+    vaani_delivery_id           => '$http_x_id',
     vaani_validation            => 'lenient',
     vaani_unknown_event         => 'reject',
     vaani_spool                 => '%%DIR%%/spool',
@@ -197,6 +198,7 @@ subtest 'values' => sub {
             bad  => [qw(on off accepted drop 1), '""', '$uri'],
         },
         vaani_prefix  => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
+        vaani_delivery_id => { good => [qw($http_x_id $arg_id:$http_host x), '""', '"a b"'], bad => [] },
         vaani_channel => {
             good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
             bad  => [],
@@ -248,7 +250,7 @@ subtest 'values' => sub {
     accepted 'off and a channel at another level', http => 'vaani_channel off;', location => 'vaani_channel x;';
     accepted 'a channel and off at another level', http => 'vaani_channel x;', location => 'vaani_channel off;';
 
-    for my $directive (qw(vaani_prefix vaani_channel vaani_stream)) {
+    for my $directive (qw(vaani_prefix vaani_channel vaani_stream vaani_delivery_id)) {
         my ($ok, $output) = check(http => config(location => "$directive x\$no_such_variable;"));
         ok !$ok, "$directive with an unknown variable";
         like $output, qr/unknown "no_such_variable" variable/, '... says so';
@@ -450,6 +452,12 @@ subtest 'defaults' => sub {
     my $ttl = $db{0}->cmd('PTTL', "vaani:call:$room");
     cmp_ok $ttl, '<=', $week, 'ttl: a week';
     cmp_ok $ttl, '>', $week - 60_000, '... not less';
+
+    my $late = event('call_ended', room => $room, call_duration => 'long');
+    is $nginx->http->post('/', $late, 'Webhook-Id' => 1)->body, OK, 'lenient: what cannot be converted is left out';
+    is $nginx->http->post('/', $late, 'Webhook-Id' => 2)->body, OK, 'the id is that of Webhook-Id';
+    is $nginx->http->post('/', event('new_one', room => $room))->status, 200, 'unknown events are accepted';
+    channels();
     $client->cmd('FLUSHALL');
 };
 
@@ -554,6 +562,52 @@ CONF
     $client->cmd('FLUSHALL');
 };
 
+# Each event comes twice, with equal bodies and other ids, and with an equal id and
+# another body: which of them is a duplicate tells the id that counts.
+subtest 'inheritance of an id' => sub {
+    my $nginx = nginx(http => <<"CONF");
+        vaani_redis $unix;
+        vaani_delivery_id \$http_x_http;
+        server {
+            listen unix:%%SOCK%%;
+            location /http { vaani_webhook; }
+            location /own  { vaani_webhook; vaani_delivery_id \$http_x_own; }
+            location /none { vaani_webhook; vaani_delivery_id ""; }
+            location /outer {
+                vaani_delivery_id \$http_x_outer;
+                location /outer/inner { vaani_webhook; }
+            }
+        }
+        server {
+            listen unix:%%DIR%%/second.sock;
+            vaani_delivery_id \$http_x_server;
+            location /server { vaani_webhook; }
+        }
+CONF
+    my %http = (sock => $nginx->http, second => Vaani::Test::HTTP->new(sock => $nginx->dir . '/second.sock'));
+
+    for (
+        [ sock => '/http', 'http' ], [ sock => '/own', 'own' ], [ sock => '/none', undef ],
+        [ sock => '/outer/inner', 'outer' ], [ second => '/server', 'server' ],
+    ) {
+        my ($where, $path, $which) = @$_;
+
+        for my $name (qw(http own outer server)) {
+            my $room = room();
+            my $post = sub ($id, @more) {
+                my $response = $http{$where}->post($path, event('call_ended', room => $room, @more), "X-\u$name" => $id);
+                return $response->json->{status};
+            };
+
+            my @answers = map { $post->(@$_) } [ 1 ], [2], [ 1, end_reason => 'x' ];
+            my $counts = $name eq ($which // '');
+            is "@answers", $counts ? 'ok ok duplicate' : 'ok duplicate ok', "$path: X-\u$name " . ($counts ? 'counts' : 'does not');
+        }
+    }
+    channels();
+    $client->cmd('FLUSHALL');
+};
+
 subtest 'inheritance of a spool' => sub {
     my $nginx = nginx(http => <<"CONF");
         vaani_redis unix:%%DIR%%/none.sock;
@@ -572,7 +626,7 @@ subtest 'inheritance of a spool' => sub {
 CONF
     for my $sock ($nginx->sock, $nginx->dir . '/second.sock') {
         my $http = Vaani::Test::HTTP->new(sock => $sock);
-        is $http->post('/spooled', event('call_started', room => room()))->body, '{"status":"queued"}', 'a spool';
+        is $http->post('/spooled', event('call_started', room => room()))->body, qq({"status":"queued"}\n), 'a spool';
         is $http->post('/off', event('call_started', room => room()))->status, 503, 'and none';
     }
 };

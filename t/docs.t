@@ -10,6 +10,8 @@
 #   <!-- message -->            JSON: a message of a call with the usual events
 #   <!-- replayed message -->   the same, of an event that was in the spool
 #   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
+#   <!-- strict answer to: BODY -->
+#                               the same, with "vaani_validation strict"
 #   <!-- access log -->         lines in the log format of the README
 #   <!-- error log -->          lines that "Log lines" in docs/operations.md has
 #   <!-- output of: vaani-call OPTIONS -->
@@ -508,9 +510,9 @@ subtest 'events' => sub {
     for my $row (split /(?=\{ vaani_string\("\w+"\), VAANI_POSITION_)/, $table) {
         my ($name) = $row =~ /^\{ vaani_string\("(\w+)"\)/ or next;
         $event{$name} = {
-            required => [ $row =~ /vaani_required\("(\w+)"/g ],
+            required => [ $row =~ /(?:vaani_required\(|\{ vaani_string\()"(\w+)"[^{}]*?(?:(?<=VAANI_FIELD_SECONDS), 1 \}|(?<=VAANI_FIELD_STRING)\))/g ],
             optional => [
-                $row =~ /vaani_optional\("(\w+)"/g,
+                $row =~ /vaani_(?:optional|special|time)\("(\w+)"/g,
                 $row =~ /vaani_const_status|\{ vaani_string\("status"\)/ ? 'status' : (),
             ],
             outbound => $row =~ /, 1, [01],\s*\{/ ? 1 : 0,
@@ -519,9 +521,12 @@ subtest 'events' => sub {
     is_deeply [ sort keys %event ], [ sort @EVENTS ], 'the rows of the source';
 
     my %documented = map { (codes($_->[0]))[0] // $_->[0] => $_ }
-        rows(section('docs/directives.md', 'Validation'));
-    delete $documented{all};
-    same_set [ keys %documented ], [ keys %event ], 'the rows of "Validation"';
+        rows(section('docs/directives.md', 'Events and their fields'));
+    same_set [ keys %documented ], [ keys %event ], 'the rows of "Events and their fields"';
+
+    # The one with many fields has a table of its own.
+    $documented{call_postprocessing}[2] = join ' ', map { $_->[0] }
+        rows(section('docs/directives.md', 'Fields of call_postprocessing'));
 
     for my $name (sort keys %event) {
         my ($required, $optional) = map { [ grep { !/^(?:ringing|active|rejected|no_answer|failed)$/ } codes($_) ] }
@@ -530,8 +535,7 @@ subtest 'events' => sub {
         is_deeply [ sort @$optional ], [ sort @{ $event{$name}{optional} } ], "$name: typed";
     }
 
-    my ($direction) = grep { $_->[0] eq '`direction`' } rows(section('docs/data-model.md', 'Fields'));
-    same_set [ grep { $event{$_} && $_ ne 'call_started' } codes($direction->[2]) ],
+    same_set [ grep { $event{$_} && $_ ne 'call_started' } codes(section('docs/data-model.md', 'Direction')) ],
         [ grep { $event{$_}{outbound} } keys %event ], 'what only outbound calls have';
 
     my ($ladder) = map { $_->{text} } grep { $_->{text} =~ /^ +8 +ended/m } @blocks;
@@ -613,10 +617,8 @@ subtest 'log examples' => sub {
     my @members = $format =~ /"(\w+)":/g;
     my %quoted = map { $_ => 1 } $format =~ /"(\w+)":"/g;
 
-    # What an event was for its call is in Redis, and in its messages.
-    same_set [ $format =~ /(\$vaani_\w+)/g ],
-        [ map { "\$$_" } grep { !/^vaani_(?:ignored|seq|status|previous_status)$/ } $variables =~ /ngx_string\("(\w+)"\)/g ],
-        'the format has the variables of a delivery';
+    same_set [ $format =~ /(\$vaani_\w+)/g ], [ map { "\$$_" } $variables =~ /ngx_string\("(\w+)"\)/g ],
+        'the format has all variables';
 
     my %known = (
         result => { map { $_ => 1 } '', first_codes(rows(section('docs/directives.md', '$vaani_result'))) },
@@ -676,7 +678,7 @@ subtest 'error replies' => sub {
 
     my @rows = rows(section('docs/architecture.md', 'Error replies'));
     my %by_action;
-    @by_action{qw(RELOAD WAIT RECONNECT GIVE_UP)} = map { [ sort { $a cmp $b } codes($_->[0]) ] } @rows;
+    @by_action{qw(RELOAD WAIT RECONNECT DEFER GIVE_UP)} = map { [ sort { $a cmp $b } codes($_->[0]) ] } @rows;
     is_deeply \%by_action, { map { $_ => [ sort { $a cmp $b } @{ $codes{$_} } ] } keys %codes },
         'what each code asks for';
 };
@@ -684,9 +686,11 @@ subtest 'error replies' => sub {
 subtest 'numbers' => sub {
     my $code = join "\n", values %source;
     my %constant = map { s/^\s+|\s+$//gr } $code =~ /^#define (NGX_\w+|VAANI_\w+) +([\d(][\d* ()]*)$/mg;
-    my ($limit) = $code =~ /^\s*local LIMIT = (\d+)$/m;
+    my %local = $code =~ /^local ([A-Z]+) = (\d+)$/mg;
+    my ($bodies) = $code =~ /sub\(digest \.\. bodies, 1, (\d+)\)/;
 
     my ($bounds, $answers) = (section('docs/architecture.md', 'Bounds'), prose('docs/directives.md'));
+    my $limits = section('docs/directives.md', 'Limits');
     my $back_off = section('docs/architecture.md', 'The connection to Redis');
     my $spool = section('docs/architecture.md', 'The spool');
     my $lines = section('docs/operations.md', 'Log lines');
@@ -701,10 +705,12 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_SPOOL_SEGMENT         => $bounds,   sub ($n) { 'size of a segment | ' . $n / 2**20 . ' MiB,' } ],
         [ NGX_VAANI_SPOOL_SEGMENT         => $spool,    sub ($n) { 'one that has ' . $n / 2**20 . ' MiB is' } ],
         [ NGX_VAANI_SPOOL_MAX_BYTES       => $bounds,   sub ($n) { 'in a worker | ' . $n / 2**20 . ' MiB |' } ],
-        [ NGX_VAANI_SPOOL_WINDOW          => $bounds,   sub ($n) { "replayed at the same time | $n |" } ],
-        [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "at most $n at the same time" } ],
-        [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "`lock` every $n ms" } ],
-        [ NGX_VAANI_SPOOL_SLOTS           => $spool,    sub ($n) { "modulo $n," } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $bounds,   sub ($n) { "replayed at the same time | $n to " } ],
+        [ NGX_VAANI_SPOOL_MAX_WINDOW      => $bounds,   sub ($n) { "replayed at the same time | 16 to $n |" } ],
+        [ NGX_VAANI_SPOOL_WINDOW          => $spool,    sub ($n) { "begins with $n at the same time" } ],
+        [ NGX_VAANI_SPOOL_MAX_WINDOW      => $spool,    sub ($n) { "up to $n," } ],
+        [ NGX_VAANI_SPOOL_PATIENCE        => $spool,    sub ($n) { 'after ' . $n / 60 . ' minutes in which' } ],
+        [ NGX_VAANI_SPOOL_INTERVAL        => $spool,    sub ($n) { "every $n ms, without waiting" } ],
         [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
         [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
         [ NGX_HTTP_VAANI_SPOOL_MAX        => $answers,  sub ($n) { 'segment files, `' . $n / 2**30 . 'g` by' } ],
@@ -714,8 +720,13 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_REDIS_MIN_BACKOFF     => $back_off, sub ($n) { "from $n ms" } ],
         [ NGX_VAANI_REDIS_MAX_BACKOFF     => $back_off, sub ($n) { 'ms to ' . $n / 1000 . ' s;' } ],
         [ VAANI_JSON_MAX_DEPTH            => $bounds,   sub ($n) { "nesting of a body | $n |" } ],
-        [ VAANI_JSON_MAX_DEPTH            => $answers,  sub ($n) { "objects may nest $n deep" } ],
-        [ VAANI_ROOM_MAX_LEN              => $answers,  sub ($n) { "1 to $n bytes" } ],
+        [ VAANI_JSON_MAX_DEPTH            => $limits,   sub ($n) { "arrays and objects | $n |" } ],
+        [ VAANI_JSON_MAX_MEMBERS          => $limits,   sub ($n) { "object that is read | $n |" } ],
+        [ VAANI_BODY_MAX_EVENTS           => $limits,   sub ($n) { "events in one body | $n |" } ],
+        [ VAANI_BODY_MAX_EVENTS           => $answers,  sub ($n) { "at most $n of them" } ],
+        [ VAANI_ROOM_MAX_LEN              => $limits,   sub ($n) { "the name of the call | $n bytes" } ],
+        [ VAANI_NAME_MAX_LEN              => $limits,   sub ($n) { "`event`, the name of the call | $n bytes" } ],
+        [ VAANI_ROOM_MAX_LEN              => $answers,  sub ($n) { "The name has 1 to $n bytes" } ],
         [ NGX_HTTP_VAANI_REDIS_SSL_DEPTH  => $answers,  sub ($n) { "vaani_redis_ssl_verify_depth $n;" } ],
         [ NGX_VAANI_REDIS_MAX_SERVER_NAME => $answers,  sub ($n) { "has at most $n bytes" } ],
         [ NGX_HTTP_VAANI_MAX_CONNECTIONS  => $answers,  sub ($n) { "1 to $n." } ],
@@ -732,7 +743,16 @@ subtest 'numbers' => sub {
             or diag 'not found: ' . $spelling->($number);
     }
 
-    like $bounds, qr/transfer attempts remembered \| $limit of each kind/, 'LIMIT of the script';
+    my $model = section('docs/data-model.md', 'Transfers') =~ s/\s+/ /gr;
+    like $bounds, qr/transfer attempts remembered \| $local{OUTCOMES} of each kind/, 'OUTCOMES of the script';
+    like $model, qr/At most $local{OUTCOMES} attempts without an outcome and $local{OUTCOMES} early/, '... in the data model';
+    like $model, qr/the latest $local{TRANSFERS} transfer events/, 'TRANSFERS of the script';
+    like $limits, qr/transfer events that are kept in order, per call \| $local{TRANSFERS} \|/, '... among the limits';
+
+    my $digest = eval $constant{NGX_HTTP_VAANI_DIGEST_LEN};
+    is $bodies, 16 * $digest, 'the digests that are kept';
+    like $limits, qr/per kind of event and call \| 16 \|/, '... among the limits';
+    like section('docs/data-model.md', 'Memory'), qr/adds $digest bytes to `_body:<event>`, at most $bodies\./, '... in the data model';
 };
 
 # The rooms: every file of src has its line, and every line its file.
@@ -757,11 +777,12 @@ subtest 'rooms' => sub {
 
 subtest 'vaani-spool' => sub {
     my $tool = $source{'src/tool/vaani_spool.c'};
+    my $all = c_sources('src/tool/');
     my @commands = $tool =~ /strcmp\(command, "(\w+)"\)/g;
     my $text = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/operations.md' } @blocks;
 
     same_set [ $text =~ /\bvaani-spool (\w+)/g ], \@commands, 'its commands';
-    same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $tool =~ /getenv\("(\w+)"\)/g ], 'its environment';
+    same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $all =~ /getenv\("(VAANI_REDIS_\w+)"\)/g ], 'its environment';
 };
 
 # --- what nginx and Redis really do
@@ -773,6 +794,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     server {
         listen unix:%%SOCK%%;
         location = /hook { vaani_webhook; }
+        location = /strict { vaani_webhook; vaani_validation strict; }
         location = /spool { vaani_webhook; vaani_spool %%DIR%%/spool; }
     }
 CONF
@@ -780,7 +802,7 @@ my $http = $nginx->http;
 
 sub deliver ($body, %headers) {
     my $response = $http->post('/hook', $body, %headers);
-    my ($name) = $body =~ /"event":\s*"(\w+)"/;
+    my ($name) = $body =~ /"event":\s*"([\w.]+)"/;
     is $response->status, 200, "$name is accepted" or diag $response->body;
     return;
 }
@@ -795,14 +817,23 @@ subtest 'fields of the hash' => sub {
     }
     deliver(event('call_started', room => 'fields-id'), 'Webhook-Id' => 'msg_1');
 
+    # What Vaani sends today, and another body of a kind.
+    my %data = (
+        call_id => 'fields-today', call_duration => 42.5, dispositions => { tag => 'Name Collected' },
+        map { ($_ => '2026-10-09T07:31:00Z') }
+            qw(call_dialing_at call_ringing_at picked_up_at call_started_at call_ended_at),
+    );
+    deliver($json->encode({ event => 'call_postprocessing', data => \%data }));
+    deliver($json->encode({ event => 'call_postprocessing', data => { %data, summary => 'Again.' } }));
+
     my %real;
     for my $key (@{ $client->cmd('KEYS', 'vaani:call:fields-*') }) {
         $real{$_} = 1 for keys %{ $client->hgetall($key) };
     }
-    my @real = map { s/^(at|_body):(?!transfer$).+/$1:<event>/r =~ s/^_id:.+/_id:<digest>/r } keys %real;
+    my @real = map { s/^(at|_body|_times):.+/$1:<event>/r =~ s/^_id:.+/_id:<digest>/r } keys %real;
 
-    my @rows = rows(section('docs/data-model.md', 'Fields'));
-    same_set [ map { (codes($_->[0]))[0] } @rows ], [ grep { $_ ne '_body:transfer' } @real ],
+    my @rows = map { rows(section('docs/data-model.md', $_)) } 'Fields', 'Fields of the module';
+    same_set [ map { (codes($_->[0]))[0] } @rows ], \@real,
         'docs/data-model.md', 'documented', 'in Redis';
     same_set [ first_codes(rows(section('README.md', 'What the hash holds'))) ],
         [ grep { !/^_/ } @real ], 'README.md', 'documented', 'in Redis';
@@ -828,10 +859,15 @@ sub members ($text) {
 sub published ($example) {
     my $message = $json->decode($example);
     my ($payload) = $example =~ /"payload":\s*(\{.*\})\s*\}\s*\z/s;
-    my $before = $message->{seq} - (exists $message->{known} ? 0 : 1);
+    my $before = ($message->{seq} // 0) - (exists $message->{known} ? 0 : 1);
 
     $client->cmd('FLUSHALL');
     deliver($_) for (call_path('outbound-answered/none', $message->{room_name}))[ 0 .. $before - 1 ];
+
+    return delivered($payload);
+}
+
+sub delivered ($payload) {
 
     my $subscriber = $redis->client->subscribe('vaani:events');
     deliver($payload);
@@ -849,14 +885,21 @@ subtest 'messages' => sub {
 
         is_deeply members($block->{text}), members($real), where($block) . ': the members and their order';
         like $_->{received_at}, qr/^[0-9]{13}$/, where($block) . ': a time' for $want, $got;
-        delete $_->{received_at} for $want, $got;
+        like $_->{id}, qr/^[0-9a-f]{32}$/, where($block) . ': a random id' for $want, $got;
+        delete @$_{qw(received_at id)} for $want, $got;
         is_deeply $want, $got, where($block) . ': their values';
         $seen{$_} = 1 for @{ members($real) };
     }
 
-    is_deeply [ grep { $_ ne 'replayed' } map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
+    my @members = map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages'));
+    is_deeply [ grep { !/^(?:replayed|repaired)$/ } @members ],
         members(published((grep { $_->{text} =~ /"previous_status"/ } @examples)[0]->{text})),
         'the table of members, and their order';
+
+    deliver(event('call_started', room => 'repaired'));
+    is_deeply [ grep { $_ ne 'replayed' } @members ],
+        members(delivered(event('call_ended', room => 'repaired', x => \'NaN'))),
+        '... also of a repaired body';
     ok delete $seen{known}, 'an unknown event is among them';
 };
 
@@ -874,7 +917,7 @@ subtest 'replayed messages' => sub {
 
         $client->cmd('REPLICAOF', '127.0.0.1', '1');
         my $response = $http->post('/spool', $payload);
-        is $response->body, '{"status":"queued"}', where($block) . ': is queued';
+        is $response->body, qq({"status":"queued"}\n), where($block) . ': is queued';
 
         my $subscriber = $redis->client->subscribe('vaani:events');
         $client->cmd('REPLICAOF', 'NO', 'ONE');
@@ -882,22 +925,23 @@ subtest 'replayed messages' => sub {
         my $got = $json->decode($real);
 
         is_deeply members($block->{text}), members($real), where($block) . ': the members and their order';
-        delete $_->{received_at} for $want, $got;
+        like $_->{id}, qr/^[0-9a-f]{32}$/, where($block) . ': a random id' for $want, $got;
+        delete @$_{qw(received_at id)} for $want, $got;
         is_deeply $want, $got, where($block) . ': their values';
     }
 
-    is_deeply [ map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
+    is_deeply [ grep { $_ ne 'repaired' } map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
         members($examples[0]->{text}), 'the table has the members of a replayed message, too';
 };
 
 subtest 'answers' => sub {
-    my @examples = grep { ($_->{marker} // '') =~ /^answer to: / } @blocks;
+    my @examples = grep { ($_->{marker} // '') =~ /^(?:strict )?answer to: / } @blocks;
     cmp_ok scalar @examples, '>=', 2, 'there are examples';
 
     for my $block (@examples) {
-        my ($body) = $block->{marker} =~ /^answer to: (.+)$/;
-        my $response = $http->post('/hook', Encode::encode('UTF-8', $body));
-        is $response->body, compact($block->{text}), where($block);
+        my ($strict, $body) = $block->{marker} =~ /^(strict )?answer to: (.+)$/;
+        my $response = $http->post($strict ? '/strict' : '/hook', Encode::encode('UTF-8', $body));
+        is $response->body, compact($block->{text}) . "\n", where($block);
     }
 
     ok !(grep { $_->{lang} eq 'json' && !defined $_->{marker} } @blocks), 'every JSON block is checked';

@@ -62,7 +62,7 @@ subtest 'make run' => sub {
     push @pids, $redis_pid;
 
     is +Vaani::Test::HTTP->new(port => $port)->post('/vaani/webhook', event('call_ringing', room => 'sent-by-hand'))->body,
-        '{"status":"ok"}', 'an event is taken';
+        qq({"status":"ok"}\n), 'an event is taken';
     is $redis->hgetall('vaani:call:sent-by-hand')->{status}, 'ringing', '... and is in its Redis';
     ok wait_for(sub { $run->out =~ /sent-by-hand/ }), '... and shown';
 
