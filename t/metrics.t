@@ -609,11 +609,10 @@ CONF
     $redis->client->cmd('REPLICAOF', 'NO', 'ONE');
     settles $nginx, $numbers, [ 1, 3, 2 ], 'one is left';
 
-    # The next worker reads the segment from its beginning.
+    # It is tried again and again, which does not make it more events.
     for (1 .. 2) {
-        my $replayed = status($nginx)->{spools}[0]{replayed};
         ok $nginx->reload(wait_old => 1), 'a reload';
-        settles $nginx, $numbers, [ 1, 3, $replayed + 2 ], 'one is left';
+        settles $nginx, $numbers, [ 1, 3, 2 ], 'one is left';
     }
     $redis->client->cmd(qw(ACL SETUSER stuck allkeys));
     settles $nginx, sub ($status) { $status->{spools}[0]{records} }, 0, 'none is left';
