@@ -410,6 +410,17 @@ test_deferred(void **state)
         assert_true(since == UINT64_MAX - n);
         assert_int_equal(tries, times[n][1]);
     }
+
+    /* one of another kind is left alone, however long it is */
+
+    bytes[0] = 2;
+
+    record.content = bytes;
+    record.len = sizeof(bytes);
+
+    assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 0);
+    assert_ptr_equal(record.content, bytes);
+    assert_int_equal(record.len, sizeof(bytes));
 }
 
 
