@@ -73,9 +73,9 @@ typedef enum {
 
 /*
  * Called once for a command, unless it was detached.  reply is that of Redis if
- * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this command
- * (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection each time;
- * else NULL.  It is freed after the call.
+ * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this
+ * command (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection
+ * each time; else NULL.  It is freed after the call.
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,
