@@ -22,6 +22,8 @@ static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
 static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
+static ngx_int_t ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay,
+    u_char *name);
 
 
 /*
@@ -311,6 +313,7 @@ ngx_vaani_spool_finish_thread(void *data)
     ngx_vaani_spool_replay_t *replay = data;
 
     ngx_err_t                  err;
+    ngx_int_t                  rc;
     ngx_str_t                 *dir;
     ngx_vaani_spool_shared_t  *shared;
     u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
@@ -354,7 +357,15 @@ ngx_vaani_spool_finish_thread(void *data)
         return;
     }
 
-    if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
+    rc = ngx_vaani_spool_keep_aside(replay, dir);
+
+    if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
+        && ngx_vaani_spool_empty(replay, name) == NGX_OK)
+    {
+        rc = ngx_vaani_spool_keep_aside(replay, dir);
+    }
+
+    if (rc != NGX_OK) {
 
         if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
             goto failed;
@@ -512,4 +523,65 @@ ngx_vaani_spool_make_room(int fd, size_t len)
 #endif
 
     return NGX_OK;
+}
+
+
+/*
+ * Gives the room of what was delivered back, so that a full disk has some for
+ * what is to be kept of the segment: else all of it would be kept, and the disk
+ * stay full.  Returns NGX_OK, or NGX_ERROR with errno set to ENOSPC.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay, u_char *name)
+{
+#ifdef FALLOC_FL_PUNCH_HOLE
+
+    int                      fd, rc;
+    size_t                   from;
+    vaani_journal_reader_t   reader;
+    vaani_journal_record_t   record;
+
+    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
+
+    if (fd != -1) {
+        ngx_memzero(&reader, sizeof(vaani_journal_reader_t));
+
+        reader.data = replay->data;
+        reader.len = replay->size;
+        from = 0;
+
+        do {
+            rc = vaani_journal_next(&reader, &record);
+
+            if (rc == VAANI_JOURNAL_RECORD) {
+                continue;
+            }
+
+            if (rc == VAANI_JOURNAL_END) {
+                record.offset = replay->size;
+                record.size = 0;
+            }
+
+            /* all records since the last place that is none */
+
+            if (record.offset > from) {
+                (void) fallocate(fd, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE,
+                                 from, record.offset - from);
+            }
+
+            from = record.offset + record.size;
+
+        } while (rc != VAANI_JOURNAL_END);
+
+        (void) close(fd);
+
+        return NGX_OK;
+    }
+
+#endif
+
+    errno = ENOSPC;
+
+    return NGX_ERROR;
 }
