@@ -77,11 +77,12 @@ subtest 'the format' => sub {
 
     for my $i (0 .. $#contents) {
         my ($received_at) = unpack 'x3 Q>', $contents[$i];
-        my ($digest, $id) = (unpack 'x27 (N/a*)4', $contents[$i])[ 2, 3 ];
+        my ($digest, $id, $message) = (unpack 'x27 (N/a*)9', $contents[$i])[ 2, 3, 8 ];
         like $received_at, qr/^\d{13}\z/, 'the time';
+        isnt $message, '', 'the id of its message';
         is $contents[$i], Vaani::Test::Faults::delivery_content(
             room => ROOM, body => $bodies[$i], id => $id, digest => $digest,
-            received_at => $received_at,
+            received_at => $received_at, message => $message,
         ), 'as documented';
     }
 
@@ -202,13 +203,16 @@ subtest 'records that cannot be read' => sub {
         substr($content, 0, 2) . "\xff\xff" . substr($content, 4),
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => ''),
         Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '[]'),
-        Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '{"event":"x"}'),
+        Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '{"event":7}'),
+        'D',
+        substr(Vaani::Test::Faults::deferred_content(1, 1, ''), 0, -1),
     );
+    my @deferred = map { Vaani::Test::Faults::deferred_content(1790000000, 3, $_) } @contents[ 0, 3 ];
 
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(
         segment(1) => join('', record('first'),
-            (map { Vaani::Test::Faults::journal_record($_) } @contents), record('last')),
+            (map { Vaani::Test::Faults::journal_record($_) } @contents, @deferred), record('last')),
     );
     my $nginx = nginx($redis, $dir);
     drains($dir);
@@ -218,15 +222,15 @@ subtest 'records that cannot be read' => sub {
 
     my @dead = map { [ unpack 'x C/a* a*', $_ ] }
         Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"));
-    is_deeply [ map { unpack 'H*', $_->[1] } @dead ], [ map { unpack 'H*', $_ } @contents ],
-        'whole, in their order';
+    is_deeply [ map { unpack 'H*', $_->[1] } @dead ],
+        [ map { unpack 'H*', $_ } @contents, @contents[ 0, 3 ] ], 'whole, in their order';
     is_deeply [ grep { $_->[0] !~ /^UNREADABLE/ } @dead ], [], 'with the reason';
 };
 
 # Unknown events are spooled without a digest and without a nonce.
 subtest 'events that an earlier version did not know' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
-    my $dir = spool(segment(1) => join '', map { record('news', id => '', body => $_) }
+    my $dir = spool(segment(1) => join '', map { record('news', id => '', body => $_, version => 1) }
         '{"event":"call_ringing","room_name":"news"}',
         '{"event":"call_ringing","room_name":"news","again":true}',
         '{"event":"human_transfer_failed","room_name":"news","transfer_type":"cold","phone_number":"1"}');
@@ -324,9 +328,9 @@ subtest 'the leader is elsewhere' => sub {
 
     # Longer than two rounds of the workers take.
     ok !wait_for(sub { !-e "$dir/" . segment(1) }, 0.5), 'nobody replays';
-    is $http->post('/hook', event('call_started', room => 'one'))->body, qq({"status":"queued"}\n),
-        'and live events go behind';
-    is @{ names($dir) }, 2, 'in another segment';
+    is $http->post('/hook', event('call_started', room => 'one'))->body, qq({"status":"ok"}\n),
+        'and live events wait for nothing';
+    is @{ names($dir) }, 1, 'nor is anything written';
 
     my $from = now();
     close $lock;
@@ -336,8 +340,9 @@ subtest 'the leader is elsewhere' => sub {
 
     my $client = $redis->client;
     is $client->cmd(HGET => 'vaani:call:two', 'seq'), 1, 'delivered';
-    is $client->cmd(HGET => 'vaani:call:one', 'seq'), 2, 'what came later, too';
-    is $client->cmd(HGET => 'vaani:call:one', 'last_event'), 'call_started', 'after it';
+    is $client->cmd(HGET => 'vaani:call:one', 'seq'), 2, 'what came earlier, too';
+    is $client->cmd(HGET => 'vaani:call:one', 'last_event'), 'call_started', 'behind what came later';
+    is $client->cmd(HGET => 'vaani:call:one', 'created_at'), 1790000000123, 'as it was received';
 };
 
 subtest 'the leader is killed' => sub {

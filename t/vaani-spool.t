@@ -67,6 +67,32 @@ subtest 'list' => sub {
     unlike $ran->{out}, qr/room_name/, 'no bodies';
 };
 
+subtest 'events that could not be delivered while others could' => sub {
+    my $waits = tmpdir() . '/waits';
+    mkdir $waits or die "mkdir: $!";
+    my $late = sub ($since, $tries, $content) { Vaani::Test::Faults::deferred_content($since, $tries, $content) };
+    spew("$waits/00000000000000000001.log", in_journal(
+        $late->(1790000000, 7, record('sixth')), $late->(~0, 65535, record('seventh')), record('eighth'),
+        $late->(1790000000, 1, ''), substr($late->(1790000000, 1, ''), 0, 10), "\0\x02NO" . $late->(1790000000, 2, record('ninth')),
+    ));
+
+    my $ran = tool(list => $waits);
+    my @lines = split /\n/, $ran->{out};
+    is @lines, 7, 'a line each, and the sum';
+    like $lines[0], qr/call_ringing vaani:call:sixth \d+ bytes, tried 7 times since 2026-09-21T14:13:20Z\z/, 'how often, since when';
+    like $lines[1], qr/vaani:call:seventh \d+ bytes, tried 65535 times since \S*Z\z/, 'a time that cannot be';
+    like $lines[2], qr/vaani:call:eighth \d+ bytes\z/, 'one that was not tried';
+    like $lines[$_], qr/: damaged: the record is of another version or holds no event/, 'one without an event' for 3, 4;
+    like $lines[5], qr/vaani:call:ninth \d+ bytes, refused: NO, tried 2 times/, 'a dead letter that was tried';
+    is $ran->{exit}, 1, 'something is damaged';
+
+    my $redis = Vaani::Test::Redis->start(password => 'secret');
+    local $ENV{VAANI_REDIS_PASSWORD} = 'secret';
+    $ran = tool(resend => 'unix:' . $redis->socket, $waits);
+    like $ran->{out}, qr/^4 records: 4 sent, 0 of them duplicates, 0 refused, 2 damaged places$/m, 'they are sent';
+    is $redis->client->cmd('HGET', "vaani:call:$_", 'seq'), 1, "$_ is there" for qw(sixth seventh eighth ninth);
+};
+
 subtest 'verify' => sub {
     is tool(verify => "$dir/00000000000000000001.log")->{exit}, 0, 'a good segment';
     is tool(verify => "$dir/00000000000000000001.log")->{out}, "2 records, 0 damaged places\n", '... says so';

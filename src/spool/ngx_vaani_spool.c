@@ -217,6 +217,14 @@ ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool)
     /* most calls write nothing: the line of memory is one for all workers */
 
     if (shared->succeeded != (ngx_atomic_uint_t) ngx_time()) {
+
+        if (shared->succeeded
+            && (ngx_atomic_int_t) (ngx_time() - shared->succeeded)
+               > NGX_VAANI_SPOOL_GAP)
+        {
+            shared->unbroken = ngx_time();
+        }
+
         shared->succeeded = ngx_time();
     }
 }
@@ -226,24 +234,19 @@ void
 ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_status_t *status)
 {
-    ngx_atomic_uint_t          finished, oldest, deferred;
+    ngx_atomic_uint_t          finished, oldest, written;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
     oldest = shared->oldest;
 
-    /* read first: those that are written are counted in this order */
-
-    deferred = shared->deferred;
-
-    ngx_memory_barrier();
-
-    status->appended = shared->written - deferred;
+    status->appended = shared->written;
 
     finished = shared->finished + shared->partial;
 
-    status->records = (shared->written > finished)
-                      ? shared->written - finished : 0;
+    written = shared->written + shared->deferred;
+
+    status->records = (written > finished) ? written - finished : 0;
 
     status->replayed = shared->replayed;
     status->buried = shared->buried;

@@ -141,7 +141,7 @@ typedef struct {
     /* deliveries that were refused with 400 or 422 */
 
     ngx_atomic_uint_t           refused_kept;
-    ngx_atomic_uint_t           refused_dropped;    /* that weren't kept */
+    ngx_atomic_uint_t           refused_dropped;    /* to be kept, weren't */
 
     /* what lies there for an operator now, as far as is known */
 

@@ -416,6 +416,43 @@ ngx_vaani_spool_put_away(u_char *segment)
 }
 
 
+ngx_int_t
+ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
+    ngx_atomic_t *current, ngx_atomic_uint_t *number)
+{
+    u_char             to[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_uint_t         n;
+    ngx_atomic_uint_t  last;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_ATTEMPTS; n++) {
+        last = *current;
+
+        /* nobody else has the number in between */
+
+        if (last + 2 > NGX_VAANI_SPOOL_LAST
+            || !ngx_atomic_cmp_set(current, last, last + 2))
+        {
+            continue;
+        }
+
+        ngx_vaani_spool_segment_name(to, dir, last + 1);
+
+        if (ngx_vaani_spool_rename_new(segment, to) == NGX_OK) {
+            *number = last + 1;
+            return NGX_OK;
+        }
+
+        if (errno != EEXIST) {
+            return NGX_ERROR;
+        }
+    }
+
+    errno = EAGAIN;
+
+    return NGX_ERROR;
+}
+
+
 /*
  * Nothing that is there is replaced.
  */

@@ -45,7 +45,7 @@ typedef struct {
 
     /* counted for operators, see ngx_vaani_spool_status_t */
     ngx_atomic_t                written;
-    ngx_atomic_t                deferred;   /* of those, written once more */
+    ngx_atomic_t                deferred;   /* written again, for later */
     ngx_atomic_t                finished;   /* of those that were written, in
                                                segments that are gone */
     ngx_atomic_t                partial;    /* the same, in that which is
@@ -66,6 +66,13 @@ typedef struct {
     ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
     ngx_atomic_t                succeeded;  /* last delivery, Unix time, s */
+    ngx_atomic_t                unbroken;   /* since when there was always
+                                               one, 0: no gap is known */
+
+    /* what is written again: since when the oldest of it waits, Unix time, s,
+       0: there is none; and the last segment with some of it */
+    ngx_atomic_t                late_since;
+    ngx_atomic_t                late_segment;
 } ngx_vaani_spool_shared_t;
 
 
@@ -92,6 +99,10 @@ struct ngx_vaani_spool_entry_s {
 /* how long a spool that failed isn't worth another try, ms */
 
 #define NGX_VAANI_SPOOL_TRY_AGAIN   10000
+
+/* after so long without a delivery, the receiver isn't held to be well, s */
+
+#define NGX_VAANI_SPOOL_GAP         60
 
 /* what is older than the host's uptime is still above 0, s */
 
@@ -208,14 +219,21 @@ struct ngx_vaani_spool_replay_s {
     u_char                     *late;       /* what is to be tried later */
     size_t                      nlate;
     ngx_uint_t                  nrecords;   /* in that */
+    ngx_uint_t                  nended;     /* records of the segment */
+    ngx_uint_t                  nburied;    /* dead letters of it */
+    ngx_atomic_uint_t           late_since; /* the oldest of it, Unix time, s */
+    ngx_atomic_uint_t           late_segment;   /* that it was written to */
     u_char                     *bad;        /* what is no record */
     size_t                      nbad;
     size_t                      bad_offset;
 
     ngx_uint_t                  nreplayed;  /* since the spool was empty */
-    ngx_uint_t                  ndone;      /* of this segment, for good */
-    ngx_msec_t                  pause;      /* after a segment without any */
-    ngx_msec_t                  paused;     /* until then */
+    ngx_atomic_uint_t           round;      /* the segment with the first record
+                                               that was written again, at which
+                                               a round is over; 0: none was */
+    ngx_uint_t                  ndone;      /* of this round, for good */
+    ngx_msec_t                  pause;      /* after a round without any */
+    ngx_msec_t                  paused;     /* since then */
     ngx_atomic_uint_t           written;    /* when that began */
     ngx_uint_t                  nintervals; /* until the directory is seen */
     time_t                      measured;   /* by a thread, s */
@@ -225,6 +243,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  leads;      /* the lock is ours */
     ngx_uint_t                  kept;       /* something of it is in a file */
     ngx_uint_t                  whole;      /* all of it, for want of room */
+    ngx_err_t                   moved;      /* the same, to the end: why */
     ngx_uint_t                  have_next;
     ngx_uint_t                  busy;       /* in the loop that delivers */
 };
@@ -304,6 +323,13 @@ ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
  * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
+
+/*
+ * Gives a segment, whose lock is held, the number behind the current one, so
+ * that it is the last one; *number is it.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
+    ngx_atomic_t *current, ngx_atomic_uint_t *number);
 
 /*
  * Appends to a file, made if needed, and syncs it, all or nothing, while no

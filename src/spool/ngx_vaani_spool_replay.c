@@ -16,8 +16,8 @@
 #define NGX_VAANI_SPOOL_LOOK        5
 
 /*
- * How long the replay rests after a segment of which nothing could be delivered
- * while others may be: at first, and at most, ms.
+ * How long the replay rests after a round, through all that waits, in which
+ * nothing could be delivered while others may be: at first, and at most, ms.
  */
 
 #define NGX_VAANI_SPOOL_MIN_PAUSE   1000
@@ -43,6 +43,7 @@ static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
 static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot);
+static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
 static uint64_t ngx_vaani_spool_now(void);
@@ -135,16 +136,22 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 static void
 ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 {
+    ngx_msec_t                 pause;
     ngx_vaani_spool_shared_t  *shared;
 
     if (replay->leads) {
         shared = ngx_vaani_spool_shared(replay->spool);
 
-        if (replay->pause
-            && (ngx_msec_int_t) (replay->paused - ngx_current_msec) > 0
-            && shared->written == replay->written)
-        {
-            return;
+        if (replay->pause) {
+
+            /* what is new isn't tried alone: not for each one at once */
+
+            pause = (shared->written == replay->written)
+                    ? replay->pause : NGX_VAANI_SPOOL_MIN_PAUSE;
+
+            if (ngx_current_msec - replay->paused < pause) {
+                return;
+            }
         }
 
         if (shared->appended <= shared->done && replay->nintervals) {
@@ -200,8 +207,10 @@ ngx_vaani_spool_seal_done(void *data)
     replay->reader.data = replay->data;
     replay->reader.len = replay->size;
     replay->have_next = 0;
-    replay->ndone = 0;
     replay->nrecords = 0;
+    replay->late_since = 0;
+    replay->nended = 0;
+    replay->nburied = 0;
 
     /* another worker may have left it when it was delivered in part */
 
@@ -225,9 +234,10 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
     /* it goes wrong when a process ends at a bad moment, and here it's known */
 
     shared->bytes = 0;
-    shared->finished = shared->written;
+    shared->finished = shared->written + shared->deferred;
     shared->partial = 0;
     shared->oldest = 0;
+    shared->late_since = 0;
 
     replay->none_below = 0;
 
@@ -415,17 +425,18 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
     case NGX_ABORT:
         rc = ngx_vaani_spool_defer(replay, slot, reason);
-        counter = (rc == NGX_DECLINED) ? &shared->buried : NULL;
+        counter = NULL;
         break;
 
     case NGX_DECLINED:
-        counter = &shared->buried;
+        counter = NULL;
         break;
     }
 
     if (rc == NGX_DECLINED) {
         rc = ngx_vaani_spool_bury(replay, slot, reason);
-        replay->ndone++;
+        replay->nburied += (rc == NGX_OK);
+        replay->ndone += (rc == NGX_OK);
     }
 
     if (rc != NGX_OK) {
@@ -437,6 +448,8 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     if (counter) {
         (void) ngx_atomic_fetch_add(counter, 1);
     }
+
+    replay->nended++;
 
     if (replay->segment > shared->floor) {
         (void) ngx_atomic_fetch_add(&shared->partial, 1);
@@ -487,27 +500,86 @@ ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
 
 
 /*
- * Nothing of a segment could be delivered, each record for a reason of its own:
- * it isn't tried again at once, unless there is something new.
+ * What is in the next segment came later than all that was in this one, but for
+ * what was written again: how long that waits is known until all of it was
+ * tried once more.
+ */
+
+static void
+ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay)
+{
+    time_t                     oldest;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    if (replay->segment >= shared->late_segment) {
+        shared->late_since = 0;
+    }
+
+    if (replay->nrecords) {
+
+        if (shared->late_since == 0 || replay->late_since < shared->late_since)
+        {
+            shared->late_since = replay->late_since;
+        }
+
+        shared->late_segment = replay->late_segment;
+    }
+
+    if (shared->appended <= replay->segment) {
+        return;
+    }
+
+    oldest = replay->mtime;
+
+    if (shared->late_since) {
+        oldest = ngx_min(oldest, (time_t) shared->late_since);
+    }
+
+    shared->oldest = ngx_vaani_spool_since(oldest);
+}
+
+
+/*
+ * A round ends with the segment that has the first of what was written again in
+ * it: all that waits was tried then.  If nothing of it could be delivered, each
+ * record for a reason of its own, it isn't tried again at once.
  */
 
 static void
 ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay)
 {
+    ngx_uint_t                 late, over;
     ngx_vaani_spool_shared_t  *shared;
-
-    if (replay->ndone || replay->nrecords == 0) {
-        replay->pause = 0;
-        return;
-    }
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    replay->pause = replay->pause
-                    ? ngx_min(2 * replay->pause, NGX_VAANI_SPOOL_MAX_PAUSE)
-                    : NGX_VAANI_SPOOL_MIN_PAUSE;
-    replay->paused = ngx_current_msec + replay->pause;
-    replay->written = shared->written;
+    late = (replay->nrecords != 0);
+    over = (replay->round != 0 && replay->segment >= replay->round);
+
+    if (over) {
+        replay->round = 0;
+    }
+
+    if (late && replay->round == 0) {
+        replay->round = replay->late_segment;
+    }
+
+    if (replay->round == 0 || (replay->ndone && !replay->moved)) {
+        replay->pause = 0;
+
+    } else if (late && (over || replay->moved)) {
+        replay->pause = replay->pause
+                        ? ngx_min(2 * replay->pause, NGX_VAANI_SPOOL_MAX_PAUSE)
+                        : NGX_VAANI_SPOOL_MIN_PAUSE;
+        replay->paused = ngx_current_msec;
+        replay->written = shared->written;
+    }
+
+    if (over || replay->round == 0) {
+        replay->ndone = 0;
+    }
 }
 
 
@@ -572,6 +644,8 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
 
     if (reason->len
         && now - slot->since >= NGX_VAANI_SPOOL_PATIENCE
+        && now >= shared->unbroken + NGX_VAANI_SPOOL_PATIENCE
+        && now <= shared->succeeded + NGX_VAANI_SPOOL_GAP
         && shared->succeeded > slot->since)
     {
         return NGX_DECLINED;
@@ -594,6 +668,10 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
     vaani_journal_seal(dst, len, 0);
 
     replay->nrecords++;
+
+    if (replay->late_since == 0 || slot->since < replay->late_since) {
+        replay->late_since = slot->since;
+    }
 
     return NGX_OK;
 }
@@ -709,23 +787,36 @@ ngx_vaani_spool_finish_done(void *data)
                       replay->segment, &replay->spool->path->name);
     }
 
-    do {
-        bytes = shared->bytes;
-        less = ngx_min(bytes, replay->size);
-    } while (!ngx_atomic_cmp_set(&shared->bytes, bytes, bytes - less));
-
     ngx_vaani_spool_raise(&shared->done, replay->segment);
 
-    /* until it was gone, another worker might have had to replay it again */
+    if (replay->moved) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->moved,
+                      "vaani: what waits in segment %uA of the spool \"%V\" "
+                      "can't be written to its end, all of the segment was "
+                      "moved there", replay->segment,
+                      &replay->spool->path->name);
 
-    (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
+        /* its records weren't counted, and are from now on */
+
+        if (replay->segment <= shared->floor) {
+            (void) ngx_atomic_fetch_add(&shared->deferred, replay->nended);
+        }
+
+    } else {
+        do {
+            bytes = shared->bytes;
+            less = ngx_min(bytes, replay->size);
+        } while (!ngx_atomic_cmp_set(&shared->bytes, bytes, bytes - less));
+
+        /* until it was gone, another worker might have had to replay it */
+
+        (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
+        (void) ngx_atomic_fetch_add(&shared->buried, replay->nburied);
+    }
+
     shared->partial = 0;
 
-    /* what is in the next one came later than all that was in this one */
-
-    if (shared->appended > replay->segment) {
-        shared->oldest = ngx_vaani_spool_since(replay->mtime);
-    }
+    ngx_vaani_spool_age(replay);
 
     ngx_vaani_spool_rest(replay);
 

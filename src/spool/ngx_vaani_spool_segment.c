@@ -21,6 +21,9 @@ static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
+static ngx_int_t ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay,
+    u_char *name);
 
 
 /*
@@ -309,20 +312,60 @@ ngx_vaani_spool_finish_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_str_t  *dir;
-    u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t                  err;
+    ngx_int_t                  rc;
+    ngx_str_t                 *dir;
+    ngx_vaani_spool_shared_t  *shared;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
 
     dir = &replay->spool->path->name;
+    shared = ngx_vaani_spool_shared(replay->spool);
+
     replay->err = 0;
     replay->whole = 0;
+    replay->moved = 0;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
     if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
-        goto failed;
+
+        /*
+         * There is no room, say, for what is to be tried later, and what comes
+         * behind this segment must not wait for it: as it is, it becomes the
+         * last one.  What was delivered is delivered again.
+         */
+
+        err = errno;
+
+        if (ngx_vaani_spool_move_last(name, dir, &shared->current,
+                                      &replay->late_segment)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        ngx_vaani_spool_raise(&shared->appended, replay->late_segment);
+
+        replay->moved = err;
+
+        /* either name is good */
+
+        (void) ngx_vaani_spool_sync_dir(dir->data);
+
+        ngx_vaani_spool_close(replay);
+
+        return;
     }
 
-    if (ngx_vaani_spool_keep_aside(replay, dir) != NGX_OK) {
+    rc = ngx_vaani_spool_keep_aside(replay, dir);
+
+    if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
+        && ngx_vaani_spool_empty(replay, name) == NGX_OK)
+    {
+        rc = ngx_vaani_spool_keep_aside(replay, dir);
+    }
+
+    if (rc != NGX_OK) {
 
         if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
             goto failed;
@@ -403,7 +446,8 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 /*
  * What could not be delivered while others could goes to the end of the spool,
  * and is safe there before the segment goes.  If that is interrupted, it is
- * there twice, which the receiver knows how to ignore.
+ * there twice, which the receiver knows how to ignore.  Room is made first
+ * where the file system can, so that a full disk gets no part of it.
  */
 
 static ngx_int_t
@@ -411,36 +455,133 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
     int                        fd;
     ngx_err_t                  err;
+    ngx_uint_t                 full;
     ngx_atomic_uint_t          segment;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+    for (full = 0; full < 2; full++) {
 
-    if (fd == -1) {
-        return NGX_ERROR;
-    }
+        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
+                                          full);
 
-    ngx_vaani_spool_raise(&shared->appended, segment);
+        if (fd == -1) {
+            return NGX_ERROR;
+        }
 
-    if (ngx_vaani_spool_write(fd, replay->late, replay->nlate) != NGX_OK
-        || fdatasync(fd) == -1)
-    {
+        ngx_vaani_spool_raise(&shared->appended, segment);
+
+        if (ngx_vaani_spool_make_room(fd, replay->nlate) == NGX_OK
+            && ngx_vaani_spool_write(fd, replay->late, replay->nlate)
+               == NGX_OK
+            && fdatasync(fd) == 0)
+        {
+            break;
+        }
+
         err = errno;
         (void) close(fd);
         errno = err;
 
-        return NGX_ERROR;
+        /* the process may not write larger files, but another one */
+
+        if (err != EFBIG || full) {
+            return NGX_ERROR;
+        }
     }
 
     (void) close(fd);
 
     (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
     (void) ngx_atomic_fetch_add(&shared->deferred, replay->nrecords);
-    (void) ngx_atomic_fetch_add(&shared->written, replay->nrecords);
 
+    replay->late_segment = segment;
     replay->nlate = 0;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_make_room(int fd, size_t len)
+{
+#ifdef FALLOC_FL_KEEP_SIZE
+
+    struct stat  st;
+
+    if (fstat(fd, &st) == -1) {
+        return NGX_ERROR;
+    }
+
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, len) == -1
+        && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+/*
+ * Gives the room of what was delivered back, so that a full disk has some for
+ * what is to be kept of the segment: else all of it would be kept, and the disk
+ * stay full.  Returns NGX_OK, or NGX_ERROR with errno set to ENOSPC.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay, u_char *name)
+{
+#ifdef FALLOC_FL_PUNCH_HOLE
+
+    int                      fd, rc;
+    size_t                   from;
+    vaani_journal_reader_t   reader;
+    vaani_journal_record_t   record;
+
+    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
+
+    if (fd != -1) {
+        ngx_memzero(&reader, sizeof(vaani_journal_reader_t));
+
+        reader.data = replay->data;
+        reader.len = replay->size;
+        from = 0;
+
+        do {
+            rc = vaani_journal_next(&reader, &record);
+
+            if (rc == VAANI_JOURNAL_RECORD) {
+                continue;
+            }
+
+            if (rc == VAANI_JOURNAL_END) {
+                record.offset = replay->size;
+                record.size = 0;
+            }
+
+            /* all records since the last place that is none */
+
+            if (record.offset > from) {
+                (void) fallocate(fd, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE,
+                                 from, record.offset - from);
+            }
+
+            from = record.offset + record.size;
+
+        } while (rc != VAANI_JOURNAL_END);
+
+        (void) close(fd);
+
+        return NGX_OK;
+    }
+
+#endif
+
+    errno = ENOSPC;
+
+    return NGX_ERROR;
 }

@@ -271,7 +271,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader, vaani_journal_record_t *record)
 {
     int                  rc;
-    uint64_t             received_at;
+    uint64_t             received_at, since;
+    unsigned             tries;
     vaani_str_t          reason;
     vaani_event_t        event;
     vaani_delivery_t     delivery;
@@ -301,6 +302,11 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
 
     (void) vaani_journal_dead_letter(record, &reason.data, &reason.len);
 
+    since = 0;
+    tries = 0;
+
+    (void) vaani_journal_deferred(record, &since, &tries);
+
     rc = vaani_record_read(&delivery, record->content, record->len,
                            &spool->alloc);
 
@@ -324,7 +330,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
     spool->nrecords++;
 
     if (spool->mode == VAANI_SPOOL_LIST) {
-        vaani_spool_print(path, record, &delivery, &event, &reason);
+        vaani_spool_print(path, record, &delivery, &event, &reason, since,
+                          tries);
 
     } else if (spool->mode == VAANI_SPOOL_RESEND) {
         vaani_spool_send(spool, path, record, &event, &delivery);

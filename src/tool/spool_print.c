@@ -5,16 +5,24 @@
 #include "vaani_spool.h"
 
 
+/* of a time as text, with the null; a wrong one may have a long year */
+
+#define VAANI_SPOOL_TIME_LEN   32
+
+
 static void vaani_spool_print_place(const char *path,
     const vaani_journal_record_t *record, uint64_t received_at);
+static void vaani_spool_time(char *when, uint64_t time);
 static void vaani_spool_print_str(const vaani_str_t *str);
 
 
 void
 vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     const vaani_delivery_t *delivery, const vaani_event_t *event,
-    const vaani_str_t *reason)
+    const vaani_str_t *reason, uint64_t since, unsigned tries)
 {
+    char  when[VAANI_SPOOL_TIME_LEN];
+
     vaani_spool_print_place(path, record, delivery->received_at);
 
     vaani_spool_print_str(&event->name);
@@ -25,6 +33,11 @@ vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     if (reason->len) {
         fputs(", refused: ", stdout);
         vaani_spool_print_str(reason);
+    }
+
+    if (tries) {
+        vaani_spool_time(when, since);
+        printf(", tried %u times since %sZ", tries, when);
     }
 
     putchar('\n');
@@ -53,20 +66,33 @@ static void
 vaani_spool_print_place(const char *path, const vaani_journal_record_t *record,
     uint64_t received_at)
 {
-    char       when[32];
-    time_t     sec;
-    struct tm  tm;
+    char  when[VAANI_SPOOL_TIME_LEN];
 
-    sec = received_at / 1000;
-
-    if (gmtime_r(&sec, &tm) == NULL
-        || strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-    {
-        when[0] = '\0';
-    }
+    vaani_spool_time(when, received_at / 1000);
 
     printf("%s:%zu: %s.%03uZ ", path, record->offset, when,
            (unsigned) (received_at % 1000));
+}
+
+
+/*
+ * A Unix time, s; nothing if that is no time.
+ */
+
+static void
+vaani_spool_time(char *when, uint64_t time)
+{
+    time_t     sec;
+    struct tm  tm;
+
+    sec = time;
+
+    if (gmtime_r(&sec, &tm) == NULL
+        || strftime(when, VAANI_SPOOL_TIME_LEN, "%Y-%m-%dT%H:%M:%S", &tm)
+           == 0)
+    {
+        when[0] = '\0';
+    }
 }
 
 

@@ -125,9 +125,13 @@ int vaani_spool_mark(vaani_spool_reader_t *reader, size_t offset);
  * spool_print.c
  */
 
+/*
+ * since (Unix time, s) and tries: of an event that could not be delivered while
+ * others could; tries is 0 for others.
+ */
 void vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     const vaani_delivery_t *delivery, const vaani_event_t *event,
-    const vaani_str_t *reason);
+    const vaani_str_t *reason, uint64_t since, unsigned tries);
 
 /* event: what could be read of the body; its name and room may be NULL */
 void vaani_spool_print_refusal(const char *path,

@@ -48,6 +48,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max,
 static void fuzz_read(const u_char *data, size_t len,
     const fuzz_segment_t *segment);
 static void fuzz_dead_letter(const vaani_journal_record_t *record);
+static void fuzz_deferred(const vaani_journal_record_t *record);
 static size_t fuzz_lost(const fuzz_segment_t *segment, size_t from, size_t to);
 static void fuzz_make(fuzz_segment_t *segment, fuzz_input_t *in,
     vaani_test_arena_t *arena);
@@ -164,6 +165,7 @@ fuzz_read(const u_char *data, size_t len, const fuzz_segment_t *segment)
             vaani_fuzz_check(record.order == fuzz_uint(data + pos + 8));
 
             fuzz_dead_letter(&record);
+            fuzz_deferred(&record);
 
             /* the first byte is the record's own */
 
@@ -233,6 +235,39 @@ fuzz_dead_letter(const vaani_journal_record_t *record)
     vaani_fuzz_check(reason == record->content + 2);
     vaani_fuzz_check(letter.content == reason + len);
     vaani_fuzz_check(letter.len + len + 2 == record->len);
+}
+
+
+/*
+ * One that is a deferred record is one again when it is written as it was read;
+ * others are left alone.
+ */
+
+static void
+fuzz_deferred(const vaani_journal_record_t *record)
+{
+    u_char                  head[VAANI_JOURNAL_DEFERRED];
+    uint64_t                since;
+    unsigned                tries;
+    vaani_journal_record_t  late;
+
+    late = *record;
+
+    if (!vaani_journal_deferred(&late, &since, &tries)) {
+        vaani_fuzz_check(late.content == record->content);
+        vaani_fuzz_check(late.len == record->len);
+        vaani_fuzz_check(record->len < VAANI_JOURNAL_DEFERRED
+                         || record->content[0] != 'D');
+        return;
+    }
+
+    vaani_fuzz_check(late.content == record->content + VAANI_JOURNAL_DEFERRED);
+    vaani_fuzz_check(late.len + VAANI_JOURNAL_DEFERRED == record->len);
+
+    vaani_journal_defer(head, since, tries);
+
+    vaani_fuzz_check(memcmp(head, record->content, VAANI_JOURNAL_DEFERRED)
+                     == 0);
 }
 
 

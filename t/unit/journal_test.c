@@ -41,6 +41,8 @@ static void test_flipped(void **state);
 static void test_garbage_around(void **state);
 static void test_length_beyond_the_end(void **state);
 static void test_dead_letter(void **state);
+static void test_deferred(void **state);
+static void test_refusal(void **state);
 
 
 static void
@@ -339,6 +341,155 @@ test_dead_letter(void **state)
 }
 
 
+static void
+test_deferred(void **state)
+{
+    size_t                  n;
+    u_char                  bytes[VAANI_JOURNAL_DEFERRED + 7];
+    uint64_t                since;
+    unsigned                tries;
+    vaani_journal_record_t  record;
+
+    static const u_char     expected[] = "D\0\0\0\1\x23\x45\x67\x89\x02\x01";
+
+    static const unsigned   times[][2] = {
+        { 0, 0 }, { 1, 1 }, { 65535, 65535 }, { 65536, 65535 },
+        { (unsigned) -1, 65535 }
+    };
+
+    (void) state;
+
+    memset(bytes, 'x', sizeof(bytes));
+    memcpy(bytes + VAANI_JOURNAL_DEFERRED, "content", 7);
+
+    vaani_journal_defer(bytes, 0x123456789, 0x201);
+
+    assert_int_equal(sizeof(expected) - 1, VAANI_JOURNAL_DEFERRED);
+    assert_memory_equal(bytes, expected, VAANI_JOURNAL_DEFERRED);
+    assert_memory_equal(bytes + VAANI_JOURNAL_DEFERRED, "content", 7);
+
+    record.content = bytes;
+    record.len = sizeof(bytes);
+
+    assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 1);
+    assert_true(since == 0x123456789);
+    assert_int_equal(tries, 0x201);
+    assert_ptr_equal(record.content, bytes + VAANI_JOURNAL_DEFERRED);
+    assert_int_equal(record.len, 7);
+
+    /* what remains is none, nothing is taken of it, nor is one that is cut */
+
+    since = 1;
+    tries = 2;
+
+    assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 0);
+    assert_int_equal(record.len, 7);
+
+    record.content = bytes;
+
+    for (record.len = 0; record.len < VAANI_JOURNAL_DEFERRED; record.len++) {
+        assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 0);
+        assert_ptr_equal(record.content, bytes);
+    }
+
+    assert_true(since == 1);
+    assert_int_equal(tries, 2);
+
+    /* without content it's one, and so it is with any time and number */
+
+    assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 1);
+    assert_int_equal(record.len, 0);
+
+    for (n = 0; n < sizeof(times) / sizeof(times[0]); n++) {
+        vaani_journal_defer(bytes, UINT64_MAX - n, times[n][0]);
+
+        record.content = bytes;
+        record.len = sizeof(bytes);
+
+        assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 1);
+        assert_true(since == UINT64_MAX - n);
+        assert_int_equal(tries, times[n][1]);
+    }
+
+    /* one of another kind is left alone, however long it is */
+
+    bytes[0] = 2;
+
+    record.content = bytes;
+    record.len = sizeof(bytes);
+
+    assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 0);
+    assert_ptr_equal(record.content, bytes);
+    assert_int_equal(record.len, sizeof(bytes));
+}
+
+
+static void
+test_refusal(void **state)
+{
+    size_t                  len, rlen;
+    u_char                  bytes[10 + 255 + 4], longer[300];
+    uint64_t                received_at;
+    const u_char           *reason;
+    vaani_journal_record_t  record;
+
+    (void) state;
+
+    len = vaani_journal_refusal_head(bytes, 0x123456789abcdef, (u_char *) "no",
+                                     2);
+
+    assert_int_equal(len, 12);
+    assert_memory_equal(bytes, "R\x01\x23\x45\x67\x89\xab\xcd\xef\2no", 12);
+
+    memcpy(bytes + len, "body", 4);
+
+    record.content = bytes;
+    record.len = len + 4;
+
+    assert_int_equal(vaani_journal_refusal(&record, &received_at, &reason,
+                                           &rlen),
+                     1);
+    assert_true(received_at == 0x123456789abcdef);
+    assert_int_equal(rlen, 2);
+    assert_ptr_equal(reason, bytes + 10);
+    assert_int_equal(record.len, 4);
+    assert_memory_equal(record.content, "body", 4);
+
+    /* another one, or one that is cut */
+
+    assert_int_equal(vaani_journal_refusal(&record, &received_at, &reason,
+                                           &rlen),
+                     0);
+
+    record.content = (u_char *) "D123456789abcd";
+    record.len = 14;
+
+    assert_int_equal(vaani_journal_refusal(&record, &received_at, &reason,
+                                           &rlen),
+                     0);
+
+    record.content = bytes;
+
+    for (record.len = 0; record.len < len; record.len++) {
+        assert_int_equal(vaani_journal_refusal(&record, &received_at, &reason,
+                                               &rlen),
+                         0);
+    }
+
+    /* a reason that is too long is cut, also when only the length is asked */
+
+    memset(longer, 'x', sizeof(longer));
+
+    assert_int_equal(vaani_journal_refusal_head(NULL, 0, longer,
+                                                sizeof(longer)),
+                     265);
+    assert_int_equal(vaani_journal_refusal_head(bytes, 0, longer,
+                                                sizeof(longer)),
+                     265);
+    assert_int_equal(bytes[9], 255);
+}
+
+
 int
 main(void)
 {
@@ -350,6 +501,8 @@ main(void)
         cmocka_unit_test(test_garbage_around),
         cmocka_unit_test(test_length_beyond_the_end),
         cmocka_unit_test(test_dead_letter),
+        cmocka_unit_test(test_deferred),
+        cmocka_unit_test(test_refusal),
     };
 
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);

@@ -155,8 +155,8 @@ sub stop ($self) {
 #   lost     sub (\%delivery): true when Redis itself may have lost it
 #   refused  1: what was refused may be in Redis all the same: its connection
 #            broke before the reply, say, and the spool was full
-#   order    0: the messages of a room may come in another order than they were
-#            sent; default 1
+#   times    0: what Redis has of a call's times cannot be told, since it lost
+#            some of them; default 1, without "lost"
 # Returns { acknowledged, unanswered, refused, lost, twice, longest (ms),
 # problems => [ texts, the first few ] }; all is well when there are none.
 sub verify ($self, $redis, %opt) {
@@ -201,7 +201,7 @@ sub verify ($self, $redis, %opt) {
 
     my $client = $redis->client;
     my $messages = $self->_read_stream($client, $opt{stream} // 'vaani:stream', $problem);
-    my %arrived;    # id => position in the stream of its room
+    my %arrived;    # id => message
 
     # Redis 7 that was killed while it wrote a transaction to its AOF cuts the
     # file off within it when it starts. Started once more, it does what was
@@ -224,7 +224,7 @@ sub verify ($self, $redis, %opt) {
 
             if (defined $arrived{$id}) {
                 $account->{twice}++;
-                $problem->("$id was applied twice (seq $arrived{$id} and $seq)");
+                $problem->("$id was applied twice (seq $arrived{$id}{seq} and $seq)");
             } elsif (!$known{$id}) {
                 $problem->("$id is in Redis and was never sent");
             } elsif ($message->{replayed} && $known{$id}{status} eq 'ok'
@@ -232,7 +232,7 @@ sub verify ($self, $redis, %opt) {
             {
                 $problem->("$id was answered ok and came through the spool");
             }
-            $arrived{$id} //= $seq;
+            $arrived{$id} //= $message;
         }
     }
 
@@ -281,11 +281,27 @@ sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $
         $problem->("$id left no at:$delivery->{event}")
             if !defined $call->{"at:$delivery->{event}"};
 
-        if ($opt->{order} // 1) {
-            $problem->("$id was overtaken by a later event of its room")
-                if $arrived->{$id} < $last;
-            $last = $arrived->{$id};
-        }
+        # What had to wait comes later, and says so; nothing else waits for it.
+        next if $arrived->{$id}{replayed};
+
+        my $seq = $arrived->{$id}{seq};
+        $problem->("$id was overtaken by a later event of its room and did not wait")
+            if $seq < $last;
+        $last = $seq;
+    }
+
+    # Whatever the order, the hash has it as it was received. A delivery that was
+    # sent again has two times, of which the message has one.
+    if (@$messages && ($opt->{times} // !$opt->{lost}) && !grep { $_->{tries} > 1 } @$deliveries) {
+        my @times = sort { $a <=> $b } map { $_->{received_at} } @$messages;
+        my @newest = map { $_->{event} } grep { $_->{received_at} == $times[-1] } @$messages;
+
+        $problem->("$room has created_at $call->{created_at}, expected $times[0]")
+            if $call->{created_at} != $times[0];
+        $problem->("$room has updated_at $call->{updated_at}, expected $times[-1]")
+            if $call->{updated_at} != $times[-1];
+        $problem->("$room has last_event $call->{last_event}, expected @newest")
+            if !grep { $_ eq $call->{last_event} } @newest;
     }
 
     # The hash, the stream and the answers must agree.
@@ -318,7 +334,7 @@ sub _read_stream ($self, $client, $stream, $problem) {
     return \%rooms;
 }
 
-# What is in the stream, in its order: { text, seq, room, id, received_at,
+# What is in the stream, in its order: { text, event, seq, room, id, received_at,
 # replayed }. The id is the member "delivery", at the end of the payload.
 sub messages ($client, $stream = 'vaani:stream') {
     my @messages;
@@ -332,8 +348,8 @@ sub messages ($client, $stream = 'vaani:stream') {
             my $payload;
 
             # Far faster than a JSON parser in Perl.
-            (@message{qw(room seq received_at replayed)}, $payload) = $message{text} =~ m{
-                ^\{"id":"[^"]+","event":"\w+","room_name":"([^"]+)","seq":(\d+),.*?
+            (@message{qw(event room seq received_at replayed)}, $payload) = $message{text} =~ m{
+                ^\{"id":"[^"]+","event":"(\w+)","room_name":"([^"]+)","seq":(\d+),.*?
                 "received_at":(\d+),"key":"[^"]+"(,"replayed":true)?,"payload":(.*)\}\z
             }xs;
             ($message{id}) = $payload =~ /"delivery":"([^"]+)"\}\z/ if defined $payload;
@@ -410,18 +426,29 @@ sub journal_contents ($bytes) {
     return @contents;
 }
 
+# The content for one that could not be delivered while others could: since when
+# (Unix time, s), how often it was tried, and its content.
+sub deferred_content ($since, $tries, $content) { return pack('aQ>n', 'D', $since, $tries) . $content }
+
+# Since when, how often, and the content, if it is one; else nothing.
+sub deferred ($content) { return $content =~ /^D/ ? unpack 'x Q> n a*', $content : () }
+
 # The content for an event as a location with the default data model would
 # write it. Options: body, room, id, and received_at, ttl, maxlen, stream,
-# digest, channels => [].
+# digest, nonce, message, name, repaired, channels => []; version => 1 for that
+# of an nginx before 0.7.
 sub delivery_content (%opt) {
     my @channels = @{ $opt{channels} // [ 'vaani:events', "vaani:room:$opt{room}" ] };
-    return pack('CnQ>3', 1, scalar @channels, $opt{received_at} // 1790000000123,
-            $opt{ttl} // 604800000, $opt{maxlen} // 0)
-        . join '', map { pack 'N/a*', $_ } (
-            "vaani:call:$opt{room}", $opt{stream} // 'vaani:stream',
-            $opt{digest} // "digest of $opt{id}", $opt{id}, $opt{nonce} // '',
-            @channels, $opt{body},
-        );
+    my $version = $opt{version} // 2;
+    my @strings = (
+        "vaani:call:$opt{room}", $opt{stream} // 'vaani:stream',
+        $opt{digest} // "digest of $opt{id}", $opt{id}, $opt{nonce} // '', @channels, $opt{body},
+        $version > 1 ? ($opt{message} // $opt{id}, $opt{name} // '') : (),
+    );
+
+    return pack('CnQ>3 (N/a*)*', $version, scalar @channels,
+        $opt{received_at} // 1790000000123, $opt{ttl} // 604800000, $opt{maxlen} // 0, @strings)
+        . ($version > 1 ? pack('C', $opt{repaired} // 0) : '');
 }
 
 # --- the table
