@@ -143,7 +143,7 @@ subtest 'the user of the tests has these rights' => sub {
 # A hash that was changed before an event was refused is what the document
 # warns of.
 my @BOTH = qw(vaani:events vaani:room:ROOM);
-my $REFUSED = '503 redis_unavailable';
+my $REFUSED = '503 redis_deferred';
 my $DOWN = '503 redis_down';
 
 my %NEEDED = (

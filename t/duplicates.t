@@ -278,7 +278,12 @@ for my $case ([ 'without an id' ], [ 'with an id', 'webhook-id' => 'msg_1' ]) {
             wait_for(sub { now_ms() >= $later });
 
             is answer($http->post('/stream', $body, %headers)), 'duplicate', '... again';
-            is_deeply $client->hgetall(key($room)), $hash, '... the hash is the same';
+            my $after = $client->hgetall(key($room));
+
+            # Without an id, when it came again is remembered: what is received in
+            # between may come later, and makes it a new attempt.
+            delete $_->{_transfers} for !%headers && $event =~ /transfer/ ? ($hash, $after) : ();
+            is_deeply $after, $hash, '... the hash is the same';
             cmp_ok $client->cmd('PTTL', key($room)), '<=', 50_000, '... its expiry, too';
             is $client->cmd('XLEN', 'events'), 1, '... the stream, too';
 

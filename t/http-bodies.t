@@ -513,7 +513,6 @@ subtest 'a body that another handler consumed or discarded' => sub {
                 # What is chunked is too big only for who reads it.
                 next if $uri eq '/static-size' && "@$how" =~ /chunked/;
 
-                my $mark = $nginx->log_mark;
                 my ($body) = body_of($size);
                 my $response = $nginx->http->request(uri => $uri, body => $body, @$how);
                 if ($uri =~ /consumed/ && $response->body eq OK) {
@@ -525,11 +524,12 @@ subtest 'a body that another handler consumed or discarded' => sub {
                 }
                 is $response->status, 500, $name or diag $response->body;
                 is $response->header('X-Why'), 'unavailable body_consumed', '... $vaani_result and $vaani_reason';
-                $nginx->log_like(qr/\[error\].*vaani: the request body was consumed or discarded by another handler/,
-                    '... the log says so', $mark);
             }
         }
     }
+
+    # Once in a while, see t/log-pace.t.
+    $nginx->log_like(qr/\[error\].*vaani: the request body was consumed or discarded by another handler/, 'the log says so');
     nothing_published('the incomplete');
 };
 

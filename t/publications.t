@@ -319,7 +319,13 @@ subtest 'late, for every pair of events' => sub {
 subtest 'late, after more than one event' => sub {
     my $late = sub (@events) {
         my $room = new_room();
-        deliver(event($_->[0], room => $room, @$_[ 1 .. $#$_ ])) for @events;
+        for (@events) {
+
+            # An attempt and its outcome of one millisecond have no order.
+            my $now = now_ms();
+            wait_for(sub { now_ms() > $now });
+            deliver(event($_->[0], room => $room, @$_[ 1 .. $#$_ ]));
+        }
         return join ' ', map { $json->decode($_->[1])->{late} } grep { $_->[0] eq 'vaani:events' } published();
     };
 
@@ -531,10 +537,9 @@ subtest 'a channel that the ACL refuses' => sub {
     is $http->post('/narrow', event('call_ringing', room => $room))->body, qq({"status":"duplicate"}\n), 'no second time';
 
     # Sent again it would be published again, on the allowed one and the stream.
-    $mark = $nginx->log_mark;
+    # The log says so once in ten seconds, see t/log-pace.t.
     deliver(event('brand_new', room => $room), '/narrow');
     is_deeply channels(), ['vaani:events'], 'an unknown event likewise';
-    ok $nginx->wait_log(qr/\[error\].*vaani: .*publish/, 5, $mark), '... the log says so';
 };
 
 # --- the stream

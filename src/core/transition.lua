@@ -214,7 +214,7 @@ local function add_transfer(body, id, arg)
     end
 
     local state = cjson.decode(cjson.encode(base))
-    local late = at < #list
+    local late = before(received_at, list[#list][1])
 
     for i = 1, #list do
         step(state, list[i])
@@ -325,6 +325,11 @@ else
     local created_at, updated_at, at = old[4], old[5], old[6]
 
     if duplicate then
+
+        -- as for an unknown event: a replica may not know what its master has
+        -- lost, or got, since
+
+        call('HDEL', key, '_')
 
         -- what comes again from a spool may have been received first
 

@@ -302,7 +302,9 @@ vaani_body_event(vaani_body_t *body, vaani_event_t *event,
     rc = vaani_event_read(event, &body->json, &body->options, body->alloc,
                           error);
 
-    if (rc != VAANI_OK || event->type == NULL) {
+    if (rc != VAANI_OK || event->type == NULL
+        || body->line.data == body->text.data)
+    {
         return rc;
     }
 

@@ -131,9 +131,16 @@ vaani_event_name(vaani_event_reader_t *r)
 {
     int                         rc;
     vaani_str_t                 name;
+    vaani_json_member_t        *own;
     const vaani_json_member_t  *member;
 
-    member = vaani_json_find(&r->json->top, &vaani_event_key);
+    own = vaani_json_find(&r->json->top, &vaani_event_key);
+
+    if (own) {
+        own->read = 1;
+    }
+
+    member = own;
 
     if (member == NULL || member->type == VAANI_JSON_NULL) {
         member = r->options->name;

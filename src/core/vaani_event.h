@@ -26,7 +26,7 @@
 
 /* what is noted of one event that differs from the table */
 
-#define VAANI_EVENT_MAX_NOTES  16
+#define VAANI_EVENT_MAX_NOTES  8
 
 
 typedef enum {

@@ -57,11 +57,17 @@ vaani_event_call(vaani_event_reader_t *r)
         list = nested ? &r->json->inner : &r->json->top;
         key = &vaani_call_keys[n / 2];
 
+        if (list->nmembers == 0) {
+            continue;
+        }
+
         member = vaani_json_find(list, key);
 
         if (member == NULL || member->type == VAANI_JSON_NULL) {
             continue;
         }
+
+        member->read = 1;
 
         if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
 
@@ -269,18 +275,19 @@ vaani_event_direct(vaani_event_t *event)
 static unsigned
 vaani_event_has_control(const vaani_str_t *str)
 {
-    size_t         n;
-    const u_char  *p;
+    const u_char  *p, *end;
 
     p = str->data;
+    end = p + str->len;
 
-    for (n = 0; n < str->len; n++) {
+    if (memchr(p, 0x7f, str->len)) {
+        return 1;
+    }
 
-        if (p[n] < 0x20 || p[n] == 0x7f) {
-            return 1;
-        }
-
-        if (p[n] == 0xc2 && p[n + 1] < 0xa0) {
+    for (p = vaani_json_plain(p, end); p < end;
+         p = vaani_json_plain(p + 1, end))
+    {
+        if (*p < 0x20 || (*p == 0xc2 && p[1] < 0xa0)) {
             return 1;
         }
     }

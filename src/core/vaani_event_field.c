@@ -119,7 +119,10 @@ vaani_event_find_field(vaani_event_reader_t *r, const vaani_field_t *field,
 
     *nested = 1;
 
-    member = vaani_json_find(&r->json->inner, &field->name);
+    /* most events have no "data" */
+
+    member = r->json->inner.nmembers
+             ? vaani_json_find(&r->json->inner, &field->name) : NULL;
 
     if (member) {
         member->read = 1;

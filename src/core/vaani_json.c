@@ -8,6 +8,13 @@
 #define VAANI_LITTLE_ENDIAN    1
 #endif
 
+/* most tokens have no space before them */
+
+#define vaani_json_skip(s)                                                    \
+    if (s->pos < s->end && *s->pos <= ' ') {                                  \
+        vaani_json_space(s);                                                  \
+    }
+
 /*
  * For vaani_json_nested(): most values have no space around them, and most
  * strings there are short and plain.
@@ -89,7 +96,6 @@ static int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded,
 static int vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded,
     unsigned *lone);
 static int vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code);
-static const u_char *vaani_json_plain(const u_char *p, const u_char *end);
 static int vaani_json_listed(vaani_json_scanner_t *s);
 static int vaani_json_fail(vaani_json_scanner_t *s, const u_char *where,
     const char *message);
@@ -243,7 +249,7 @@ vaani_json_value(vaani_json_scanner_t *s)
 
 value:
 
-    vaani_json_space(s);
+    vaani_json_skip(s);
 
     if (s->pos == s->end) {
         return vaani_json_fail(s, s->pos, "unexpected end of data");
@@ -332,7 +338,7 @@ listed:
     member->raw.data = start;
     member->type = type;
 
-    vaani_json_space(s);
+    vaani_json_skip(s);
 
     if (s->pos == s->end) {
         return vaani_json_fail(s, s->pos, "unexpected end of data");
@@ -366,7 +372,7 @@ next:
         return VAANI_OK;
     }
 
-    vaani_json_space(s);
+    vaani_json_skip(s);
 
     if (s->pos == s->end) {
         return vaani_json_fail(s, s->pos, "unexpected end of data");
@@ -383,7 +389,7 @@ next:
 
     s->pos++;
 
-    vaani_json_space(s);
+    vaani_json_skip(s);
 
     goto key;
 }
@@ -740,7 +746,7 @@ vaani_json_key(vaani_json_scanner_t *s)
         }
     }
 
-    vaani_json_space(s);
+    vaani_json_skip(s);
 
     if (s->pos == s->end) {
         return vaani_json_fail(s, s->pos, "unexpected end of data");
@@ -1068,12 +1074,11 @@ vaani_utf8_len(const u_char *p, const u_char *end)
 
 
 /*
- * The first byte that isn't plain: a quote, a backslash, a control character
- * or a part of a multibyte character.  Transcripts are long, and nearly all
- * of their bytes are plain, hence eight at a time.
+ * Transcripts are long, and nearly all of their bytes are plain, so eight of
+ * them are looked at together.
  */
 
-static const u_char *
+const u_char *
 vaani_json_plain(const u_char *p, const u_char *end)
 {
     uint64_t  w, quote, slash, special;

@@ -246,11 +246,20 @@ vaani_json_cmp_members(const void *one, const void *two)
 vaani_json_member_t *
 vaani_json_find(vaani_json_members_t *list, const vaani_str_t *key)
 {
-    size_t  n;
+    size_t                n;
+    vaani_json_member_t  *member;
 
     for (n = list->nmembers; n > 0; n--) {
-        if (vaani_str_eq(&list->members[n - 1].key, key)) {
-            return &list->members[n - 1];
+        member = &list->members[n - 1];
+
+        /* most of those that are as long begin with another letter */
+
+        if (member->key.len == key->len
+            && (key->len == 0
+                || (member->key.data[0] == key->data[0]
+                    && memcmp(member->key.data, key->data, key->len) == 0)))
+        {
+            return member;
         }
     }
 

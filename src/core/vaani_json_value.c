@@ -113,14 +113,29 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
 u_char *
 vaani_write_uint(u_char *dst, uint64_t value)
 {
-    u_char  *p, buf[VAANI_UINT64_LEN];
+    u_char             *p, buf[VAANI_UINT64_LEN];
+    const char         *two;
+    static const char   digits[] =
+        "00010203040506070809101112131415161718192021222324"
+        "25262728293031323334353637383940414243444546474849"
+        "50515253545556575859606162636465666768697071727374"
+        "75767778798081828384858687888990919293949596979899";
 
     p = buf + VAANI_UINT64_LEN;
 
-    do {
-        *--p = (u_char) (value % 10 + '0');
-        value /= 10;
-    } while (value);
+    /* two digits a division */
+
+    while (value > 9) {
+        two = &digits[value % 100 * 2];
+        value /= 100;
+
+        *--p = two[1];
+        *--p = two[0];
+    }
+
+    if (value || p == buf + VAANI_UINT64_LEN) {
+        *--p = (u_char) (value + '0');
+    }
 
     memcpy(dst, p, buf + VAANI_UINT64_LEN - p);
 
@@ -141,7 +156,7 @@ u_char *
 vaani_json_escape(u_char *dst, const vaani_str_t *src)
 {
     size_t               n;
-    const u_char        *p, *end;
+    const u_char        *p, *end, *plain, *del;
     static const u_char  hex[] = "0123456789abcdef";
 
     if (src->len == 0) {
@@ -187,7 +202,18 @@ vaani_json_escape(u_char *dst, const vaani_str_t *src)
             continue;
         }
 
-        *dst++ = *p++;
+        /* most are plain from here to the end */
+
+        plain = vaani_json_plain(p, end);
+        del = memchr(p, 0x7f, plain - p);
+
+        if (del) {
+            plain = del;
+        }
+
+        memcpy(dst, p, plain - p);
+        dst += plain - p;
+        p = plain;
     }
 
     return dst;

@@ -4,9 +4,9 @@
 #include "vaani_transition.h"
 
 
-/* 1 + 2 keys, 8 + 10 scalars, the row's fields, postprocessed */
+/* 1 + 2 keys, 8 + 10 scalars, postprocessed; and twice the row's fields */
 
-#define VAANI_MAX_ARGS         (21 + (VAANI_EVENT_MAX_FIELDS + 1) * 2)
+#define VAANI_MAX_ARGS         23
 
 #define VAANI_NDIGITS          15
 
@@ -16,11 +16,13 @@
 typedef struct {
     vaani_str_t         *args;
     size_t               nargs;
+    size_t               nfields;       /* of the event's row, that it has */
     u_char              *last;          /* free memory for what is composed */
     vaani_str_t          received_at;
 } vaani_args_t;
 
 
+static size_t vaani_args_fields(const vaani_event_t *event);
 static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
@@ -53,10 +55,12 @@ vaani_transition_args(const vaani_event_t *event,
     size_t        n, size;
     vaani_args_t  a;
 
-    n = VAANI_MAX_ARGS + delivery->nchannels;
+    a.nfields = vaani_args_fields(event);
+
+    n = VAANI_MAX_ARGS + 2 * a.nfields + delivery->nchannels;
 
     size = n * sizeof(vaani_str_t)
-           + sizeof(vaani_head_id) + vaani_json_escaped_len(&delivery->message)
+           + sizeof(vaani_head_id) + delivery->message.len
            + sizeof(vaani_head_event) + event->name_json.len
            + sizeof(vaani_head_room) + event->room_json.len
            + sizeof(vaani_tail_time) + VAANI_UINT64_LEN
@@ -110,6 +114,32 @@ vaani_transition_args(const vaani_event_t *event,
 
 
 /*
+ * How many fields of its row the event has.
+ */
+
+static size_t
+vaani_args_fields(const vaani_event_t *event)
+{
+    size_t  n, nfields;
+
+    if (event->type == NULL) {
+        return 0;
+    }
+
+    nfields = 0;
+
+    for (n = 0;
+         n < VAANI_EVENT_MAX_FIELDS && event->type->fields[n].name.len;
+         n++)
+    {
+        nfields += (event->values[n].data != NULL);
+    }
+
+    return nfields;
+}
+
+
+/*
  * Whatever is a small number, in one argument; see transition.lua.
  */
 
@@ -118,7 +148,7 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery)
 {
     u_char                    *p;
-    size_t                     n, npairs;
+    size_t                     npairs;
     const vaani_event_type_t  *type;
 
     type = event->type;
@@ -128,11 +158,7 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = '0';
 
     } else {
-        npairs = (type->postprocessed ? 1 : 0);
-
-        for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
-            npairs += (event->values[n].data != NULL);
-        }
+        npairs = a->nfields + (type->postprocessed ? 1 : 0);
 
         *p++ = vaani_digit(type->position);
         *p++ = vaani_digit(vaani_status_rank(&event->status));
@@ -198,7 +224,7 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
         vaani_args_add(a, &event->reason);
     }
 
-    for (n = 0; n < VAANI_EVENT_MAX_FIELDS; n++) {
+    for (n = 0; n < VAANI_EVENT_MAX_FIELDS && type->fields[n].name.len; n++) {
         if (event->values[n].data) {
             vaani_args_add(a, &type->fields[n].hash_field);
             vaani_args_add(a, &event->values[n]);
@@ -226,7 +252,11 @@ vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
     p = a->last;
 
     p = vaani_write(p, vaani_head_id, sizeof(vaani_head_id) - 1);
-    p = vaani_json_escape(p, &delivery->message);
+
+    if (delivery->message.len) {
+        p = vaani_write(p, delivery->message.data, delivery->message.len);
+    }
+
     p = vaani_write(p, vaani_head_event, sizeof(vaani_head_event) - 1);
     p = vaani_write(p, event->name_json.data, event->name_json.len);
 

@@ -37,7 +37,8 @@ typedef struct {
     vaani_str_t          nonce;         /* of a transfer, if there is no id:
                                            VAANI_NONCE_LEN printable bytes
                                            without a space */
-    vaani_str_t          message;       /* the "id" of its messages */
+    vaani_str_t          message;       /* the "id" of its messages, as the
+                                           inside of a JSON string */
     vaani_str_t          name;          /* of the event, JSON, if it stands in
                                            an envelope only; else empty */
     unsigned             repaired;      /* the body was */

@@ -13,6 +13,9 @@ static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str,
+    ngx_str_t *escaped);
+static u_char *ngx_http_vaani_hex(u_char *dst, uint64_t digits);
 
 
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
@@ -332,7 +335,9 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 static ngx_int_t
 ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    u_char                     *p, random[NGX_HTTP_VAANI_MESSAGE_LEN / 2];
+    u_char                     *p;
+    uint64_t                    random[NGX_HTTP_VAANI_MESSAGE_LEN / 8];
+    ngx_uint_t                  n;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
@@ -351,11 +356,18 @@ ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
             return NGX_ERROR;
         }
 
-        ctx->message = ctx->delivery_id;
+        if (ctx->delivery_id.len) {
 
-        if (ctx->message.len == 0) {
+            if (ngx_http_vaani_escape(r->pool, &ctx->delivery_id,
+                                      &ctx->message)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
 
-            if (ngx_http_vaani_random(random, sizeof(random),
+        } else {
+
+            if (ngx_http_vaani_random((u_char *) random, sizeof(random),
                                       r->connection->log)
                 != NGX_OK)
             {
@@ -369,7 +381,11 @@ ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
             }
 
             ctx->message.data = p;
-            ctx->message.len = ngx_hex_dump(p, random, sizeof(random)) - p;
+            ctx->message.len = NGX_HTTP_VAANI_MESSAGE_LEN;
+
+            for (n = 0; n < NGX_HTTP_VAANI_MESSAGE_LEN / 8; n++) {
+                p = ngx_http_vaani_hex(p, random[n]);
+            }
         }
     }
 
@@ -392,6 +408,54 @@ ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
                                  - p;
 
     return NGX_OK;
+}
+
+
+/*
+ * The inside of a JSON string; most ids are that as they are.
+ */
+
+static ngx_int_t
+ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str, ngx_str_t *escaped)
+{
+    u_char       *p;
+    vaani_str_t   src;
+
+    src.data = str->data;
+    src.len = str->len;
+
+    p = ngx_pnalloc(pool, vaani_json_escaped_len(&src));
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    escaped->data = p;
+    escaped->len = vaani_json_escape(p, &src) - p;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Writes eight hexadecimal digits, of the lower half of each of eight bytes: all
+ * of them at once, this is done for each delivery.
+ */
+
+static u_char *
+ngx_http_vaani_hex(u_char *dst, uint64_t digits)
+{
+    uint64_t  letters;
+
+    digits &= 0x0f0f0f0f0f0f0f0f;
+
+    /* those above 9: 1 each */
+
+    letters = ((digits + 0x0606060606060606) >> 4) & 0x0101010101010101;
+
+    digits += 0x3030303030303030 + letters * ('a' - '9' - 1);
+
+    return ngx_cpymem(dst, &digits, sizeof(uint64_t));
 }
 
 

@@ -305,9 +305,9 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     item->ctx->nwaiting++;
 
     item->refusal = ngx_vaani_spool_keep_refused(vlcf->spool, &item->reason,
-                                                 &body, item->ctx->received_at,
-                                                 ngx_http_vaani_refusal_handler,
-                                                 item);
+                                              &body, item->ctx->received_at,
+                                              ngx_http_vaani_refusal_handler,
+                                              item);
 
     if (item->refusal == NULL) {
         item->ctx->nwaiting--;
@@ -338,7 +338,7 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
     {
         ngx_http_vaani_not_taken(r, item,
                                  status == NGX_VAANI_REDIS_DONE
-                                 ? NGX_VAANI_REDIS_REFUSED : status);
+                                 ? NGX_VAANI_REDIS_UNKNOWN : status);
     }
 
     ngx_http_vaani_done(ctx);

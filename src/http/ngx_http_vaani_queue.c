@@ -206,7 +206,7 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
                                       &published)
             != NGX_OK)
         {
-            rc = NGX_DECLINED;
+            rc = NGX_ABORT;
             ngx_str_set(&reason, "UNEXPECTED reply of Redis");
         }
 

@@ -11,28 +11,32 @@
 #define NGX_HTTP_VAANI_RANDOM_BYTES     1024
 
 
-static ngx_int_t ngx_http_vaani_fetch_random(u_char *dst, size_t len);
+static ngx_int_t ngx_http_vaani_fetch_random(u_char *dst, size_t len,
+    ngx_log_t *log);
 
 
 ngx_int_t
 ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log)
 {
-    static u_char     bytes[NGX_HTTP_VAANI_RANDOM_BYTES];
-    static size_t     left;
-    static ngx_pid_t  pid;
+    static u_char  bytes[NGX_HTTP_VAANI_RANDOM_BYTES];
+    static size_t  left;
 
-    /* a worker has none of those of the process that it was forked from */
+    /*
+     * Only a worker keeps some for later: what another process kept, all that
+     * it forks would have.
+     */
 
-    if (left < len || pid != ngx_pid) {
+    if (ngx_process != NGX_PROCESS_WORKER) {
+        return ngx_http_vaani_fetch_random(dst, len, log);
+    }
 
-        if (ngx_http_vaani_fetch_random(bytes, sizeof(bytes)) != NGX_OK) {
-            ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                          "vaani: the kernel gives no random numbers");
+    if (left < len) {
+
+        if (ngx_http_vaani_fetch_random(bytes, sizeof(bytes), log) != NGX_OK) {
             return NGX_ERROR;
         }
 
         left = sizeof(bytes);
-        pid = ngx_pid;
     }
 
     left -= len;
@@ -44,7 +48,7 @@ ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log)
 
 
 static ngx_int_t
-ngx_http_vaani_fetch_random(u_char *dst, size_t len)
+ngx_http_vaani_fetch_random(u_char *dst, size_t len, ngx_log_t *log)
 {
 #if (NGX_VAANI_HAVE_GETRANDOM)
 
@@ -57,7 +61,7 @@ ngx_http_vaani_fetch_random(u_char *dst, size_t len)
         if (n == -1) {
 
             if (ngx_errno != NGX_EINTR) {
-                return NGX_ERROR;
+                goto failed;
             }
 
             n = 0;
@@ -76,13 +80,22 @@ ngx_http_vaani_fetch_random(u_char *dst, size_t len)
                            NGX_FILE_OPEN, 0);
 
         if (fd == NGX_INVALID_FILE) {
-            return NGX_ERROR;
+            goto failed;
         }
     }
 
     n = ngx_read_fd(fd, dst, len);
 
-    return (n == (ssize_t) len) ? NGX_OK : NGX_ERROR;
+    if (n == (ssize_t) len) {
+        return NGX_OK;
+    }
 
 #endif
+
+failed:
+
+    ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
+                  "vaani: the kernel gives no random numbers");
+
+    return NGX_ERROR;
 }

@@ -89,7 +89,9 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
 
     r->headers_out.status = status;
     r->headers_out.content_length_n = body->len;
-    ngx_http_vaani_set_type(r, type);
+    r->headers_out.content_type = *type;
+    r->headers_out.content_type_len = type->len;
+    r->headers_out.content_type_lowcase = NULL;
 
     if (status == NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT) {
 

@@ -1,14 +1,9 @@
 
 #include "ngx_http_vaani.h"
 
-#if (NGX_SSL)
-#include <openssl/rand.h>
-#endif
-
 
 static ngx_int_t ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
-static uint64_t ngx_http_vaani_seed(void);
 static uint32_t ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_http_vaani_stats_t *stats);
@@ -140,7 +135,13 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
         stats->since = ngx_http_vaani_now();
         stats->counted = stats->since;
-        stats->seed = ngx_http_vaani_seed();
+
+        if (ngx_http_vaani_random((u_char *) &stats->seed, sizeof(uint64_t),
+                                  shm_zone->shm.log)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
 
         shpool->data = stats;
     }
@@ -150,25 +151,6 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shm_zone->data = stats;
 
     return NGX_OK;
-}
-
-
-static uint64_t
-ngx_http_vaani_seed(void)
-{
-    uint64_t  seed;
-
-#if (NGX_SSL)
-
-    if (RAND_bytes((u_char *) &seed, sizeof(uint64_t)) == 1) {
-        return seed;
-    }
-
-#endif
-
-    seed = (uint64_t) ngx_random() << 32 ^ (uint64_t) ngx_random();
-
-    return seed ^ (uint64_t) ngx_pid << 16;
 }
 
 

@@ -81,6 +81,10 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
     }
 
     redis->conns = NULL;
+
+    /* nginx unloads the module, and the only pointers to them, at its exit */
+
+    ngx_vaani_redis_free_blocks();
 }
 
 

@@ -127,6 +127,15 @@ ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd)
 }
 
 
+void
+ngx_vaani_redis_free_blocks(void)
+{
+    while (ngx_vaani_redis_nblocks) {
+        ngx_free(ngx_vaani_redis_blocks[--ngx_vaani_redis_nblocks]);
+    }
+}
+
+
 /*
  * Nearly all arguments are short, and there are some twenty of them: their
  * lengths are to cost no division.

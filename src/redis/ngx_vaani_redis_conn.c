@@ -536,6 +536,8 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     {
         ngx_vaani_redis_close(conn);
 
+        conn->backoff = 0;
+
         ngx_log_error(NGX_LOG_WARN, &conn->log, err,
                       "vaani: %V %s, connecting again, %ui events wait for it",
                       &conn->redis->url.name, what, conn->ncommands);

@@ -192,6 +192,9 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
 
 void ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd);
 
+/* frees the memory that is kept for later commands */
+void ngx_vaani_redis_free_blocks(void);
+
 
 /*
  * ngx_vaani_redis_conn.c: the life of the connection, and its writes

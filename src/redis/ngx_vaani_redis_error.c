@@ -94,10 +94,12 @@ ngx_vaani_redis_error(u_char *text, size_t len)
 {
     u_char                         *code, *last;
     ngx_str_t                       str;
+    ngx_uint_t                      wrapped;
     const ngx_vaani_redis_error_t  *error;
 
-    static u_char  noperm[] = "NOPERM";
-    static u_char  script[] = "SCRIPT";
+    static u_char     noperm[] = "NOPERM";
+    static u_char     script[] = "SCRIPT";
+    static ngx_str_t  wrapper = ngx_string("ERR Error running script");
 
     last = text + len;
 
@@ -105,11 +107,16 @@ ngx_vaani_redis_error(u_char *text, size_t len)
      * Redis before 7.0 wraps what a command inside a script fails with:
      * "ERR Error running script (call to f_...): @user_script:1:
      * @user_script: 1: -READONLY You can't write ..."
+     *
+     * Other texts aren't searched: they may quote arguments, which a sender
+     * chooses.
      */
+
+    wrapped = ngx_vaani_redis_begins(text, last, &wrapper);
 
     for (code = text;
          code != NULL;
-         code = ngx_vaani_redis_find_code(code, last))
+         code = wrapped ? ngx_vaani_redis_find_code(code, last) : NULL)
     {
         if (ngx_vaani_redis_is_acl_error(code, last)) {
             code = noperm;
@@ -184,8 +191,8 @@ ngx_vaani_redis_is_acl_error(u_char *text, u_char *last)
 
 /*
  * What Lua says of a fault in the script, or of a value that it can't work
- * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that is behind
- * "ERR Error running script (call to f_...): @user_script:12: ".
+ * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands
+ * behind "ERR Error running script (call to f_...): @user_script:12: ".
  */
 
 static ngx_uint_t

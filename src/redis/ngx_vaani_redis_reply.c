@@ -6,7 +6,7 @@
 #endif
 
 
-/* how often the same error reply is logged, s */
+/* how often the same error reply is logged, ms */
 
 #define NGX_VAANI_REDIS_COMPLAIN_EVERY  10000
 

@@ -47,7 +47,7 @@ sub of_connections ($redis) {
     };
     my $answered = sub ($fh) {
         my $answer = '';
-        until ($answer =~ /"ok"}\z/) {
+        until ($answer =~ /"ok"}\n?\z/) {
             wait_readable($fh, 30) or die "no answer\n";
             read_some($fh, \$answer) // next or die "no answer: $answer\n";
         }

@@ -69,7 +69,7 @@ sub observe ($peer, $redis) {
         my ($body, %headers) = @$delivery;
         my $response = $http->post(Vaani::Bench::Peers::PATH, $body, %headers);
         my $status = $response->status;
-        push @lines, "delivery @{[ ++$n ]}: $status" . ($status == 200 ? ' ' . $response->body : '');
+        push @lines, "delivery @{[ ++$n ]}: $status" . ($status == 200 ? ' ' . $response->body =~ s/\n\z//r : '');
     }
     push @lines, 'GET: ' . $http->get(Vaani::Bench::Peers::PATH)->status;
 
