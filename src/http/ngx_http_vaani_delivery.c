@@ -438,8 +438,8 @@ ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str, ngx_str_t *escaped)
 
 
 /*
- * Writes eight hexadecimal digits, of the lower half of each of eight bytes: all
- * of them at once, this is done for each delivery.
+ * Writes eight hexadecimal digits, of the lower half of each of eight bytes:
+ * all of them at once, this is done for each delivery.
  */
 
 static u_char *
