@@ -538,29 +538,24 @@ else
 
     -- What several kinds of events tell: the source that stands higher wins.
 
-    if number_source > ZERO then
-        if number_source >= numbered
-           and wins('phone_number', number_source == numbered)
-        then
-            numbered = number_source
-            set[n + 1], set[n + 2] = 'phone_number', argv[arg]
+    local function take(field, source, known)
+        if source == ZERO then
+            return known
+        end
+
+        if source >= known and wins(field, source == known) then
+            known = source
+            set[n + 1], set[n + 2] = field, argv[arg]
             n = n + 2
         end
 
         arg = arg + 1
+
+        return known
     end
 
-    if reason_source > ZERO then
-        if reason_source >= reasoned
-           and wins('end_reason', reason_source == reasoned)
-        then
-            reasoned = reason_source
-            set[n + 1], set[n + 2] = 'end_reason', argv[arg]
-            n = n + 2
-        end
-
-        arg = arg + 1
-    end
+    numbered = take('phone_number', number_source, numbered)
+    reasoned = take('end_reason', reason_source, reasoned)
 
     if direction_source > directed
        or direction_source == 50 and directed == 50

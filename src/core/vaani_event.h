@@ -24,9 +24,12 @@
 #define VAANI_EVENT_MAX_ROWS   14
 #define VAANI_STATUS_MAX_RANK  14
 
-/* what is noted of one event that differs from the table */
+/*
+ * What is noted of one event that differs from the table: all the fields of a row
+ * and the names of the call can, and come before what is new.
+ */
 
-#define VAANI_EVENT_MAX_NOTES  8
+#define VAANI_EVENT_MAX_NOTES  20
 
 
 typedef enum {

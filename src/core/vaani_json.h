@@ -211,8 +211,8 @@ int vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
     const char **message);
 
 /*
- * Writes a number in decimal to dst, VAANI_UINT64_LEN bytes at most, and
- * returns the end of it.
+ * Writes a number in decimal to dst, which has room for VAANI_UINT64_LEN bytes,
+ * and returns the end of it; what is behind that is overwritten.
  */
 #define VAANI_UINT64_LEN       20
 

@@ -113,7 +113,7 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
 u_char *
 vaani_write_uint(u_char *dst, uint64_t value)
 {
-    u_char             *p, buf[VAANI_UINT64_LEN];
+    u_char             *p, buf[2 * VAANI_UINT64_LEN];
     const char         *two;
     static const char   digits[] =
         "00010203040506070809101112131415161718192021222324"
@@ -122,6 +122,8 @@ vaani_write_uint(u_char *dst, uint64_t value)
         "75767778798081828384858687888990919293949596979899";
 
     p = buf + VAANI_UINT64_LEN;
+
+    memset(p, 0, VAANI_UINT64_LEN);
 
     /* two digits a division */
 
@@ -137,7 +139,9 @@ vaani_write_uint(u_char *dst, uint64_t value)
         *--p = (u_char) (value + '0');
     }
 
-    memcpy(dst, p, buf + VAANI_UINT64_LEN - p);
+    /* of a constant length, and so without a call; what follows doesn't count */
+
+    memcpy(dst, p, VAANI_UINT64_LEN);
 
     return dst + (buf + VAANI_UINT64_LEN - p);
 }

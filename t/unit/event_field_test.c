@@ -457,7 +457,7 @@ test_notes(void **state)
 
     /* as many as there is room for, and more */
 
-    for (n = 15; n <= 18; n++) {
+    for (n = 19; n <= 22; n++) {
         last = text + sprintf(text, "{\"event\":\"call_ringing\","
                                     "\"room_name\":\"r\"");
 
@@ -469,7 +469,7 @@ test_notes(void **state)
 
         parse_text(&p, text, 0);
         check_valid(&p);
-        assert_int_equal(p.event.nnotes, n < 16 ? n : 16);
+        assert_int_equal(p.event.nnotes, n < 20 ? n : 20);
         parsed_free(&p);
 
         check_text(text);

@@ -381,8 +381,8 @@ test_replayed(void **state)
     delivery.key.len = 3;
     delivery.stream.len = 0;
     delivery.nchannels = 0;
-    delivery.message.data = (u_char *) "m\"\\";
-    delivery.message.len = 3;
+    delivery.message.data = (u_char *) "m\\\"\\\\";
+    delivery.message.len = 5;
     delivery.received_at = 0;
     delivery.replayed = 1;
     delivery.repaired = 1;

@@ -19,7 +19,7 @@
 
 
 #define VAANI_CONTRACT_FIELDS  15
-#define VAANI_CONTRACT_NOTES   16
+#define VAANI_CONTRACT_NOTES   20
 
 
 typedef enum {
