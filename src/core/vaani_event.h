@@ -25,8 +25,8 @@
 #define VAANI_STATUS_MAX_RANK  14
 
 /*
- * What is noted of one event that differs from the table: all the fields of a row
- * and the names of the call can, and come before what is new.
+ * What is noted of one event that differs from the table: all the fields of a
+ * row and the names of the call can, and come before what is new.
  */
 
 #define VAANI_EVENT_MAX_NOTES  20

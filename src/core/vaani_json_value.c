@@ -139,7 +139,7 @@ vaani_write_uint(u_char *dst, uint64_t value)
         *--p = (u_char) (value + '0');
     }
 
-    /* of a constant length, and so without a call; what follows doesn't count */
+    /* of a constant length, so without a call; what follows does not count */
 
     memcpy(dst, p, VAANI_UINT64_LEN);
 

@@ -2,6 +2,11 @@
 #include "ngx_http_vaani.h"
 
 
+/* how often it is told that variables are read too early, ms */
+
+#define NGX_HTTP_VAANI_EARLY_EVERY      60000
+
+
 static ngx_int_t ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_room(ngx_http_request_t *r,
@@ -19,6 +24,7 @@ static ngx_int_t ngx_http_vaani_variable_result(ngx_http_request_t *r,
 static ngx_int_t ngx_http_vaani_variable_redis_time(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_vaani_item_t *ngx_http_vaani_current(ngx_http_request_t *r);
+static void ngx_http_vaani_too_early(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vaani_set_variable(ngx_http_variable_value_t *v,
     const u_char *data, size_t len);
 
@@ -378,7 +384,46 @@ ngx_http_vaani_current(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
 
-    return ctx ? ctx->current : NULL;
+    if (ctx == NULL) {
+        ngx_http_vaani_too_early(r);
+        return NULL;
+    }
+
+    return ctx->current;
+}
+
+
+/*
+ * Tells of a variable that is empty because it is read before the body was: a
+ * "map" would keep that.  Where the request ends before the endpoint has it,
+ * and is logged, a status is set.
+ */
+
+static void
+ngx_http_vaani_too_early(ngx_http_request_t *r)
+{
+    uint64_t                    skipped;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    static vaani_pace_t         pace;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->handler != ngx_http_vaani_handler
+        || r->headers_out.status || r->err_status)
+    {
+        return;
+    }
+
+    if (vaani_pace(&pace, ngx_current_msec, NGX_HTTP_VAANI_EARLY_EVERY,
+                   &skipped))
+    {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "vaani: a variable of the event is read before the "
+                      "request body was read, and is empty; a \"map\" keeps "
+                      "that value unless it is \"volatile\" (%uL more since "
+                      "the last such line)", skipped);
+    }
 }
 
 
