@@ -13,6 +13,8 @@ static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_indexed(ngx_http_vaani_item_t *item,
+    ngx_str_t *id, vaani_str_t *indexed);
 static ngx_int_t ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str,
     ngx_str_t *escaped);
 static u_char *ngx_http_vaani_hex(u_char *dst, uint64_t digits);
@@ -301,6 +303,7 @@ ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
 static ngx_int_t
 ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
+    vaani_str_t        id;
     vaani_delivery_t  *delivery;
 
     if (ngx_http_vaani_message(r, item) != NGX_OK) {
@@ -316,8 +319,14 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     delivery->digest.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
     if (item->ctx->delivery_id.len) {
-        ngx_http_vaani_digest(item->id_digest, delivery->message.data,
-                              delivery->message.len);
+
+        if (ngx_http_vaani_indexed(item, &item->ctx->delivery_id, &id)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        ngx_http_vaani_digest(item->id_digest, id.data, id.len);
 
         delivery->id.data = item->id_digest;
         delivery->id.len = NGX_HTTP_VAANI_DIGEST_LEN;
@@ -389,23 +398,40 @@ ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
         }
     }
 
-    item->delivery.message.data = ctx->message.data;
-    item->delivery.message.len = ctx->message.len;
+    return ngx_http_vaani_indexed(item, &ctx->message,
+                                  &item->delivery.message);
+}
+
+
+/*
+ * An id for one of several events: with its index.
+ */
+
+static ngx_int_t
+ngx_http_vaani_indexed(ngx_http_vaani_item_t *item, ngx_str_t *id,
+    vaani_str_t *indexed)
+{
+    u_char                *p;
+    ngx_http_vaani_ctx_t  *ctx;
+
+    ctx = item->ctx;
+
+    indexed->data = id->data;
+    indexed->len = id->len;
 
     if (!ctx->several) {
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, ctx->message.len + 1 + NGX_INT_T_LEN);
+    p = ngx_pnalloc(ctx->request->pool, id->len + 1 + NGX_INT_T_LEN);
 
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    item->delivery.message.data = p;
-    item->delivery.message.len = ngx_sprintf(p, "%V.%ui", &ctx->message,
-                                             (ngx_uint_t) (item - ctx->items))
-                                 - p;
+    indexed->data = p;
+    indexed->len = ngx_sprintf(p, "%V.%ui", id,
+                               (ngx_uint_t) (item - ctx->items)) - p;
 
     return NGX_OK;
 }
