@@ -7,6 +7,8 @@
 static int vaani_event_name(vaani_event_reader_t *r);
 static void vaani_event_news(vaani_event_reader_t *r,
     vaani_json_members_t *list, unsigned nested);
+static unsigned vaani_event_known(vaani_event_reader_t *r,
+    const vaani_str_t *key);
 
 
 #define vaani_none             { 0, NULL }
@@ -190,23 +192,16 @@ static void
 vaani_event_news(vaani_event_reader_t *r, vaani_json_members_t *list,
     unsigned nested)
 {
-    size_t                      n, i;
-    const vaani_field_t        *fields;
+    size_t                      n;
     const vaani_json_member_t  *member;
-
-    fields = r->event->type->fields;
 
     for (n = 0; n < list->nmembers; n++) {
         member = &list->members[n];
 
-        if (member->read || member->type == VAANI_JSON_NULL) {
+        if (member->read || member->type == VAANI_JSON_NULL
+            || vaani_event_known(r, &member->key))
+        {
             continue;
-        }
-
-        for (i = 0; vaani_common_keys[i].len; i++) {
-            if (vaani_str_eq(&member->key, &vaani_common_keys[i])) {
-                goto known;
-            }
         }
 
         if (!nested
@@ -216,20 +211,36 @@ vaani_event_news(vaani_event_reader_t *r, vaani_json_members_t *list,
             continue;
         }
 
-        /* a key that is there twice was read once */
-
-        for (i = 0; i < VAANI_EVENT_MAX_FIELDS && fields[i].name.len; i++) {
-            if (vaani_str_eq(&member->key, &fields[i].name)) {
-                goto known;
-            }
-        }
-
         vaani_event_note(r, VAANI_NOTE_NEW, &member->key, nested);
-
-    known:
-
-        continue;
     }
+}
+
+
+/*
+ * Whether the table has a member; one that is there twice was read once.
+ */
+
+static unsigned
+vaani_event_known(vaani_event_reader_t *r, const vaani_str_t *key)
+{
+    size_t                n;
+    const vaani_field_t  *fields;
+
+    for (n = 0; vaani_common_keys[n].len; n++) {
+        if (vaani_str_eq(key, &vaani_common_keys[n])) {
+            return 1;
+        }
+    }
+
+    fields = r->event->type->fields;
+
+    for (n = 0; n < VAANI_EVENT_MAX_FIELDS && fields[n].name.len; n++) {
+        if (vaani_str_eq(key, &fields[n].name)) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -47,6 +47,9 @@ vaani_event_call(vaani_event_reader_t *r)
     vaani_json_member_t   *member;
     vaani_json_members_t  *list;
 
+    memset(&room, 0, sizeof(vaani_str_t));
+    memset(&json, 0, sizeof(vaani_str_t));
+
     event = r->event;
     empty = NULL;
     empty_nested = 0;

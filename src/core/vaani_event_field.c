@@ -169,6 +169,8 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
         break;
     }
 
+    memset(&value, 0, sizeof(vaani_str_t));
+
     rc = vaani_event_text(r, field, member, &value);
 
     if (rc == VAANI_ERROR || rc == VAANI_NOMEM) {

@@ -150,7 +150,7 @@ vaani_json_element(vaani_json_array_t *array, vaani_json_t *json,
     const vaani_json_options_t *options, vaani_alloc_t *alloc,
     vaani_str_t *raw, vaani_json_error_t *error)
 {
-    int                   rc, again;
+    int                   rc;
     vaani_json_scanner_t  s;
 
     vaani_json_init(&s, json, options, alloc, error);
@@ -184,11 +184,7 @@ vaani_json_element(vaani_json_array_t *array, vaani_json_t *json,
         s.depth = 0;
         s.options = NULL;
 
-        again = vaani_json_value(&s);
-
-        if (again != VAANI_OK) {
-            return again;
-        }
+        (void) vaani_json_value(&s);
     }
 
     raw->len = s.pos - raw->data;
@@ -263,26 +259,24 @@ value:
 
     case '{':
         type = VAANI_JSON_OBJECT;
-        rc = vaani_json_push(s, 1);
 
-        if (rc == VAANI_OK && s->depth <= 2 && s->lists[s->depth]) {
+        /* never too deep: listed are only the first two levels */
+
+        (void) vaani_json_push(s, 1);
+
+        if (s->depth <= 2 && s->lists[s->depth]) {
             goto listed;
         }
 
-        if (rc == VAANI_OK) {
-            rc = vaani_json_nested(s);
-        }
-
+        rc = vaani_json_nested(s);
         break;
 
     case '[':
         type = VAANI_JSON_ARRAY;
-        rc = vaani_json_push(s, 0);
 
-        if (rc == VAANI_OK) {
-            rc = vaani_json_nested(s);
-        }
+        (void) vaani_json_push(s, 0);
 
+        rc = vaani_json_nested(s);
         break;
 
     case '"':
@@ -317,13 +311,11 @@ value:
 
     member = vaani_json_member(s);
 
-    if (member) {
-        member->raw.data = start;
-        member->raw.len = s->pos - start;
-        member->type = type;
-        member->decoded = decoded;
-        member->lone = lone;
-    }
+    member->raw.data = start;
+    member->raw.len = s->pos - start;
+    member->type = type;
+    member->decoded = decoded;
+    member->lone = lone;
 
     goto next;
 
@@ -588,8 +580,8 @@ ended:
 
 
 /*
- * The member that the value belongs to, if it is listed; the whole text is one
- * without a key.
+ * The member of a listed object that the value belongs to; the whole text is
+ * one without a key.
  */
 
 static vaani_json_member_t *
@@ -601,13 +593,9 @@ vaani_json_member(vaani_json_scanner_t *s)
         return &s->json->value;
     }
 
-    if (s->depth > 2) {
-        return NULL;
-    }
-
     list = s->lists[s->depth];
 
-    return list ? &list->members[list->nmembers - 1] : NULL;
+    return &list->members[list->nmembers - 1];
 }
 
 
@@ -715,34 +703,32 @@ vaani_json_key(vaani_json_scanner_t *s)
         return rc;
     }
 
-    list = (s->depth <= 2) ? s->lists[s->depth] : NULL;
+    list = s->lists[s->depth];
 
-    if (list) {
-        raw.data = start;
-        raw.len = s->pos - start;
+    raw.data = start;
+    raw.len = s->pos - start;
 
-        rc = vaani_json_add(list, &raw, decoded, lone, s->alloc, &member);
+    rc = vaani_json_add(list, &raw, decoded, lone, s->alloc, &member);
 
-        if (rc == VAANI_ERROR) {
-            return vaani_json_fail(s, start, "too many members in an object");
-        }
+    if (rc == VAANI_ERROR) {
+        return vaani_json_fail(s, start, "too many members in an object");
+    }
 
-        if (rc != VAANI_OK) {
-            return rc;
-        }
+    if (rc != VAANI_OK) {
+        return rc;
+    }
 
-        member->offset = start - s->start;
+    member->offset = start - s->start;
 
-        if (s->depth == 1) {
-            s->at_inner = s->options->inner
-                          && vaani_str_eq(&member->key, s->options->inner);
+    if (s->depth == 1) {
+        s->at_inner = s->options->inner
+                      && vaani_str_eq(&member->key, s->options->inner);
 
-            if (s->at_inner) {
+        if (s->at_inner) {
 
-                /* if it is there twice, the last one counts */
+            /* if it is there twice, the last one counts */
 
-                s->json->inner.nmembers = 0;
-            }
+            s->json->inner.nmembers = 0;
         }
     }
 

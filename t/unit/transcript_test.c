@@ -217,21 +217,27 @@ test_many_turns(void **state)
 
     (void) state;
 
-    turns = vaani_test_malloc(1000 * 64);
-    text = vaani_test_malloc(1000 * 64);
+    turns = vaani_test_malloc((VAANI_TRANSCRIPT_MAX_TURNS + 1) * 64);
+    text = vaani_test_malloc((VAANI_TRANSCRIPT_MAX_TURNS + 1) * 64);
 
     p = turns;
     t = text;
 
-    for (n = 0; n < 1000; n++) {
+    for (n = 0; n < VAANI_TRANSCRIPT_MAX_TURNS; n++) {
         p += sprintf(p, "%c{\"role\":%zu,\"text\":%zu,\"time\":%zu}",
                      n ? ',' : '[', n, n, n);
         t += sprintf(t, "%s[%zu] %zu: %zu", n ? "\n" : "", n, n, n);
     }
 
-    p += sprintf(p, "]");
+    strcpy(p, "]");
 
-    check_turns(turns, p - turns, text);
+    check_turns(turns, p + 1 - turns, text);
+
+    /* one more */
+
+    p += sprintf(p, ",\"x\"]");
+
+    check_turns(turns, p - turns, NULL);
 
     free(turns);
     free(text);

@@ -20,6 +20,7 @@
 
 #define VAANI_CONTRACT_FIELDS  15
 #define VAANI_CONTRACT_NOTES   20
+#define VAANI_CONTRACT_TURNS   16384
 
 
 typedef enum {
@@ -659,6 +660,7 @@ static inline int
 vaani_contract_transcript(const vaani_str_t *raw, vaani_test_arena_t *arena,
     vaani_str_t *lines)
 {
+    size_t                     nturns;
     vaani_ref_t                whole, turn;
     const u_char              *p;
     vaani_ref_member_t         element;
@@ -673,10 +675,18 @@ vaani_contract_transcript(const vaani_str_t *raw, vaani_test_arena_t *arena,
 
     (void) vaani_ref_read(&whole, raw->data, raw->len, NULL, 0);
 
+    nturns = 0;
+
     for (p = vaani_ref_space(&whole, raw->data + 1);
          *p != ']';
          p = vaani_ref_space(&whole, p + (*p == ',')))
     {
+        if (nturns++ == VAANI_CONTRACT_TURNS) {
+            vaani_ref_free(&whole);
+            lines->len = 0;
+            return 0;
+        }
+
         /* what the whole has decoded isn't needed any more */
 
         whole.last = whole.decoded;
