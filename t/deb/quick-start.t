@@ -85,7 +85,7 @@ my @outcomes = (
         $reloaded->();
     } ],
     [ qr/^curl -i .*\n.*\n.*\nredis-cli HGETALL/, sub ($output) {
-        my ($answer, $body, $hash) = $output =~ /^(HTTP\/1\.1 \d+).*?\r\n\r\n(\{"status":"ok"\})(.*)/s;
+        my ($answer, $body, $hash) = $output =~ /^(HTTP\/1\.1 \d+).*?\r\n\r\n(\{"status":"ok"\})\n(.*)/s;
         is $answer, 'HTTP/1.1 200', '... is answered 200';
         is $body, '{"status":"ok"}', '... ok';
         my $call = fields($hash // '');
@@ -94,7 +94,7 @@ my @outcomes = (
     } ],
     [ qr/\bvaani-call\b.*--watch/s, sub ($output) {
         my ($first) = $output =~ /\A(.*)$/m;
-        my ($want) = grep { /^\Q@{[ $first =~ s{\d+(?:\.\d+)? ms.*}{}r ]}\E/m } map { $_->{text} } $readme->of('text');
+        my ($want) = grep { /^\Q@{[ $first =~ s{\bin \d.*}{}r ]}\E/m } map { $_->{text} } $readme->of('text');
         my ($shown, $real) = map { s/\bin \d.*per second|\d+(?:\.\d+)? ms/N/gr } $want // 'nothing', $output;
         is $real, $shown, '... prints what is shown';
     } ],
