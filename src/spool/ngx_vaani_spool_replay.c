@@ -37,6 +37,8 @@ static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
 static void ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
+static ngx_vaani_spool_slot_t *ngx_vaani_spool_again(
+    ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
@@ -259,7 +261,6 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 static void
 ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
-    ngx_uint_t               n;
     ngx_vaani_spool_slot_t  *slot;
 
     if (replay->busy) {
@@ -268,20 +269,18 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
     replay->busy = 1;
 
-    for (n = 0; replay->nagain && n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
-        slot = &replay->slots[n];
+    while (replay->nagain) {
+        slot = ngx_vaani_spool_again(replay);
+
+        slot->again = 0;
+        replay->nagain--;
+        ngx_vaani_spool_start(slot);
 
         if (slot->used && slot->again) {
-            slot->again = 0;
-            replay->nagain--;
-            ngx_vaani_spool_start(slot);
 
-            if (slot->used && slot->again) {
+            /* nothing is taken: the others need not be tried */
 
-                /* nothing is taken: the others need not be tried */
-
-                break;
-            }
+            break;
         }
     }
 
@@ -317,6 +316,33 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
     {
         ngx_vaani_spool_task_post(replay->spool, &replay->finish);
     }
+}
+
+
+/*
+ * The first record of the segment that has to be delivered again.  The order
+ * doesn't matter to the receiver's state, but to those who watch it.
+ */
+
+static ngx_vaani_spool_slot_t *
+ngx_vaani_spool_again(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_uint_t               n;
+    ngx_vaani_spool_slot_t  *slot, *first;
+
+    first = NULL;
+
+    for (n = 0; n < NGX_VAANI_SPOOL_MAX_WINDOW; n++) {
+        slot = &replay->slots[n];
+
+        if (slot->used && slot->again
+            && (first == NULL || slot->record < first->record))
+        {
+            first = slot;
+        }
+    }
+
+    return first;
 }
 
 
