@@ -94,7 +94,7 @@ my @outcomes = (
     } ],
     [ qr/\bvaani-call\b.*--watch/s, sub ($output) {
         my ($first) = $output =~ /\A(.*)$/m;
-        my ($want) = grep { /^\Q@{[ $first =~ s{\bin \d.*}{}r ]}\E/m } map { $_->{text} } $readme->of('text');
+        my ($want) = grep { /^\Q@{[ $first =~ s{(?:\bin \d|\d+(?:\.\d+)? ms).*}{}r ]}\E/m } map { $_->{text} } $readme->of('text');
         my ($shown, $real) = map { s/\bin \d.*per second|\d+(?:\.\d+)? ms/N/gr } $want // 'nothing', $output;
         is $real, $shown, '... prints what is shown';
     } ],
