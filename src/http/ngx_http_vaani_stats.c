@@ -162,23 +162,24 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 static uint32_t
 ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 {
+    u_char                     *last;
+    u_char                      shape[3 * (NGX_INT_T_LEN + 1)];
     uint32_t                    layout;
     ngx_str_t                  *reason;
     ngx_uint_t                  n;
     ngx_vaani_redis_t         **redis;
     const vaani_event_type_t   *type;
 
-    ngx_uint_t  shape[] = {
-        NGX_HTTP_VAANI_STATS_VERSION,
-        sizeof(ngx_http_vaani_stats_t),
-        sizeof(ngx_vaani_redis_stats_t)
-    };
-
     redis = vmcf->redis.elts;
+
+    last = ngx_sprintf(shape, "%ui %uz %uz\n",
+                       (ngx_uint_t) NGX_HTTP_VAANI_STATS_VERSION,
+                       sizeof(ngx_http_vaani_stats_t),
+                       sizeof(ngx_vaani_redis_stats_t));
 
     ngx_crc32_init(layout);
 
-    ngx_crc32_update(&layout, (u_char *) shape, sizeof(shape));
+    ngx_crc32_update(&layout, shape, last - shape);
 
     for (n = 1; (reason = ngx_http_vaani_reason(n)) != NULL; n++) {
         ngx_crc32_update(&layout, reason->data, reason->len);

@@ -71,7 +71,6 @@ typedef struct {
     int                         fd;         /* -1: none is open */
     ngx_atomic_uint_t           segment;    /* the one that is open */
     off_t                       end;        /* of it */
-    u_char                      name[NGX_VAANI_SPOOL_NAME_LEN];
 } ngx_vaani_spool_refused_files_t;
 
 

@@ -179,7 +179,7 @@ vaani_spool_url(vaani_spool_target_t *target, const char *url)
                 goto invalid;
             }
 
-            strcpy(target->port, colon + 1);
+            memcpy(target->port, colon + 1, strlen(colon + 1) + 1);
             len = colon - target->header;
         }
 
@@ -553,7 +553,7 @@ vaani_spool_dial(const vaani_spool_target_t *target, const char **why)
         }
 
         un.sun_family = AF_UNIX;
-        strcpy(un.sun_path, target->host);
+        memcpy(un.sun_path, target->host, strlen(target->host) + 1);
 
         local.ai_family = AF_UNIX;
         local.ai_socktype = SOCK_STREAM;

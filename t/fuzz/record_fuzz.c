@@ -139,7 +139,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
     vaani_fuzz_check(vaani_fuzz_within(&delivery->nonce, data, size));
     vaani_fuzz_check(vaani_fuzz_within(&delivery->payload, data, size));
 
-    if (data[0] == 1) {
+    if (size > 0 && data[0] == 1) {
         vaani_fuzz_check(delivery->message.data == NULL);
         vaani_fuzz_check(delivery->name.data == NULL);
         vaani_fuzz_check(delivery->repaired == 0);

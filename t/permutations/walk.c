@@ -114,7 +114,7 @@ main(int argc, char **argv)
         walk_die("cannot load the script");
     }
 
-    strcpy(sha, reply->str);
+    memcpy(sha, reply->str, reply->len + 1);
     freeReplyObject(reply);
 
     line = NULL;
@@ -274,6 +274,10 @@ walk_path(redisContext *redis, const char *name, walk_delivery_t *deliveries,
     redisReply     *reply;
     walk_state_t   *state;
     walk_states_t   states;
+
+    if (n == 0) {
+        walk_die("a path of no deliveries");
+    }
 
     memset(&states, 0, sizeof(walk_states_t));
 
@@ -615,6 +619,9 @@ walk_add(walk_states_t *all, unsigned set, char *hash, size_t len)
         if (all->states == NULL) {
             walk_die("no memory");
         }
+
+        memset(&all->states[all->nstates], 0,
+               (all->nalloc - all->nstates) * sizeof(walk_state_t));
     }
 
     state = &all->states[all->nstates++];

@@ -229,7 +229,7 @@ test_many_turns(void **state)
         t += sprintf(t, "%s[%zu] %zu: %zu", n ? "\n" : "", n, n, n);
     }
 
-    strcpy(p, "]");
+    memcpy(p, "]", sizeof("]"));
 
     check_turns(turns, p + 1 - turns, text);
 

@@ -1135,11 +1135,13 @@ vaani_contract_sent(const vaani_contract_t *c, const char *name)
 {
     size_t  n;
 
-    for (n = 0; strcmp(c->event->fields[n].name, name) != 0; n++) {
-        /* void */
+    for (n = 0; c->event->fields[n].name != NULL; n++) {
+        if (strcmp(c->event->fields[n].name, name) == 0) {
+            return c->times[n];
+        }
     }
 
-    return c->times[n];
+    return 0;
 }
 
 
@@ -1350,8 +1352,11 @@ vaani_contract_read(vaani_contract_t *c, const vaani_ref_t *r,
 static inline int
 vaani_contract_same(const vaani_str_t *one, const vaani_str_t *other)
 {
-    return (one->data != NULL) == (other->data != NULL)
-           && vaani_str_eq(one, other);
+    if (one->data == NULL || other->data == NULL) {
+        return one->data == other->data;
+    }
+
+    return vaani_str_eq(one, other);
 }
 
 
