@@ -25,9 +25,9 @@
 #define NGX_VAANI_REFUSED_SHARE     10
 #define NGX_VAANI_REFUSED_WINDOW    60000
 
-/* how often it is logged that some aren't kept, s */
+/* how often it is logged that some aren't kept, ms */
 
-#define NGX_VAANI_REFUSED_COMPLAIN  60
+#define NGX_VAANI_REFUSED_COMPLAIN  60000
 
 
 struct ngx_vaani_spool_refusal_s {
@@ -50,11 +50,11 @@ struct ngx_vaani_spool_refused_s {
     size_t                      nbatch;
     ngx_err_t                   err;
 
-    /* what complaints were made last, s; 0: never */
+    /* of what is logged */
 
-    time_t                      failed;
-    time_t                      too_many;
-    time_t                      too_large;
+    vaani_pace_t                failed;
+    vaani_pace_t                too_many;
+    vaani_pace_t                too_large;
 };
 
 
@@ -80,7 +80,7 @@ typedef struct {
 static ngx_uint_t ngx_vaani_spool_refused_admit(ngx_vaani_spool_t *spool,
     ngx_str_t *reason, size_t len);
 static void ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool,
-    time_t *last, ngx_uint_t level, ngx_err_t err, char *why,
+    vaani_pace_t *pace, ngx_uint_t level, ngx_err_t err, char *why,
     ngx_str_t *reason);
 static void ngx_vaani_spool_refused_next(ngx_vaani_spool_refused_t *refused);
 static void ngx_vaani_spool_refused_thread(void *data);
@@ -281,11 +281,15 @@ ngx_vaani_spool_refused_admit(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 
 
 static void
-ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, time_t *last,
+ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, vaani_pace_t *pace,
     ngx_uint_t level, ngx_err_t err, char *why, ngx_str_t *reason)
 {
-    if (*last && ngx_time() >= *last
-        && ngx_time() - *last < NGX_VAANI_REFUSED_COMPLAIN)
+    uint64_t  skipped;
+
+    /* how many aren't kept is counted */
+
+    if (!vaani_pace(pace, ngx_current_msec, NGX_VAANI_REFUSED_COMPLAIN,
+                    &skipped))
     {
         return;
     }
@@ -300,8 +304,6 @@ ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, time_t *last,
                       "vaani: refused deliveries %s, they aren't kept in "
                       "\"%V/refused\"", why, &spool->path->name);
     }
-
-    *last = ngx_time();
 }
 
 
