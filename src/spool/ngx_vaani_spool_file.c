@@ -38,6 +38,7 @@
 static ngx_atomic_uint_t ngx_vaani_spool_segment_number(char *name);
 static ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
 static ngx_int_t ngx_vaani_spool_rename_new(u_char *from, u_char *to);
+static void ngx_vaani_spool_take_back(int fd, off_t end);
 static int ngx_vaani_spool_open_locked(u_char *name);
 
 
@@ -394,6 +395,47 @@ ngx_vaani_spool_write(int fd, u_char *data, size_t len)
 
 
 ngx_int_t
+ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len, off_t end)
+{
+    size_t   done;
+    ssize_t  n;
+
+    for (done = 0; done < len; done += n) {
+        n = write(fd, data + done, len - done);
+
+        if (n == -1) {
+
+            if (errno != EINTR) {
+                ngx_vaani_spool_take_back(fd, end);
+                return NGX_ERROR;
+            }
+
+            n = 0;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * errno stays, unless that fails as well.
+ */
+
+static void
+ngx_vaani_spool_take_back(int fd, off_t end)
+{
+    ngx_err_t  err;
+
+    err = errno;
+
+    if (ftruncate(fd, end) == 0) {
+        errno = err;
+    }
+}
+
+
+ngx_int_t
 ngx_vaani_spool_put_away(u_char *segment)
 {
     u_char      to[NGX_VAANI_SPOOL_NAME_LEN];
@@ -500,8 +542,6 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
 {
     int        fd;
     off_t      end;
-    size_t     done;
-    ssize_t    n;
     ngx_err_t  err;
 
     fd = ngx_vaani_spool_open_locked(name);
@@ -516,36 +556,21 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
         goto failed;
     }
 
-    for (done = 0; done < len; done += n) {
-        n = write(fd, data + done, len - done);
-
-        if (n == -1) {
-
-            if (errno != EINTR) {
-                goto undo;
-            }
-
-            n = 0;
-        }
+    if (ngx_vaani_spool_write_alone(fd, data, len, end) != NGX_OK) {
+        goto failed;
     }
 
     if (fdatasync(fd) == -1) {
-        goto undo;
+
+        /* it's tried again, or kept elsewhere */
+
+        ngx_vaani_spool_take_back(fd, end);
+        goto failed;
     }
 
     (void) close(fd);
 
     return NGX_OK;
-
-undo:
-
-    /* it's tried again, or kept elsewhere */
-
-    err = errno;
-
-    if (ftruncate(fd, end) == 0) {
-        errno = err;
-    }
 
 failed:
 

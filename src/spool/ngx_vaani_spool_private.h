@@ -319,6 +319,13 @@ ngx_int_t ngx_vaani_spool_sync_dir(u_char *dir);
 ngx_int_t ngx_vaani_spool_write(int fd, u_char *data, size_t len);
 
 /*
+ * The same for a file that nobody else appends to meanwhile, and that ends at
+ * end: on NGX_ERROR nothing of the record stays.
+ */
+ngx_int_t ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len,
+    off_t end);
+
+/*
  * Gives a segment another name, that of it with ".bad", or with a number before
  * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
  */

@@ -389,10 +389,6 @@ static ngx_int_t
 ngx_vaani_spool_refused_write(ngx_vaani_spool_refused_files_t *files,
     ngx_vaani_spool_refusal_t *refusal)
 {
-    size_t     done;
-    ssize_t    n;
-    ngx_err_t  err;
-
     if (files->fd != -1
         && files->end + (off_t) refusal->len
            > (off_t) files->spool->refused / NGX_VAANI_REFUSED_SEGMENTS
@@ -411,29 +407,12 @@ ngx_vaani_spool_refused_write(ngx_vaani_spool_refused_files_t *files,
         return NGX_ERROR;
     }
 
-    for (done = 0; done < refusal->len; done += n) {
-        n = write(files->fd, ngx_vaani_spool_refusal_data(refusal) + done,
-                  refusal->len - done);
-
-        if (n == -1) {
-
-            if (errno == EINTR) {
-                n = 0;
-                continue;
-            }
-
-            err = errno;
-
-            /* nobody else appends meanwhile: a part of it is taken back */
-
-            if (done && ftruncate(files->fd, files->end) == -1) {
-                err = errno;
-            }
-
-            errno = err;
-
-            return NGX_ERROR;
-        }
+    if (ngx_vaani_spool_write_alone(files->fd,
+                                    ngx_vaani_spool_refusal_data(refusal),
+                                    refusal->len, files->end)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     files->end += refusal->len;
