@@ -122,8 +122,11 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     malformed = ngx_http_vaani_signed_header(r, &scheme->signature, &header)
                 > 1;
     missing = (header.len == 0);
-    timed = 1;
     nparts = 0;
+
+    timestamp.len = 0;
+    timestamp.data = NULL;
+    timed = 1;
 
     if (scheme->id.len) {
         malformed |= ngx_http_vaani_signed_header(r, &scheme->id, &id) > 1;
@@ -147,9 +150,6 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         missing |= (timestamp.len == 0);
 
     } else if (scheme->format.timestamp.len) {
-        timestamp.len = 0;
-        timestamp.data = NULL;
-
         malformed |= vaani_signature_timestamp(&scheme->format, &header,
                                                &timestamp)
                      != VAANI_OK;

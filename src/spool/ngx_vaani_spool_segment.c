@@ -461,7 +461,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    for (full = 0; full < 2; full++) {
+    for (full = 0; /* void */ ; full++) {
 
         fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
                                           full);
