@@ -21,6 +21,15 @@
  * whose content is 'D', the time of its first try in 8 bytes (big-endian, Unix
  * time in s), the number of its tries in 2 bytes, and the content that it had.
  *
+ * A segment of events that Redis has, and that are kept for a loss of its data,
+ * begins with a record whose content is 'K', the boot id in 16 bytes, and the
+ * CLOCK_BOOTTIME of its start in 8 bytes (big-endian, ms): its age does not
+ * depend on a clock that is set.
+ *
+ * A tombstone is a record whose content is 'E', the time of the erasure in 8
+ * bytes (big-endian, Unix time in ms), and the name of the room: events of that
+ * room that were received before that time are not applied again.
+ *
  * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
  */
 
@@ -114,6 +123,41 @@ size_t vaani_journal_refusal_head(u_char *dst, uint64_t received_at,
  */
 int vaani_journal_refusal(vaani_journal_record_t *record,
     uint64_t *received_at, const u_char **reason, size_t *rlen);
+
+/*
+ * Writes the content of the first record of a kept segment to dst:
+ * VAANI_JOURNAL_START bytes.  boot_id has VAANI_JOURNAL_BOOT_ID bytes; boottime
+ * is that of CLOCK_BOOTTIME, in ms.
+ */
+#define VAANI_JOURNAL_BOOT_ID  16
+#define VAANI_JOURNAL_START    25
+
+void vaani_journal_start(u_char *dst, const u_char *boot_id,
+    uint64_t boottime);
+
+/*
+ * If the record is the first one of a kept segment, gives what it says:
+ * *boot_id points into its content.  Returns 1 if it was one, else 0.
+ */
+int vaani_journal_is_start(const vaani_journal_record_t *record,
+    const u_char **boot_id, uint64_t *boottime);
+
+/*
+ * Writes the head of a tombstone to dst, behind which the name of the room
+ * belongs; erased_at is Unix time in ms.  With dst NULL writes nothing.
+ * Returns the length of the head.
+ */
+#define VAANI_JOURNAL_TOMBSTONE  9
+
+size_t vaani_journal_tombstone_head(u_char *dst, uint64_t erased_at);
+
+/*
+ * If the record is a tombstone, takes the time of the erasure out of its
+ * content, which is the name of the room then.  Returns 1 if it was one, else
+ * 0.
+ */
+int vaani_journal_tombstone(vaani_journal_record_t *record,
+    uint64_t *erased_at);
 
 /*
  * CRC32C (Castagnoli, RFC 3720, appendix B.4) of len bytes, continued from

@@ -34,7 +34,10 @@ static const char  *test_contents[TEST_NRECORDS] = {
 
 
 static void test_journal_make(test_journal_t *journal);
+static uint32_t test_slow_crc32c(uint32_t crc, const u_char *data,
+    size_t len);
 static void test_crc32c(void **state);
+static void test_crc32c_slices(void **state);
 static void test_read_back(void **state);
 static void test_truncated(void **state);
 static void test_flipped(void **state);
@@ -43,6 +46,8 @@ static void test_length_beyond_the_end(void **state);
 static void test_dead_letter(void **state);
 static void test_deferred(void **state);
 static void test_refusal(void **state);
+static void test_start(void **state);
+static void test_tombstone(void **state);
 
 
 static void
@@ -96,6 +101,77 @@ test_crc32c(void **state)
     assert_int_equal(vaani_crc32c(0, data, 32), 0x46dd794e);
     assert_int_equal(vaani_crc32c(vaani_crc32c(0, data, 5), data + 5, 27),
                      0x46dd794e);
+}
+
+
+/*
+ * Bit by bit.
+ */
+
+static uint32_t
+test_slow_crc32c(uint32_t crc, const u_char *data, size_t len)
+{
+    size_t    n;
+    unsigned  bit;
+
+    crc = ~crc;
+
+    for (n = 0; n < len; n++) {
+        crc ^= data[n];
+
+        for (bit = 0; bit < 8; bit++) {
+            crc = (crc & 1) ? crc >> 1 ^ 0x82f63b78 : crc >> 1;
+        }
+    }
+
+    return ~crc;
+}
+
+
+/*
+ * All lengths around the slices at all alignments, each byte at each place of a
+ * slice, and continued at each place.
+ */
+
+static void
+test_crc32c_slices(void **state)
+{
+    size_t    n, at, len;
+    u_char    data[64], zero[16];
+    uint32_t  crc, seed;
+
+    (void) state;
+
+    seed = 1;
+
+    for (n = 0; n < sizeof(data); n++) {
+        seed = seed * 1103515245 + 12345;
+        data[n] = (u_char) (seed >> 16);
+    }
+
+    for (at = 0; at < 8; at++) {
+        for (len = 0; len <= sizeof(data) - at; len++) {
+            crc = test_slow_crc32c(0, data + at, len);
+
+            assert_int_equal(vaani_crc32c(0, data + at, len), crc);
+
+            for (n = 0; n <= len; n++) {
+                assert_int_equal(vaani_crc32c(vaani_crc32c(0, data + at, n),
+                                              data + at + n, len - n), crc);
+            }
+        }
+    }
+
+    for (at = 0; at < sizeof(zero); at++) {
+        for (n = 0; n < 256; n++) {
+            memset(zero, 0, sizeof(zero));
+            zero[at] = n;
+
+            assert_int_equal(vaani_crc32c(0xdeadbeef, zero, sizeof(zero)),
+                             test_slow_crc32c(0xdeadbeef, zero,
+                                              sizeof(zero)));
+        }
+    }
 }
 
 
@@ -490,11 +566,130 @@ test_refusal(void **state)
 }
 
 
+static void
+test_start(void **state)
+{
+    u_char                  bytes[VAANI_JOURNAL_START + 1];
+    uint64_t                boottime;
+    const u_char           *boot_id;
+    vaani_journal_record_t  record;
+
+    static const u_char     id[] = "0123456789abcdef";
+    static const u_char     expected[] = "K0123456789abcdef"
+                                         "\x01\x23\x45\x67\x89\xab\xcd\xef";
+
+    (void) state;
+
+    memset(bytes, 'x', sizeof(bytes));
+    vaani_journal_start(bytes, id, 0x0123456789abcdef);
+
+    assert_int_equal(sizeof(id) - 1, VAANI_JOURNAL_BOOT_ID);
+    assert_int_equal(sizeof(expected) - 1, VAANI_JOURNAL_START);
+    assert_memory_equal(bytes, expected, VAANI_JOURNAL_START);
+    assert_int_equal(bytes[VAANI_JOURNAL_START], 'x');
+
+    record.content = bytes;
+    record.len = VAANI_JOURNAL_START;
+
+    assert_int_equal(vaani_journal_is_start(&record, &boot_id, &boottime), 1);
+    assert_ptr_equal(boot_id, bytes + 1);
+    assert_true(boottime == 0x0123456789abcdef);
+    assert_int_equal(record.len, VAANI_JOURNAL_START);
+
+    vaani_journal_start(bytes, id, UINT64_MAX);
+    assert_int_equal(vaani_journal_is_start(&record, &boot_id, &boottime), 1);
+    assert_true(boottime == UINT64_MAX);
+
+    /* one of another length or kind is none, and gives nothing */
+
+    boot_id = NULL;
+    boottime = 1;
+
+    for (record.len = 0; record.len <= sizeof(bytes); record.len++) {
+        if (record.len != VAANI_JOURNAL_START) {
+            assert_int_equal(vaani_journal_is_start(&record, &boot_id,
+                                                    &boottime), 0);
+        }
+    }
+
+    bytes[0] = 'E';
+    record.len = VAANI_JOURNAL_START;
+
+    assert_int_equal(vaani_journal_is_start(&record, &boot_id, &boottime), 0);
+    assert_null(boot_id);
+    assert_true(boottime == 1);
+}
+
+
+static void
+test_tombstone(void **state)
+{
+    size_t                  len;
+    u_char                  bytes[VAANI_JOURNAL_TOMBSTONE + 4];
+    uint64_t                erased_at;
+    vaani_journal_record_t  record;
+
+    static const u_char     expected[] = "E\x01\x23\x45\x67\x89\xab\xcd\xef";
+
+    (void) state;
+
+    memset(bytes, 'x', sizeof(bytes));
+
+    len = vaani_journal_tombstone_head(NULL, 0);
+
+    assert_int_equal(len, VAANI_JOURNAL_TOMBSTONE);
+    assert_int_equal(sizeof(expected) - 1, VAANI_JOURNAL_TOMBSTONE);
+    assert_int_equal(vaani_journal_tombstone_head(bytes, 0x0123456789abcdef),
+                     len);
+    assert_memory_equal(bytes, expected, len);
+
+    memcpy(bytes + len, "room", 4);
+
+    record.content = bytes;
+    record.len = sizeof(bytes);
+
+    assert_int_equal(vaani_journal_tombstone(&record, &erased_at), 1);
+    assert_true(erased_at == 0x0123456789abcdef);
+    assert_ptr_equal(record.content, bytes + len);
+    assert_int_equal(record.len, 4);
+
+    /* what remains is none, nor is one that is cut or of no room */
+
+    erased_at = 1;
+
+    assert_int_equal(vaani_journal_tombstone(&record, &erased_at), 0);
+    assert_int_equal(record.len, 4);
+
+    record.content = bytes;
+
+    for (record.len = 0; record.len <= len; record.len++) {
+        assert_int_equal(vaani_journal_tombstone(&record, &erased_at), 0);
+        assert_ptr_equal(record.content, bytes);
+    }
+
+    assert_true(erased_at == 1);
+
+    /* nor is one of another kind */
+
+    bytes[0] = 'R';
+    record.len = sizeof(bytes);
+
+    assert_int_equal(vaani_journal_tombstone(&record, &erased_at), 0);
+    assert_int_equal(record.len, sizeof(bytes));
+
+    (void) vaani_journal_tombstone_head(bytes, UINT64_MAX);
+
+    assert_int_equal(vaani_journal_tombstone(&record, &erased_at), 1);
+    assert_true(erased_at == UINT64_MAX);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_crc32c),
+        cmocka_unit_test(test_crc32c_slices),
         cmocka_unit_test(test_read_back),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_flipped),
@@ -503,6 +698,8 @@ main(void)
         cmocka_unit_test(test_dead_letter),
         cmocka_unit_test(test_deferred),
         cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_start),
+        cmocka_unit_test(test_tombstone),
     };
 
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
