@@ -385,6 +385,8 @@ vaani_contract_time(const vaani_str_t *str, uint64_t *ms)
     struct tm    tm, again;
     const char  *p;
 
+    memset(text, 0, sizeof(text));
+
     if (str->len >= sizeof(text) || memchr(str->data, '\0', str->len)) {
 
         /* the digits of a fraction may be as many as one likes */
