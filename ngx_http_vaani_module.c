@@ -169,7 +169,8 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NULL },
 
     { ngx_string("vaani_redis_ssl_protocols"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234
+                        |NGX_CONF_TAKE5,
       ngx_conf_set_bitmask_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_vaani_loc_conf_t, redis_ssl.protocols),
@@ -248,7 +249,8 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NULL },
 
     { ngx_string("vaani_spool"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234
+                        |NGX_CONF_TAKE5,
       ngx_http_vaani_spool_directive,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -283,21 +285,24 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NULL },
 
     { ngx_string("vaani_token"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234
+                        |NGX_CONF_TAKE5,
       ngx_http_vaani_token,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("vaani_secret"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234
+                        |NGX_CONF_TAKE5,
       ngx_http_vaani_secret,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
     { ngx_string("vaani_signature"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234
+                        |NGX_CONF_TAKE5,
       ngx_http_vaani_signature,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -563,7 +568,8 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     conf->spool->data = conf->redis;
-    conf->spool->replay = ngx_http_vaani_replay;
+    conf->spool->nconnections = conf->redis->nconnections;
+    conf->spool->receiver = &ngx_http_vaani_receiver;
 
     return NGX_CONF_OK;
 }

@@ -19,7 +19,7 @@ use Vaani::Test::Faults;
 
 use constant PASSWORD => 'secret';    # as in the document
 
-my ($module, $stream, $resend) = documented('vaani');
+my ($module, $stream, $retain, $resend) = documented('vaani');
 my ($app) = documented('app');
 my ($group) = documented('crm');
 

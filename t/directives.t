@@ -147,7 +147,7 @@ subtest 'numbers of parameters' => sub {
 
     for my $directive (sort keys %GOOD) {
         my $message = qr/^invalid number of arguments in "$directive" directive$/;
-        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off refused=1m');
+        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off retain=1h refused=1m');
         my @too_many = ($GOOD{$directive}, $parameters{$directive} // (), 'more');
 
         refused $message, "$directive without any", http => "$directive;";

@@ -186,9 +186,13 @@ part 'Redis is far away' => sub {
     my $load = Vaani::Test::Faults->start($nginx, rate => 2500, connections => 120, calls => 240);
     ok $load->await(ok => 300), 'there is live traffic';
 
+    # Nobody tells nginx of the file, it looks from time to time.
+    my $client = $redis->client;
+    rename "$dir/next", "$dir/" . segment(1) or die "rename: $!";
+    ok wait_for(sub { $client->cmd('EXISTS', 'vaani:call:late1') }), 'it is found';
+
     my $from = now();
     my $live = $load->count('ok');
-    rename "$dir/next", "$dir/" . segment(1) or die "rename: $!";
     drains($dir);
     my $took = now() - $from;
     my $rate = ($load->count('ok') - $live) / $took;

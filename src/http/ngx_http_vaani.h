@@ -191,9 +191,11 @@ typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 
 typedef struct {
     ngx_http_vaani_ctx_t       *ctx;
+    ngx_uint_t                  lane;       /* the connection to Redis */
     ngx_vaani_redis_cmd_t      *cmd;        /* NULL: none is under way */
     ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
     ngx_vaani_spool_refusal_t  *refusal;    /* NULL: the same */
+    ngx_vaani_spool_waiter_t    waiter;     /* if it is being kept */
 
     ngx_http_vaani_result_e     result;
     ngx_str_t                   reason;     /* one word, static */
@@ -209,6 +211,7 @@ typedef struct {
 
     vaani_transition_t          transition; /* what Redis made of it */
     unsigned                    kept:1;     /* it was rejected and is kept */
+    unsigned                    keeping:1;  /* it was taken and is being kept */
 } ngx_http_vaani_item_t;
 
 
@@ -509,12 +512,13 @@ ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 
 /*
- * Sends a delivery to Redis; memory is needed until it returns.  Returns the
- * command, or NULL with *status set, as ngx_vaani_redis_eval().
+ * Sends a delivery to Redis over a connection, see ngx_vaani_redis_lane();
+ * memory is needed until it returns.  Returns the command, or NULL with *status set, as ngx_vaani_redis_eval().
  */
 ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
-    const vaani_event_t *event, const vaani_delivery_t *delivery,
-    ngx_pool_t *pool, ngx_vaani_redis_handler_pt handler, void *data,
+    ngx_uint_t lane, const vaani_event_t *event,
+    const vaani_delivery_t *delivery, ngx_pool_t *pool,
+    ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status);
 
 /*
@@ -565,9 +569,24 @@ ngx_int_t ngx_http_vaani_queue(ngx_vaani_spool_t *spool,
 void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item);
 
-/* delivers a record of a spool, see ngx_vaani_spool_replay_pt */
-ngx_int_t ngx_http_vaani_replay(void *data, void *slot, u_char *record,
-    size_t len, ngx_str_t *reason);
+/*
+ * Keeps the delivery of item, which Redis has answered.  Returns NGX_AGAIN if
+ * handler will be called with item, unless item->waiter.queue was removed; NGX_OK
+ * if nothing is to be waited for.
+ */
+ngx_int_t ngx_http_vaani_keep(ngx_vaani_spool_t *spool,
+    ngx_http_vaani_item_t *item, void (*handler)(void *data));
+
+/* delivers a record of a spool, see ngx_vaani_spool_receiver_t */
+ngx_int_t ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept,
+    u_char *record, size_t len, ngx_str_t *reason);
+
+
+/*
+ * ngx_http_vaani_marks.c: Redis, as the receiver of a spool's records
+ */
+
+extern ngx_vaani_spool_receiver_t  ngx_http_vaani_receiver;
 
 
 /*

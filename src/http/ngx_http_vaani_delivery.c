@@ -105,13 +105,13 @@ ngx_http_vaani_refused_body(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 
 ngx_vaani_redis_cmd_t *
-ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
-    const vaani_delivery_t *delivery, ngx_pool_t *pool,
-    ngx_vaani_redis_handler_pt handler, void *data,
+ngx_http_vaani_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
+    const vaani_event_t *event, const vaani_delivery_t *delivery,
+    ngx_pool_t *pool, ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status)
 {
     size_t          n, nargs;
-    ngx_str_t       key, *argv;
+    ngx_str_t      *argv;
     vaani_str_t    *args;
     vaani_alloc_t   alloc;
 
@@ -137,10 +137,7 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, const vaani_event_t *event,
         argv[n].data = (u_char *) args[n].data;
     }
 
-    key.len = delivery->key.len;
-    key.data = (u_char *) delivery->key.data;
-
-    return ngx_vaani_redis_eval(redis, &key, argv, nargs, handler, data,
+    return ngx_vaani_redis_eval(redis, lane, argv, nargs, handler, data,
                                 status);
 }
 

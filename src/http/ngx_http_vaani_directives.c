@@ -7,6 +7,7 @@
 #define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
 
 #define NGX_HTTP_VAANI_SPOOL_MAX        (1024 * 1024 * 1024)
+#define NGX_HTTP_VAANI_MIN_RETAIN       1000    /* ms */
 
 /* bytes: that of client_max_body_size in nginx's core */
 
@@ -421,6 +422,7 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
     ngx_str_t *value)
 {
     off_t      max;
+    ngx_int_t  retain;
     ngx_str_t  size;
 
     if (ngx_strncmp(value->data, "max=", 4) == 0) {
@@ -431,6 +433,21 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
         if (max > 0 && (uint64_t) max <= NGX_MAX_SIZE_T_VALUE) {
             spool->max = max;
+            return NGX_CONF_OK;
+        }
+
+    } else if (ngx_strcmp(value->data, "retain=off") == 0) {
+        spool->retain = 0;
+        return NGX_CONF_OK;
+
+    } else if (ngx_strncmp(value->data, "retain=", 7) == 0) {
+        size.data = value->data + 7;
+        size.len = value->len - 7;
+
+        retain = ngx_parse_time(&size, 0);
+
+        if (retain != NGX_ERROR && retain >= NGX_HTTP_VAANI_MIN_RETAIN) {
+            spool->retain = retain;
             return NGX_CONF_OK;
         }
 
@@ -543,6 +560,7 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
         if (known[n]->max != spool->max
             || known[n]->sync != spool->sync
+            || known[n]->retain != spool->retain
             || known[n]->refused_set != spool->refused_set
             || (spool->refused_set && known[n]->refused != spool->refused))
         {

@@ -14,6 +14,9 @@ static void ngx_http_vaani_keep_item(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_redis_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
+static ngx_uint_t ngx_http_vaani_is_being_kept(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_kept_handler(void *data);
 static ngx_uint_t ngx_http_vaani_taken(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, redisReply *reply);
 static void ngx_http_vaani_not_taken(ngx_http_request_t *r,
@@ -248,6 +251,7 @@ ngx_http_vaani_send_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 static void
 ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
+    ngx_str_t                   key;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_vaani_redis_status_e    status;
     ngx_http_vaani_loc_conf_t  *vlcf;
@@ -266,7 +270,12 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
         ctx->redis_start = ngx_current_msec;
     }
 
-    item->cmd = ngx_http_vaani_eval(vlcf->redis, &item->event,
+    key.data = (u_char *) item->delivery.key.data;
+    key.len = item->delivery.key.len;
+
+    item->lane = ngx_vaani_redis_lane(vlcf->redis, &key);
+
+    item->cmd = ngx_http_vaani_eval(vlcf->redis, item->lane, &item->event,
                                     &item->delivery, r->pool,
                                     ngx_http_vaani_redis_handler, item,
                                     &status);
@@ -339,9 +348,48 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
         ngx_http_vaani_not_taken(r, item,
                                  status == NGX_VAANI_REDIS_DONE
                                  ? NGX_VAANI_REDIS_UNKNOWN : status);
+
+    } else if (ngx_http_vaani_is_being_kept(r, item)) {
+        return;
     }
 
     ngx_http_vaani_done(ctx);
+}
+
+
+/*
+ * Redis may lose what it has taken: the answer waits until it's written here,
+ * too.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_is_being_kept(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item)
+{
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    if (vlcf->spool == NULL || vlcf->spool->retain == 0) {
+        return 0;
+    }
+
+    item->keeping = (ngx_http_vaani_keep(vlcf->spool, item,
+                                         ngx_http_vaani_kept_handler)
+                     == NGX_AGAIN);
+
+    return item->keeping;
+}
+
+
+static void
+ngx_http_vaani_kept_handler(void *data)
+{
+    ngx_http_vaani_item_t *item = data;
+
+    item->keeping = 0;
+
+    ngx_http_vaani_done(item->ctx);
 }
 
 
@@ -498,6 +546,11 @@ ngx_http_vaani_leave_events(ngx_http_vaani_ctx_t *ctx)
 
             ngx_http_vaani_outlive(vlcf->spool, item);
             item->cmd = NULL;
+        }
+
+        if (item->keeping) {
+            ngx_queue_remove(&item->waiter.queue);
+            item->keeping = 0;
         }
 
         if (item->entry) {

@@ -8,31 +8,35 @@
 
 typedef struct {
     ngx_vaani_spool_t          *spool;
+    ngx_uint_t                  lane;
+    size_t                      size;       /* of the record */
+    u_char                     *record;     /* in the entry */
     ngx_vaani_spool_entry_t    *entry;
 } ngx_http_vaani_orphan_t;
 
 
 static ngx_vaani_spool_entry_t *ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
-    const vaani_delivery_t *delivery);
+    const vaani_delivery_t *delivery, u_char **record);
 static ngx_http_vaani_orphan_t *ngx_http_vaani_orphan(
     ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_orphan_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
+static ngx_uint_t ngx_http_vaani_is_over(void *slot, ngx_uint_t kept,
+    const vaani_event_t *event, const vaani_delivery_t *delivery);
 static void ngx_http_vaani_replay_handler(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply);
 
 
 static ngx_vaani_spool_entry_t *
 ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
-    const vaani_delivery_t *delivery)
+    const vaani_delivery_t *delivery, u_char **record)
 {
-    u_char                   *record;
     ngx_vaani_spool_entry_t  *entry;
 
-    entry = ngx_vaani_spool_alloc(spool, vaani_record_size(delivery), &record);
+    entry = ngx_vaani_spool_alloc(spool, vaani_record_size(delivery), record);
 
     if (entry) {
-        (void) vaani_record_write(record, delivery);
+        (void) vaani_record_write(*record, delivery);
     }
 
     return entry;
@@ -43,9 +47,10 @@ ngx_int_t
 ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item,
     ngx_vaani_spool_append_pt handler)
 {
+    u_char                   *record;
     ngx_vaani_spool_entry_t  *entry;
 
-    entry = ngx_http_vaani_entry(spool, &item->delivery);
+    entry = ngx_http_vaani_entry(spool, &item->delivery, &record);
 
     if (entry == NULL) {
         return NGX_ERROR;
@@ -56,6 +61,28 @@ ngx_http_vaani_queue(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item,
     ngx_vaani_spool_append(spool, entry, handler, item);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_vaani_keep(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item,
+    void (*handler)(void *data))
+{
+    u_char  *record;
+
+    record = ngx_vaani_spool_keep_alloc(spool, item->lane,
+                                        vaani_record_size(&item->delivery));
+
+    if (record == NULL) {
+        return NGX_OK;
+    }
+
+    (void) vaani_record_write(record, &item->delivery);
+
+    item->waiter.handler = handler;
+    item->waiter.data = item;
+
+    return ngx_vaani_spool_keep(spool, item->lane, &item->waiter);
 }
 
 
@@ -82,7 +109,10 @@ ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
     }
 
     orphan->spool = spool;
-    orphan->entry = ngx_http_vaani_entry(spool, &item->delivery);
+    orphan->lane = item->lane;
+    orphan->size = vaani_record_size(&item->delivery);
+    orphan->entry = ngx_http_vaani_entry(spool, &item->delivery,
+                                         &orphan->record);
 
     if (orphan->entry == NULL) {
         ngx_free(orphan);
@@ -99,6 +129,7 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
 {
     ngx_http_vaani_orphan_t  *orphan = data;
 
+    u_char             *record;
     ngx_uint_t          published;
     vaani_transition_t  transition;
 
@@ -112,6 +143,17 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
     }
 
     if (status == NGX_VAANI_REDIS_DONE) {
+
+        if (orphan->spool->retain) {
+            record = ngx_vaani_spool_keep_alloc(orphan->spool, orphan->lane,
+                                                orphan->size);
+
+            if (record) {
+                ngx_memcpy(record, orphan->record, orphan->size);
+                (void) ngx_vaani_spool_keep(orphan->spool, orphan->lane, NULL);
+            }
+        }
+
         ngx_vaani_spool_free(orphan->entry);
 
     } else {
@@ -123,8 +165,8 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
 
 
 ngx_int_t
-ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
-    ngx_str_t *reason)
+ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept, u_char *record,
+    size_t len, ngx_str_t *reason)
 {
     ngx_vaani_redis_t *redis = data;
 
@@ -166,6 +208,11 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
         return NGX_DECLINED;
     }
 
+    if (ngx_http_vaani_is_over(slot, kept, &event, &delivery)) {
+        ngx_destroy_pool(pool);
+        return NGX_DONE;
+    }
+
     delivery.since = ngx_http_vaani_counted_since();
 
     if (delivery.message.len == 0) {
@@ -177,12 +224,42 @@ ngx_http_vaani_replay(void *data, void *slot, u_char *record, size_t len,
                              : delivery.digest;
     }
 
-    (void) ngx_http_vaani_eval(redis, &event, &delivery, pool,
+    /* over one connection: the mark that follows speaks for all of them */
+
+    (void) ngx_http_vaani_eval(redis, 0, &event, &delivery, pool,
                                ngx_http_vaani_replay_handler, slot, &status);
 
     ngx_destroy_pool(pool);
 
     return (status == NGX_VAANI_REDIS_DONE) ? NGX_AGAIN : NGX_BUSY;
+}
+
+
+/*
+ * Whether there is nothing to deliver any more: a call that was erased, or that
+ * has expired since; of what was delivered before, an event that left nothing in
+ * Redis which could be lost.
+ */
+
+static ngx_uint_t
+ngx_http_vaani_is_over(void *slot, ngx_uint_t kept, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
+{
+    if (kept) {
+
+        if (event->type == NULL) {
+            return 1;
+        }
+
+        if (delivery->ttl
+            && delivery->received_at + delivery->ttl < ngx_http_vaani_now())
+        {
+            return 1;
+        }
+    }
+
+    return ngx_vaani_spool_erased(slot, event->room.data, event->room.len,
+                                  delivery->received_at);
 }
 
 
@@ -208,6 +285,9 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
         {
             rc = NGX_ABORT;
             ngx_str_set(&reason, "UNEXPECTED reply of Redis");
+
+        } else if (transition.result == VAANI_TRANSITION_DUPLICATE) {
+            rc = NGX_DONE;
         }
 
         break;

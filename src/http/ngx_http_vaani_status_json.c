@@ -368,11 +368,21 @@ ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
                          "\"dead_letters\":%uA,\"refused\":%uA,"
                          "\"dead_letters_bytes\":%uA,\"bad_bytes\":%uA,"
                          "\"refused_bytes\":%uA,\"refusals_kept\":%uA,"
-                         "\"refusals_dropped\":%uA}",
+                         "\"refusals_dropped\":%uA",
                          status.appended, status.replayed, status.buried,
                          status.refused, status.dead_letters_bytes,
                          status.bad_bytes, status.refused_bytes,
                          status.refused_kept, status.refused_dropped);
+
+    ngx_http_vaani_print(page, ",\"retain\":%M,\"kept_bytes\":%uA,"
+                         "\"kept_seconds\":%uA,\"kept\":%uA,"
+                         "\"not_kept\":%uA,\"losses\":%uA,"
+                         "\"losses_beyond\":%uA,\"looked_at\":%uA,"
+                         "\"brought_back\":%uA}",
+                         spool->retain / 1000, status.kept_bytes,
+                         status.kept_age, status.kept, status.not_kept,
+                         status.forgotten, status.beyond, status.looked_at,
+                         status.brought_back);
 }
 
 

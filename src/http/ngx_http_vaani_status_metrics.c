@@ -108,6 +108,31 @@ ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
                         "Events that were not written, since the spool was "
                         "full or failed.",
                         offsetof(ngx_vaani_spool_status_t, refused));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_kept_bytes", "gauge",
+                        "Size of what is kept of events that Redis has.",
+                        offsetof(ngx_vaani_spool_status_t, kept_bytes));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_kept_seconds", "gauge",
+                        "How far back that reaches.",
+                        offsetof(ngx_vaani_spool_status_t, kept_age));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_kept_total", "counter",
+                        "Events that Redis took and that were kept.",
+                        offsetof(ngx_vaani_spool_status_t, kept));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_not_kept_total", "counter",
+                        "Events that Redis took and the disk did not, or not "
+                        "in time.",
+                        offsetof(ngx_vaani_spool_status_t, not_kept));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_losses_total", "counter",
+                        "How often Redis has lost what it had answered.",
+                        offsetof(ngx_vaani_spool_status_t, forgotten));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_losses_beyond_total",
+                        "counter", "How often it has lost more than is kept.",
+                        offsetof(ngx_vaani_spool_status_t, beyond));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_looked_at_total",
+                        "counter", "Kept events that were applied again.",
+                        offsetof(ngx_vaani_spool_status_t, looked_at));
+    ngx_http_vaani_metric_spools(page, vmcf, "spool_brought_back_total",
+                        "counter", "Those of them that Redis had lost.",
+                        offsetof(ngx_vaani_spool_status_t, brought_back));
     ngx_http_vaani_metric_spools(page, vmcf, "spool_dead_letters_bytes",
                         "gauge", "Size of the dead letters that are kept.",
                         offsetof(ngx_vaani_spool_status_t, dead_letters_bytes));

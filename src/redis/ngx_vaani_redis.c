@@ -4,8 +4,6 @@
 #include <ngx_sha1.h>
 
 
-static ngx_vaani_redis_conn_t *ngx_vaani_redis_choose(
-    ngx_vaani_redis_t *redis, ngx_str_t *key);
 static void ngx_vaani_redis_cleanup(void *data);
 
 
@@ -89,7 +87,7 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
 
 
 ngx_vaani_redis_cmd_t *
-ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_str_t *key,
+ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     ngx_str_t *args, ngx_uint_t nargs, ngx_vaani_redis_handler_pt handler,
     void *data, ngx_vaani_redis_status_e *status)
 {
@@ -105,7 +103,7 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_str_t *key,
         return NULL;
     }
 
-    conn = ngx_vaani_redis_choose(redis, key);
+    conn = &redis->conns[lane];
 
     ngx_str_set(&evalsha[0], "EVALSHA");
     evalsha[1].data = redis->script_sha1;
@@ -129,6 +127,39 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_str_t *key,
     }
 
     return cmd;
+}
+
+
+ngx_int_t
+ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
+    ngx_uint_t life, ngx_str_t *args, ngx_uint_t nargs,
+    ngx_vaani_redis_handler_pt handler, void *data)
+{
+    ngx_vaani_redis_cmd_t   *cmd;
+    ngx_vaani_redis_conn_t  *conn;
+
+    if (life == 0 || ngx_vaani_redis_life(redis, lane) != life) {
+        return NGX_ERROR;
+    }
+
+    conn = &redis->conns[lane];
+
+    cmd = ngx_vaani_redis_command(args, nargs, NULL, 0, &conn->log);
+
+    if (cmd == NULL) {
+        return NGX_ERROR;
+    }
+
+    cmd->handler = handler;
+    cmd->data = data;
+    cmd->once = 1;
+
+    if (ngx_vaani_redis_send(conn, cmd) != NGX_VAANI_REDIS_DONE) {
+        ngx_vaani_redis_free_command(cmd);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -158,7 +189,7 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
         return 0;
     }
 
-    conn = ngx_vaani_redis_choose(redis, key);
+    conn = &redis->conns[ngx_vaani_redis_lane(redis, key)];
 
     if (!conn->reconnect.timer_set) {
         return 0;
@@ -193,17 +224,33 @@ ngx_vaani_redis_up(ngx_vaani_redis_t *redis)
 }
 
 
-/*
- * All that knows of more than one connection is here.
- */
-
-static ngx_vaani_redis_conn_t *
-ngx_vaani_redis_choose(ngx_vaani_redis_t *redis, ngx_str_t *key)
+ngx_uint_t
+ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key)
 {
     if (redis->nconnections <= 1) {
-        return redis->conns;
+        return 0;
     }
 
-    return &redis->conns[ngx_crc32_short(key->data, key->len)
-                         % redis->nconnections];
+    return ngx_crc32_short(key->data, key->len) % redis->nconnections;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane)
+{
+    ngx_vaani_redis_conn_t  *conn;
+
+    if (redis->conns == NULL) {
+        return 0;
+    }
+
+    conn = &redis->conns[lane];
+
+    if (conn->state != NGX_VAANI_REDIS_READY
+        || !ngx_vaani_redis_conn_up(conn))
+    {
+        return 0;
+    }
+
+    return conn->ncloses + 1;
 }

@@ -284,16 +284,41 @@ ngx_int_t ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis,
 void ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis);
 
 /*
- * Sends "EVALSHA <script> args...".  key decides over which connection, so
- * that the commands of one key stay in order.  The arguments are copied.
+ * The number of the connection, of those of a worker, that the commands of a
+ * key are sent over.
+ */
+ngx_uint_t ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key);
+
+/*
+ * The life of that connection: a number that it has from when it's ready until
+ * it breaks, and then never again in this worker; 0 if it isn't ready.  What
+ * was answered in one life was executed by one server, in its order.
+ */
+ngx_uint_t ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane);
+
+/*
+ * Sends "EVALSHA <script> args..." over a connection, see
+ * ngx_vaani_redis_lane().  The arguments are copied.
  *
  * Returns the command, for ngx_vaani_redis_detach() until its handler is
  * called; or NULL with *status set, and the handler is never called.
  */
 ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
-    ngx_str_t *key, ngx_str_t *args, ngx_uint_t nargs,
+    ngx_uint_t lane, ngx_str_t *args, ngx_uint_t nargs,
     ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status);
+
+/*
+ * Sends any command in one life of a connection: it isn't sent again in
+ * another one, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a reply
+ * like others, and isn't logged.
+ *
+ * Returns NGX_OK; or NGX_ERROR if this life is over or nothing more is taken,
+ * and the handler is never called.
+ */
+ngx_int_t ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
+    ngx_uint_t life, ngx_str_t *args, ngx_uint_t nargs,
+    ngx_vaani_redis_handler_pt handler, void *data);
 
 /*
  * Forgets the handler of a command.  The command itself goes on.

@@ -49,6 +49,7 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
 
     ngx_queue_init(&conn->waiting);
     ngx_queue_init(&conn->inflight);
+    ngx_queue_init(&conn->lapsed);
 
     conn->last_out = &conn->out;
 
@@ -549,6 +550,7 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     }
 
     ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_UNKNOWN);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
 }
 
 
@@ -605,6 +607,7 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     }
 
     ngx_vaani_redis_finish_all(conn, &given_up, NGX_VAANI_REDIS_DOWN);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
 }
 
 
@@ -710,6 +713,9 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
         if (cmd->setup) {
             ngx_vaani_redis_free_setup(cmd);
 
+        } else if (cmd->once) {
+            ngx_queue_insert_head(&conn->lapsed, q);
+
         } else {
             ngx_queue_insert_head(&conn->waiting, q);
         }
@@ -798,6 +804,7 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
     }
 
     ngx_vaani_redis_finish_all(conn, &expired, NGX_VAANI_REDIS_TIMEOUT);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
 }
 
 
@@ -850,6 +857,11 @@ ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
 
     ngx_vaani_redis_stats_commands(conn, -(ngx_int_t) conn->ncommands,
                                    -(ngx_int_t) conn->nbytes);
+
+    if (!ngx_queue_empty(&conn->lapsed)) {
+        ngx_queue_add(&conn->waiting, &conn->lapsed);
+        ngx_queue_init(&conn->lapsed);
+    }
 
     while (!ngx_queue_empty(&conn->waiting)) {
         q = ngx_queue_head(&conn->waiting);

@@ -43,6 +43,7 @@ struct ngx_vaani_redis_cmd_s {
     ngx_uint_t                  strikes;
     unsigned                    setup:1;        /* one of the connection's */
     unsigned                    block:1;        /* of the usual size */
+    unsigned                    once:1;         /* not in another life */
 
     ngx_chain_t                 out;
     ngx_buf_t                   buf;
@@ -90,6 +91,7 @@ struct ngx_vaani_redis_conn_s {
 
     ngx_queue_t                 waiting;        /* until READY */
     ngx_queue_t                 inflight;       /* in the order of replies */
+    ngx_queue_t                 lapsed;         /* sent once, without reply */
     ngx_uint_t                  ncommands;      /* in both, without set-up */
     size_t                      nbytes;
 

@@ -190,6 +190,14 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
         return;
     }
 
+    if (cmd->once) {
+
+        /* that it's answered says nothing of events */
+
+        ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
+        return;
+    }
+
     if (!conn->proved) {
         conn->proved = 1;
         conn->backoff = 0;
@@ -213,6 +221,18 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t  *error;
 
     error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
+
+    if (cmd->once) {
+
+        if (error->action == NGX_VAANI_REDIS_RECONNECT) {
+            ngx_vaani_redis_complain(conn, error, reply);
+            conn->condemned = 1;
+            conn->refusing = 1;
+        }
+
+        ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
+        return;
+    }
 
     if (error->action == NGX_VAANI_REDIS_RELOAD
         && ++cmd->strikes < NGX_VAANI_REDIS_MAX_STRIKES)

@@ -176,6 +176,7 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 #endif
 
     if (ngx_vaani_spool_append_init(spool, cycle) != NGX_OK
+        || ngx_vaani_spool_writers_init(spool, cycle) != NGX_OK
         || ngx_vaani_spool_refused_init(spool, cycle) != NGX_OK)
     {
         return NGX_ERROR;
@@ -200,6 +201,7 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_append_exit(spool);
+    ngx_vaani_spool_writers_exit(spool);
     ngx_vaani_spool_refused_exit(spool);
     ngx_vaani_spool_replay_exit(spool);
 
@@ -251,6 +253,17 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->replayed = shared->replayed;
     status->buried = shared->buried;
     status->refused = shared->refused;
+    status->kept_bytes = shared->kept_bytes;
+    status->kept_age = shared->kept_since
+                       ? (ngx_vaani_spool_boottime() - shared->kept_since)
+                         / 1000
+                       : 0;
+    status->kept = shared->kept;
+    status->not_kept = shared->not_kept;
+    status->forgotten = shared->forgotten;
+    status->beyond = shared->beyond;
+    status->looked_at = shared->looked_at;
+    status->brought_back = shared->brought_back;
     status->refused_kept = shared->refused_kept;
     status->refused_dropped = shared->refused_dropped;
     status->dead_letters_bytes = shared->dead_letters_bytes;
@@ -269,6 +282,8 @@ ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(spool);
+
+    /* what is kept makes room */
 
     if (shared->bytes >= spool->max) {
         return 0;
@@ -312,4 +327,15 @@ ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value)
         }
 
     } while (!ngx_atomic_cmp_set(atomic, old, value));
+}
+
+
+void
+ngx_vaani_spool_lower(ngx_atomic_t *atomic, ngx_atomic_uint_t value)
+{
+    ngx_atomic_uint_t  old;
+
+    do {
+        old = *atomic;
+    } while (!ngx_atomic_cmp_set(atomic, old, old - ngx_min(old, value)));
 }

@@ -1,14 +1,22 @@
 
 /*
- * A durable queue on disk for what can't be delivered now.
+ * A journal on disk: of what can't be delivered now, and, for some time, of what
+ * was, since the receiver may forget.
  *
- * The workers append to one segment file after the other.  One worker at a
- * time, the one that holds the lock of the directory, seals the oldest segment,
- * gives its records to a callback in their order, and deletes the segment when
- * all of them are done.  All locks are dropped by the kernel with the process
- * that holds them, so whatever ends, another worker goes on.
+ * What waits: the workers append to one segment file after the other.  One
+ * worker at a time, the one that holds the lock of the directory, seals the
+ * oldest segment, gives its records to a callback in their order, and deletes
+ * or keeps the segment when all of them are done.
  *
- * Nothing here knows what the records mean.
+ * What is kept: each worker has a segment of its own for what was answered on
+ * a connection to the receiver, in one life of it.  The receiver holds a mark
+ * of each such segment, which says how much of it was executed there.  Whoever
+ * loses something loses the mark with it: what a mark doesn't cover is
+ * delivered again, by the worker that leads.
+ *
+ * All locks are dropped by the kernel with the process that holds them, so
+ * whatever ends, another worker goes on.  Nothing here knows what the records
+ * mean.
  */
 
 
@@ -40,13 +48,26 @@
 #define NGX_VAANI_SPOOL_WINDOW      16
 #define NGX_VAANI_SPOOL_MAX_WINDOW  512
 
+/* of those that the receiver may still have: live ones must not wait for them */
+
+#define NGX_VAANI_SPOOL_KEPT_WINDOW 32
+
 /* how long a record is tried that fails for an unknown reason, s */
 
 #define NGX_VAANI_SPOOL_PATIENCE    600
 
-/* how often a worker looks for work, ms */
+/* how often a worker looks for work, if there is some, and if not, ms */
 
 #define NGX_VAANI_SPOOL_INTERVAL    100
+#define NGX_VAANI_SPOOL_IDLE        2000
+
+/* how long an answer waits for the disk if the receiver has the record, ms */
+
+#define NGX_VAANI_SPOOL_LATE        100
+
+/* the random part of a kept segment's name, hexadecimal */
+
+#define NGX_VAANI_SPOOL_ID_LEN      32
 
 
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
@@ -54,6 +75,8 @@ typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
 typedef struct ngx_vaani_spool_replay_s  ngx_vaani_spool_replay_t;
 typedef struct ngx_vaani_spool_refused_s  ngx_vaani_spool_refused_t;
 typedef struct ngx_vaani_spool_refusal_s  ngx_vaani_spool_refusal_t;
+typedef struct ngx_vaani_spool_writer_s  ngx_vaani_spool_writer_t;
+typedef struct ngx_vaani_spool_mark_s    ngx_vaani_spool_mark_t;
 
 
 typedef enum {
@@ -72,12 +95,89 @@ typedef void (*ngx_vaani_spool_append_pt)(void *data, ngx_int_t rc);
 
 
 /*
- * Delivers a record.  Returns NGX_AGAIN if ngx_vaani_spool_replayed() will be
- * called for *slot, else what that would be called with.
+ * Who gets the records: data is that of the spool.
  */
 
-typedef ngx_int_t (*ngx_vaani_spool_replay_pt)(void *data, void *slot,
-    u_char *record, size_t len, ngx_str_t *reason);
+typedef struct {
+
+    /*
+     * Delivers a record over the first connection.  kept: it was delivered
+     * before.  Returns NGX_AGAIN if ngx_vaani_spool_replayed() will be called
+     * for *slot, else what that would be called with.
+     */
+    ngx_int_t                 (*replay)(void *data, void *slot,
+                                        ngx_uint_t kept, u_char *record,
+                                        size_t len, ngx_str_t *reason);
+
+    /*
+     * The life of a connection: a number that is never used again in this
+     * worker, 0 if there is none.  What was answered in one life was executed
+     * by one receiver, in its order.
+     */
+    ngx_uint_t                (*life)(void *data, ngx_uint_t connection);
+
+    /*
+     * Reads the mark of mark->id, or sets it to mark->wanted for ttl ms, if
+     * mark->value is what stands, in mark->life of mark->connection.  Returns
+     * NGX_OK if ngx_vaani_spool_marked() will be called, or NGX_ERROR.
+     */
+    ngx_int_t                 (*read_mark)(void *data,
+                                           ngx_vaani_spool_mark_t *mark);
+    ngx_int_t                 (*set_mark)(void *data,
+                                          ngx_vaani_spool_mark_t *mark,
+                                          ngx_msec_t ttl);
+
+    /* random bytes.  Returns NGX_OK or NGX_ERROR, which was logged. */
+    ngx_int_t                 (*random)(u_char *dst, size_t len,
+                                        ngx_log_t *log);
+} ngx_vaani_spool_receiver_t;
+
+
+/*
+ * What the receiver holds of a segment: how much of it was executed there, in
+ * bytes, and who says so; nothing if it knows nothing of it.
+ */
+
+#define NGX_VAANI_SPOOL_TAG_LEN     16
+#define NGX_VAANI_SPOOL_MARK_LEN    (NGX_OFF_T_LEN + 1                        \
+                                     + NGX_VAANI_SPOOL_TAG_LEN)
+
+#define NGX_VAANI_SPOOL_NO_MARK     -1
+
+struct ngx_vaani_spool_mark_s {
+    u_char                      id[NGX_VAANI_SPOOL_ID_LEN];
+    u_char                      tag[NGX_VAANI_SPOOL_TAG_LEN];
+    ngx_uint_t                  connection;
+    ngx_uint_t                  life;
+
+    size_t                      len;        /* of what stands, as far as is */
+    u_char                      value[NGX_VAANI_SPOOL_MARK_LEN];    /* known */
+    off_t                       stands;     /* the number in it */
+    size_t                      wanted_len;
+    u_char                      wanted[NGX_VAANI_SPOOL_MARK_LEN];
+
+    /*
+     * NGX_OK: what was wanted stands, or what was known; NGX_BUSY: something
+     * else does, and is known now; NGX_AGAIN: nobody knows; NGX_DECLINED: marks
+     * aren't allowed.
+     */
+    void                      (*handler)(ngx_vaani_spool_mark_t *mark,
+                                         ngx_int_t rc);
+    void                       *data;
+    unsigned                    busy:1;     /* the handler will be called */
+};
+
+
+/*
+ * Waits until a kept record is written; memory of the caller.
+ */
+
+typedef struct {
+    ngx_queue_t                 queue;
+    ngx_msec_t                  since;
+    void                      (*handler)(void *data);
+    void                       *data;
+} ngx_vaani_spool_waiter_t;
 
 
 struct ngx_vaani_spool_s {
@@ -89,6 +189,8 @@ struct ngx_vaani_spool_s {
     ino_t                       ino;            /* 0: not known */
     size_t                      max;            /* bytes on disk */
     ngx_vaani_spool_sync_e      sync;
+    ngx_msec_t                  retain;         /* 0: nothing is kept that was
+                                                   delivered */
     size_t                      refused;        /* bytes of those kept; 0: none
                                                    are */
     unsigned                    refused_set:1;  /* not by default */
@@ -99,8 +201,9 @@ struct ngx_vaani_spool_s {
     ngx_thread_pool_t          *thread_pool;
 #endif
 
-    ngx_vaani_spool_replay_pt   replay;
+    ngx_vaani_spool_receiver_t *receiver;
     void                       *data;
+    ngx_uint_t                  nconnections;   /* to the receiver, a worker */
 
     /* of this worker */
 
@@ -110,12 +213,14 @@ struct ngx_vaani_spool_s {
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
     ngx_vaani_spool_refused_t  *keeper;
+    ngx_vaani_spool_writer_t   *writers;        /* by connection, if "retain" */
 
     vaani_pace_t                complained;
     ngx_msec_t                  failed;         /* when it did, if refusing */
     ngx_atomic_uint_t           full;           /* bytes on disk when it was
                                                    full, else 0 */
     unsigned                    refusing:1;     /* it was full or failed */
+    unsigned                    unmarked:1;     /* marks aren't allowed */
 };
 
 
@@ -137,6 +242,17 @@ typedef struct {
     ngx_atomic_uint_t           replayed;
     ngx_atomic_uint_t           buried;     /* dead letters */
     ngx_atomic_uint_t           refused;    /* full, or failed */
+
+    /* records that the receiver has, for some time */
+
+    ngx_atomic_uint_t           kept_bytes;
+    ngx_atomic_uint_t           kept_age;   /* how far back they reach, s */
+    ngx_atomic_uint_t           kept;       /* records, since the start */
+    ngx_atomic_uint_t           not_kept;   /* the disk didn't take them */
+    ngx_atomic_uint_t           forgotten;  /* times that the receiver had */
+    ngx_atomic_uint_t           beyond;     /* the same, more than is kept */
+    ngx_atomic_uint_t           looked_at;  /* records delivered again, */
+    ngx_atomic_uint_t           brought_back;   /* which it didn't have */
 
     /* deliveries that were refused with 400 or 422 */
 
@@ -204,7 +320,40 @@ ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
 void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
 
 /*
- * Ends the delivery of a record.  rc is NGX_OK; NGX_BUSY if nothing can be
+ * Keeps a record of size bytes that the receiver has answered over a connection:
+ * returns where it is to be written, before ngx_vaani_spool_keep().  Returns NULL
+ * if it can't be kept, which was counted.
+ */
+u_char *ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool,
+    ngx_uint_t connection, size_t size);
+
+/*
+ * Seals that record.  Returns NGX_AGAIN if waiter->handler will be called when
+ * it's written, or doesn't get written in time; the caller may remove
+ * waiter->queue before that.  Returns NGX_OK if nothing is to be waited for;
+ * waiter may be NULL then.
+ */
+ngx_int_t ngx_vaani_spool_keep(ngx_vaani_spool_t *spool,
+    ngx_uint_t connection, ngx_vaani_spool_waiter_t *waiter);
+
+/*
+ * Ends what a receiver's read_mark or set_mark began: with NGX_OK and what
+ * stands, len 0 if nothing does; NGX_AGAIN if that isn't known; NGX_DECLINED if
+ * marks aren't allowed.
+ */
+void ngx_vaani_spool_marked(ngx_vaani_spool_mark_t *mark, ngx_int_t rc,
+    const u_char *value, size_t len);
+
+/*
+ * Whether an operator has erased what was received (Unix time, ms) of this
+ * name: for the record of a slot that is to be delivered.
+ */
+ngx_uint_t ngx_vaani_spool_erased(void *slot, const void *name, size_t len,
+    uint64_t received_at);
+
+/*
+ * Ends the delivery of a record.  rc is NGX_OK; NGX_DONE if the receiver had it
+ * already or has no use for it; NGX_BUSY if nothing can be
  * delivered now, to try again; NGX_ABORT if this record can't while others may,
  * to try again behind them, and not for ever if there is a *reason, which is
  * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to

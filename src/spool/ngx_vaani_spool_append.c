@@ -205,6 +205,10 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     dir = &append->spool->path->name;
     shared = ngx_vaani_spool_shared(append->spool);
 
+    /* what is kept makes room for what waits */
+
+    (void) ngx_vaani_spool_make_room_for(append->spool, append->nbytes);
+
     fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
 
     if (fd == -1) {
@@ -235,6 +239,14 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
         }
 
         append->err = errno;
+
+        if ((append->err == ENOSPC || append->err == EDQUOT)
+            && ngx_vaani_spool_drop_oldest(append->spool) == NGX_OK)
+        {
+            append->err = 0;
+            continue;
+        }
+
         rc = NGX_ERROR;
 
         if (append->err != EFBIG || moved) {
@@ -337,6 +349,8 @@ ngx_vaani_spool_append_done(void *data)
     append->nbytes = 0;
 
     ngx_vaani_spool_append_next(append);
+
+    ngx_vaani_spool_wake(spool);
 
     while (!ngx_queue_empty(&batch)) {
         q = ngx_queue_head(&batch);

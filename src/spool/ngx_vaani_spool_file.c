@@ -36,8 +36,6 @@
 
 
 static ngx_atomic_uint_t ngx_vaani_spool_segment_number(char *name);
-static ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
-static ngx_int_t ngx_vaani_spool_rename_new(u_char *from, u_char *to);
 static void ngx_vaani_spool_take_back(int fd, off_t end);
 static int ngx_vaani_spool_open_locked(u_char *name);
 
@@ -70,11 +68,7 @@ ngx_vaani_spool_segment_number(char *name)
 }
 
 
-/*
- * The number that a name begins with, 0 if it doesn't.
- */
-
-static ngx_atomic_uint_t
+ngx_atomic_uint_t
 ngx_vaani_spool_number(char *name)
 {
     ngx_uint_t         n;
@@ -495,11 +489,7 @@ ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
 }
 
 
-/*
- * Nothing that is there is replaced.
- */
-
-static ngx_int_t
+ngx_int_t
 ngx_vaani_spool_rename_new(u_char *from, u_char *to)
 {
     struct stat  st;

@@ -54,6 +54,20 @@ typedef struct {
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
+    ngx_atomic_t                kept_bytes; /* in kept segments */
+    ngx_atomic_t                kept_since; /* the oldest of them was begun, ms
+                                               of ngx_vaani_spool_boottime();
+                                               0: there is none */
+    ngx_atomic_t                kept;
+    ngx_atomic_t                not_kept;
+    ngx_atomic_t                forgotten;
+    ngx_atomic_t                beyond;
+    ngx_atomic_t                looked_at;
+    ngx_atomic_t                brought_back;
+    ngx_atomic_t                trimmed;    /* some were deleted */
+    ngx_atomic_t                closed;     /* so many kept segments were */
+    ngx_atomic_t                suspicion;  /* raised when a mark isn't what it
+                                               should be */
     ngx_atomic_t                refused_kept;
     ngx_atomic_t                refused_dropped;
     ngx_atomic_t                dead_letters_bytes;
@@ -113,6 +127,10 @@ struct ngx_vaani_spool_entry_s {
 
 void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
+/* takes a value off an atomic, as far as 0 */
+
+void ngx_vaani_spool_lower(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
+
 
 /*
  * ngx_vaani_spool_dir.c: makes the directory if it's missing, and checks that
@@ -163,6 +181,67 @@ void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
 
 /*
+ * A kept segment, as the worker that leads knows it.
+ */
+
+typedef struct {
+    ngx_atomic_uint_t           number;
+    off_t                       size;       /* as long as that if closed */
+    int64_t                     begun;      /* ms of boottime, may be below 0 */
+    off_t                       known;      /* the highest mark that was seen */
+    ngx_msec_t                  healed;     /* when it began to be, */
+    ngx_uint_t                  heals;      /* so often */
+    ngx_vaani_spool_mark_t      mark;
+    unsigned                    closed:1;
+    unsigned                    dated:1;    /* begun is exact, else as late as
+                                               the last record */
+    unsigned                    read:1;     /* the mark, as it stands now */
+    unsigned                    lost:1;     /* it was higher, */
+    unsigned                    told:1;     /* and that was said */
+    unsigned                    claiming:1; /* the mark, and */
+    unsigned                    setting:1;
+} ngx_vaani_spool_segment_t;
+
+
+/* of an operator, see ngx_vaani_spool_erased() */
+
+typedef struct {
+    uint64_t                    erased_at;  /* Unix time, ms */
+    uint32_t                    crc;        /* of the name */
+    size_t                      len;
+    size_t                      offset;     /* of the name in data */
+} ngx_vaani_spool_tombstone_t;
+
+
+typedef struct {
+    ngx_vaani_spool_t          *spool;
+
+    ngx_vaani_spool_segment_t  *segments;   /* in their order */
+    ngx_uint_t                  nsegments;
+    ngx_atomic_uint_t           closed;     /* when that was looked at */
+
+    ngx_uint_t                  life;       /* in which marks are read */
+    ngx_msec_t                  checked;    /* when that began */
+    ngx_atomic_uint_t           suspicion;  /* at that time */
+    ngx_uint_t                  nbusy;      /* marks under way */
+
+    /* of the loss that is being healed */
+
+    ngx_uint_t                  nlooked;
+    ngx_uint_t                  nbrought;
+    ngx_uint_t                  healing;
+    ngx_uint_t                  told;
+    ngx_uint_t                  beyond;     /* the oldest one has no mark */
+
+    u_char                     *erased;     /* a file of tombstones */
+    size_t                      nerased;
+    time_t                      erased_mtime;
+    ngx_vaani_spool_tombstone_t *tombstones;
+    ngx_uint_t                  ntombstones;
+} ngx_vaani_spool_window_t;
+
+
+/*
  * A record that was given to the callback.
  */
 
@@ -183,6 +262,7 @@ struct ngx_vaani_spool_slot_s {
 
 struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_window_t    window;
 
     int                         lock;       /* of the directory, open for the
                                                life of the worker, or -1 */
@@ -193,6 +273,11 @@ struct ngx_vaani_spool_replay_s {
 
     /* the segment that is being replayed, -1: none */
 
+    ngx_vaani_spool_segment_t  *healing;    /* it's a kept one, else NULL */
+    ngx_uint_t                  life;       /* in which that began */
+    ngx_vaani_spool_mark_t      mark;       /* if it will be kept */
+    ngx_uint_t                  claiming;   /* the mark of the segment, first */
+    ngx_uint_t                  claimed;    /* it was, in that life */
     int                         fd;
     ngx_atomic_uint_t           segment;
     ngx_atomic_uint_t           none_below; /* no segment was found, 0: one */
@@ -209,7 +294,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  nused;
     ngx_uint_t                  nagain;
 
-    ngx_uint_t                  window;     /* of slots to be used */
+    ngx_uint_t                  limit;      /* of slots to be used */
     uint64_t                    floor;      /* shortest round trip, us */
     uint64_t                    floor_time; /* us */
     uint64_t                    halved;     /* us */
@@ -236,6 +321,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_msec_t                  paused;     /* since then */
     ngx_atomic_uint_t           written;    /* when that began */
     ngx_uint_t                  nintervals; /* until the directory is seen */
+    ngx_uint_t                  resting;    /* what waits isn't tried now */
     time_t                      measured;   /* by a thread, s */
 
     /* no bit fields: the thread writes to some of them */
@@ -243,10 +329,67 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  leads;      /* the lock is ours */
     ngx_uint_t                  kept;       /* something of it is in a file */
     ngx_uint_t                  whole;      /* all of it, for want of room */
+    ngx_uint_t                  renamed;    /* it's a kept segment now */
+    ngx_uint_t                  emptied;    /* it has holes, for want of room */
     ngx_err_t                   moved;      /* the same, to the end: why */
     ngx_uint_t                  have_next;
     ngx_uint_t                  busy;       /* in the loop that delivers */
 };
+
+
+/*
+ * ngx_vaani_spool_erased.c: reads the tombstones, if there are new ones; in a
+ * thread.  Errors are in errno.
+ */
+ngx_int_t ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window);
+
+
+/*
+ * ngx_vaani_spool_window.c: what is kept, and what of it the receiver doesn't
+ * have any more
+ */
+
+/* forgets what was known, when this worker begins to lead */
+void ngx_vaani_spool_window_reset(ngx_vaani_spool_window_t *window);
+void ngx_vaani_spool_window_free(ngx_vaani_spool_window_t *window);
+
+/*
+ * Looks for kept segments and tombstones, and deletes what is old enough; in a
+ * thread, while no marks are under way.  Errors are in errno.
+ */
+ngx_int_t ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window);
+
+/*
+ * Reads marks, if it's time to.  Returns 1 if the list is not to be touched,
+ * since some are under way.
+ */
+ngx_uint_t ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window);
+
+/* a segment that is to be delivered again, from its mark on; NULL: none */
+ngx_vaani_spool_segment_t *ngx_vaani_spool_window_next(
+    ngx_vaani_spool_window_t *window);
+
+/* the same, without a word about it */
+ngx_uint_t ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window);
+
+/*
+ * Claims the mark of a segment before it's delivered again.  Returns NGX_OK if
+ * ngx_vaani_spool_claimed() will be called, or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_window_claim(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/* all of the segment was delivered in window->life: sets its mark, claimed */
+void ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/*
+ * A segment that had waited is kept from now on; whole: all of it was delivered
+ * in window->life, after its mark was claimed.  The list may move.
+ */
+void ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
+    ngx_atomic_uint_t number, ngx_vaani_spool_mark_t *mark, off_t size,
+    ngx_uint_t whole);
 
 
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
@@ -261,6 +404,12 @@ ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 
+/* there is something to do, perhaps for this worker */
+void ngx_vaani_spool_wake(ngx_vaani_spool_t *spool);
+
+/* the mark of the segment that is to be delivered was claimed, or not */
+void ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc);
+
 
 /*
  * ngx_vaani_spool_segment.c: what threads do for the replay, with its data
@@ -268,6 +417,9 @@ void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
 
 void ngx_vaani_spool_seal_thread(void *data);
 void ngx_vaani_spool_finish_thread(void *data);
+
+/* closes the segment and forgets what was kept of it */
+void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 
 /* leaves the segment, with its lock and what was kept of it, and the lead */
 void ngx_vaani_spool_leave_thread(void *data);
@@ -343,6 +495,101 @@ ngx_int_t ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
  * tool has it locked to look for the end of it.
  */
 ngx_int_t ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len);
+
+
+/* the number that a name begins with, 0 if it doesn't */
+ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
+
+/* renames a file; nothing that is there is replaced */
+ngx_int_t ngx_vaani_spool_rename_new(u_char *from, u_char *to);
+
+
+/*
+ * ngx_vaani_spool_kept.c: files of what the receiver has answered
+ */
+
+/* the name of a kept segment, null-terminated */
+void ngx_vaani_spool_kept_name(u_char *dst, ngx_str_t *dir,
+    ngx_atomic_uint_t number, u_char *id);
+
+/*
+ * Takes such a name, without its directory, apart.  Returns NGX_OK; NGX_BUSY if
+ * the segment is only being made; NGX_DECLINED if it's none.
+ */
+ngx_int_t ngx_vaani_spool_parse_kept(char *name, ngx_atomic_uint_t *number,
+    u_char *id);
+
+/*
+ * Makes a kept segment, whose lock is that of the descriptor that is returned;
+ * *size is what it begins with.  Returns -1 if that failed.
+ */
+int ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
+    u_char *id, off_t *size);
+
+/* whether nobody writes to a kept segment any more */
+ngx_uint_t ngx_vaani_spool_is_closed(int fd);
+
+/*
+ * Deletes the oldest kept segment that is closed.  Returns NGX_OK, NGX_DECLINED
+ * if there is none, or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool);
+
+/* the same, until len bytes fit in.  Returns 1 if they do. */
+ngx_uint_t ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len);
+
+/* VAANI_JOURNAL_BOOT_ID bytes that say which boot of the host it is */
+u_char *ngx_vaani_spool_boot_id(void);
+
+/* the time since that, ms, whatever the clock is set to */
+uint64_t ngx_vaani_spool_boottime(void);
+
+
+/*
+ * ngx_vaani_spool_writer.c: what a worker keeps
+ */
+
+/* how often a mark that stands is looked at, ms */
+
+#define NGX_VAANI_SPOOL_RECHECK     10000
+
+/* what a mark lives for in the receiver besides "retain", ms: a week */
+
+#define NGX_VAANI_SPOOL_MARK_TTL    (7 * 24 * 3600 * 1000)
+
+ngx_int_t ngx_vaani_spool_writers_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool);
+
+/* closes segments whose connections are gone, from time to time */
+void ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool);
+
+
+/*
+ * ngx_vaani_spool_mark.c
+ */
+
+/* handler is called at the end of each of the functions below that succeed */
+void ngx_vaani_spool_mark_init(ngx_vaani_spool_mark_t *mark, u_char *id,
+    void (*handler)(ngx_vaani_spool_mark_t *mark, ngx_int_t rc), void *data);
+
+/* makes the mark one's own; its number stays.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_vaani_spool_claim(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark);
+
+/* sets a mark that was claimed.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_vaani_spool_set_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark, off_t to);
+
+ngx_int_t ngx_vaani_spool_read_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark);
+
+/* len random hexadecimal digits.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_vaani_spool_new_id(ngx_vaani_spool_t *spool, u_char *id,
+    size_t len);
+
+/* says once that the receiver doesn't allow marks */
+void ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool);
 
 
 #endif /* _NGX_VAANI_SPOOL_PRIVATE_H_INCLUDED_ */

@@ -13,7 +13,7 @@
  * of an older binary, say, share it but not the memory that tells of appends.
  */
 
-#define NGX_VAANI_SPOOL_LOOK        5
+#define NGX_VAANI_SPOOL_LOOK        3
 
 /*
  * How long the replay rests after a round, through all that waits, in which
@@ -33,8 +33,13 @@
 
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
+static ngx_msec_t ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
+static ngx_uint_t ngx_vaani_spool_pausing(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
+static void ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
+    ngx_int_t rc);
 static void ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
 static ngx_vaani_spool_slot_t *ngx_vaani_spool_again(
@@ -51,11 +56,17 @@ static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
 static uint64_t ngx_vaani_spool_now(void);
 static ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
-static u_char *ngx_vaani_spool_keep(ngx_vaani_spool_replay_t *replay,
+static u_char *ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay,
     u_char **kept, size_t *nkept, size_t len);
 static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
+static ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason);
+static void ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason, char *what);
+static void ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_finish_done(void *data);
+static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_leave_done(void *data);
 
 
@@ -71,6 +82,7 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     }
 
     replay->spool = spool;
+    replay->window.spool = spool;
     replay->lock = -1;
     replay->fd = -1;
 
@@ -105,7 +117,9 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     replay = ev->data;
 
-    ngx_add_timer(ev, NGX_VAANI_SPOOL_INTERVAL);
+    ngx_vaani_spool_writers_check(replay->spool);
+
+    ngx_add_timer(ev, ngx_vaani_spool_interval(replay));
 
     if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
         return;
@@ -132,39 +146,130 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
 
 /*
+ * A worker of an nginx without traffic has nothing to wake up for.
+ */
+
+static ngx_msec_t
+ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    return (replay->fd != -1
+            || shared->appended > shared->done
+            || (replay->leads
+                && ngx_vaani_spool_window_has_work(&replay->window)))
+           ? NGX_VAANI_SPOOL_INTERVAL : NGX_VAANI_SPOOL_IDLE;
+}
+
+
+void
+ngx_vaani_spool_wake(ngx_vaani_spool_t *spool)
+{
+    ngx_vaani_spool_replay_t  *replay;
+
+    replay = spool->replayer;
+
+    if (replay && replay->timer.timer_set) {
+        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_INTERVAL);
+    }
+}
+
+
+/*
  * Lets a thread look for a segment, or whether there is a leader.
  */
 
 static void
 ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 {
-    ngx_msec_t                 pause;
+    u_char                     id[NGX_VAANI_SPOOL_ID_LEN];
+    ngx_uint_t                 waiting;
     ngx_vaani_spool_shared_t  *shared;
 
-    if (replay->leads) {
-        shared = ngx_vaani_spool_shared(replay->spool);
+    shared = ngx_vaani_spool_shared(replay->spool);
 
-        if (replay->pause) {
+    replay->healing = NULL;
+    replay->resting = 0;
 
-            /* what is new isn't tried alone: not for each one at once */
+    if (replay->window.nbusy) {
+        return;
+    }
 
-            pause = (shared->written == replay->written)
-                    ? replay->pause : NGX_VAANI_SPOOL_MIN_PAUSE;
-
-            if (ngx_current_msec - replay->paused < pause) {
-                return;
-            }
-        }
+    if (!replay->leads) {
 
         if (shared->appended <= shared->done && replay->nintervals) {
             replay->nintervals--;
             return;
         }
 
-        replay->nintervals = NGX_VAANI_SPOOL_LOOK;
+    } else {
+
+        /* while marks are read, the list of segments stays as it is */
+
+        if (ngx_vaani_spool_window_check(&replay->window)) {
+            return;
+        }
+
+        replay->resting = ngx_vaani_spool_pausing(replay);
+        waiting = (!replay->resting && shared->appended > shared->done);
+
+        if (!waiting) {
+            replay->healing = ngx_vaani_spool_window_next(&replay->window);
+        }
+
+        if (!waiting && replay->healing == NULL
+            && shared->closed == replay->window.closed
+            && replay->nintervals)
+        {
+            replay->nintervals--;
+            return;
+        }
+    }
+
+    replay->nintervals = NGX_VAANI_SPOOL_LOOK;
+    replay->life = replay->spool->receiver->life(replay->spool->data, 0);
+
+    if (replay->spool->retain) {
+
+        /* what waits is kept afterwards */
+
+        if (ngx_vaani_spool_new_id(replay->spool, id, NGX_VAANI_SPOOL_ID_LEN)
+            != NGX_OK)
+        {
+            return;
+        }
+
+        ngx_vaani_spool_mark_init(&replay->mark, id,
+                                  ngx_vaani_spool_replay_mark_handler, replay);
     }
 
     ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+}
+
+
+/*
+ * Whether what waits isn't tried now.  What is new isn't tried alone: not for
+ * each one at once.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_pausing(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_msec_t                 pause;
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (replay->pause == 0) {
+        return 0;
+    }
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    pause = (shared->written == replay->written) ? replay->pause
+                                                 : NGX_VAANI_SPOOL_MIN_PAUSE;
+
+    return ngx_current_msec - replay->paused < pause;
 }
 
 
@@ -181,7 +286,7 @@ ngx_vaani_spool_seal_done(void *data)
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
                       "vaani: segment %uA of the spool \"%V\" can't be read, "
-                      "it was renamed to \".log.bad\"",
+                      "it was renamed to \".bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
@@ -195,7 +300,7 @@ ngx_vaani_spool_seal_done(void *data)
         return;
     }
 
-    if (replay->segment == 0) {
+    if (replay->segment == 0 && replay->healing == NULL) {
 
         if (replay->none_below) {
             ngx_vaani_spool_drained(replay);
@@ -214,9 +319,101 @@ ngx_vaani_spool_seal_done(void *data)
     replay->nended = 0;
     replay->nburied = 0;
 
-    /* another worker may have left it when it was delivered in part */
+    if (!replay->healing) {
 
-    ngx_vaani_spool_shared(replay->spool)->partial = 0;
+        /* another worker may have left it when it was delivered in part */
+
+        ngx_vaani_spool_shared(replay->spool)->partial = 0;
+    }
+
+    ngx_vaani_spool_claim_first(replay);
+}
+
+
+/*
+ * A mark is claimed before what it will speak for is delivered, see
+ * ngx_vaani_spool_mark.c.  What waits goes on without.
+ */
+
+static void
+ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay)
+{
+    replay->claimed = 0;
+
+    if (replay->healing) {
+
+        if (ngx_vaani_spool_window_claim(&replay->window, replay->healing)
+            != NGX_OK)
+        {
+            ngx_vaani_spool_close(replay);
+            replay->healing = NULL;
+            return;
+        }
+
+        replay->claiming = 1;
+        return;
+    }
+
+    if (replay->spool->retain && replay->life) {
+        replay->mark.connection = 0;
+        replay->mark.life = replay->life;
+
+        if (ngx_vaani_spool_claim(replay->spool, &replay->mark) == NGX_OK) {
+            replay->claiming = 1;
+            replay->window.nbusy++;
+            return;
+        }
+    }
+
+    ngx_vaani_spool_deliver(replay);
+}
+
+
+static void
+ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
+    ngx_int_t rc)
+{
+    ngx_vaani_spool_replay_t *replay = mark->data;
+
+    replay->window.nbusy--;
+
+    if (rc == NGX_DECLINED) {
+        ngx_vaani_spool_no_marks(replay->spool);
+    }
+
+    ngx_vaani_spool_claimed(replay->spool, rc);
+}
+
+
+void
+ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc)
+{
+    ngx_vaani_spool_replay_t  *replay;
+
+    replay = spool->replayer;
+
+    /* it was left meanwhile */
+
+    if (!replay->claiming) {
+        return;
+    }
+
+    replay->claiming = 0;
+    replay->claimed = (rc == NGX_OK);
+
+    if (replay->healing) {
+
+        if (!replay->claimed) {
+            ngx_vaani_spool_close(replay);
+            replay->healing = NULL;
+            return;
+        }
+
+        /* a live event goes first: no more than a few are under way */
+
+        replay->reader.pos = ngx_max(replay->healing->mark.stands, 0);
+        replay->limit = ngx_min(replay->limit, NGX_VAANI_SPOOL_WINDOW);
+    }
 
     ngx_vaani_spool_deliver(replay);
 }
@@ -263,7 +460,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
     ngx_vaani_spool_slot_t  *slot;
 
-    if (replay->busy) {
+    if (replay->busy || replay->claiming) {
         return;
     }
 
@@ -285,7 +482,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
     }
 
     while (replay->nagain == 0
-           && replay->nused < replay->window
+           && replay->nused < replay->limit
            && !(ngx_exiting || ngx_quit || ngx_terminate)
            && ngx_vaani_spool_next(replay) == NGX_OK)
     {
@@ -351,13 +548,19 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 {
     size_t         len;
     u_char        *dst;
-    const u_char  *reason;
+    uint64_t       begun;
+    const u_char  *reason, *boot_id;
 
     while (!replay->have_next) {
 
         switch (vaani_journal_next(&replay->reader, &replay->next)) {
 
         case VAANI_JOURNAL_RECORD:
+
+            if (vaani_journal_is_start(&replay->next, &boot_id, &begun)) {
+                break;
+            }
+
             replay->have_next = 1;
 
             /* from a segment that was being made the place of dead letters */
@@ -368,13 +571,20 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
         case VAANI_JOURNAL_BAD:
             ngx_log_error(NGX_LOG_ERR, replay->spool->log, 0,
                           "vaani: segment %uA of the spool \"%V\" has %uz "
-                          "bytes at offset %uz that are no event, they are "
-                          "kept in a \".bad\" file",
-                          replay->segment, &replay->spool->path->name,
-                          replay->next.size, replay->next.offset);
+                          "bytes at offset %uz that are no event, %s",
+                          replay->healing ? replay->healing->number
+                                          : replay->segment,
+                          &replay->spool->path->name,
+                          replay->next.size, replay->next.offset,
+                          replay->healing ? "they are left out"
+                                          : "they are kept in a \".bad\" file");
 
-            dst = ngx_vaani_spool_keep(replay, &replay->bad, &replay->nbad,
-                                       replay->next.size);
+            if (replay->healing) {
+                break;
+            }
+
+            dst = ngx_vaani_spool_put_by(replay, &replay->bad, &replay->nbad,
+                                         replay->next.size);
 
             if (dst == NULL) {
                 replay->reader.pos = replay->next.offset;
@@ -406,7 +616,9 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 
     slot->sent = ngx_vaani_spool_now();
 
-    rc = spool->replay(spool->data, slot, slot->record, slot->len, &reason);
+    rc = spool->receiver->replay(spool->data, slot,
+                                 slot->replay->healing != NULL,
+                                 slot->record, slot->len, &reason);
 
     if (rc != NGX_AGAIN) {
         ngx_vaani_spool_end(slot, rc, &reason);
@@ -431,36 +643,38 @@ static void
 ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason)
 {
-    ngx_atomic_t              *counter;
+    ngx_uint_t                 had;
     ngx_vaani_spool_replay_t  *replay;
     ngx_vaani_spool_shared_t  *shared;
 
     replay = slot->replay;
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    counter = &shared->replayed;
+    had = (rc == NGX_DONE);
 
-    switch (rc) {
-
-    case NGX_OK:
+    if (rc == NGX_OK || had) {
         ngx_vaani_spool_pace(replay, slot);
         ngx_vaani_spool_succeeded(replay->spool);
-        replay->nreplayed++;
-        replay->ndone++;
-        break;
 
-    case NGX_ABORT:
+        if (replay->healing) {
+            replay->window.nbrought += !had;
+            (void) ngx_atomic_fetch_add(&shared->brought_back, !had);
+
+        } else {
+            replay->nreplayed++;
+            replay->ndone++;
+            (void) ngx_atomic_fetch_add(&shared->replayed, 1);
+        }
+
+        rc = NGX_OK;
+
+    } else if (rc == NGX_ABORT) {
         rc = ngx_vaani_spool_defer(replay, slot, reason);
-        counter = NULL;
-        break;
-
-    case NGX_DECLINED:
-        counter = NULL;
-        break;
     }
 
     if (rc == NGX_DECLINED) {
-        rc = ngx_vaani_spool_bury(replay, slot, reason);
+        rc = replay->healing ? ngx_vaani_spool_leave_out(replay, reason)
+                             : ngx_vaani_spool_bury(replay, slot, reason);
         replay->nburied += (rc == NGX_OK);
         replay->ndone += (rc == NGX_OK);
     }
@@ -471,14 +685,16 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
         return;
     }
 
-    if (counter) {
-        (void) ngx_atomic_fetch_add(counter, 1);
-    }
+    if (replay->healing) {
+        replay->window.nlooked++;
+        (void) ngx_atomic_fetch_add(&shared->looked_at, 1);
 
-    replay->nended++;
+    } else {
+        replay->nended++;
 
-    if (replay->segment > shared->floor) {
-        (void) ngx_atomic_fetch_add(&shared->partial, 1);
+        if (replay->segment > shared->floor) {
+            (void) ngx_atomic_fetch_add(&shared->partial, 1);
+        }
     }
 
     slot->used = 0;
@@ -498,7 +714,8 @@ static void
 ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot)
 {
-    uint64_t  now, took;
+    uint64_t    now, took;
+    ngx_uint_t  most;
 
     now = ngx_vaani_spool_now();
     took = now - slot->sent;
@@ -511,15 +728,16 @@ ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
     }
 
     if (took <= 2 * replay->floor + NGX_VAANI_SPOOL_SLACK) {
-        replay->window = ngx_min(replay->window + 1,
-                                 NGX_VAANI_SPOOL_MAX_WINDOW);
+        most = replay->healing ? NGX_VAANI_SPOOL_KEPT_WINDOW
+                               : NGX_VAANI_SPOOL_MAX_WINDOW;
+        replay->limit = ngx_min(replay->limit + 1, most);
         return;
     }
 
     /* what was sent before the last time doesn't count */
 
     if (slot->sent > replay->halved) {
-        replay->window = ngx_max(replay->window / 2, NGX_VAANI_SPOOL_WINDOW);
+        replay->limit = ngx_max(replay->limit / 2, NGX_VAANI_SPOOL_WINDOW);
         replay->halved = now;
     }
 }
@@ -630,7 +848,7 @@ ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay)
 
     replay->nused = 0;
     replay->nagain = 0;
-    replay->window = NGX_VAANI_SPOOL_WINDOW;
+    replay->limit = NGX_VAANI_SPOOL_WINDOW;
 }
 
 
@@ -679,8 +897,8 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
 
     len = VAANI_JOURNAL_DEFERRED + slot->len;
 
-    dst = ngx_vaani_spool_keep(replay, &replay->late, &replay->nlate,
-                               VAANI_JOURNAL_HEADER + len);
+    dst = ngx_vaani_spool_put_by(replay, &replay->late, &replay->nlate,
+                                 VAANI_JOURNAL_HEADER + len);
 
     if (dst == NULL) {
         return NGX_ERROR;
@@ -708,7 +926,7 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
  */
 
 static u_char *
-ngx_vaani_spool_keep(ngx_vaani_spool_replay_t *replay, u_char **kept,
+ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay, u_char **kept,
     size_t *nkept, size_t len)
 {
     u_char  *p;
@@ -737,18 +955,14 @@ static ngx_int_t
 ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
 {
-    u_char               *p, *dst, *space;
-    size_t                len, rlen;
-    uint64_t              skipped;
-    ngx_uint_t            level;
-
-    static vaani_pace_t   pace;
+    u_char  *p, *dst;
+    size_t   len, rlen;
 
     rlen = ngx_min(reason->len, 255);
     len = 2 + rlen + slot->len;
 
-    dst = ngx_vaani_spool_keep(replay, &replay->dead, &replay->ndead,
-                               VAANI_JOURNAL_HEADER + len);
+    dst = ngx_vaani_spool_put_by(replay, &replay->dead, &replay->ndead,
+                                 VAANI_JOURNAL_HEADER + len);
 
     if (dst == NULL) {
         return NGX_ERROR;
@@ -762,9 +976,40 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
 
     vaani_journal_seal(dst, len, 0);
 
+    ngx_vaani_spool_tell_refused(replay, reason, "is kept in \"dead-letters\"");
+
+    return NGX_OK;
+}
+
+
+/*
+ * It was taken once, and is not any more: what stands at its key may be
+ * somebody else's by now.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
+{
+    ngx_vaani_spool_tell_refused(replay, reason,
+                                 "is left out, Redis had taken it before");
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason, char *what)
+{
+    u_char               *space;
+    uint64_t              skipped;
+    ngx_uint_t            level;
+
+    static vaani_pace_t   pace;
+
     /* the first word is a code, what follows might quote something */
 
-    space = ngx_strlchr(reason->data, reason->data + rlen, ' ');
+    space = ngx_strlchr(reason->data, reason->data + reason->len, ' ');
 
     level = vaani_pace(&pace, ngx_current_msec, NGX_VAANI_SPOOL_COMPLAIN_EVERY,
                        &skipped)
@@ -772,12 +1017,10 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
 
     ngx_log_error(level, replay->spool->log, 0,
                   "vaani: an event of the spool \"%V\" can't be delivered "
-                  "(%*s), it is kept in \"dead-letters\"",
+                  "(%*s), it %s",
                   &replay->spool->path->name,
-                  space ? (size_t) (space - reason->data) : rlen,
-                  reason->data);
-
-    return NGX_OK;
+                  space ? (size_t) (space - reason->data) : reason->len,
+                  reason->data, what);
 }
 
 
@@ -793,6 +1036,11 @@ ngx_vaani_spool_finish_done(void *data)
 
     if (replay->finish.failed) {
         replay->err = EAGAIN;
+    }
+
+    if (replay->healing) {
+        ngx_vaani_spool_heal_done(replay);
+        return;
     }
 
     if (replay->err) {
@@ -838,6 +1086,14 @@ ngx_vaani_spool_finish_done(void *data)
 
         (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
         (void) ngx_atomic_fetch_add(&shared->buried, replay->nburied);
+
+        if (replay->renamed) {
+            (void) ngx_atomic_fetch_add(&shared->kept_bytes, replay->size);
+
+            ngx_vaani_spool_window_add(&replay->window, replay->segment,
+                                       &replay->mark, replay->size,
+                                       ngx_vaani_spool_same_life(replay));
+        }
     }
 
     shared->partial = 0;
@@ -848,10 +1104,64 @@ ngx_vaani_spool_finish_done(void *data)
 
     /* there may be another one */
 
-    if (replay->pause == 0
-        && !(ngx_exiting || ngx_quit || ngx_terminate))
-    {
-        ngx_vaani_spool_task_post(replay->spool, &replay->seal);
+    if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
+        ngx_vaani_spool_look(replay);
+    }
+}
+
+
+/*
+ * Whether all of the segment was delivered after its mark was claimed, to one
+ * receiver.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_t  *spool;
+
+    spool = replay->spool;
+
+    return replay->claimed
+           && spool->receiver->life(spool->data, 0) == replay->life;
+}
+
+
+/*
+ * What the receiver didn't have any more is delivered again.
+ */
+
+static void
+ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_segment_t  *segment;
+
+    segment = replay->healing;
+
+    if (replay->err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+                      "vaani: what waits in segment %uA of the spool \"%V\" "
+                      "can't be written to its end, trying again",
+                      segment->number, &replay->spool->path->name);
+
+        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        return;
+    }
+
+    replay->healing = NULL;
+
+    if (ngx_vaani_spool_same_life(replay)) {
+        ngx_vaani_spool_window_healed(&replay->window, segment);
+
+    } else {
+
+        /* it was delivered to whoever was there: the next one is asked */
+
+        segment->read = 0;
+    }
+
+    if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
+        ngx_vaani_spool_look(replay);
     }
 }
 
@@ -873,6 +1183,8 @@ ngx_vaani_spool_leave_done(void *data)
     ngx_vaani_spool_free_slots(replay);
 
     replay->have_next = 0;
+    replay->healing = NULL;
+    replay->claiming = 0;
 }
 
 
@@ -897,6 +1209,7 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_leave_thread(replay);
+    ngx_vaani_spool_window_free(&replay->window);
 
     if (replay->lock != -1) {
         (void) close(replay->lock);

@@ -12,11 +12,14 @@
 
 static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *dir, ngx_atomic_uint_t number);
+    u_char *name, ngx_atomic_uint_t number);
+static void ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay,
+    u_char *name, ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
@@ -50,7 +53,26 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->none_below = 0;
     replay->aside = 0;
 
-    if (!replay->leads && ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
+    if (!replay->leads) {
+
+        if (ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
+            return;
+        }
+
+        ngx_vaani_spool_window_reset(&replay->window);
+    }
+
+    if (replay->healing) {
+        ngx_vaani_spool_open_kept(replay, dir);
+        return;
+    }
+
+    if (ngx_vaani_spool_window_list(&replay->window) != NGX_OK) {
+        replay->err = errno;
+        return;
+    }
+
+    if (replay->resting) {
         return;
     }
 
@@ -86,7 +108,7 @@ ngx_vaani_spool_seal_thread(void *data)
 
     if (replay->fd == -1) {
         replay->err = errno;
-        ngx_vaani_spool_put_aside(replay, dir, lowest);
+        ngx_vaani_spool_put_aside(replay, name, lowest);
         return;
     }
 
@@ -108,13 +130,13 @@ ngx_vaani_spool_seal_thread(void *data)
 
     if (!S_ISREG(st.st_mode)) {
         replay->err = EINVAL;
-        ngx_vaani_spool_put_aside(replay, dir, lowest);
+        ngx_vaani_spool_put_aside(replay, name, lowest);
         goto failed;
     }
 
     if (ngx_vaani_spool_read(replay, st.st_size) != NGX_OK) {
         replay->err = errno;
-        ngx_vaani_spool_put_aside(replay, dir, lowest);
+        ngx_vaani_spool_put_aside(replay, name, lowest);
         goto failed;
     }
 
@@ -124,6 +146,43 @@ ngx_vaani_spool_seal_thread(void *data)
     return;
 
 failed:
+
+    ngx_vaani_spool_close(replay);
+}
+
+
+/*
+ * Takes a kept segment that the receiver doesn't have all of.
+ */
+
+static void
+ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    ngx_vaani_spool_kept_name(name, dir, replay->healing->number,
+                              replay->healing->mark.id);
+
+    replay->fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+
+    if (replay->fd != -1
+        && ngx_vaani_spool_read(replay, replay->healing->size) == NGX_OK)
+    {
+        return;
+    }
+
+    replay->err = errno;
+
+    ngx_vaani_spool_put_aside(replay, name, replay->healing->number);
+
+    /* it was deleted to make room, say: the list tells */
+
+    replay->healing->read = 0;
+    replay->healing = NULL;
+
+    if (replay->err == ENOENT) {
+        replay->err = 0;
+    }
 
     ngx_vaani_spool_close(replay);
 }
@@ -192,7 +251,7 @@ ngx_vaani_spool_leave_thread(void *data)
 }
 
 
-static void
+void
 ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 {
     if (replay->fd != -1) {
@@ -224,11 +283,9 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
  */
 
 static void
-ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
+ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
     ngx_atomic_uint_t number)
 {
-    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
-
     switch (replay->err) {
 
     case EIO:
@@ -244,10 +301,8 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         return;
     }
 
-    ngx_vaani_spool_segment_name(name, dir, number);
-
     if (ngx_vaani_spool_put_away(name) == NGX_OK
-        && ngx_vaani_spool_sync_dir(dir->data) == NGX_OK)
+        && ngx_vaani_spool_sync_dir(replay->spool->path->name.data) == NGX_OK)
     {
         replay->aside = number;
         replay->measured = 0;
@@ -323,7 +378,22 @@ ngx_vaani_spool_finish_thread(void *data)
 
     replay->err = 0;
     replay->whole = 0;
+    replay->renamed = 0;
+    replay->emptied = 0;
     replay->moved = 0;
+
+    if (replay->healing) {
+
+        if (replay->nlate
+            && ngx_vaani_spool_append_late(replay, dir) != NGX_OK)
+        {
+            goto failed;
+        }
+
+        ngx_vaani_spool_close(replay);
+
+        return;
+    }
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
@@ -362,6 +432,7 @@ ngx_vaani_spool_finish_thread(void *data)
     if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
         && ngx_vaani_spool_empty(replay, name) == NGX_OK)
     {
+        replay->emptied = 1;
         rc = ngx_vaani_spool_keep_aside(replay, dir);
     }
 
@@ -383,7 +454,7 @@ ngx_vaani_spool_finish_thread(void *data)
         replay->whole = 1;
         replay->kept = 1;
 
-    } else if (unlink((char *) name) == -1 && errno != ENOENT) {
+    } else if (ngx_vaani_spool_give_up(replay, name, dir) != NGX_OK) {
         goto failed;
     }
 
@@ -404,6 +475,35 @@ ngx_vaani_spool_finish_thread(void *data)
 failed:
 
     replay->err = errno;
+}
+
+
+/*
+ * Deletes a segment that was delivered, or keeps it.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay, u_char *name,
+    ngx_str_t *dir)
+{
+    u_char  kept[NGX_VAANI_SPOOL_NAME_LEN];
+
+    if (replay->spool->retain && replay->size && !replay->emptied) {
+        ngx_vaani_spool_kept_name(kept, dir, replay->segment, replay->mark.id);
+
+        if (ngx_vaani_spool_rename_new(name, kept) == NGX_OK) {
+            replay->renamed = 1;
+            return NGX_OK;
+        }
+
+        /* it's better lost than delivered for ever */
+    }
+
+    if (unlink((char *) name) == -1 && errno != ENOENT) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

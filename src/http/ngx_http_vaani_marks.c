@@ -1,0 +1,141 @@
+
+#include "ngx_http_vaani.h"
+
+
+/*
+ * The marks of the spool's segments in Redis, see ../spool/ngx_vaani_spool.h.
+ * They are set by a small script, if what stands is what was set last: what
+ * shows that Redis has forgotten something is never written over.
+ */
+
+
+#define NGX_HTTP_VAANI_MARK_KEY     "vaani:mark:"
+
+#define NGX_HTTP_VAANI_MARK_LEN     (sizeof(NGX_HTTP_VAANI_MARK_KEY) - 1      \
+                                     + NGX_VAANI_SPOOL_ID_LEN)
+
+
+static ngx_str_t  ngx_http_vaani_mark_script = ngx_string(
+    "local was = redis.call('GET', KEYS[1]) or '' "
+    "if was ~= ARGV[1] then return was end "
+    "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) "
+    "return ARGV[2]");
+
+
+static ngx_uint_t ngx_http_vaani_life(void *data, ngx_uint_t connection);
+static ngx_int_t ngx_http_vaani_read_mark(void *data,
+    ngx_vaani_spool_mark_t *mark);
+static ngx_int_t ngx_http_vaani_set_mark(void *data,
+    ngx_vaani_spool_mark_t *mark, ngx_msec_t ttl);
+static void ngx_http_vaani_mark_key(u_char *dst, ngx_vaani_spool_mark_t *mark,
+    ngx_str_t *key);
+static void ngx_http_vaani_mark_handler(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+
+
+ngx_vaani_spool_receiver_t  ngx_http_vaani_receiver = {
+    ngx_http_vaani_replay,
+    ngx_http_vaani_life,
+    ngx_http_vaani_read_mark,
+    ngx_http_vaani_set_mark,
+    ngx_http_vaani_random
+};
+
+
+static ngx_uint_t
+ngx_http_vaani_life(void *data, ngx_uint_t connection)
+{
+    return ngx_vaani_redis_life(data, connection);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_read_mark(void *data, ngx_vaani_spool_mark_t *mark)
+{
+    u_char     key[NGX_HTTP_VAANI_MARK_LEN];
+    ngx_str_t  args[2];
+
+    ngx_str_set(&args[0], "GET");
+    ngx_http_vaani_mark_key(key, mark, &args[1]);
+
+    return ngx_vaani_redis_once(data, mark->connection, mark->life, args, 2,
+                                ngx_http_vaani_mark_handler, mark);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_set_mark(void *data, ngx_vaani_spool_mark_t *mark,
+    ngx_msec_t ttl)
+{
+    u_char     key[NGX_HTTP_VAANI_MARK_LEN], expiry[NGX_INT_T_LEN];
+    ngx_str_t  args[7];
+
+    ngx_str_set(&args[0], "EVAL");
+    args[1] = ngx_http_vaani_mark_script;
+    ngx_str_set(&args[2], "1");
+    ngx_http_vaani_mark_key(key, mark, &args[3]);
+
+    args[4].data = mark->value;
+    args[4].len = mark->len;
+
+    args[5].data = mark->wanted;
+    args[5].len = mark->wanted_len;
+
+    args[6].data = expiry;
+    args[6].len = ngx_sprintf(expiry, "%M", ttl) - expiry;
+
+    return ngx_vaani_redis_once(data, mark->connection, mark->life, args, 7,
+                                ngx_http_vaani_mark_handler, mark);
+}
+
+
+static void
+ngx_http_vaani_mark_key(u_char *dst, ngx_vaani_spool_mark_t *mark,
+    ngx_str_t *key)
+{
+    u_char  *p;
+
+    p = ngx_cpymem(dst, NGX_HTTP_VAANI_MARK_KEY,
+                   sizeof(NGX_HTTP_VAANI_MARK_KEY) - 1);
+    p = ngx_cpymem(p, mark->id, NGX_VAANI_SPOOL_ID_LEN);
+
+    key->data = dst;
+    key->len = p - dst;
+}
+
+
+static void
+ngx_http_vaani_mark_handler(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply)
+{
+    ngx_vaani_spool_mark_t *mark = data;
+
+    ngx_int_t  rc;
+
+    rc = NGX_AGAIN;
+
+    if (status == NGX_VAANI_REDIS_DONE) {
+
+        switch (reply->type) {
+
+        case REDIS_REPLY_NIL:
+            ngx_vaani_spool_marked(mark, NGX_OK, NULL, 0);
+            return;
+
+        case REDIS_REPLY_STRING:
+            ngx_vaani_spool_marked(mark, NGX_OK, (u_char *) reply->str,
+                                   reply->len);
+            return;
+
+        case REDIS_REPLY_ERROR:
+
+            if (strstr(reply->str, "NOPERM") || strstr(reply->str, "ACL")) {
+                rc = NGX_DECLINED;
+            }
+
+            break;
+        }
+    }
+
+    ngx_vaani_spool_marked(mark, rc, NULL, 0);
+}

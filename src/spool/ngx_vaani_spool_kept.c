@@ -1,0 +1,298 @@
+
+#include "ngx_vaani_spool_private.h"
+
+#include <sys/file.h>
+
+
+/*
+ * Files of what the receiver has answered, as threads use them: one for a
+ * writer, see ngx_vaani_spool_writer.c.  Errors are in errno.
+ */
+
+
+#define NGX_VAANI_SPOOL_DIGITS      20
+
+#define NGX_VAANI_SPOOL_KEPT_SUFFIX  ".kept"
+
+/* until it is locked by its writer */
+
+#define NGX_VAANI_SPOOL_NEW_SUFFIX  ".new"
+
+
+static ngx_int_t ngx_vaani_spool_write_start(int fd, off_t *size);
+
+
+void
+ngx_vaani_spool_kept_name(u_char *dst, ngx_str_t *dir,
+    ngx_atomic_uint_t number, u_char *id)
+{
+    (void) ngx_snprintf(dst, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA-%*s%s%Z",
+                        dir, number, (size_t) NGX_VAANI_SPOOL_ID_LEN, id,
+                        NGX_VAANI_SPOOL_KEPT_SUFFIX);
+}
+
+
+ngx_int_t
+ngx_vaani_spool_parse_kept(char *name, ngx_atomic_uint_t *number, u_char *id)
+{
+    size_t       len;
+    ngx_uint_t   n;
+    const char  *rest;
+
+    len = ngx_strlen(name);
+
+    *number = ngx_vaani_spool_number(name);
+
+    if (*number == 0
+        || len < NGX_VAANI_SPOOL_DIGITS + 1 + NGX_VAANI_SPOOL_ID_LEN
+        || name[NGX_VAANI_SPOOL_DIGITS] != '-')
+    {
+        return NGX_DECLINED;
+    }
+
+    for (n = 0; n < NGX_VAANI_SPOOL_ID_LEN; n++) {
+        id[n] = name[NGX_VAANI_SPOOL_DIGITS + 1 + n];
+
+        if ((id[n] < '0' || id[n] > '9') && (id[n] < 'a' || id[n] > 'f')) {
+            return NGX_DECLINED;
+        }
+    }
+
+    rest = name + NGX_VAANI_SPOOL_DIGITS + 1 + NGX_VAANI_SPOOL_ID_LEN;
+
+    if (ngx_strcmp(rest, NGX_VAANI_SPOOL_KEPT_SUFFIX) == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_strcmp(rest, NGX_VAANI_SPOOL_KEPT_SUFFIX
+                         NGX_VAANI_SPOOL_NEW_SUFFIX)
+        == 0)
+    {
+        return NGX_BUSY;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/*
+ * The lock says that somebody writes to it, and nobody finds it by its name
+ * before it is locked.
+ */
+
+int
+ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
+    u_char *id, off_t *size)
+{
+    int        fd;
+    u_char     name[NGX_VAANI_SPOOL_NAME_LEN], new[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t  err;
+
+    ngx_vaani_spool_kept_name(name, dir, number, id);
+
+    (void) ngx_snprintf(new, NGX_VAANI_SPOOL_NAME_LEN, "%s%s%Z", name,
+                        NGX_VAANI_SPOOL_NEW_SUFFIX);
+
+    fd = open((char *) new, O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    if (flock(fd, LOCK_EX|LOCK_NB) == -1
+        || ngx_vaani_spool_write_start(fd, size) != NGX_OK
+        || ngx_vaani_spool_rename_new(new, name) != NGX_OK)
+    {
+        err = errno;
+        (void) unlink((char *) new);
+        (void) close(fd);
+        errno = err;
+
+        return -1;
+    }
+
+    return fd;
+}
+
+
+/*
+ * What a file is old by must not change with the clock.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_write_start(int fd, off_t *size)
+{
+    u_char  record[VAANI_JOURNAL_HEADER + VAANI_JOURNAL_START];
+
+    *size = sizeof(record);
+
+    vaani_journal_start(record + VAANI_JOURNAL_HEADER,
+                        ngx_vaani_spool_boot_id(), ngx_vaani_spool_boottime());
+    vaani_journal_seal(record, VAANI_JOURNAL_START, 0);
+
+    return ngx_vaani_spool_write_alone(fd, record, sizeof(record), 0);
+}
+
+
+/*
+ * Without /proc it is nothing, as on other hosts: then ages are those of files.
+ */
+
+u_char *
+ngx_vaani_spool_boot_id(void)
+{
+    int             fd;
+    char            text[64];
+    ssize_t         n, i;
+    ngx_uint_t      digits;
+
+    static u_char   id[VAANI_JOURNAL_BOOT_ID];
+    static ngx_atomic_t  known;
+
+    if (known) {
+        return id;
+    }
+
+    n = 0;
+    fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY|O_CLOEXEC);
+
+    if (fd != -1) {
+        n = read(fd, text, sizeof(text));
+        (void) close(fd);
+    }
+
+    digits = 0;
+
+    for (i = 0; i < n && digits < 2 * VAANI_JOURNAL_BOOT_ID; i++) {
+
+        if (text[i] == '-') {
+            continue;
+        }
+
+        if (text[i] < '0') {
+            break;
+        }
+
+        /* any digits do, if they are always the same */
+
+        id[digits / 2] = (u_char) (id[digits / 2] << 4
+                                   | ((text[i] & 0x0f)
+                                      + (text[i] > '9' ? 9 : 0)));
+        digits++;
+    }
+
+    known = 1;
+
+    return id;
+}
+
+
+uint64_t
+ngx_vaani_spool_boottime(void)
+{
+    struct timespec  ts;
+
+#ifdef CLOCK_BOOTTIME
+    (void) clock_gettime(CLOCK_BOOTTIME, &ts);
+#else
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+#endif
+
+    return (uint64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+
+ngx_uint_t
+ngx_vaani_spool_is_closed(int fd)
+{
+    return flock(fd, LOCK_EX|LOCK_NB) == 0;
+}
+
+
+/*
+ * Whoever finds that there is no room makes some.  A segment that is being read
+ * stays readable.
+ */
+
+ngx_int_t
+ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
+{
+    int                        fd;
+    DIR                       *d;
+    u_char                     id[NGX_VAANI_SPOOL_ID_LEN];
+    u_char                     oldest[NGX_VAANI_SPOOL_ID_LEN];
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_uint_t                 closed;
+    struct stat                st;
+    struct dirent             *de;
+    ngx_atomic_uint_t          number, lowest, above;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+    above = 0;
+
+    for ( ;; ) {
+        d = opendir((char *) spool->path->name.data);
+
+        if (d == NULL) {
+            return NGX_ERROR;
+        }
+
+        lowest = 0;
+
+        while ((de = readdir(d)) != NULL) {
+
+            if (ngx_vaani_spool_parse_kept(de->d_name, &number, id) == NGX_OK
+                && number > above && (lowest == 0 || number < lowest))
+            {
+                lowest = number;
+                ngx_memcpy(oldest, id, NGX_VAANI_SPOOL_ID_LEN);
+            }
+        }
+
+        (void) closedir(d);
+
+        if (lowest == 0) {
+            return NGX_DECLINED;
+        }
+
+        ngx_vaani_spool_kept_name(name, &spool->path->name, lowest, oldest);
+
+        fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+
+        closed = (fd != -1 && ngx_vaani_spool_is_closed(fd)
+                  && fstat(fd, &st) == 0);
+
+        if (fd != -1) {
+            (void) close(fd);
+        }
+
+        if (closed && unlink((char *) name) == 0) {
+            ngx_vaani_spool_lower(&shared->kept_bytes, st.st_size);
+            shared->trimmed = 1;
+            return NGX_OK;
+        }
+
+        above = lowest;
+    }
+}
+
+
+ngx_uint_t
+ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
+
+    while (shared->bytes + shared->kept_bytes + len > spool->max) {
+
+        if (shared->kept_bytes == 0
+            || ngx_vaani_spool_drop_oldest(spool) != NGX_OK)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}

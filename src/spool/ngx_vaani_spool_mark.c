@@ -1,0 +1,177 @@
+
+#include "ngx_vaani_spool_private.h"
+
+
+/*
+ * The mark of a segment, in the receiver: "<bytes> <tag>".  It's set only if
+ * what stands is what was known, as a whole: the tag is random and tells who has
+ * set it, so that an equal number of somebody else is another one.  Who begins
+ * to set a mark claims it first, and only what was answered after that counts:
+ * else the first one would stand, too, where all was lost before.
+ */
+
+
+static void ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark,
+    const u_char *value, size_t len);
+static ngx_int_t ngx_vaani_spool_send_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark, off_t to);
+
+
+void
+ngx_vaani_spool_mark_init(ngx_vaani_spool_mark_t *mark, u_char *id,
+    void (*handler)(ngx_vaani_spool_mark_t *mark, ngx_int_t rc), void *data)
+{
+    ngx_memzero(mark, sizeof(ngx_vaani_spool_mark_t));
+
+    ngx_memcpy(mark->id, id, NGX_VAANI_SPOOL_ID_LEN);
+
+    mark->stands = NGX_VAANI_SPOOL_NO_MARK;
+    mark->handler = handler;
+    mark->data = data;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_new_id(ngx_vaani_spool_t *spool, u_char *id, size_t len)
+{
+    u_char  random[NGX_VAANI_SPOOL_ID_LEN / 2];
+
+    if (spool->receiver->random(random, len / 2, spool->log) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_hex_dump(id, random, len / 2);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_claim(ngx_vaani_spool_t *spool, ngx_vaani_spool_mark_t *mark)
+{
+    if (ngx_vaani_spool_new_id(spool, mark->tag, NGX_VAANI_SPOOL_TAG_LEN)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_vaani_spool_send_mark(spool, mark, ngx_max(mark->stands, 0));
+}
+
+
+ngx_int_t
+ngx_vaani_spool_set_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark, off_t to)
+{
+    return ngx_vaani_spool_send_mark(spool, mark, to);
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_send_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark, off_t to)
+{
+    if (spool->unmarked) {
+        return NGX_ERROR;
+    }
+
+    mark->wanted_len = ngx_sprintf(mark->wanted, "%O %*s", to,
+                                   (size_t) NGX_VAANI_SPOOL_TAG_LEN, mark->tag)
+                       - mark->wanted;
+
+    if (spool->receiver->set_mark(spool->data, mark,
+                                  NGX_VAANI_SPOOL_MARK_TTL + 2 * spool->retain)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    mark->busy = 1;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_read_mark(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark)
+{
+    if (spool->unmarked) {
+        return NGX_ERROR;
+    }
+
+    mark->wanted_len = mark->len;
+    ngx_memcpy(mark->wanted, mark->value, mark->len);
+
+    if (spool->receiver->read_mark(spool->data, mark) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    mark->busy = 1;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_vaani_spool_marked(ngx_vaani_spool_mark_t *mark, ngx_int_t rc,
+    const u_char *value, size_t len)
+{
+    mark->busy = 0;
+
+    if (rc == NGX_OK) {
+
+        /* what isn't one of ours says nothing, and isn't written over */
+
+        if (len > NGX_VAANI_SPOOL_MARK_LEN) {
+            rc = NGX_AGAIN;
+
+        } else {
+            rc = (len == mark->wanted_len
+                  && (len == 0 || ngx_memcmp(value, mark->wanted, len) == 0))
+                 ? NGX_OK : NGX_BUSY;
+
+            ngx_vaani_spool_know(mark, value, len);
+        }
+    }
+
+    mark->handler(mark, rc);
+}
+
+
+static void
+ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark, const u_char *value,
+    size_t len)
+{
+    off_t   stands;
+    size_t  n;
+
+    mark->len = len;
+
+    if (len) {
+        ngx_memcpy(mark->value, value, len);
+    }
+
+    for (n = 0; n < len && value[n] != ' '; n++) { /* void */ }
+
+    stands = ngx_atoof((u_char *) value, n);
+
+    mark->stands = (stands == NGX_ERROR) ? NGX_VAANI_SPOOL_NO_MARK : stands;
+}
+
+
+void
+ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool)
+{
+    if (spool->unmarked) {
+        return;
+    }
+
+    spool->unmarked = 1;
+
+    ngx_log_error(NGX_LOG_ERR, spool->log, 0,
+                  "vaani: Redis doesn't let this user set the marks of the "
+                  "spool \"%V\": what Redis loses isn't noticed, and not "
+                  "brought back. Its ACL needs \"~vaani:mark:*\" and "
+                  "\"+get +set +eval\"", &spool->path->name);
+}

@@ -1,0 +1,253 @@
+# What Redis loses comes back: with "retain", what was answered 200 is in Redis
+# whatever Redis forgets, once and in the order in which it was received.
+# VAANI_FAULTS=full in the environment takes longer over it.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Vaani::Test;
+
+use Vaani::Test::Endpoint;
+use Vaani::Test::Events;
+use Vaani::Test::Faults;
+use Vaani::Test::Socket qw(pause);
+
+my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
+my $only = $ENV{VAANI_ONLY} // '';
+
+sub scenario ($name, $code) {
+    subtest $name => $code if $name =~ /$only/;
+    return;
+}
+
+sub scaled ($short, $long = 10 * $short) { return $full ? $long : $short }
+
+sub redis (%opt) { return Vaani::Test::Redis->start(acl => RETAIN, %opt) }
+
+sub nginx ($redis, %opt) {
+    my %start = map { exists $opt{$_} ? ($_ => delete $opt{$_}) : () }
+        qw(workers main log_level allow_log dir);
+
+    # However slow the disk is, it is written in the end.
+    my $allowed = join '|', qr/takes more than 100 ms/, $start{allow_log} // ();
+
+    return Vaani::Test::Nginx->start(
+        workers => 3, log_level => 'notice', %start, allow_log => qr/$allowed/,
+        http => spool_config($redis, spool => 'retain=1h', %opt),
+    );
+}
+
+sub load ($nginx, %opt) { return Vaani::Test::Faults->start($nginx, %opt) }
+
+# The end of a scenario: the load ends, all is there again, the account is made.
+sub account_ok ($fault, $load, $redis, $nginx, %opt) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    $load->stop;
+    comes_back($load, $redis);
+    my $account = $load->verify($redis, spool => $nginx->dir . '/spool', healed => 1, %opt);
+    Vaani::Test::Faults::add_row($fault, $account);
+
+    is $account->{lost}, 0, 'nothing acknowledged is lost';
+    is $account->{twice}, 0, 'nothing is applied twice';
+    ok !@{ $account->{problems} }, 'the account is right'
+        or diag map { "  $_\n" } @{ $account->{problems} };
+    return $account;
+}
+
+# As many messages as were promised. More than a minute: what a mark was missing
+# for once is not delivered again sooner.
+sub comes_back ($load, $redis, $timeout = 90) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my $promised = 0;
+    $promised += $load->count($_) for qw(ok duplicate queued);
+
+    my $client = $redis->client;
+    ok wait_for(sub { $client->cmd('XLEN', 'vaani:stream') >= $promised }, $timeout),
+        "$promised events are there"
+        or diag 'there are ' . $client->cmd('XLEN', 'vaani:stream');
+    return;
+}
+
+sub arrives ($load, $status, $n, $timeout = 30) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    ok $load->await($status, $n, $timeout), "$n events are answered $status"
+        or diag explain $load->counts;
+    return;
+}
+
+sub kept_files ($nginx) {
+    opendir my $dh, $nginx->dir . '/spool' or die "opendir: $!\n";
+    my @names = sort grep { /^\d{20}-[0-9a-f]{32}\.kept\z/ } readdir $dh;
+    return @names;
+}
+
+# --- Redis forgets
+
+for my $variant (
+    [ '' ],
+    [ ', sync=always', spool => 'retain=1h sync=always' ],
+    [ ', no delivery ids', ids => 0 ],
+    [ ', four connections a worker', more => 'vaani_redis_connections 4;' ],
+) {
+    my ($name, %opt) = @$variant;
+    my $ids = delete $opt{ids} // 1;
+
+    scenario "FLUSHALL$name" => sub {
+        my $redis = redis();
+        my $nginx = nginx($redis, %opt);
+        my $load = load($nginx, ids => $ids);
+
+        for (1 .. scaled(1, 3)) {
+            arrives($load, ok => 300);
+            $redis->client->cmd('FLUSHALL');
+        }
+        arrives($load, ok => 300);
+
+        account_ok("FLUSHALL$name", $load, $redis, $nginx);
+    };
+}
+
+scenario 'a restart without data' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis);
+    my $load = load($nginx);
+
+    for (1 .. scaled(1, 3)) {
+        arrives($load, ok => 300);
+        $redis->kill;
+        arrives($load, queued => 100);
+        $redis->restart;
+    }
+    arrives($load, ok => 300);
+
+    account_ok('Redis kill -9, empty restart, retain', $load, $redis, $nginx);
+};
+
+scenario 'a restart with an older snapshot' => sub {
+    my $redis = redis(config => ['save ""']);
+    my $nginx = nginx($redis);
+    my $load = load($nginx);
+
+    arrives($load, ok => 300);
+    $redis->client->cmd('SAVE');
+    arrives($load, ok => 300);
+    $redis->kill;
+    arrives($load, queued => 100);
+    $redis->restart;
+    arrives($load, ok => 300);
+
+    account_ok('Redis kill -9, older snapshot, retain', $load, $redis, $nginx);
+};
+
+scenario 'nginx and Redis are killed at once' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis, allow_log => qr/exited on signal 9/);
+    my $load = load($nginx);
+
+    arrives($load, ok => 300);
+    kill 'KILL', $nginx->worker_pids;
+    $redis->kill;
+    $redis->restart;
+    arrives($load, ok => 300);
+
+    account_ok('workers and Redis kill -9 at once, empty restart', $load, $redis, $nginx);
+};
+
+scenario 'workers are killed while what was lost is brought back' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis, allow_log => qr/exited on signal 9/);
+    my $load = load($nginx, rate => 4000);
+
+    arrives($load, ok => 4000);
+    $redis->client->cmd('FLUSHALL');
+
+    # Some of it is there again, and not all of it.
+    for (1 .. scaled(3)) {
+        my $client = $redis->client;
+        my $there = $client->cmd('XLEN', 'vaani:stream');
+        wait_for(sub { $client->cmd('XLEN', 'vaani:stream') > $there + 200 });
+        kill 'KILL', $nginx->worker_pids;
+        arrives($load, ok => 100);
+    }
+
+    account_ok('FLUSHALL, workers kill -9 while it heals', $load, $redis, $nginx);
+};
+
+scenario 'the marks alone are gone' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis);
+    my $load = load($nginx);
+    my $client = $redis->client;
+
+    arrives($load, ok => 300);
+    my @marks = @{ $client->cmd('KEYS', 'vaani:mark:*') };
+    ok scalar @marks, 'there are marks';
+    $client->cmd('DEL', @marks);
+    arrives($load, ok => 300);
+
+    account_ok('the marks are evicted', $load, $redis, $nginx);
+};
+
+# --- between the processes of nginx
+
+scenario 'reloads, and a loss' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis);
+    my $load = load($nginx);
+
+    for (1 .. scaled(3)) {
+        arrives($load, ok => 100);
+        $nginx->reload;
+    }
+    $redis->client->cmd('FLUSHALL');
+    arrives($load, ok => 100);
+    $nginx->reload;
+    arrives($load, ok => 100);
+
+    account_ok('reloads, FLUSHALL, a reload', $load, $redis, $nginx);
+};
+
+scenario 'a loss while nginx is away' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis);
+    my $load = load($nginx);
+
+    arrives($load, ok => 300);
+    $load->stop;
+    $nginx->stop;
+    $redis->client->cmd('FLUSHALL');
+    $nginx->restart;
+
+    account_ok('FLUSHALL while nginx is stopped', $load, $redis, $nginx);
+};
+
+# --- what is written
+
+scenario 'all is on disk before the answer' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis, workers => 1);
+    my $dir = $nginx->dir . '/spool';
+
+    my $http = $nginx->http;
+    is $http->post('/hook', event('call_started', room_name => 'here'))->body, qq({"status":"ok"}\n), 'ok';
+
+    my @contents = map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } kept_files($nginx);
+    is scalar(grep { /"here"/ } @contents), 1, 'the event is in a kept segment';
+    is scalar(grep { /^K/ } @contents), scalar(kept_files($nginx)), 'each of which says when it began';
+};
+
+scenario 'without retain nothing is kept' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis, spool => '');
+
+    is $nginx->http->post('/hook', event('call_started'))->body, qq({"status":"ok"}\n), 'ok';
+    is_deeply [ kept_files($nginx) ], [], 'no segment';
+    is_deeply $redis->client->cmd('KEYS', 'vaani:mark:*'), [], 'no mark';
+};
+
+done_testing();
