@@ -96,7 +96,7 @@ $(TOOL): $(wildcard src/tool/*.[ch]) $(wildcard src/core/*.[ch]) \
 	src/spool/vaani_journal.c src/spool/vaani_journal.h \
 	$(BUILD)/unit/vaani_transition_script.c $(STAMP) | $(DEPS)
 	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
-		$(filter %.c,$^) -lhiredis -lcjson -lcrypto
+		$(filter %.c,$^) -lhiredis -lcjson -lssl -lcrypto
 
 
 # ---- see it work ---------------------------------------------------------

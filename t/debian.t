@@ -27,9 +27,9 @@ my %command = map { $_ => 1 } $tool =~ /strcmp\(command, "(\w+)"\)/g;
 my %described = map { $_ => 1 } $section =~ /^\.TP\n(\w+)(?: --to)?$/mg;
 is_deeply [ sort keys %described ], [ sort keys %command ], 'the commands of vaani-spool';
 ($section) = page('vaani-spool.8') =~ /^\.SH OPTIONS\n(.*?)^\.SH/ms;
-my %option = map { $_ => 1 } file('src/tool/spool_post.c') =~ /strcmp\([^,]+, "(--[\w-]+)"\)/g;
+my %option = map { $_ => 1 } file('src/tool/spool_options.c') =~ /strcmp\([^,]+, "(--[\w-]+)"\)/g;
 delete $option{'--to'};    # a command of its own there
-is_deeply [ sort $section =~ /^\.BI (--[\w-]+)/mg ], [ sort keys %option ], '... its options';
+is_deeply [ sort $section =~ /^(?:\.BI )?(--[\w-]+)/mg ], [ sort keys %option ], '... its options';
 my %environment = map { $_ => 1 } page('vaani-spool.8') =~ /\b(VAANI_REDIS_\w+)\b/g;
 my $redis = file('src/tool/spool_redis.c');
 is_deeply [ sort keys %environment ], [ sort $redis =~ /getenv\("(\w+)"\)/g ], '... its environment';

@@ -39,7 +39,7 @@ spew("$dir/lock", '');
 
 subtest 'usage' => sub {
     is tool('--help')->{exit}, 0, 'help';
-    like tool('--help')->{out}, qr/vaani-spool resend REDIS/, '... on standard output';
+    like tool('--help')->{out}, qr/vaani-spool resend \[--user NAME\]/, '... on standard output';
     for my $args ([], ['list'], ['resend', 'unix:/x'], [ 'nonsense', $dir ]) {
         my $ran = tool(@$args);
         is $ran->{exit}, 2, "@$args: wrong";
@@ -63,7 +63,7 @@ subtest 'list' => sub {
     like $lines[3], qr{/0+2\.log:\d+: damaged: 7 bytes are no record}, 'the damage';
     like $lines[4], qr{vaani:call:fourth}, 'what is behind it';
     like $lines[5], qr{/dead-letters:0: .* vaani:call:fifth .*, refused: WRONGTYPE$}, 'a dead letter, with its reason';
-    is $lines[6], '5 records, 1 damaged places', 'the sum';
+    is $lines[6], '5 records: 4 waiting, 0 kept, 1 dead letter, 1 damaged place', 'the sum';
     unlike $ran->{out}, qr/room_name/, 'no bodies';
 };
 
@@ -95,7 +95,7 @@ subtest 'events that could not be delivered while others could' => sub {
 
 subtest 'verify' => sub {
     is tool(verify => "$dir/00000000000000000001.log")->{exit}, 0, 'a good segment';
-    is tool(verify => "$dir/00000000000000000001.log")->{out}, "2 records, 0 damaged places\n", '... says so';
+    is tool(verify => "$dir/00000000000000000001.log")->{out}, "2 records: 2 waiting, 0 kept, 0 dead letters, 0 damaged places\n", '... says so';
     is tool(verify => $dir)->{exit}, 1, 'a damaged one among others';
 };
 
@@ -115,7 +115,7 @@ subtest 'resend' => sub {
 
     $ENV{VAANI_REDIS_PASSWORD} = 'secret';
     $ran = tool(resend => 'redis://127.0.0.1:' . $redis->port . '/3', $dir);
-    like $ran->{out}, qr/^5 records: 5 sent, 0 of them duplicates, 0 refused, 1 damaged places$/m, 'all is sent';
+    like $ran->{out}, qr/^5 records: 5 sent, 0 of them duplicates, 0 refused, 1 damaged place$/m, 'all is sent';
 
     my $third = $redis->client(db => 3);
     is $third->cmd('HGET', "vaani:call:$_", 'seq'), 1, "$_ is there" for 'first', 'second', "third\xc2\xa0", 'fourth', 'fifth';
@@ -213,7 +213,7 @@ subtest 'a record that is being written' => sub {
     ok !wait_for(sub { waitpid($ran->{pid}, 1) > 0 }, 0.3), 'it is waited for';
     syswrite $writer, substr $record, 50;
     close $writer;
-    is join('', readline $ran->{out}), "2 records, 0 damaged places\n", 'and is no damage';
+    is join('', readline $ran->{out}), "2 records: 2 waiting, 0 kept, 0 dead letters, 0 damaged places\n", 'and is no damage';
     ok close $ran->{out}, 'the status';
 
     $path = spew(tmpdir() . '/cut.log', in_journal(record('one')) . substr $record, 0, 50);
@@ -233,7 +233,7 @@ subtest 'files that are none, and large ones' => sub {
     spew($large, "\xffVJ\x01\x0f\xff\xff\xff" . $part x 10);
     truncate $large, 300_000_000;
     my ($exit, $out) = run([ 'sh', '-c', 'ulimit -v 100000; exec "$@"', 'sh', $tool, 'verify', $large ]);
-    is $out =~ s/.*\n(?=1000 records)//sr, "1000 records, 2 damaged places\n", '300 MB in 100 MB of memory';
+    is $out =~ s/.*\n(?=1000 records)//sr, "1000 records: 1000 waiting, 0 kept, 0 dead letters, 2 damaged places\n", '300 MB in 100 MB of memory';
 };
 
 # --- refused deliveries
@@ -280,7 +280,7 @@ subtest 'refused deliveries' => sub {
     like $lines[0], qr{/0+1\.log:0: 2026-\d\d-\d\dT\d\d:\d\d:\d\d\.123Z call_started again \d+ bytes, refused: missing_field$},
         'one that can be read';
     like $lines[1], qr{ - - 9 bytes, refused: invalid_json$}, 'one that cannot';
-    is $lines[-1], '0 records, 0 damaged places, 4 refused deliveries', 'the sum';
+    is $lines[-1], '0 records: 0 waiting, 0 kept, 0 dead letters, 0 damaged places, 4 refused deliveries', 'the sum';
     unlike $ran->{out}, qr/JSON$|room_name/m, 'no bodies';
     is tool(verify => $from)->{out}, "$lines[-1]\n", 'verify';
 
@@ -309,14 +309,14 @@ subtest 'refused deliveries' => sub {
     is $client->cmd('HGET', 'vaani:call:again', 'seq'), 2, 'the others arrive';
     ok !-e $next, 'a file of which all were sent is gone';
     ok -e $segment, 'the other one stays';
-    my ($left) = tool(list => $from)->{out} =~ /, (\d+) refused/;
+    my ($left) = tool(list => $from)->{out} =~ /, (\d+) refused deliver/;
     cmp_ok $left, '<', 3, 'with those that were not';
     is tool(verify => $from)->{exit}, 0, '... and no damage';
 
     my $before = slurp($segment);
     $ran = tool(resend => '--to', $url, @signed, $from);
     is $client->cmd('HGET', 'vaani:call:again', 'seq'), 2, 'again: what was sent is not sent';
-    like $ran->{out}, qr/^$left refused deliveries: 0 sent, $left refused again, 0 damaged places$/m, 'the sum';
+    like $ran->{out}, qr/^$left refused deliver(?:y|ies): 0 sent, $left refused again, 0 damaged places$/m, 'the sum';
     is slurp($segment), $before, '... and nothing changes';
 
     $fill->();
@@ -341,7 +341,7 @@ subtest 'refused deliveries' => sub {
     is $ran->{exit}, 0, 'a file that nginx has open';
     ok -e $next, '... stays';
     close $fh;
-    is tool(list => $from)->{out}, "0 records, 0 damaged places\n", '... with all of it marked';
+    is tool(list => $from)->{out}, "0 records: 0 waiting, 0 kept, 0 dead letters, 0 damaged places\n", '... with all of it marked';
     tool(resend => '--to', 'http://unix:' . $nginx->sock . ':/open', $from);
     ok !-e $next, '... and goes the next time';
 

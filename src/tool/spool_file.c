@@ -1,5 +1,4 @@
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -10,21 +9,24 @@
 #include "vaani_spool.h"
 
 
-#define VAANI_SPOOL_PATH_LEN   4096
-
-
-static void vaani_spool_dir(vaani_spool_t *spool, const char *dir);
-static void vaani_spool_refused_dir(vaani_spool_t *spool, const char *dir);
-static int vaani_spool_is_ours(const struct dirent *entry);
-static void vaani_spool_file(vaani_spool_t *spool, const char *path);
+static int vaani_spool_begin(vaani_spool_t *spool, vaani_spool_reader_t *reader,
+    const vaani_spool_file_t **file, vaani_spool_file_t *renamed, char *path);
 static void vaani_spool_records(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader);
+static int vaani_spool_torn(vaani_spool_t *spool, const char *path,
+    vaani_spool_reader_t *reader, const vaani_journal_record_t *record);
 static int vaani_spool_grown(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader);
-static void vaani_spool_bad(vaani_spool_t *spool, const char *path,
-    const vaani_journal_record_t *record);
 static void vaani_spool_record(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader, vaani_journal_record_t *record);
+static int vaani_spool_special(vaani_spool_t *spool, const char *path,
+    vaani_spool_reader_t *reader, vaani_journal_record_t *record);
+static void vaani_spool_event(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record, const vaani_event_t *event,
+    const vaani_delivery_t *delivery, unsigned letter);
+static int vaani_spool_skipped(vaani_spool_t *spool,
+    const vaani_event_t *event, const vaani_delivery_t *delivery,
+    unsigned letter);
 static void vaani_spool_refusal(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader, const vaani_journal_record_t *record,
     uint64_t received_at, const vaani_str_t *reason);
@@ -33,131 +35,93 @@ static void vaani_spool_post_refusal(vaani_spool_t *spool, const char *path,
 static void vaani_spool_drop(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader);
 static void vaani_spool_sync_parent(const char *path);
-static void vaani_spool_complain(vaani_spool_t *spool, const char *path,
-    const char *why);
 
 
 void
-vaani_spool_path(vaani_spool_t *spool, const char *path)
+vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file)
 {
-    struct stat  st;
-
-    if (stat(path, &st) == -1) {
-        vaani_spool_complain(spool, path, strerror(errno));
-        return;
-    }
-
-    if (!S_ISDIR(st.st_mode)) {
-        vaani_spool_file(spool, path);
-        return;
-    }
-
-    /* in a spool, only those in "refused" are to be posted, if it has one */
-
-    if (spool->mode != VAANI_SPOOL_POST) {
-        vaani_spool_dir(spool, path);
-    }
-
-    if (spool->mode != VAANI_SPOOL_RESEND) {
-        vaani_spool_refused_dir(spool, path);
-    }
-}
-
-
-static void
-vaani_spool_refused_dir(vaani_spool_t *spool, const char *dir)
-{
-    char         path[VAANI_SPOOL_PATH_LEN];
-    struct stat  st;
-
-    if ((size_t) snprintf(path, sizeof(path), "%s/refused", dir)
-        >= sizeof(path))
-    {
-        vaani_spool_complain(spool, dir, "the path is too long");
-        return;
-    }
-
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        vaani_spool_dir(spool, path);
-
-    } else if (spool->mode == VAANI_SPOOL_POST) {
-        vaani_spool_dir(spool, dir);
-    }
-}
-
-
-static void
-vaani_spool_dir(vaani_spool_t *spool, const char *dir)
-{
-    int              i, n;
-    char             path[VAANI_SPOOL_PATH_LEN];
-    struct dirent  **entries;
-
-    /* sorted by name, so the oldest segment comes first */
-
-    n = scandir(dir, &entries, vaani_spool_is_ours, alphasort);
-
-    if (n == -1) {
-        vaani_spool_complain(spool, dir, strerror(errno));
-        return;
-    }
-
-    for (i = 0; i < n; i++) {
-
-        if ((size_t) snprintf(path, sizeof(path), "%s/%s", dir,
-                              entries[i]->d_name)
-            < sizeof(path))
-        {
-            vaani_spool_file(spool, path);
-
-        } else {
-            vaani_spool_complain(spool, dir, "the path is too long");
-        }
-
-        free(entries[i]);
-    }
-
-    free(entries);
-}
-
-
-static int
-vaani_spool_is_ours(const struct dirent *entry)
-{
-    size_t  len;
-
-    len = strlen(entry->d_name);
-
-    return strcmp(entry->d_name, "dead-letters") == 0
-           || (len > 4 && strcmp(entry->d_name + len - 4, ".log") == 0);
-}
-
-
-static void
-vaani_spool_file(vaani_spool_t *spool, const char *path)
-{
+    char                  path[VAANI_SPOOL_PATH_LEN];
+    vaani_spool_file_t    renamed;
     vaani_spool_reader_t  reader;
 
-    if (vaani_spool_open(&reader, path, spool->mode == VAANI_SPOOL_POST)
-        != 0)
-    {
-        vaani_spool_complain(spool, path, errno == EINVAL ? "not a file"
-                                                          : strerror(errno));
+    if (vaani_spool_begin(spool, &reader, &file, &renamed, path) != 0) {
         return;
     }
 
-    /* what is being replayed is sent anyway */
+    spool->kind = file->kind;
 
-    if (spool->mode == VAANI_SPOOL_RESEND
-        && vaani_spool_settle(&reader, 0) == VAANI_SPOOL_BUSY)
+    if (spool->mode == VAANI_SPOOL_RESEND) {
+        vaani_spool_load_tombstones(spool, file->path);
+    }
+
+    if (spool->broken) {
+        /* void */
+
+    } else if (spool->mode == VAANI_SPOOL_RESEND
+               && file->kind == VAANI_SPOOL_WAITING
+               && vaani_spool_settle(&reader, 0) == VAANI_SPOOL_BUSY)
     {
-        vaani_spool_complain(spool, path, "nginx is at work on it");
+        /* nginx is sending these events itself */
+
+        vaani_spool_complain(spool, file->path, "nginx is at work on it");
 
     } else {
-        vaani_spool_records(spool, path, &reader);
+        vaani_spool_records(spool, file->path, &reader);
+    }
+
+    if (spool->redis && !spool->broken) {
+        vaani_spool_drain(spool);
     }
 
     vaani_spool_close(&reader);
+}
+
+
+/*
+ * A file of a directory may be gone: nginx has delivered its events, and then
+ * deleted or renamed it.
+ */
+
+static int
+vaani_spool_begin(vaani_spool_t *spool, vaani_spool_reader_t *reader,
+    const vaani_spool_file_t **file, vaani_spool_file_t *renamed, char *path)
+{
+    int  writable;
+
+    writable = (spool->mode == VAANI_SPOOL_POST);
+
+    if (vaani_spool_open(reader, (*file)->path, writable) == 0) {
+        return 0;
+    }
+
+    if (errno == ENOENT && vaani_spool_renamed(spool, *file, path) == 0
+        && vaani_spool_open(reader, path, writable) == 0)
+    {
+        renamed->path = path;
+        renamed->kind = VAANI_SPOOL_KEPT;
+        renamed->found = 1;
+
+        *file = renamed;
+
+        return 0;
+    }
+
+    if (errno == ENOENT && (*file)->found) {
+
+        if (spool->mode == VAANI_SPOOL_RESEND
+            && (*file)->kind == VAANI_SPOOL_WAITING)
+        {
+            vaani_spool_complain(spool, (*file)->path, "gone meanwhile: "
+                                 "nginx has delivered it");
+        }
+
+        return -1;
+    }
+
+    vaani_spool_complain(spool, (*file)->path,
+                         errno == EINVAL ? "not a file" : strerror(errno));
+
+    return -1;
 }
 
 
@@ -171,12 +135,13 @@ vaani_spool_records(vaani_spool_t *spool, const char *path,
     nrefused = spool->nrefused;
     nbad = spool->nbad;
 
-    for ( ;; ) {
+    while (!spool->broken) {
         switch (vaani_spool_next(reader, &record)) {
 
         case VAANI_JOURNAL_RECORD:
             vaani_spool_record(spool, path, reader, &record);
             vaani_spool_free(spool);
+            vaani_spool_progress(spool, record.size);
             break;
 
         case VAANI_JOURNAL_BAD:
@@ -185,32 +150,25 @@ vaani_spool_records(vaani_spool_t *spool, const char *path,
 
             if (reader->pos == reader->size) {
 
-                switch (vaani_spool_settle(reader, 0)) {
+                switch (vaani_spool_torn(spool, path, reader, &record)) {
 
                 case VAANI_SPOOL_GROWN:
                     reader->pos = record.offset;
                     continue;
 
                 case VAANI_SPOOL_BUSY:
-                    printf("%s:%zu: nginx is at work on it: %zu bytes are no "
-                           "record yet\n", path, record.offset, record.size);
-
-                    if (spool->mode == VAANI_SPOOL_RESEND
-                        || spool->mode == VAANI_SPOOL_POST)
-                    {
-                        spool->failed = 1;
-                    }
-
                     return;
                 }
             }
 
             vaani_spool_bad(spool, path, &record);
+            vaani_spool_progress(spool, record.size);
             break;
 
         case VAANI_JOURNAL_END:
 
             if (spool->mode == VAANI_SPOOL_RESEND
+                && spool->kind == VAANI_SPOOL_WAITING
                 && vaani_spool_grown(spool, path, reader))
             {
                 continue;
@@ -229,6 +187,38 @@ vaani_spool_records(vaani_spool_t *spool, const char *path,
             return;
         }
     }
+}
+
+
+/*
+ * A kept segment is locked as long as it is open; its complete records can be
+ * read at any time.
+ */
+
+static int
+vaani_spool_torn(vaani_spool_t *spool, const char *path,
+    vaani_spool_reader_t *reader, const vaani_journal_record_t *record)
+{
+    int  rc;
+
+    rc = (spool->kind == VAANI_SPOOL_KEPT) ? vaani_spool_watch(reader)
+                                           : vaani_spool_settle(reader, 0);
+
+    if (rc != VAANI_SPOOL_BUSY) {
+        return rc;
+    }
+
+    printf("%s:%zu: nginx is at work on it: %zu bytes are no record yet\n",
+           path, record->offset, record->size);
+
+    if (spool->mode == VAANI_SPOOL_POST
+        || (spool->mode == VAANI_SPOOL_RESEND
+            && spool->kind != VAANI_SPOOL_KEPT))
+    {
+        spool->failed = 1;
+    }
+
+    return rc;
 }
 
 
@@ -255,7 +245,7 @@ vaani_spool_grown(vaani_spool_t *spool, const char *path,
 }
 
 
-static void
+void
 vaani_spool_bad(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record)
 {
@@ -271,36 +261,21 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
     vaani_spool_reader_t *reader, vaani_journal_record_t *record)
 {
     int                  rc;
-    uint64_t             received_at, since;
-    unsigned             tries;
+    uint64_t             since;
+    unsigned             tries, letter;
     vaani_str_t          reason;
     vaani_event_t        event;
     vaani_delivery_t     delivery;
     vaani_event_error_t  error;
 
+    if (vaani_spool_special(spool, path, reader, record)) {
+        return;
+    }
+
     reason.data = NULL;
     reason.len = 0;
 
-    if (vaani_journal_refusal(record, &received_at, &reason.data,
-                              &reason.len))
-    {
-        vaani_spool_refusal(spool, path, reader, record, received_at, &reason);
-        return;
-    }
-
-    if (reader->sent) {
-        vaani_spool_bad(spool, path, record);
-        return;
-    }
-
-    if (spool->mode == VAANI_SPOOL_POST) {
-        printf("%s:%zu: not a refused delivery, it is for \"resend REDIS\"\n",
-               path, record->offset);
-        spool->nrefused++;
-        return;
-    }
-
-    (void) vaani_journal_dead_letter(record, &reason.data, &reason.len);
+    letter = vaani_journal_dead_letter(record, &reason.data, &reason.len);
 
     since = 0;
     tries = 0;
@@ -327,15 +302,152 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
         return;
     }
 
-    spool->nrecords++;
-
     if (spool->mode == VAANI_SPOOL_LIST) {
         vaani_spool_print(path, record, &delivery, &event, &reason, since,
-                          tries);
-
-    } else if (spool->mode == VAANI_SPOOL_RESEND) {
-        vaani_spool_send(spool, path, record, &event, &delivery);
+                          tries, spool->kind == VAANI_SPOOL_KEPT);
     }
+
+    vaani_spool_event(spool, path, record, &event, &delivery, letter);
+}
+
+
+/*
+ * A record that is not of an event.  Returns 1 if it was one.
+ */
+
+static int
+vaani_spool_special(vaani_spool_t *spool, const char *path,
+    vaani_spool_reader_t *reader, vaani_journal_record_t *record)
+{
+    uint64_t       time;
+    vaani_str_t    text;
+    const u_char  *boot_id;
+
+    if (vaani_journal_refusal(record, &time, &text.data, &text.len)) {
+        vaani_spool_refusal(spool, path, reader, record, time, &text);
+        return 1;
+    }
+
+    if (reader->sent) {
+        vaani_spool_bad(spool, path, record);
+        return 1;
+    }
+
+    if (spool->mode == VAANI_SPOOL_POST) {
+        printf("%s:%zu: not a refused delivery, it is for \"resend REDIS\"\n",
+               path, record->offset);
+        spool->nrefused++;
+        return 1;
+    }
+
+    if (vaani_journal_tombstone(record, &time)) {
+        spool->ntombstones++;
+
+        if (spool->mode == VAANI_SPOOL_LIST) {
+            text.data = record->content;
+            text.len = record->len;
+
+            vaani_spool_print_tombstone(path, record, &text, time);
+        }
+
+        return 1;
+    }
+
+    if (record->offset == 0 && spool->kind == VAANI_SPOOL_KEPT
+        && vaani_journal_is_start(record, &boot_id, &time))
+    {
+        return 1;
+    }
+
+    if (spool->kind == VAANI_SPOOL_TOMBSTONES) {
+        vaani_spool_bad(spool, path, record);
+        return 1;
+    }
+
+    return 0;
+}
+
+
+static void
+vaani_spool_event(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record, const vaani_event_t *event,
+    const vaani_delivery_t *delivery, unsigned letter)
+{
+    if (spool->mode == VAANI_SPOOL_ERASE) {
+
+        if (!vaani_spool_is_room(spool, &event->room)) {
+            return;
+        }
+
+        if (delivery->received_at >= spool->erased_at) {
+            spool->nlater++;
+            return;
+        }
+    }
+
+    spool->nrecords++;
+
+    if (letter) {
+        spool->nletters++;
+
+    } else if (spool->kind == VAANI_SPOOL_KEPT) {
+        spool->nkept++;
+
+    } else {
+        spool->nwaiting++;
+    }
+
+    if (spool->mode == VAANI_SPOOL_RESEND
+        && !vaani_spool_skipped(spool, event, delivery, letter))
+    {
+        vaani_spool_send(spool, path, record, event, delivery);
+    }
+}
+
+
+/*
+ * Events that wait were never applied, so they are sent whatever their age, as
+ * nginx does it.
+ */
+
+static int
+vaani_spool_skipped(vaani_spool_t *spool, const vaani_event_t *event,
+    const vaani_delivery_t *delivery, unsigned letter)
+{
+    uint64_t  now;
+
+    if (vaani_spool_is_erased(spool, &event->room, delivery->received_at)) {
+        spool->nerased++;
+        return 1;
+    }
+
+    if (letter || spool->kind != VAANI_SPOOL_KEPT) {
+        return 0;
+    }
+
+    now = vaani_spool_now();
+
+    if (delivery->ttl && now > delivery->received_at
+        && now - delivery->received_at >= delivery->ttl)
+    {
+        spool->nexpired++;
+        return 1;
+    }
+
+    if (event->type == NULL) {
+        spool->nunknown++;
+        return 1;
+    }
+
+    return 0;
+}
+
+
+int
+vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room)
+{
+    return room->len == spool->room.len
+           && memcmp(room->data, spool->room.data, room->len) == 0;
 }
 
 
@@ -357,24 +469,26 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
         return;
     }
 
-    spool->nrefusals++;
-
     switch (spool->mode) {
 
     case VAANI_SPOOL_LIST:
+    case VAANI_SPOOL_ERASE:
         break;
 
     case VAANI_SPOOL_POST:
+        spool->nrefusals++;
         vaani_spool_post_refusal(spool, path, reader, record);
         return;
 
     case VAANI_SPOOL_RESEND:
+        spool->nrefusals++;
         printf("%s:%zu: a refused delivery, it is for \"resend --to\"\n", path,
                record->offset);
         spool->nrefused++;
         return;
 
     default:
+        spool->nrefusals++;
         return;
     }
 
@@ -396,7 +510,13 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
         return;
     }
 
-    vaani_spool_print_refusal(path, record, &event, received_at, reason);
+    if (spool->mode == VAANI_SPOOL_LIST) {
+        spool->nrefusals++;
+        vaani_spool_print_refusal(path, record, &event, received_at, reason);
+
+    } else if (vaani_spool_is_room(spool, &event.room)) {
+        spool->nrefusals++;
+    }
 }
 
 
@@ -500,14 +620,4 @@ vaani_spool_sync_parent(const char *path)
         (void) fsync(fd);
         (void) close(fd);
     }
-}
-
-
-static void
-vaani_spool_complain(vaani_spool_t *spool, const char *path, const char *why)
-{
-    fflush(stdout);
-    fprintf(stderr, "vaani-spool: %s: %s\n", path, why);
-
-    spool->failed = 1;
 }

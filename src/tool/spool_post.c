@@ -1,13 +1,8 @@
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -17,7 +12,6 @@
 
 
 #define VAANI_SPOOL_TIMEOUT    15       /* of the endpoint, s */
-#define VAANI_SPOOL_NAME_LEN   256
 #define VAANI_SPOOL_HEAD_LEN   16384
 #define VAANI_SPOOL_SECRET_LEN 512
 #define VAANI_SPOOL_MAC_LEN    32
@@ -25,10 +19,10 @@
 
 
 struct vaani_spool_target_s {
-    char                 host[VAANI_SPOOL_NAME_LEN];    /* for connecting, or
+    char                 host[VAANI_SPOOL_HOST_LEN];    /* for connecting, or
                                                            the socket's path */
     char                 port[8];                       /* "": a unix socket */
-    char                 header[VAANI_SPOOL_NAME_LEN];  /* Host */
+    char                 header[VAANI_SPOOL_HOST_LEN];  /* Host */
     char                 uri[2048];
 
     u_char               secret[VAANI_SPOOL_SECRET_LEN];
@@ -39,72 +33,28 @@ struct vaani_spool_target_s {
 
 
 static int vaani_spool_url(vaani_spool_target_t *target, const char *url);
-static int vaani_spool_first_line(const char *path, char *line, size_t size);
 static int vaani_spool_secret(vaani_spool_target_t *target, const char *path);
 static int vaani_spool_headers(vaani_spool_target_t *target, const char *path);
-static int vaani_spool_trim(char *line);
 static int vaani_spool_sign(const vaani_spool_target_t *target, char *dst,
     size_t size, const u_char *body, size_t len);
 static int vaani_spool_mac(const vaani_spool_target_t *target, u_char *mac,
     const char *prefix, const u_char *body, size_t len);
 static void vaani_spool_hex(char *dst, const u_char *src, size_t len);
-static int vaani_spool_dial(const vaani_spool_target_t *target,
-    const char **why);
-static int vaani_spool_write(int fd, const void *data, size_t len);
-static int vaani_spool_status(int fd, const char **why);
+static int vaani_spool_status(vaani_spool_conn_t *conn, const char **why);
 
 
 int
-vaani_spool_target(vaani_spool_t *spool, int argc, char **argv, int *i)
+vaani_spool_target(vaani_spool_t *spool, const vaani_spool_options_t *options)
 {
-    const char                   *url, *secret, *format, *headers, **value;
-    static vaani_spool_target_t   target;
+    static vaani_spool_target_t  target;
 
-    url = NULL;
-    secret = NULL;
-    format = "vaani";
-    headers = NULL;
+    target.standard = (strcmp(options->format, "standard") == 0);
 
-    while (*i < argc && argv[*i][0] == '-') {
-
-        if (strcmp(argv[*i], "--to") == 0) {
-            value = &url;
-
-        } else if (strcmp(argv[*i], "--secret-file") == 0) {
-            value = &secret;
-
-        } else if (strcmp(argv[*i], "--format") == 0) {
-            value = &format;
-
-        } else if (strcmp(argv[*i], "--header-file") == 0) {
-            value = &headers;
-
-        } else {
-            return 2;
-        }
-
-        if (*i + 1 == argc) {
-            return 2;
-        }
-
-        *value = argv[*i + 1];
-        *i += 2;
-    }
-
-    if (url == NULL || *i == argc) {
-        return 2;
-    }
-
-    if (strcmp(format, "standard") == 0) {
-        target.standard = 1;
-
-    } else if (strcmp(format, "vaani") != 0) {
-        return 2;
-    }
-
-    if (vaani_spool_url(&target, url) != 0
-        || (secret && vaani_spool_secret(&target, secret) != 0)
-        || (headers && vaani_spool_headers(&target, headers) != 0))
+    if (vaani_spool_url(&target, options->to) != 0
+        || (options->secret_file
+            && vaani_spool_secret(&target, options->secret_file) != 0)
+        || (options->header_file
+            && vaani_spool_headers(&target, options->header_file) != 0))
     {
         return 1;
     }
@@ -212,69 +162,6 @@ invalid:
 }
 
 
-/*
- * As nginx reads a file of secrets: blanks at the ends, empty lines and
- * comments ("#" and a blank) are ignored.
- */
-
-static int
-vaani_spool_first_line(const char *path, char *line, size_t size)
-{
-    FILE  *file;
-
-    file = fopen(path, "re");
-
-    if (file == NULL) {
-        fprintf(stderr, "vaani-spool: %s: %s\n", path, strerror(errno));
-        return -1;
-    }
-
-    while (fgets(line, size, file)) {
-
-        if (vaani_spool_trim(line) && strncmp(line, "# ", 2) != 0) {
-            (void) fclose(file);
-            return 0;
-        }
-    }
-
-    (void) fclose(file);
-
-    fprintf(stderr, "vaani-spool: %s: there is no secret in it\n", path);
-
-    return -1;
-}
-
-
-/*
- * Returns the length of what is left.
- */
-
-static int
-vaani_spool_trim(char *line)
-{
-    char    *p;
-    size_t   len;
-
-    p = line;
-
-    if (strncmp(p, "\xef\xbb\xbf", 3) == 0) {
-        p += 3;
-    }
-
-    p += strspn(p, " \t\r\n");
-    len = strlen(p);
-
-    while (len && strchr(" \t\r\n", p[len - 1])) {
-        len--;
-    }
-
-    memmove(line, p, len);
-    line[len] = '\0';
-
-    return len;
-}
-
-
 static int
 vaani_spool_secret(vaani_spool_target_t *target, const char *path)
 {
@@ -372,8 +259,9 @@ int
 vaani_spool_post(vaani_spool_target_t *target, const u_char *body, size_t len,
     const char **why)
 {
-    int   fd, n, signature, status;
-    char  head[VAANI_SPOOL_HEAD_LEN];
+    int                 n, signature, status;
+    char                head[VAANI_SPOOL_HEAD_LEN];
+    vaani_spool_conn_t  conn;
 
     n = snprintf(head, sizeof(head),
                  "POST %s HTTP/1.1\r\n"
@@ -396,21 +284,25 @@ vaani_spool_post(vaani_spool_target_t *target, const u_char *body, size_t len,
     memcpy(head + n, "\r\n", 2);
     n += 2;
 
-    fd = vaani_spool_dial(target, why);
+    memset(&conn, 0, sizeof(vaani_spool_conn_t));
 
-    if (fd == -1) {
+    conn.fd = vaani_spool_dial(target->host,
+                               target->port[0] ? target->port : NULL,
+                               VAANI_SPOOL_TIMEOUT, why);
+
+    if (conn.fd == -1) {
         return -1;
     }
 
     /* whoever answers early and closes has answered */
 
-    if (vaani_spool_write(fd, head, n) == 0) {
-        (void) vaani_spool_write(fd, body, len);
+    if (vaani_spool_write(&conn, head, n) == 0) {
+        (void) vaani_spool_write(&conn, body, len);
     }
 
-    status = vaani_spool_status(fd, why);
+    status = vaani_spool_status(&conn, why);
 
-    (void) close(fd);
+    vaani_spool_hang_up(&conn);
 
     return status;
 }
@@ -531,116 +423,12 @@ vaani_spool_hex(char *dst, const u_char *src, size_t len)
 }
 
 
-static int
-vaani_spool_dial(const vaani_spool_target_t *target, const char **why)
-{
-    int                  fd, rc;
-    struct timeval       timeout = { VAANI_SPOOL_TIMEOUT, 0 };
-    struct addrinfo      hints, *addrs, *addr, local;
-    struct sockaddr_un   un;
-
-    memset(&un, 0, sizeof(un));
-    memset(&hints, 0, sizeof(hints));
-    memset(&local, 0, sizeof(local));
-
-    addrs = NULL;
-
-    if (target->port[0] == '\0') {
-
-        if (strlen(target->host) >= sizeof(un.sun_path)) {
-            *why = "the path of the socket is too long";
-            return -1;
-        }
-
-        un.sun_family = AF_UNIX;
-        memcpy(un.sun_path, target->host, strlen(target->host) + 1);
-
-        local.ai_family = AF_UNIX;
-        local.ai_socktype = SOCK_STREAM;
-        local.ai_addr = (struct sockaddr *) &un;
-        local.ai_addrlen = sizeof(un);
-        addr = &local;
-
-    } else {
-        hints.ai_socktype = SOCK_STREAM;
-
-        rc = getaddrinfo(target->host, target->port, &hints, &addrs);
-
-        if (rc != 0) {
-            *why = gai_strerror(rc);
-            return -1;
-        }
-
-        addr = addrs;
-    }
-
-    *why = "no address";
-    fd = -1;
-
-    for ( /* void */ ; addr; addr = addr->ai_next) {
-        fd = socket(addr->ai_family, addr->ai_socktype|SOCK_CLOEXEC,
-                    addr->ai_protocol);
-
-        if (fd == -1) {
-            *why = strerror(errno);
-            continue;
-        }
-
-        /* on Linux the first one is that of connect(), too */
-
-        (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout,
-                          sizeof(timeout));
-        (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout,
-                          sizeof(timeout));
-
-        if (connect(fd, addr->ai_addr, addr->ai_addrlen) == 0) {
-            break;
-        }
-
-        *why = strerror(errno);
-        (void) close(fd);
-        fd = -1;
-    }
-
-    if (addrs) {
-        freeaddrinfo(addrs);
-    }
-
-    return fd;
-}
-
-
-static int
-vaani_spool_write(int fd, const void *data, size_t len)
-{
-    ssize_t      n;
-    const char  *p = data;
-
-    while (len) {
-        n = send(fd, p, len, MSG_NOSIGNAL);
-
-        if (n == -1 && errno == EINTR) {
-            continue;
-        }
-
-        if (n <= 0) {
-            return -1;
-        }
-
-        p += n;
-        len -= n;
-    }
-
-    return 0;
-}
-
-
 /*
  * The status of the answer, passing over those of 1xx.
  */
 
 static int
-vaani_spool_status(int fd, const char **why)
+vaani_spool_status(vaani_spool_conn_t *conn, const char **why)
 {
     int      status;
     char     answer[VAANI_SPOOL_HEAD_LEN], *end, *p;
@@ -676,15 +464,11 @@ vaani_spool_status(int fd, const char **why)
             return -1;
         }
 
-        n = recv(fd, answer + len, sizeof(answer) - 1 - len, 0);
+        n = vaani_spool_receive(conn, answer + len,
+                                sizeof(answer) - 1 - len);
 
-        if (n == -1 && errno == EINTR) {
-            continue;
-        }
-
-        if (n <= 0) {
-            *why = (n == 0) ? "the connection was closed without an answer"
-                   : (errno == EAGAIN) ? "no answer in time" : strerror(errno);
+        if (n == -1) {
+            *why = conn->why;
             return -1;
         }
 

@@ -13,13 +13,12 @@
 static void vaani_spool_print_place(const char *path,
     const vaani_journal_record_t *record, uint64_t received_at);
 static void vaani_spool_time(char *when, uint64_t time);
-static void vaani_spool_print_str(const vaani_str_t *str);
 
 
 void
 vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     const vaani_delivery_t *delivery, const vaani_event_t *event,
-    const vaani_str_t *reason, uint64_t since, unsigned tries)
+    const vaani_str_t *reason, uint64_t since, unsigned tries, unsigned kept)
 {
     char  when[VAANI_SPOOL_TIME_LEN];
 
@@ -38,6 +37,10 @@ vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     if (tries) {
         vaani_spool_time(when, since);
         printf(", tried %u times since %sZ", tries, when);
+    }
+
+    if (kept) {
+        fputs(", kept", stdout);
     }
 
     putchar('\n');
@@ -62,16 +65,44 @@ vaani_spool_print_refusal(const char *path,
 }
 
 
+void
+vaani_spool_print_tombstone(const char *path,
+    const vaani_journal_record_t *record, const vaani_str_t *room,
+    uint64_t erased_at)
+{
+    vaani_spool_print_place(path, record, erased_at);
+
+    fputs("erased ", stdout);
+    vaani_spool_print_str(room);
+    putchar('\n');
+}
+
+
 static void
 vaani_spool_print_place(const char *path, const vaani_journal_record_t *record,
     uint64_t received_at)
 {
+    printf("%s:%zu: ", path, record->offset);
+    vaani_spool_print_time(received_at);
+    putchar(' ');
+}
+
+
+void
+vaani_spool_print_time(uint64_t time)
+{
     char  when[VAANI_SPOOL_TIME_LEN];
 
-    vaani_spool_time(when, received_at / 1000);
+    vaani_spool_time(when, time / 1000);
 
-    printf("%s:%zu: %s.%03uZ ", path, record->offset, when,
-           (unsigned) (received_at % 1000));
+    printf("%s.%03uZ", when, (unsigned) (time % 1000));
+}
+
+
+void
+vaani_spool_count(unsigned long n, const char *one, const char *many)
+{
+    printf("%lu %s", n, n == 1 ? one : many);
 }
 
 
@@ -100,7 +131,7 @@ vaani_spool_time(char *when, uint64_t time)
  * Names come from outside and must not steer a terminal.
  */
 
-static void
+void
 vaani_spool_print_str(const vaani_str_t *str)
 {
     size_t  n;

@@ -11,10 +11,6 @@
 #include "vaani_spool.h"
 
 
-/* what is read at once of a file */
-
-#define VAANI_SPOOL_CHUNK      65536
-
 /* how often, and how long apart, a lock is tried: 2 s */
 
 #define VAANI_SPOOL_ATTEMPTS   100
@@ -323,6 +319,39 @@ vaani_spool_settle(vaani_spool_reader_t *reader, int keep)
         (void) flock(reader->fd, LOCK_UN);
 
         return VAANI_SPOOL_GROWN;
+    }
+
+    return VAANI_SPOOL_BUSY;
+}
+
+
+int
+vaani_spool_watch(vaani_spool_reader_t *reader)
+{
+    int              n, open;
+    struct stat      st;
+    struct timespec  apart = { 0, VAANI_SPOOL_APART };
+
+    for (n = 0; n < VAANI_SPOOL_ATTEMPTS; n++) {
+
+        /* a shared lock: several may look at the same time */
+
+        open = (flock(reader->fd, LOCK_SH|LOCK_NB) == -1);
+
+        if (!open) {
+            (void) flock(reader->fd, LOCK_UN);
+        }
+
+        if (fstat(reader->fd, &st) == 0 && st.st_size > reader->size) {
+            reader->size = st.st_size;
+            return VAANI_SPOOL_GROWN;
+        }
+
+        if (!open) {
+            return VAANI_SPOOL_SETTLED;
+        }
+
+        (void) nanosleep(&apart, NULL);
     }
 
     return VAANI_SPOOL_BUSY;

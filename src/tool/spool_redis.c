@@ -1,145 +1,407 @@
 
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
+#include <strings.h>
+
+#include <openssl/crypto.h>
 
 #include "vaani_spool.h"
 
 
 #define VAANI_SPOOL_TIMEOUT    5        /* of Redis, s */
 
+/* events that are sent before the first answer is read, and their bytes */
 
-static int vaani_spool_command(redisContext *redis, int argc,
-    const char **argv);
+#define VAANI_SPOOL_DEPTH      128
+#define VAANI_SPOOL_MAX_OUT    (1024 * 1024)
+
+/* SHA-1 of the script, hex */
+
+#define VAANI_SPOOL_SHA_LEN    40
 
 
-redisContext *
-vaani_spool_connect(const char *url)
+/* an event that was sent, or is about to be */
+
+typedef struct {
+    const char           *path;
+    size_t                offset;       /* of the record */
+    size_t                start;        /* of the command in redis->out */
+    size_t                len;
+} vaani_spool_sent_t;
+
+
+struct vaani_spool_redis_s {
+    vaani_spool_conn_t    conn;
+    redisReader          *reader;
+
+    char                  tls;
+    char                  host[VAANI_SPOOL_HOST_LEN];   /* or the path of a
+                                                           unix socket */
+    char                  port[8];                      /* "": a unix socket */
+    char                  db[16];
+    char                  sha[VAANI_SPOOL_SHA_LEN + 1];
+
+    u_char               *out;
+    size_t                len;
+    size_t                size;
+    vaani_spool_sent_t    sent[VAANI_SPOOL_DEPTH];
+    size_t                nsent;
+};
+
+
+static int vaani_spool_redis_url(vaani_spool_redis_t *redis, const char *url);
+static int vaani_spool_redis_place(vaani_spool_redis_t *redis,
+    const char *place);
+static int vaani_spool_number(char *dst, size_t size, const char *src,
+    size_t len, unsigned long max);
+static int vaani_spool_login(vaani_spool_redis_t *redis,
+    const vaani_spool_options_t *options);
+static int vaani_spool_load(vaani_spool_redis_t *redis);
+static redisReply *vaani_spool_command(vaani_spool_redis_t *redis, int argc,
+    const char **argv, const size_t *lens);
+static redisReply *vaani_spool_reply(vaani_spool_redis_t *redis);
+static int vaani_spool_queue(vaani_spool_redis_t *redis, const char *command,
+    size_t len);
+static void vaani_spool_judge(vaani_spool_t *spool,
+    const vaani_spool_sent_t *sent, const redisReply *reply);
+static void vaani_spool_again(vaani_spool_t *spool);
+static void vaani_spool_lost(vaani_spool_t *spool, size_t n);
+
+
+vaani_spool_redis_t *
+vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
 {
-    int             port;
-    char           *db, *colon, *host, place[1024];
-    const char     *argv[3], *user, *password;
-    redisContext   *redis;
-    struct timeval  timeout = { VAANI_SPOOL_TIMEOUT, 0 };
+    const char           *why;
+    vaani_spool_redis_t  *redis;
 
-    user = getenv("VAANI_REDIS_USER");
-    password = getenv("VAANI_REDIS_PASSWORD");
+    redis = calloc(1, sizeof(vaani_spool_redis_t));
 
-    if (user && *user && (password == NULL || *password == '\0')) {
-        fputs("vaani-spool: VAANI_REDIS_USER is set, but not "
-              "VAANI_REDIS_PASSWORD\n", stderr);
+    if (redis == NULL) {
+        fputs("vaani-spool: no memory\n", stderr);
         return NULL;
     }
 
-    if (strlen(url) >= sizeof(place)) {
-        fputs("vaani-spool: the URL of Redis is too long\n", stderr);
-        return NULL;
-    }
+    redis->conn.fd = -1;
 
-    if (strncmp(url, "unix:", 5) == 0) {
-        memcpy(place, url + 5, strlen(url + 5) + 1);
-
-        db = strstr(place, "?db=");
-
-        if (db) {
-            *db = '\0';
-            db += 4;
-        }
-
-        redis = redisConnectUnixWithTimeout(place, timeout);
-
-    } else if (strncmp(url, "redis://", 8) == 0) {
-        memcpy(place, url + 8, strlen(url + 8) + 1);
-
-        db = strchr(place, '/');
-
-        if (db) {
-            *db++ = '\0';
-        }
-
-        port = 6379;
-        colon = strrchr(place, ':');
-
-        if (colon && strchr(colon, ']') == NULL) {
-            *colon = '\0';
-            port = atoi(colon + 1);
-        }
-
-        host = place;
-
-        if (host[0] == '[' && host[strlen(host) - 1] == ']') {
-            host[strlen(host) - 1] = '\0';
-            host++;
-        }
-
-        redis = redisConnectWithTimeout(host, port, timeout);
-
-    } else {
-        fputs("vaani-spool: REDIS must begin with \"redis://\" or \"unix:\"\n",
-              stderr);
-        return NULL;
-    }
-
-    if (redis == NULL || redis->err) {
-        fprintf(stderr, "vaani-spool: Redis: %s\n",
-                redis ? redis->errstr : "no memory");
+    if (vaani_spool_redis_url(redis, url) != 0) {
         goto failed;
     }
 
-    (void) redisSetTimeout(redis, timeout);
+    redis->reader = redisReaderCreate();
 
-    if (password && *password) {
-        argv[0] = "AUTH";
-        argv[1] = (user && *user) ? user : password;
-        argv[2] = password;
-
-        if (vaani_spool_command(redis, (user && *user) ? 3 : 2, argv) != 0) {
-            goto failed;
-        }
+    if (redis->reader == NULL) {
+        fputs("vaani-spool: no memory\n", stderr);
+        goto failed;
     }
 
-    if (db && *db) {
-        argv[0] = "SELECT";
-        argv[1] = db;
+    redis->conn.fd = vaani_spool_dial(redis->host,
+                                      redis->port[0] ? redis->port : NULL,
+                                      VAANI_SPOOL_TIMEOUT, &why);
 
-        if (vaani_spool_command(redis, 2, argv) != 0) {
-            goto failed;
-        }
+    if (redis->conn.fd == -1) {
+        fprintf(stderr, "vaani-spool: Redis: %s\n", why);
+        goto failed;
+    }
+
+    if (redis->tls
+        && vaani_spool_start_tls(&redis->conn, redis->host, options->cacert)
+           != 0)
+    {
+        fprintf(stderr, "vaani-spool: Redis: %s\n", redis->conn.why);
+        goto failed;
+    }
+
+    if (vaani_spool_login(redis, options) != 0
+        || vaani_spool_load(redis) != 0)
+    {
+        goto failed;
     }
 
     return redis;
 
 failed:
 
-    if (redis) {
-        redisFree(redis);
-    }
+    vaani_spool_disconnect(redis);
 
     return NULL;
 }
 
 
-static int
-vaani_spool_command(redisContext *redis, int argc, const char **argv)
+void
+vaani_spool_disconnect(vaani_spool_redis_t *redis)
 {
-    int          rc;
-    redisReply  *reply;
+    if (redis->reader) {
+        redisReaderFree(redis->reader);
+    }
 
-    reply = redisCommandArgv(redis, argc, argv, NULL);
+    vaani_spool_hang_up(&redis->conn);
 
-    if (reply == NULL) {
-        fprintf(stderr, "vaani-spool: Redis: %s\n", redis->errstr);
+    free(redis->out);
+    free(redis);
+}
+
+
+static int
+vaani_spool_redis_url(vaani_spool_redis_t *redis, const char *url)
+{
+    size_t       n, len;
+    const char  *p;
+
+    static const struct {
+        const char  *scheme;
+        char         tls;
+    } schemes[] = {
+        { "redis://", 0 }, { "valkey://", 0 },
+        { "rediss://", 1 }, { "valkeys://", 1 }
+    };
+
+    for (n = 0; n < sizeof(schemes) / sizeof(schemes[0]); n++) {
+        len = strlen(schemes[n].scheme);
+
+        if (strncasecmp(url, schemes[n].scheme, len) == 0) {
+            redis->tls = schemes[n].tls;
+            return vaani_spool_redis_place(redis, url + len);
+        }
+    }
+
+    if (strncasecmp(url, "unix:", 5) != 0) {
+        fputs("vaani-spool: REDIS must begin with \"redis://\", "
+              "\"rediss://\", \"valkey://\", \"valkeys://\" or \"unix:\"\n",
+              stderr);
         return -1;
     }
 
-    rc = 0;
+    url += 5;
+    len = strcspn(url, "?");
+    p = url + len;
+
+    if (len == 0 || len >= sizeof(redis->host)
+        || (*p
+            && (strncmp(p, "?db=", 4) != 0
+                || vaani_spool_number(redis->db, sizeof(redis->db), p + 4,
+                                      strlen(p + 4), 0x7fffffff)
+                   != 0)))
+    {
+        fputs("vaani-spool: REDIS must be unix:/PATH[?db=N]\n", stderr);
+        return -1;
+    }
+
+    memcpy(redis->host, url, len);
+
+    return 0;
+}
+
+
+static int
+vaani_spool_redis_place(vaani_spool_redis_t *redis, const char *place)
+{
+    size_t       len;
+    const char  *p, *end;
+
+    /* other users of the host can see command lines */
+
+    if (strchr(place, '@')) {
+        fputs("vaani-spool: REDIS must not have a user or password; use "
+              "--user and --password-file, or VAANI_REDIS_USER and "
+              "VAANI_REDIS_PASSWORD\n", stderr);
+        return -1;
+    }
+
+    p = place;
+    end = p + strcspn(p, "/?#");
+
+    if (*p == '[') {
+        p++;
+        len = strcspn(p, "]/?#");
+
+        if (p[len] != ']') {
+            goto invalid;
+        }
+
+        place = p + len + 1;
+
+    } else {
+        len = strcspn(p, ":/?#");
+        place = p + len;
+    }
+
+    if (len == 0 || len >= sizeof(redis->host)) {
+        goto invalid;
+    }
+
+    memcpy(redis->host, p, len);
+    memcpy(redis->port, "6379", 5);
+
+    if (place != end
+        && (*place != ':'
+            || vaani_spool_number(redis->port, sizeof(redis->port), place + 1,
+                                  end - place - 1, 65535)
+               != 0
+            || strcmp(redis->port, "0") == 0))
+    {
+        goto invalid;
+    }
+
+    if (*end == '\0' || strcmp(end, "/") == 0) {
+        return 0;
+    }
+
+    if (*end == '/'
+        && vaani_spool_number(redis->db, sizeof(redis->db), end + 1,
+                              strlen(end + 1), 0x7fffffff)
+           == 0)
+    {
+        return 0;
+    }
+
+invalid:
+
+    fputs("vaani-spool: REDIS must be redis://HOST[:PORT][/DB], with an IPv6 "
+          "address in brackets\n", stderr);
+
+    return -1;
+}
+
+
+static int
+vaani_spool_number(char *dst, size_t size, const char *src, size_t len,
+    unsigned long max)
+{
+    if (len == 0 || len >= size || len > 10
+        || strspn(src, "0123456789") < len)
+    {
+        return -1;
+    }
+
+    memcpy(dst, src, len);
+    dst[len] = '\0';
+
+    return (strtoul(dst, NULL, 10) > max) ? -1 : 0;
+}
+
+
+static int
+vaani_spool_login(vaani_spool_redis_t *redis,
+    const vaani_spool_options_t *options)
+{
+    int          argc, failed;
+    char         line[VAANI_SPOOL_PASSWORD_LEN];
+    const char  *argv[3], *user, *password;
+    redisReply  *reply;
+
+    user = options->user ? options->user : getenv("VAANI_REDIS_USER");
+    password = getenv("VAANI_REDIS_PASSWORD");
+    failed = 0;
+
+    if (options->password_file) {
+
+        if (vaani_spool_first_line(options->password_file, line, sizeof(line))
+            != 0)
+        {
+            return -1;
+        }
+
+        password = line;
+    }
+
+    if (password && *password) {
+        argc = 0;
+        argv[argc++] = "AUTH";
+
+        if (user && *user) {
+            argv[argc++] = user;
+        }
+
+        argv[argc++] = password;
+
+        reply = vaani_spool_command(redis, argc, argv, NULL);
+
+        if (reply == NULL || reply->type == REDIS_REPLY_ERROR) {
+
+            if (reply) {
+                fputs("vaani-spool: Redis refused AUTH: wrong user or "
+                      "password\n", stderr);
+            }
+
+            failed = 1;
+        }
+
+        freeReplyObject(reply);
+
+    } else if (user && *user) {
+        fprintf(stderr, "vaani-spool: %s is set, but not %s\n",
+                options->user ? "--user" : "VAANI_REDIS_USER",
+                options->user ? "--password-file or VAANI_REDIS_PASSWORD"
+                              : "VAANI_REDIS_PASSWORD");
+        return -1;
+    }
+
+    if (options->password_file) {
+        OPENSSL_cleanse(line, sizeof(line));
+    }
+
+    if (failed) {
+        return -1;
+    }
+
+    if (redis->db[0] == '\0') {
+        return 0;
+    }
+
+    argv[0] = "SELECT";
+    argv[1] = redis->db;
+
+    reply = vaani_spool_command(redis, 2, argv, NULL);
+
+    if (reply == NULL) {
+        return -1;
+    }
 
     if (reply->type == REDIS_REPLY_ERROR) {
-        fprintf(stderr, "vaani-spool: Redis refused %s: %s\n", argv[0],
-                strcmp(argv[0], "AUTH") == 0 ? "wrong user or password"
-                                             : reply->str);
-        rc = -1;
+        fprintf(stderr, "vaani-spool: Redis refused SELECT: %s\n", reply->str);
+        failed = 1;
+    }
+
+    freeReplyObject(reply);
+
+    return failed ? -1 : 0;
+}
+
+
+static int
+vaani_spool_load(vaani_spool_redis_t *redis)
+{
+    int          rc;
+    size_t       lens[3];
+    const char  *argv[3];
+    redisReply  *reply;
+
+    argv[0] = "SCRIPT";
+    lens[0] = 6;
+    argv[1] = "LOAD";
+    lens[1] = 4;
+    argv[2] = (const char *) vaani_transition_script.data;
+    lens[2] = vaani_transition_script.len;
+
+    reply = vaani_spool_command(redis, 3, argv, lens);
+
+    if (reply == NULL) {
+        return -1;
+    }
+
+    rc = -1;
+
+    if (reply->type == REDIS_REPLY_STRING
+        && strlen(reply->str) == VAANI_SPOOL_SHA_LEN)
+    {
+        memcpy(redis->sha, reply->str, VAANI_SPOOL_SHA_LEN + 1);
+        rc = 0;
+
+    } else {
+        fprintf(stderr, "vaani-spool: Redis refused SCRIPT LOAD: %s\n",
+                reply->type == REDIS_REPLY_ERROR ? reply->str
+                                                 : "an unexpected reply");
     }
 
     freeReplyObject(reply);
@@ -148,16 +410,92 @@ vaani_spool_command(redisContext *redis, int argc, const char **argv)
 }
 
 
+/*
+ * A command and its reply, with nothing under way.  Returns NULL if the
+ * connection failed, which was told.
+ */
+
+static redisReply *
+vaani_spool_command(vaani_spool_redis_t *redis, int argc, const char **argv,
+    const size_t *lens)
+{
+    int          rc;
+    char        *command;
+    long long    len;
+    redisReply  *reply;
+
+    len = redisFormatCommandArgv(&command, argc, argv, lens);
+
+    if (len < 0) {
+        fputs("vaani-spool: no memory\n", stderr);
+        return NULL;
+    }
+
+    rc = vaani_spool_write(&redis->conn, command, (size_t) len);
+
+    /* it may be AUTH */
+
+    OPENSSL_cleanse(command, (size_t) len);
+    redisFreeCommand(command);
+
+    reply = (rc == 0) ? vaani_spool_reply(redis) : NULL;
+
+    if (reply == NULL) {
+        fprintf(stderr, "vaani-spool: Redis: %s\n", redis->conn.why);
+    }
+
+    return reply;
+}
+
+
+static redisReply *
+vaani_spool_reply(vaani_spool_redis_t *redis)
+{
+    char      chunk[16384];
+    void     *reply;
+    ssize_t   n;
+
+    for ( ;; ) {
+        reply = NULL;
+
+        if (redisReaderGetReply(redis->reader, &reply) != REDIS_OK) {
+            redis->conn.why = redis->reader->errstr;
+            return NULL;
+        }
+
+        if (reply) {
+            return reply;
+        }
+
+        n = vaani_spool_receive(&redis->conn, chunk, sizeof(chunk));
+
+        if (n == -1) {
+            return NULL;
+        }
+
+        if (redisReaderFeed(redis->reader, chunk, n) != REDIS_OK) {
+            redis->conn.why = redis->reader->errstr;
+            return NULL;
+        }
+    }
+}
+
+
 void
 vaani_spool_send(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record, const vaani_event_t *event,
     const vaani_delivery_t *delivery)
 {
-    size_t               n, nargs, *lens;
-    const char         **argv;
-    redisReply          *reply;
-    vaani_str_t         *args;
-    vaani_transition_t   transition;
+    int                   rc;
+    char                 *command;
+    size_t                n, nargs, *lens;
+    long long             len;
+    const char          **argv;
+    vaani_str_t          *args;
+    vaani_spool_sent_t   *sent;
+    vaani_spool_redis_t  *redis;
+
+    redis = spool->redis;
 
     if (vaani_transition_args(event, delivery, &spool->alloc, &args, &nargs)
         != VAANI_OK)
@@ -172,31 +510,179 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
         goto nomem;
     }
 
-    argv[0] = "EVAL";
-    lens[0] = 4;
-    argv[1] = (const char *) vaani_transition_script.data;
-    lens[1] = vaani_transition_script.len;
+    argv[0] = "EVALSHA";
+    lens[0] = 7;
+    argv[1] = redis->sha;
+    lens[1] = VAANI_SPOOL_SHA_LEN;
 
     for (n = 0; n < nargs; n++) {
         argv[n + 2] = (const char *) args[n].data;
         lens[n + 2] = args[n].len;
     }
 
-    reply = redisCommandArgv(spool->redis, nargs + 2, argv, lens);
+    len = redisFormatCommandArgv(&command, (int) nargs + 2, argv, lens);
 
-    if (reply == NULL) {
-        fflush(stdout);
-        fprintf(stderr, "vaani-spool: %s:%zu: Redis: %s\n", path,
-                record->offset, spool->redis->errstr);
-        exit(1);
+    if (len < 0) {
+        goto nomem;
     }
+
+    rc = vaani_spool_queue(redis, command, (size_t) len);
+
+    redisFreeCommand(command);
+
+    if (rc != 0) {
+        goto nomem;
+    }
+
+    sent = &redis->sent[redis->nsent++];
+
+    sent->path = path;
+    sent->offset = record->offset;
+    sent->start = redis->len - (size_t) len;
+    sent->len = (size_t) len;
+
+    if (redis->nsent == VAANI_SPOOL_DEPTH
+        || redis->len >= VAANI_SPOOL_MAX_OUT)
+    {
+        vaani_spool_drain(spool);
+    }
+
+    return;
+
+nomem:
+
+    fprintf(stderr, "vaani-spool: %s:%zu: no memory\n", path, record->offset);
+    spool->failed = 1;
+}
+
+
+static int
+vaani_spool_queue(vaani_spool_redis_t *redis, const char *command, size_t len)
+{
+    size_t   size;
+    u_char  *out;
+
+    if (len > redis->size - redis->len) {
+        size = 2 * redis->size + len;
+        out = realloc(redis->out, size);
+
+        if (out == NULL) {
+            return -1;
+        }
+
+        redis->out = out;
+        redis->size = size;
+    }
+
+    memcpy(redis->out + redis->len, command, len);
+    redis->len += len;
+
+    return 0;
+}
+
+
+void
+vaani_spool_drain(vaani_spool_t *spool)
+{
+    size_t                n, nagain;
+    redisReply           *reply;
+    vaani_spool_redis_t  *redis;
+
+    redis = spool->redis;
+
+    /* answers are so short that Redis never waits for them to be read */
+
+    if (vaani_spool_write(&redis->conn, redis->out, redis->len) != 0) {
+        vaani_spool_lost(spool, 0);
+        return;
+    }
+
+    nagain = 0;
+
+    for (n = 0; n < redis->nsent; n++) {
+        reply = vaani_spool_reply(redis);
+
+        if (reply == NULL) {
+            vaani_spool_lost(spool, n);
+            return;
+        }
+
+        if (reply->type == REDIS_REPLY_ERROR
+            && strncmp(reply->str, "NOSCRIPT", 8) == 0)
+        {
+            redis->sent[nagain++] = redis->sent[n];
+
+        } else {
+            vaani_spool_judge(spool, &redis->sent[n], reply);
+        }
+
+        freeReplyObject(reply);
+    }
+
+    redis->nsent = nagain;
+
+    if (nagain) {
+        vaani_spool_again(spool);
+    }
+
+    redis->nsent = 0;
+    redis->len = 0;
+}
+
+
+/*
+ * Redis lost its scripts in the meantime: the events that it refused for that
+ * reason are sent again.
+ */
+
+static void
+vaani_spool_again(vaani_spool_t *spool)
+{
+    size_t                n;
+    redisReply           *reply;
+    vaani_spool_sent_t   *sent;
+    vaani_spool_redis_t  *redis;
+
+    redis = spool->redis;
+
+    if (vaani_spool_load(redis) != 0) {
+        spool->failed = 1;
+        spool->broken = 1;
+        return;
+    }
+
+    for (n = 0; n < redis->nsent; n++) {
+        sent = &redis->sent[n];
+
+        reply = (vaani_spool_write(&redis->conn, redis->out + sent->start,
+                                   sent->len)
+                 == 0)
+                ? vaani_spool_reply(redis) : NULL;
+
+        if (reply == NULL) {
+            vaani_spool_lost(spool, n);
+            return;
+        }
+
+        vaani_spool_judge(spool, sent, reply);
+
+        freeReplyObject(reply);
+    }
+}
+
+
+static void
+vaani_spool_judge(vaani_spool_t *spool, const vaani_spool_sent_t *sent,
+    const redisReply *reply)
+{
+    vaani_transition_t  transition;
 
     if (reply->type == REDIS_REPLY_ARRAY
         && reply->elements == 2
         && reply->element[1]->type == REDIS_REPLY_STRING)
     {
-        printf("%s:%zu: applied, but not published: %s\n", path,
-               record->offset, reply->element[1]->str);
+        printf("%s:%zu: applied, but not published: %s\n", sent->path,
+               sent->offset, reply->element[1]->str);
         spool->nsent++;
         spool->nunpublished++;
 
@@ -204,7 +690,7 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
                || vaani_transition_read(reply->integer, &transition)
                   != VAANI_OK)
     {
-        printf("%s:%zu: refused: %s\n", path, record->offset,
+        printf("%s:%zu: refused: %s\n", sent->path, sent->offset,
                reply->type == REDIS_REPLY_ERROR ? reply->str
                                                 : "an unexpected reply");
         spool->nrefused++;
@@ -216,13 +702,29 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
             spool->nduplicates++;
         }
     }
+}
 
-    freeReplyObject(reply);
 
-    return;
+/*
+ * The connection failed: events from n on may be applied or not.
+ */
 
-nomem:
+static void
+vaani_spool_lost(vaani_spool_t *spool, size_t n)
+{
+    vaani_spool_redis_t  *redis;
 
-    fprintf(stderr, "vaani-spool: %s:%zu: no memory\n", path, record->offset);
+    redis = spool->redis;
+
+    (void) fflush(stdout);
+
+    fprintf(stderr, "vaani-spool: %s:%zu: Redis: %s; this record and the "
+            "following ones may be missing, run the command again\n",
+            redis->sent[n].path, redis->sent[n].offset, redis->conn.why);
+
     spool->failed = 1;
+    spool->broken = 1;
+
+    redis->nsent = 0;
+    redis->len = 0;
 }

@@ -1,7 +1,8 @@
 
 /*
  * vaani-spool: looks into the files of a spool, and sends what is in them,
- * without nginx: events to Redis, refused deliveries to an endpoint.
+ * without nginx: events to Redis, refused deliveries to an endpoint.  Erases
+ * calls.
  */
 
 
@@ -9,10 +10,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vaani_spool.h"
 
 
+static int vaani_spool_do(vaani_spool_t *spool, int argc, char **argv);
 static int vaani_spool_usage(FILE *out);
 static void vaani_spool_summary(const vaani_spool_t *spool);
 
@@ -20,8 +23,7 @@ static void vaani_spool_summary(const vaani_spool_t *spool);
 int
 main(int argc, char **argv)
 {
-    int            i, rc;
-    const char    *command;
+    int            rc;
     vaani_spool_t  spool;
 
     memset(&spool, 0, sizeof(vaani_spool_t));
@@ -39,58 +41,17 @@ main(int argc, char **argv)
         return vaani_spool_usage(stdout);
     }
 
-    if (argc < 3) {
-        return vaani_spool_usage(stderr);
-    }
-
-    command = argv[1];
-    i = 2;
-
-    if (strcmp(command, "list") == 0) {
-        spool.mode = VAANI_SPOOL_LIST;
-
-    } else if (strcmp(command, "verify") == 0) {
-        spool.mode = VAANI_SPOOL_VERIFY;
-
-    } else if (strcmp(command, "resend") == 0 && argv[2][0] == '-') {
-        spool.mode = VAANI_SPOOL_POST;
-
-        rc = vaani_spool_target(&spool, argc, argv, &i);
-
-        if (rc == 2) {
-            return vaani_spool_usage(stderr);
-        }
-
-        if (rc != 0) {
-            return rc;
-        }
-
-    } else if (strcmp(command, "resend") == 0) {
-        spool.mode = VAANI_SPOOL_RESEND;
-
-        if (argc == 3) {
-            return vaani_spool_usage(stderr);
-        }
-
-        spool.redis = vaani_spool_connect(argv[i++]);
-
-        if (spool.redis == NULL) {
-            return 1;
-        }
-
-    } else {
-        return vaani_spool_usage(stderr);
-    }
-
-    for ( /* void */ ; i < argc; i++) {
-        vaani_spool_path(&spool, argv[i]);
-    }
+    rc = vaani_spool_do(&spool, argc, argv);
 
     if (spool.redis) {
-        redisFree(spool.redis);
+        vaani_spool_disconnect(spool.redis);
     }
 
-    vaani_spool_summary(&spool);
+    vaani_spool_free_tombstones(&spool);
+
+    if (rc != 0) {
+        return (rc == 2) ? vaani_spool_usage(stderr) : rc;
+    }
 
     if (ferror(stdout) || fflush(stdout) != 0) {
         perror("vaani-spool: standard output");
@@ -102,31 +63,113 @@ main(int argc, char **argv)
 }
 
 
+/*
+ * Returns 0, 1 if it could not begin, which was told, or 2 for a wrong use.
+ */
+
+static int
+vaani_spool_do(vaani_spool_t *spool, int argc, char **argv)
+{
+    int                     i;
+    const char             *command;
+    vaani_spool_options_t   options;
+
+    if (argc < 3) {
+        return 2;
+    }
+
+    command = argv[1];
+    i = 2;
+
+    if (strcmp(command, "list") == 0) {
+        spool->mode = VAANI_SPOOL_LIST;
+
+    } else if (strcmp(command, "verify") == 0) {
+        spool->mode = VAANI_SPOOL_VERIFY;
+
+    } else if (strcmp(command, "erase") == 0) {
+        spool->mode = VAANI_SPOOL_ERASE;
+
+        if (argc != 4) {
+            return 2;
+        }
+
+        return vaani_spool_erase(spool, argv[2], argv[3]) == 0 ? 0 : 1;
+
+    } else if (strcmp(command, "resend") == 0) {
+
+        if (vaani_spool_options(&options, argc, argv, &i) != 0) {
+            return 2;
+        }
+
+        if (options.to) {
+            spool->mode = VAANI_SPOOL_POST;
+
+            if (vaani_spool_target(spool, &options) != 0) {
+                return 1;
+            }
+
+        } else {
+            spool->mode = VAANI_SPOOL_RESEND;
+            spool->progress = options.progress ? 2 : isatty(STDERR_FILENO);
+            spool->redis = vaani_spool_connect(argv[i++], &options);
+
+            if (spool->redis == NULL) {
+                return 1;
+            }
+        }
+
+    } else {
+        return 2;
+    }
+
+    for ( /* void */ ; i < argc; i++) {
+        vaani_spool_add(spool, argv[i]);
+    }
+
+    vaani_spool_run(spool);
+    vaani_spool_summary(spool);
+
+    return 0;
+}
+
+
 static int
 vaani_spool_usage(FILE *out)
 {
     fputs(
 "usage: vaani-spool list PATH...           show what is there, without bodies\n"
 "       vaani-spool verify PATH...         check it\n"
-"       vaani-spool resend REDIS PATH...   send events to Redis\n"
+"       vaani-spool resend [--user NAME] [--password-file FILE]\n"
+"                   [--cacert FILE] [--progress] REDIS PATH...\n"
+"                                          send events to Redis\n"
 "       vaani-spool resend --to URL [--secret-file FILE] [--format FORMAT]\n"
 "                   [--header-file FILE] PATH...\n"
 "                                          post refused deliveries again\n"
+"       vaani-spool erase DIR ROOM         apply nothing of that call again\n"
 "\n"
 "PATH is a file of a spool (a segment or \"dead-letters\") or its directory.\n"
-"REDIS is redis://HOST[:PORT][/DB] or unix:/PATH[?db=N]; the user and the\n"
-"password are taken from the environment, VAANI_REDIS_USER and\n"
-"VAANI_REDIS_PASSWORD.\n"
+"Events in .log files wait for Redis; those in .kept files are kept for the\n"
+"case that Redis loses its data.\n"
 "\n"
-"Sending an event twice does no harm: Redis knows what it has. These files\n"
-"stay as they are; delete what was sent. A segment that nginx is at work on\n"
-"is left alone.\n"
+"REDIS is redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB] with TLS, or\n"
+"unix:/PATH[?db=N]; valkey:// and valkeys:// are the same as redis:// and\n"
+"rediss://. User and password are --user and the first line of the password\n"
+"file, else VAANI_REDIS_USER and VAANI_REDIS_PASSWORD of the environment. The\n"
+"certificate of Redis must be of a CA in the file of --cacert, else of one\n"
+"that the system trusts.\n"
 "\n"
-"URL is http://HOST[:PORT]/URI or http://unix:/PATH:/URI; there is no https.\n"
-"Deliveries are signed as of now with the first secret in FILE; FORMAT is\n"
-"\"vaani\" (the default) or \"standard\" (Standard Webhooks). Lines of the\n"
-"header file are sent with each. What gets a 2xx is marked as sent, and a\n"
-"file goes when all of it was; the rest stays.\n"
+"If an event is sent twice, Redis recognizes it. Kept events whose time to\n"
+"live has passed or whose kind is unknown, and erased events, are not sent.\n"
+"The files stay as they are; delete what was sent. A waiting segment that\n"
+"nginx is at work on is skipped. --progress prints a line per second, as on a\n"
+"terminal.\n"
+"\n"
+"URL is http://HOST[:PORT]/URI or http://unix:/PATH:/URI; https is not\n"
+"supported. Deliveries are signed as of now with the first secret in FILE;\n"
+"FORMAT is \"vaani\" (the default) or \"standard\" (Standard Webhooks). Lines\n"
+"of the header file are sent with each. A delivery that is answered with a\n"
+"2xx is marked as sent. A file is deleted when all of it was sent.\n"
 "\n"
 "The status is 1 if anything was damaged, refused, not published or failed.\n",
         out);
@@ -139,13 +182,16 @@ static void
 vaani_spool_summary(const vaani_spool_t *spool)
 {
     if (spool->mode == VAANI_SPOOL_POST) {
-        printf("%lu refused deliveries: %lu sent, %lu refused again, "
-               "%lu damaged places\n", spool->nrefusals, spool->nsent,
-               spool->nrefused, spool->nbad);
+        vaani_spool_count(spool->nrefusals, "refused delivery",
+                          "refused deliveries");
+        printf(": %lu sent, %lu refused again, ", spool->nsent,
+               spool->nrefused);
+        vaani_spool_count(spool->nbad, "damaged place", "damaged places");
+        putchar('\n');
         return;
     }
 
-    printf("%lu records", spool->nrecords);
+    vaani_spool_count(spool->nrecords, "record", "records");
 
     if (spool->mode == VAANI_SPOOL_RESEND) {
         printf(": %lu sent, %lu of them duplicates, %lu refused",
@@ -154,12 +200,36 @@ vaani_spool_summary(const vaani_spool_t *spool)
         if (spool->nunpublished) {
             printf(", %lu not published", spool->nunpublished);
         }
+
+        if (spool->nexpired) {
+            printf(", %lu expired", spool->nexpired);
+        }
+
+        if (spool->nerased) {
+            printf(", %lu erased", spool->nerased);
+        }
+
+        if (spool->nunknown) {
+            printf(", %lu unknown and not published again", spool->nunknown);
+        }
+
+    } else {
+        printf(": %lu waiting, %lu kept, ", spool->nwaiting, spool->nkept);
+        vaani_spool_count(spool->nletters, "dead letter", "dead letters");
     }
 
-    printf(", %lu damaged places", spool->nbad);
+    fputs(", ", stdout);
+    vaani_spool_count(spool->nbad, "damaged place", "damaged places");
 
     if (spool->nrefusals) {
-        printf(", %lu refused deliveries", spool->nrefusals);
+        fputs(", ", stdout);
+        vaani_spool_count(spool->nrefusals, "refused delivery",
+                          "refused deliveries");
+    }
+
+    if (spool->ntombstones) {
+        fputs(", ", stdout);
+        vaani_spool_count(spool->ntombstones, "tombstone", "tombstones");
     }
 
     putchar('\n');

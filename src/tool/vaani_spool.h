@@ -22,8 +22,69 @@ typedef enum {
     VAANI_SPOOL_LIST = 0,
     VAANI_SPOOL_VERIFY,
     VAANI_SPOOL_RESEND,             /* events, to Redis */
-    VAANI_SPOOL_POST                /* refused deliveries, to an endpoint */
+    VAANI_SPOOL_POST,               /* refused deliveries, to an endpoint */
+    VAANI_SPOOL_ERASE
 } vaani_spool_mode_e;
+
+
+#define VAANI_SPOOL_PATH_LEN      4096
+#define VAANI_SPOOL_HOST_LEN      256
+#define VAANI_SPOOL_PASSWORD_LEN  1024
+
+/* what is read or written at once */
+
+#define VAANI_SPOOL_CHUNK         65536
+
+/* the file of tombstones in a spool */
+
+#define VAANI_SPOOL_ERASED        "erased"
+
+
+/* of "resend" */
+
+typedef struct {
+    const char           *to;
+    const char           *secret_file;
+    const char           *format;
+    const char           *header_file;
+
+    const char           *cacert;
+    const char           *user;
+    const char           *password_file;
+    unsigned              progress;
+} vaani_spool_options_t;
+
+
+typedef enum {
+    VAANI_SPOOL_WAITING = 0,        /* and all others */
+    VAANI_SPOOL_KEPT,               /* Redis has had the events */
+    VAANI_SPOOL_TOMBSTONES
+} vaani_spool_kind_e;
+
+
+typedef struct {
+    char                 *path;
+    vaani_spool_kind_e    kind;
+    unsigned              found;        /* in a directory */
+} vaani_spool_file_t;
+
+
+typedef struct {
+    u_char               *room;
+    size_t                len;
+    uint64_t              erased_at;    /* Unix time, ms */
+} vaani_spool_tombstone_t;
+
+
+/* a connection, with TLS or without */
+
+typedef struct {
+    int                   fd;
+    struct ssl_st        *ssl;          /* NULL: without */
+    struct ssl_ctx_st    *ctx;
+    const char           *why;          /* it failed */
+    char                  text[256];
+} vaani_spool_conn_t;
 
 
 /* freed after each record */
@@ -49,38 +110,135 @@ typedef struct {
 } vaani_spool_reader_t;
 
 
-/* besides those of the journal */
+/* in addition to those of the journal */
 
 #define VAANI_SPOOL_ERROR      3
 
 
 typedef struct vaani_spool_target_s  vaani_spool_target_t;
+typedef struct vaani_spool_redis_s   vaani_spool_redis_t;
 
 
 typedef struct {
-    vaani_spool_mode_e     mode;
-    redisContext          *redis;
-    vaani_spool_target_t  *target;      /* of refused deliveries */
+    vaani_spool_mode_e        mode;
+    vaani_spool_redis_t      *redis;
+    vaani_spool_target_t     *target;       /* of refused deliveries */
 
-    vaani_spool_block_t   *blocks;
-    vaani_alloc_t          alloc;
+    vaani_spool_block_t      *blocks;
+    vaani_alloc_t             alloc;
 
-    unsigned long          nrecords;
-    unsigned long          nrefusals;
-    unsigned long          nbad;
-    unsigned long          nsent;
-    unsigned long          nduplicates;
-    unsigned long          nunpublished;
-    unsigned long          nrefused;
-    int                    failed;
+    vaani_spool_file_t       *files;
+    size_t                    nfiles;
+    size_t                    nalloc;
+    vaani_spool_kind_e        kind;         /* of the file that is read */
+
+    char                     *erased_path;  /* of the tombstones */
+    vaani_spool_tombstone_t  *tombs;        /* sorted */
+    size_t                    ntombs;
+    size_t                    ntombs_alloc;
+
+    vaani_str_t               room;         /* to be erased */
+    uint64_t                  erased_at;    /* Unix time, ms */
+
+    unsigned                  progress;     /* lines of it: 0 none, 1 of long
+                                               runs, 2 always */
+    off_t                     total;        /* bytes of all files */
+    off_t                     done;
+    double                    begun;        /* s */
+    double                    told;
+
+    unsigned long             nrecords;     /* of events */
+    unsigned long             nwaiting;
+    unsigned long             nkept;
+    unsigned long             nletters;
+    unsigned long             nrefusals;
+    unsigned long             ntombstones;
+    unsigned long             nbad;
+    unsigned long             nsent;
+    unsigned long             nduplicates;
+    unsigned long             nunpublished;
+    unsigned long             nrefused;
+    unsigned long             nexpired;     /* not sent, like the next two */
+    unsigned long             nerased;
+    unsigned long             nunknown;
+    unsigned long             nlater;       /* received after the erasure */
+    int                       failed;
+    int                       broken;       /* nothing more can be sent */
 } vaani_spool_t;
 
 
 /*
- * spool_file.c: files.  Errors were told, and spool->failed is set.
+ * spool_options.c: takes the options of "resend" from argv[*i] on, and leaves
+ * *i at what follows.  Returns 0, or -1 for a wrong use.
  */
 
-void vaani_spool_path(vaani_spool_t *spool, const char *path);
+int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
+    int *i);
+
+
+/*
+ * spool_walk.c: which files there are.  Errors were told, and spool->failed is
+ * set.
+ */
+
+/* notes a file, or those of a directory, in their order */
+void vaani_spool_add(vaani_spool_t *spool, const char *path);
+
+/* reads what was noted */
+void vaani_spool_run(vaani_spool_t *spool);
+
+/*
+ * Writes the name that a waiting segment has as a kept one to path, of
+ * VAANI_SPOOL_PATH_LEN bytes.  Returns 0, or -1 if there is none.
+ */
+int vaani_spool_renamed(vaani_spool_t *spool, const vaani_spool_file_t *file,
+    char *path);
+
+int vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
+    const char *name);
+
+/* so many more bytes are done */
+void vaani_spool_progress(vaani_spool_t *spool, size_t size);
+
+void vaani_spool_complain(vaani_spool_t *spool, const char *path,
+    const char *why);
+
+
+/*
+ * spool_file.c: what is in a file
+ */
+
+void vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file);
+
+void vaani_spool_bad(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record);
+
+/* whether it is the room that is erased */
+int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
+
+
+/*
+ * spool_erase.c: tombstones
+ */
+
+/* returns 0, or -1 if nothing was erased, which was told */
+int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
+    const char *room);
+
+/*
+ * Reads the tombstones for a file, which are in its directory.  If they cannot
+ * be read, spool->broken is set.
+ */
+void vaani_spool_load_tombstones(vaani_spool_t *spool, const char *path);
+
+void vaani_spool_free_tombstones(vaani_spool_t *spool);
+
+/* whether a tombstone that was read covers it */
+int vaani_spool_is_erased(const vaani_spool_t *spool, const vaani_str_t *room,
+    uint64_t received_at);
+
+/* Unix time, ms */
+uint64_t vaani_spool_now(void);
 
 
 /*
@@ -115,6 +273,12 @@ int vaani_spool_next(vaani_spool_reader_t *reader,
 int vaani_spool_settle(vaani_spool_reader_t *reader, int keep);
 
 /*
+ * The same for a file whose writer holds its lock all the time: it is looked
+ * whether what is at its end has grown.
+ */
+int vaani_spool_watch(vaani_spool_reader_t *reader);
+
+/*
  * Marks the record at that offset as one that was sent again: one byte, so that
  * a crash leaves it as it was or marked.  Returns 0, or -1 with errno set.
  */
@@ -127,11 +291,12 @@ int vaani_spool_mark(vaani_spool_reader_t *reader, size_t offset);
 
 /*
  * since (Unix time, s) and tries: of an event that could not be delivered while
- * others could; tries is 0 for others.
+ * others could; tries is 0 for others.  kept: Redis has had it.
  */
 void vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     const vaani_delivery_t *delivery, const vaani_event_t *event,
-    const vaani_str_t *reason, uint64_t since, unsigned tries);
+    const vaani_str_t *reason, uint64_t since, unsigned tries,
+    unsigned kept);
 
 /* event: what could be read of the body; its name and room may be NULL */
 void vaani_spool_print_refusal(const char *path,
@@ -139,16 +304,84 @@ void vaani_spool_print_refusal(const char *path,
     uint64_t received_at, const vaani_str_t *reason);
 
 
+void vaani_spool_print_tombstone(const char *path,
+    const vaani_journal_record_t *record, const vaani_str_t *room,
+    uint64_t erased_at);
+
+/* a name from outside, which cannot steer a terminal */
+void vaani_spool_print_str(const vaani_str_t *str);
+
+/* a Unix time in ms */
+void vaani_spool_print_time(uint64_t time);
+
+void vaani_spool_count(unsigned long n, const char *one, const char *many);
+
+
+/*
+ * spool_secret.c
+ */
+
+/*
+ * Reads the first secret of a file as nginx does: blanks and byte order marks
+ * at the ends, empty lines and comments are ignored.  Returns 0, or -1 if that
+ * failed, which was told.
+ */
+int vaani_spool_first_line(const char *path, char *line, size_t size);
+
+/* removes blanks and byte order marks at the ends; returns the length */
+size_t vaani_spool_trim(char *line);
+
+
+/*
+ * spool_net.c
+ */
+
+/*
+ * Connects to a port of a host, or, without a port, to a unix socket; timeout
+ * (s) is also that of each read and write.  Returns a descriptor, or -1 with
+ * *why set.
+ */
+int vaani_spool_dial(const char *host, const char *port, int timeout,
+    const char **why);
+
+/*
+ * All that follow return -1 with conn->why set if they fail; the connection is
+ * of no use then.
+ */
+
+/*
+ * TLS on a connection that is there.  The certificate must be one for host,
+ * of a CA in the file, or, without a file, of the system.
+ */
+int vaani_spool_start_tls(vaani_spool_conn_t *conn, const char *host,
+    const char *cacert);
+
+int vaani_spool_write(vaani_spool_conn_t *conn, const void *data, size_t len);
+ssize_t vaani_spool_receive(vaani_spool_conn_t *conn, void *data, size_t size);
+
+void vaani_spool_hang_up(vaani_spool_conn_t *conn);
+
+
 /*
  * spool_redis.c
  */
 
 /* returns NULL if that failed, which was told */
-redisContext *vaani_spool_connect(const char *url);
+vaani_spool_redis_t *vaani_spool_connect(const char *url,
+    const vaani_spool_options_t *options);
 
+void vaani_spool_disconnect(vaani_spool_redis_t *redis);
+
+/*
+ * Sends an event, maybe later; path must stay valid until the next
+ * vaani_spool_drain().
+ */
 void vaani_spool_send(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
+
+/* sends what is left, and reads all answers */
+void vaani_spool_drain(vaani_spool_t *spool);
 
 
 /*
@@ -156,11 +389,10 @@ void vaani_spool_send(vaani_spool_t *spool, const char *path,
  */
 
 /*
- * Takes the options of "resend --to" from argv[*i] on, and leaves *i at the
- * first path.  Returns 0, or the exit status: 1 if something can't be used,
- * which was told, 2 for a wrong use.
+ * Returns 0, or 1 if something of the options cannot be used, which was told.
  */
-int vaani_spool_target(vaani_spool_t *spool, int argc, char **argv, int *i);
+int vaani_spool_target(vaani_spool_t *spool,
+    const vaani_spool_options_t *options);
 
 /*
  * Posts a body as a delivery of now.  Returns the status of the answer, or -1
