@@ -49,6 +49,8 @@ static void fuzz_read(const u_char *data, size_t len,
     const fuzz_segment_t *segment);
 static void fuzz_dead_letter(const vaani_journal_record_t *record);
 static void fuzz_deferred(const vaani_journal_record_t *record);
+static void fuzz_start(const vaani_journal_record_t *record);
+static void fuzz_tombstone(const vaani_journal_record_t *record);
 static size_t fuzz_lost(const fuzz_segment_t *segment, size_t from, size_t to);
 static void fuzz_make(fuzz_segment_t *segment, fuzz_input_t *in,
     vaani_test_arena_t *arena);
@@ -166,6 +168,8 @@ fuzz_read(const u_char *data, size_t len, const fuzz_segment_t *segment)
 
             fuzz_dead_letter(&record);
             fuzz_deferred(&record);
+            fuzz_start(&record);
+            fuzz_tombstone(&record);
 
             /* the first byte is the record's own */
 
@@ -267,6 +271,61 @@ fuzz_deferred(const vaani_journal_record_t *record)
     vaani_journal_defer(head, since, tries);
 
     vaani_fuzz_check(memcmp(head, record->content, VAANI_JOURNAL_DEFERRED)
+                     == 0);
+}
+
+
+/*
+ * The same for the first record of a kept segment.
+ */
+
+static void
+fuzz_start(const vaani_journal_record_t *record)
+{
+    u_char         content[VAANI_JOURNAL_START];
+    uint64_t       boottime;
+    const u_char  *boot_id;
+
+    if (!vaani_journal_is_start(record, &boot_id, &boottime)) {
+        vaani_fuzz_check(record->len != VAANI_JOURNAL_START
+                         || record->content[0] != 'K');
+        return;
+    }
+
+    vaani_fuzz_check(record->len == VAANI_JOURNAL_START);
+
+    vaani_journal_start(content, boot_id, boottime);
+
+    vaani_fuzz_check(memcmp(content, record->content, VAANI_JOURNAL_START)
+                     == 0);
+}
+
+
+static void
+fuzz_tombstone(const vaani_journal_record_t *record)
+{
+    u_char                  head[VAANI_JOURNAL_TOMBSTONE];
+    uint64_t                erased_at;
+    vaani_journal_record_t  erased;
+
+    erased = *record;
+
+    if (!vaani_journal_tombstone(&erased, &erased_at)) {
+        vaani_fuzz_check(erased.content == record->content);
+        vaani_fuzz_check(erased.len == record->len);
+        vaani_fuzz_check(record->len <= VAANI_JOURNAL_TOMBSTONE
+                         || record->content[0] != 'E');
+        return;
+    }
+
+    vaani_fuzz_check(erased.content
+                     == record->content + VAANI_JOURNAL_TOMBSTONE);
+    vaani_fuzz_check(erased.len + VAANI_JOURNAL_TOMBSTONE == record->len);
+    vaani_fuzz_check(erased.len > 0);
+
+    vaani_fuzz_check(vaani_journal_tombstone_head(head, erased_at)
+                     == VAANI_JOURNAL_TOMBSTONE);
+    vaani_fuzz_check(memcmp(head, record->content, VAANI_JOURNAL_TOMBSTONE)
                      == 0);
 }
 
