@@ -1027,6 +1027,66 @@ subtest '--watch' => sub {
     }
 };
 
+subtest '--watch over TLS' => sub {
+    my $ca = Vaani::Test::Certificates->new('redis-ca');
+    my $good = $ca->issue('good', san => 'DNS:localhost, IP:127.0.0.1, IP:::1');
+    my $other = $ca->issue('elsewhere', san => 'DNS:elsewhere.test, IP:127.0.0.2');
+    my $secure = Vaani::Test::Redis->start(tls => { %$good{qw(cert key)} });
+    my $port = $secure->tls_port;
+    my $nginx = Vaani::Test::Nginx->start(http => "vaani_redis unix:@{[ $secure->socket ]};
+        server { listen unix:%%SOCK%%; location = /hook { vaani_webhook; } }");
+    my $hook = 'unix:' . $nginx->sock . ':/hook';
+    my @cacert = ('--cacert', $ca->file);
+
+    for my $url ("rediss://127.0.0.1:$port", "VALKEYS://localhost:$port/0") {
+        my ($exit, $summary, $err) = numbers('--watch', $url, @cacert, '--check', qw(-n 50 -c 5 -p all), $hook);
+        is "$exit $summary->{watch}{checked} $summary->{watch}{missing}", '0 50 0', $url =~ s/\d+(?:\/0)?\z/.../r or diag $err;
+        is $summary->{watch}{heard}, $summary->{answers}{ok}, '... each event is heard of';
+    }
+    {
+        local $ENV{SSL_CERT_FILE} = $ca->file;
+        is +(numbers('--watch', "rediss://127.0.0.1:$port", $hook))[0], 0, 'a CA that the system trusts';
+    }
+    {
+        delete local @ENV{qw(VAANI_REDIS_USER VAANI_REDIS_PASSWORD)};
+        is +(numbers('--watch', "rediss://admin:sesame\@127.0.0.1:$port", @cacert, $hook))[0], 0, 'a user and a password in the URL';
+    }
+
+    # A message that is longer than a record of TLS.
+    my ($exit, $summary, $err) = numbers('--watch', "rediss://127.0.0.1:$port", @cacert, '--check', '--transcript', '200k', $hook);
+    is "$exit $summary->{watch}{heard} $summary->{watch}{missing}", '0 5 0', 'a long transcript' or diag $err;
+
+    my $fails = sub ($name, $like, @args) {
+        my ($exit, undef, $err) = call(@args, $hook);
+        is $exit, 2, $name;
+        like $err, $like, '... is told';
+    };
+    my $named = Vaani::Test::Redis->start(tls => { %$other{qw(cert key)} });
+    $fails->('another CA', qr/^vaani-call: cannot connect to Redis at 127\.0\.0\.1:\d+: TLS: .*certificate verify failed/, '--watch', "rediss://127.0.0.1:$port");
+    $fails->('another CA, --insecure', qr/certificate verify failed/, '--insecure', '--watch', "rediss://127.0.0.1:$port");
+    $fails->('another name', qr/: TLS: .*(?:hostname|certificate) verif/, @cacert, '--watch', 'rediss://127.0.0.1:' . $named->tls_port);
+    $fails->('no such CA', qr/^vaani-call: .*/, '--cacert', '/nowhere', '--watch', "rediss://127.0.0.1:$port");
+    $fails->('--cacert alone', qr/^vaani-call: --check, --prefix and --cacert go with --watch$/, @cacert);
+    $fails->('nobody listens', qr/^vaani-call: cannot connect to Redis at 127\.0\.0\.1:1: /, @cacert, '--watch', 'rediss://127.0.0.1:1');
+    {
+        local $ENV{PERL5LIB} = tmpdir() . '/no-ssl';
+        $fails->('without the module', qr/^vaani-call: rediss needs the Perl module IO::Socket::SSL \(Debian: libio-socket-ssl-perl\)$/, '--watch', "rediss://127.0.0.1:$port");
+    }
+
+    # Redis goes: that is told, and the calls go on.
+    my $spy = $secure->client->subscribe('vaani:events');
+    my $files = tmpdir() . '/lost-tls';
+    my $process = Vaani::Test::Process->spawn(
+        argv => [ $^X, TOOL, '--json', '--check', '--watch', "rediss://127.0.0.1:$port", @cacert, '--path', 'outbound-no-answer', '--speed', 150, $hook ],
+        stdout => "$files.out", stderr => "$files.err",
+    );
+    ok $spy->next_message, 'a call has begun';
+    $secure->client->cmd('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    $process->wait;
+    is $json->decode(slurp("$files.out"))->{watch}{lost}, JSON::PP::true, 'a Redis that hangs up is noticed';
+    like slurp("$files.err"), qr/^vaani-call: Redis .*; no longer watching\n\z/, '... and told';
+};
+
 subtest 'what was queued' => sub {
     my $room = room();
     my $out = tmpdir() . '/queued.out';
@@ -1087,7 +1147,7 @@ subtest 'failures' => sub {
         [ qr/^vaani-call: --concurrency is 1000/    => '-c', 5000, url('/hook') ],
         [ qr/^vaani-call: --header is 'Name: value/ => '-H', "X: a\r\nY: b", url('/hook') ],
         [ qr/^vaani-call: --header cannot set/      => '-H', 'Content-Length: 1', url('/hook') ],
-        [ qr/^vaani-call: --check and --prefix go/  => '--check', url('/hook') ],
+        [ qr/^vaani-call: --check, --prefix and --cacert go/  => '--check', url('/hook') ],
         [ qr/^vaani-call: --token is empty/         => '--token', '', url('/hook') ],
         [ qr/^vaani-call: --token: cannot read/     => '--token', 'file=' . tmpdir() . '/no-such-file', url('/hook') ],
     ) {
