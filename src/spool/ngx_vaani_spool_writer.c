@@ -434,6 +434,7 @@ ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     }
 
     writer->opened = ngx_current_msec;
+    writer->since = ngx_current_msec;
     writer->suspect = 0;
     writer->size = 0;
 
