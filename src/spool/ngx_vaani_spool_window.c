@@ -486,6 +486,13 @@ ngx_vaani_spool_window_mark_handler(ngx_vaani_spool_mark_t *mark,
         segment->claiming = 0;
         segment->read = (rc == NGX_OK);
 
+        /* one that never had a mark isn't missing it */
+
+        if (rc == NGX_OK && segment->known != NGX_VAANI_SPOOL_NO_MARK) {
+            segment->healed = ngx_current_msec;
+            segment->heals++;
+        }
+
         ngx_vaani_spool_claimed(window->spool, rc);
         return;
     }
@@ -572,13 +579,6 @@ ngx_vaani_spool_window_next(ngx_vaani_spool_window_t *window)
 
         if (ngx_vaani_spool_window_due(segment)) {
             window->healing = 1;
-
-            /* one that never had a mark isn't missing it */
-
-            if (segment->known != NGX_VAANI_SPOOL_NO_MARK) {
-                segment->healed = ngx_current_msec;
-                segment->heals++;
-            }
 
             if (n == 0 && segment->mark.stands == NGX_VAANI_SPOOL_NO_MARK) {
                 window->beyond = 1;
