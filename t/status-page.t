@@ -16,6 +16,7 @@ use Vaani::Test;
 use Digest::SHA qw(sha256_base64);
 use JSON::PP ();
 use Vaani::Test::Browser;
+use Vaani::Test::Endpoint qw(RETAIN);
 use Vaani::Test::Events;
 use Vaani::Test::StatusPage qw(c_strings page_file page_source);
 
@@ -210,11 +211,11 @@ sub plot ($id) { return $browser->run("document.getElementById('$id')?.innerHTML
 {
     package Vaani::Test::StatusPage::RealEndpoint;
 
-    sub start ($class) {
-        my $redis = Vaani::Test::Redis->start;
+    sub start ($class, %opt) {
+        my $redis = Vaani::Test::Redis->start(acl => $opt{acl} // []);
         my $nginx = Vaani::Test::Nginx->start(workers => 2, http => <<"CONF");
             vaani_redis @{[ $redis->url ]};
-            vaani_spool %%DIR%%/spool;
+            vaani_spool %%DIR%%/spool @{[ $opt{spool} // '' ]};
             server { listen unix:%%SOCK%%; location = /vaani { vaani_webhook; } }
             server { listen 127.0.0.1:%%PORT%%; location = /status { vaani_status; } }
 CONF
@@ -260,6 +261,63 @@ subtest 'events come, Redis goes and comes back' => sub {
     $endpoint->start_redis;
     headline_like qr/^Everything is fine/;
     text_like '#spool-0 ~ dl', qr/^wait now 0 .*replayed 3/, 'the spool';
+    no_problems;
+};
+
+# The figures of the panel's part for what is kept.
+use constant KEPT => '#spool-0 ~ dl:nth-of-type(2)';
+
+subtest 'Redis forgets' => sub {
+    my $endpoint = Vaani::Test::StatusPage::RealEndpoint->start(spool => 'retain=1h', acl => RETAIN);
+    $browser->open($endpoint->url);
+    headline_like qr/^Everything is fine/;
+    $endpoint->post('call_started') for 1 .. 5;
+    text_like KEPT, qr/^kept 5 .*losses by Redis 0 brought back 0/, 'events are kept';
+    text_like '#spool-0 ~ p', qr/nothing waits.*reaches back \d+\ss of 1\sh \S+ [\d.]+ K?i?B$/, 'how far back';
+    unlike $browser->text('#notes'), qr/Redis lost/, 'no note of a loss';
+
+    $endpoint->{redis}->client->cmd('FLUSHALL');
+    $endpoint->post('call_started');
+    text_like KEPT, qr/^kept 6 .*losses by Redis [1-9]\d* brought back 5/, 'events are brought back';
+    text_like '#notes', qr/Redis lost data, (?:once|\d+ times): 5 events were brought back from \S+\. Check Redis for a restart/, 'a note';
+    headline_like qr/^Everything is fine/;
+    no_problems;
+};
+
+subtest 'what is kept in case Redis loses data' => sub {
+    my $data = Vaani::Test::StatusPage::status_json();
+    my $spool = $data->{spools}[0];
+    look($data);
+    unlike $browser->text('#report'), qr/Kept in case/, 'off: nothing of it';
+    text_like '#spool-0 ~ p', qr/^empty/, 'empty';
+
+    @$spool{qw(retain kept_seconds kept_bytes kept)} = (7200, 4335, 35 << 20, 12_345);
+    show($data);
+    text_like '#spool-0 ~ p', qr/^nothing waits \S+ 0 B of 1 GiB, 0 % \| reaches back 1\sh 12\smin of 2\sh \S+ 35 MiB$/, 'a window';
+    $spool->{kept_seconds} = 8000;
+    show($data);
+    text_like '#spool-0 ~ p', qr/reaches back 2\sh of 2\sh/, '... that is whole';
+    is $browser->text('#notes'), '', 'nothing to note';
+
+    # There is no room for more.
+    @$spool{qw(kept_seconds kept_bytes bytes records)} = (600, 900 << 20, 100 << 20, 3);
+    show($data);
+    text_like '#spool-0 ~ p', qr/^events wait .*reaches back 10\smin of 2\sh, limited by .max. \S+ 900 MiB$/, 'a window that is cut';
+    unlike $browser->text('#spool-0 ~ p'), qr/full/, '... in a spool that is not full';
+    headline_like qr/^Events are queued/;
+
+    @$spool{qw(kept_seconds kept_bytes bytes records)} = (7200, 35 << 20, 0, 0);
+    @$spool{qw(not_kept losses losses_beyond looked_at brought_back)} = (1, 2, 1, 900, 340);
+    show($data);
+    text_like KEPT, qr/^kept 12,345 \S+ per s not kept 1 losses by Redis 2 brought back 340 of 900 tried losses beyond 1 what is kept$/, 'all figures';
+    text_like '#notes', qr{^Redis lost more than the spool keeps, once: restore a backup of Redis, then raise retain or max of /\S+ }, 'a loss beyond';
+    text_like '#notes', qr{ 1 event was not kept in /\S+: if Redis loses it, the spool may not have it}, 'an event that was not kept';
+    text_like '#notes', qr{ Redis lost data, 2 times: 340 events were brought back from /\S+\. Check Redis for }, 'losses';
+    is $browser->run('document.querySelectorAll("#notes .bad").length'), 2, 'two of them are bad';
+
+    $spool->{not_kept} = 5;
+    show($data);
+    text_like '#notes', qr{ 5 events were not kept in /\S+: if Redis loses them, the spool may not have them}, 'several events';
     no_problems;
 };
 
@@ -469,7 +527,9 @@ sub much () {
     $_->{round_trip}{counts} = [ 1 .. 17 ] for @{ $data->{redis} };
     my $worker = $data->{redis}[0]{workers}[63];
     @$worker{qw(ready error error_at)} = (0, 'connect() failed (111: Connection refused)', $data->{time});
-    push @{ $data->{spools} }, Vaani::Test::StatusPage::spool_json(path => '/var' . '/a-long-directory' x 12, bytes => 1e12, max => 2e12);
+    push @{ $data->{spools} }, Vaani::Test::StatusPage::spool_json(path => '/var' . '/a-long-directory' x 12, bytes => 1e12, max => 2e12,
+        retain => 7200, kept_bytes => 9e11, kept_seconds => 4320,
+        map { ($_ => 123_456_789) } qw(kept not_kept losses losses_beyond looked_at brought_back));
     $data->{reasons} = { missing_field => 12_345_678, redis_queue_full => 3 };
     $_->{ok} = $_->{duplicate} = $_->{unauthorized} = 123_456_789 for @{ $data->{deliveries} };
     $data->{drift} = [ map { {

@@ -91,7 +91,9 @@ sub spool_json (%changes) {
     return {
         path => '/var/spool/vaani', records => 0, bytes => 0, max => 1 << 30, oldest => undef,
         appended => 0, replayed => 0, dead_letters => 0, refused => 0,
-        dead_letters_bytes => 0, bad_bytes => 0, refused_bytes => 0, refusals_kept => 0, refusals_dropped => 0, %changes,
+        dead_letters_bytes => 0, bad_bytes => 0, refused_bytes => 0, refusals_kept => 0, refusals_dropped => 0,
+        retain => 0, kept_bytes => 0, kept_seconds => 0, kept => 0, not_kept => 0,
+        losses => 0, losses_beyond => 0, looked_at => 0, brought_back => 0, %changes,
     };
 }
 
