@@ -391,7 +391,8 @@ subtest 'directives' => sub {
             if (@values) {
                 is join(' ', $syntax[0] =~ /\[([^\]]+)\]/g), "@values", "$name: its values";
             } else {
-                ok grep({ / \.\.\./ } @syntax), "$name: any number of parameters";
+                # Named ones are compared below.
+                ok grep({ / \.\.\./ || / \[\w+=/ } @syntax), "$name: any number of parameters";
             }
         } else {
             is join('', sort keys %takes), { NOARGS => 0, FLAG => 1 }->{$number} // $number =~ s/TAKE//r,
@@ -587,6 +588,11 @@ subtest 'log lines' => sub {
     my ($why_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHY:.*?)^What can/ms;
     same_set [ first_codes(rows($why_table)) ], \@why, 'why the spool refuses events';
 
+    my @problem = map { map { literal($_) } split /[?:]/ }
+        $code =~ /ngx_vaani_spool_not_kept\(writer, [^,;]*,\s*((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g;
+    my ($problem_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for PROBLEM:.*?)^What can/ms;
+    same_set [ first_codes(rows($problem_table)) ], [ grep { $_ ne '' } @problem ], 'why the spool does not keep events';
+
     # Of nginx -t.
     my $section = section('docs/operations.md', 'Configuration errors');
     push @messages, map { literal($_) }
@@ -714,6 +720,8 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
         [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
         [ NGX_HTTP_VAANI_SPOOL_MAX        => $answers,  sub ($n) { 'segment files, `' . $n / 2**30 . 'g` by' } ],
+        [ NGX_HTTP_VAANI_MIN_RETAIN       => $answers,  sub ($n) { 'at least `' . $n / 1000 . 's`' } ],
+        [ NGX_VAANI_SPOOL_LATE            => $answers,  sub ($n) { "is written, but at most $n ms" } ],
         [ VAANI_JOURNAL_HEADER            => $layout,   sub ($n) { "$n content" } ],
         [ VAANI_JOURNAL_VERSION           => $layout,   sub ($n) { "and the version, $n" } ],
         [ VAANI_RECORD_VERSION            => $layout,   sub ($n) { "version, $n" } ],

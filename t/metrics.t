@@ -14,6 +14,7 @@ use IO::Socket::INET;
 use JSON::PP ();
 use List::Util qw(sum0 uniq);
 use Time::HiRes ();
+use Vaani::Test::Endpoint qw(RETAIN);
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Nginx::Config qw(nginx_bin);
@@ -127,6 +128,9 @@ sub samples_of ($status) {
         $put->("vaani_spool_${_}_total", $spool->{$_}, path => $spool->{path}) for qw(appended replayed dead_letters refused);
         $put->("vaani_spool_$_", $spool->{$_}, path => $spool->{path}) for qw(dead_letters_bytes bad_bytes refused_bytes);
         $put->("vaani_spool_${_}_total", $spool->{$_}, path => $spool->{path}) for qw(refusals_kept refusals_dropped);
+        $put->("vaani_spool_$_", $spool->{$_}, path => $spool->{path}) for qw(kept_bytes kept_seconds);
+        $put->("vaani_spool_${_}_total", $spool->{$_}, path => $spool->{path})
+            for qw(kept not_kept losses losses_beyond looked_at brought_back);
         $put->('vaani_spool_oldest_age_seconds', defined $spool->{oldest}
             ? ($status->{time} - $spool->{oldest}) / 1000 : 0, path => $spool->{path});
     }
@@ -150,7 +154,7 @@ sub agree ($nginx, $name) {
             my $before = samples_of(status($nginx));
             ($got) = parse_text(text($nginx));
             $want = samples_of(status($nginx));
-            return !grep { ($before->{$_} // '') ne ($want->{$_} // '') } grep { !/age_seconds/ }
+            return !grep { ($before->{$_} // '') ne ($want->{$_} // '') } grep { !/(?:age|kept)_seconds/ }
                 uniq keys %$before, keys %$want;
         });
         my $canonical = sub ($samples) {
@@ -165,7 +169,7 @@ sub agree ($nginx, $name) {
 
             if    (!defined $in_text) { fail "only in the JSON: $key" }
             elsif (!defined $in_json) { fail "only in the text: $key" }
-            elsif ($key =~ /age_seconds/) { cmp_ok abs($in_text - $in_json), '<', 5, $key }
+            elsif ($key =~ /(?:age|kept)_seconds/) { cmp_ok abs($in_text - $in_json), '<', 5, $key }
             else  { ok abs($in_text - $in_json) <= 1e-6 + 1e-9 * abs($in_json), $key or diag "$in_text, $in_json" }
         }
     };
@@ -635,6 +639,8 @@ CONF
         path => $path, records => 0, bytes => 0, max => 20480, oldest => undef,
         appended => 0, replayed => 0, dead_letters => 0, refused => 0,
         dead_letters_bytes => 0, bad_bytes => 0, refused_bytes => 0, refusals_kept => 0, refusals_dropped => 0,
+        retain => 0, kept_bytes => 0, kept_seconds => 0, kept => 0, not_kept => 0,
+        losses => 0, losses_beyond => 0, looked_at => 0, brought_back => 0,
     }, 'empty';
 
     my $before = ms();
@@ -684,9 +690,51 @@ CONF
     ok index($page, '<c>') < 0, '... in the page, too';
 };
 
-sub glob_in ($dir) {
+subtest 'a spool that keeps what Redis has' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => RETAIN);
+    my $nginx = Vaani::Test::Nginx->start(workers => 2, http => config($redis, <<'CONF'));
+        location = /spool { vaani_webhook; vaani_spool %%DIR%%/spool retain=1h; }
+CONF
+    my $dir = $nginx->dir . '/spool';
+    my $http = $nginx->http;
+    my $spool = sub ($status) { return $status->{spools}[0] };
+    my $numbers = sub ($status) { return [ @{ $spool->($status) }{qw(kept losses_beyond brought_back)} ] };
+
+    is $spool->(status($nginx))->{retain}, 3600, 'retain';
+    for (1 .. 20) {
+        ok answers($http->post('/spool', started()), 'ok'), 'an event';
+    }
+    settles $nginx, $numbers, [ 20, 0, 0 ], 'events are kept';
+    my $now = $spool->(status($nginx));
+    is $now->{bytes}, 0, '... none waits';
+    is $now->{kept_bytes}, sum0(map { -s $_ } glob_in($dir, 'kept')), '... the bytes are those of the files';
+    is $now->{losses}, 0, '... no loss';
+    settles $nginx, sub ($status) { $spool->($status)->{kept_seconds} > 0 ? 1 : 0 }, 1, '... they grow old';
+    agree($nginx, 'text and JSON agree');
+
+    # Redis forgets them.
+    $redis->client->cmd('FLUSHALL');
+    ok answers($http->post('/spool', started()), 'ok'), 'an event after FLUSHALL';
+    settles $nginx, $numbers, [ 21, 0, 20 ], '20 events are brought back';
+    is scalar @{ $redis->client->cmd('KEYS', 'vaani:call:*') }, 21, '... and are in Redis';
+    $now = $spool->(status($nginx));
+    cmp_ok $now->{losses}, '>', 0, '... a loss';
+    cmp_ok $now->{looked_at}, '>=', 20, '... of those that were sent';
+    agree($nginx, 'text and JSON agree');
+
+    # The disk takes nothing more, nor does the error log. One that is slow may
+    # have missed events before.
+    my $missed = $now->{not_kept};
+    run([ 'prlimit', "--pid=$_", '--fsize=1:1' ]) for $nginx->worker_pids;
+    ok answers($http->post('/spool', started()), 'ok'), 'an event that the disk does not take';
+    settles $nginx, sub ($status) { $spool->($status)->{not_kept} > $missed ? 1 : 0 }, 1, '... is not kept';
+    is_deeply $numbers->(status($nginx)), [ 21, 0, 20 ], '... and nothing else';
+    agree($nginx, 'text and JSON agree');
+};
+
+sub glob_in ($dir, $ext = 'log') {
     opendir my $dh, $dir or die "opendir: $!\n";
-    return map { "$dir/$_" } grep { /\.log$/ } readdir $dh;
+    return map { "$dir/$_" } grep { /\.$ext$/ } readdir $dh;
 }
 
 # --- workers, reloads, crashes
