@@ -385,7 +385,8 @@ subtest 'directives' => sub {
             my $required = () = $text =~ s/\[[^\]]+\]//gr =~ /\S+/g;
             $takes{$_} = 1 for $required .. $required + $optional;
         }
-        my ($number) = $flags =~ /\bNGX_CONF_(NOARGS|FLAG|1MORE|TAKE\d+)\b/;
+        my ($number, @more) = $flags =~ /\bNGX_CONF_(NOARGS|FLAG|1MORE|TAKE\d+)\b/g;
+        $number .= $_ for map { s/TAKE//r } @more;
         if ($number eq '1MORE') {
             my @values = bitmask($name);
             if (@values) {

@@ -32,7 +32,7 @@ sub nginx ($redis, %opt) {
         qw(workers main log_level allow_log dir);
 
     # However slow the disk is, it is written in the end.
-    my $allowed = join '|', qr/takes more than 100 ms/, $start{allow_log} // ();
+    my $allowed = join '|', qr/more than 100 ms/, $start{allow_log} // ();
 
     return Vaani::Test::Nginx->start(
         workers => 3, log_level => 'notice', %start, allow_log => qr/$allowed/,

@@ -513,7 +513,8 @@ ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
 
 /*
  * Sends a delivery to Redis over a connection, see ngx_vaani_redis_lane();
- * memory is needed until it returns.  Returns the command, or NULL with *status set, as ngx_vaani_redis_eval().
+ * memory is needed until it returns.  Returns the command, or NULL with *status
+ * set, as ngx_vaani_redis_eval().
  */
 ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
     ngx_uint_t lane, const vaani_event_t *event,
@@ -571,8 +572,8 @@ void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
 
 /*
  * Keeps the delivery of item, which Redis has answered.  Returns NGX_AGAIN if
- * handler will be called with item, unless item->waiter.queue was removed; NGX_OK
- * if nothing is to be waited for.
+ * handler will be called with item, unless item->waiter.queue was removed;
+ * NGX_OK if nothing is to be waited for.
  */
 ngx_int_t ngx_http_vaani_keep(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item, void (*handler)(void *data));

@@ -237,8 +237,8 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept, u_char *record,
 
 /*
  * Whether there is nothing to deliver any more: a call that was erased, or that
- * has expired since; of what was delivered before, an event that left nothing in
- * Redis which could be lost.
+ * has expired since; of what was delivered before, an event that left nothing
+ * in Redis which could be lost.
  */
 
 static ngx_uint_t

@@ -310,8 +310,8 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
 
 /*
  * Sends any command in one life of a connection: it isn't sent again in
- * another one, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a reply
- * like others, and isn't logged.
+ * another one, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a
+ * reply like others, and isn't logged.
  *
  * Returns NGX_OK; or NGX_ERROR if this life is over or nothing more is taken,
  * and the handler is never called.

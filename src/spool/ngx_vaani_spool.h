@@ -1,7 +1,7 @@
 
 /*
- * A journal on disk: of what can't be delivered now, and, for some time, of what
- * was, since the receiver may forget.
+ * A journal on disk: of what can't be delivered now, and, for some time, of
+ * what was, since the receiver may forget.
  *
  * What waits: the workers append to one segment file after the other.  One
  * worker at a time, the one that holds the lock of the directory, seals the
@@ -48,7 +48,7 @@
 #define NGX_VAANI_SPOOL_WINDOW      16
 #define NGX_VAANI_SPOOL_MAX_WINDOW  512
 
-/* of those that the receiver may still have: live ones must not wait for them */
+/* of those that the receiver may have: live ones must not wait for them */
 
 #define NGX_VAANI_SPOOL_KEPT_WINDOW 32
 
@@ -320,9 +320,9 @@ ngx_vaani_spool_refusal_t *ngx_vaani_spool_keep_refused(
 void ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal);
 
 /*
- * Keeps a record of size bytes that the receiver has answered over a connection:
- * returns where it is to be written, before ngx_vaani_spool_keep().  Returns NULL
- * if it can't be kept, which was counted.
+ * Keeps a record of size bytes that the receiver has answered over a
+ * connection: returns where it is to be written, before ngx_vaani_spool_keep().
+ * Returns NULL if it can't be kept, which was counted.
  */
 u_char *ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool,
     ngx_uint_t connection, size_t size);

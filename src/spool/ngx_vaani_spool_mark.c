@@ -4,10 +4,10 @@
 
 /*
  * The mark of a segment, in the receiver: "<bytes> <tag>".  It's set only if
- * what stands is what was known, as a whole: the tag is random and tells who has
- * set it, so that an equal number of somebody else is another one.  Who begins
- * to set a mark claims it first, and only what was answered after that counts:
- * else the first one would stand, too, where all was lost before.
+ * what stands is what was known, as a whole: the tag is random and tells who
+ * has set it, so that an equal number of somebody else is another one.  Who
+ * begins to set a mark claims it first, and only what was answered after that
+ * counts: else the first one would stand, too, where all was lost before.
  */
 
 
@@ -170,8 +170,8 @@ ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool)
     spool->unmarked = 1;
 
     ngx_log_error(NGX_LOG_ERR, spool->log, 0,
-                  "vaani: Redis doesn't let this user set the marks of the "
-                  "spool \"%V\": what Redis loses isn't noticed, and not "
-                  "brought back. Its ACL needs \"~vaani:mark:*\" and "
-                  "\"+get +set +eval\"", &spool->path->name);
+                  "vaani: the Redis ACL does not allow the marks of the spool "
+                  "\"%V\"; events that Redis loses are not restored; add "
+                  "\"~vaani:mark:*\" and \"+get +set +eval\"",
+                  &spool->path->name);
 }

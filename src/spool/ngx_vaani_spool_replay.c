@@ -576,7 +576,7 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
                                           : replay->segment,
                           &replay->spool->path->name,
                           replay->next.size, replay->next.offset,
-                          replay->healing ? "they are left out"
+                          replay->healing ? "they are skipped"
                                           : "they are kept in a \".bad\" file");
 
             if (replay->healing) {
@@ -991,7 +991,7 @@ static ngx_int_t
 ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
 {
     ngx_vaani_spool_tell_refused(replay, reason,
-                                 "is left out, Redis had taken it before");
+                                 "is skipped, Redis had accepted it before");
 
     return NGX_OK;
 }
@@ -1140,8 +1140,8 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
 
     if (replay->err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
-                      "vaani: what waits in segment %uA of the spool \"%V\" "
-                      "can't be written to its end, trying again",
+                      "vaani: cannot write waiting events of segment %uA to "
+                      "the end of the spool \"%V\"; retrying",
                       segment->number, &replay->spool->path->name);
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);

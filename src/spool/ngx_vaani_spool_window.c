@@ -553,8 +553,8 @@ ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
     (void) ngx_atomic_fetch_add(&shared->forgotten, 1);
 
     ngx_log_error(NGX_LOG_WARN, window->spool->log, 0,
-                  "vaani: Redis has lost events that it had answered, they are "
-                  "applied again from the spool \"%V\"",
+                  "vaani: Redis has lost events; they are applied again from "
+                  "the spool \"%V\"",
                   &window->spool->path->name);
 }
 
@@ -662,8 +662,8 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 
     if (window->nbrought || window->told) {
         ngx_log_error(NGX_LOG_WARN, window->spool->log, 0,
-                      "vaani: %ui events that Redis had lost were brought back "
-                      "from the spool \"%V\", of %ui that were looked at",
+                      "vaani: %ui events that Redis had lost were applied again "
+                      "from the spool \"%V\" (%ui checked)",
                       window->nbrought, &window->spool->path->name,
                       window->nlooked);
     }
@@ -674,8 +674,9 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
         (void) ngx_atomic_fetch_add(&shared->beyond, 1);
 
         ngx_log_error(NGX_LOG_CRIT, window->spool->log, 0,
-                      "vaani: Redis has lost more than the spool \"%V\" keeps: "
-                      "what it took more than %uL s ago is not brought back",
+                      "vaani: Redis has lost more events than the spool "
+                      "\"%V\" keeps; events received more than %uL s ago are "
+                      "not restored",
                       &window->spool->path->name,
                       (ngx_vaani_spool_boottime() - shared->kept_since)
                       / 1000);

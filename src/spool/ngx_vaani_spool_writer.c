@@ -60,7 +60,7 @@ typedef struct {
     ngx_queue_t                 queue;
     ngx_vaani_spool_writer_t   *writer;
     ngx_uint_t                  closed;     /* nothing is added any more */
-    ngx_uint_t                  turn;       /* when it was claimed, 0: it isn't */
+    ngx_uint_t                  turn;       /* when it was claimed, 0: never */
     off_t                       last;       /* what it is to be at the end */
 } ngx_vaani_spool_own_mark_t;
 
@@ -242,14 +242,14 @@ ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool, ngx_uint_t connection,
         || (batch->len
             && batch->len + size > NGX_VAANI_SPOOL_MAX_BYTES))
     {
-        ngx_vaani_spool_not_kept(writer, 1, "is too slow");
+        ngx_vaani_spool_not_kept(writer, 1, "the disk is too slow");
         return NULL;
     }
 
     if (ngx_vaani_spool_reserve(writer, VAANI_JOURNAL_HEADER + size)
         != NGX_OK)
     {
-        ngx_vaani_spool_not_kept(writer, 1, "gets no memory");
+        ngx_vaani_spool_not_kept(writer, 1, "no memory");
         return NULL;
     }
 
@@ -376,7 +376,7 @@ ngx_vaani_spool_write_batch(ngx_vaani_spool_writer_t *writer)
     if (writer->fd == -1
         && ngx_vaani_spool_begin_segment(writer, batch) != NGX_OK)
     {
-        ngx_vaani_spool_not_kept(writer, batch->nrecords, "gets no name");
+        ngx_vaani_spool_not_kept(writer, batch->nrecords, "no random numbers");
         ngx_vaani_spool_batch_end(batch);
         return;
     }
@@ -623,9 +623,9 @@ ngx_vaani_spool_batch_done(void *data)
 
     if (writer->err || writer->full) {
         ngx_vaani_spool_not_kept(writer, batch->nrecords,
-                                 writer->full ? "is full of what waits, raise "
-                                                "its \"max\""
-                                              : "can't be written to");
+                                 writer->full ? "full of waiting events, raise "
+                                                "\"max\""
+                                              : "write failed");
     } else {
 
         if (writer->mark && writer->size <= writer->mark->mark.stands) {
@@ -647,8 +647,7 @@ ngx_vaani_spool_batch_done(void *data)
 
     ngx_vaani_spool_consider_end(writer);
 
-    if (writer->fd != -1 && writer->mark && !writer->mark->mark.busy)
-    {
+    if (writer->fd != -1 && writer->mark && !writer->mark->mark.busy) {
         ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
     }
 
@@ -711,8 +710,8 @@ ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
                    NGX_VAANI_SPOOL_COMPLAIN_EVERY, &skipped))
     {
         ngx_log_error(NGX_LOG_CRIT, writer->spool->log, writer->err,
-                      "vaani: the spool \"%V\" %s, events that Redis has taken "
-                      "aren't kept (%uL more since the last such line)",
+                      "vaani: the spool \"%V\" does not keep events (%s); "
+                      "Redis has them; %uL similar lines skipped",
                       &writer->spool->path->name, why, skipped);
     }
 }
@@ -736,9 +735,9 @@ ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
                    NGX_VAANI_SPOOL_COMPLAIN_EVERY, &skipped))
     {
         ngx_log_error(NGX_LOG_ERR, writer->spool->log, 0,
-                      "vaani: the disk of the spool \"%V\" takes more than "
-                      "%d ms, events that Redis has taken are answered before "
-                      "they are written (%uL more since the last such line)",
+                      "vaani: the disk of the spool \"%V\" is too slow (more "
+                      "than %d ms); events are answered before they are "
+                      "written; %uL similar lines skipped",
                       &writer->spool->path->name, NGX_VAANI_SPOOL_LATE,
                       skipped);
     }
@@ -971,8 +970,8 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
     }
 
     /*
-     * If something else stands, the receiver has lost what it had answered: from
-     * the mark on, the segment is delivered again, by the worker that leads.
+     * If something else stands, the receiver has lost what it had answered: the
+     * leading worker delivers the segment again, from the mark on.
      */
 
     if (rc == NGX_BUSY) {
@@ -1123,7 +1122,7 @@ ngx_vaani_spool_sync_done(void *data)
 
     if (writer->sync_err) {
         writer->err = writer->sync_err;
-        ngx_vaani_spool_not_kept(writer, 0, "can't be synced");
+        ngx_vaani_spool_not_kept(writer, 0, "sync failed");
         writer->err = 0;
     }
 
@@ -1169,9 +1168,10 @@ ngx_vaani_spool_write_rest(ngx_vaani_spool_writer_t *writer)
 void
 ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool)
 {
-    ngx_uint_t                 n, i;
-    ngx_queue_t               *q;
-    ngx_vaani_spool_writer_t  *writer;
+    ngx_uint_t                   n, i;
+    ngx_queue_t                 *q;
+    ngx_vaani_spool_writer_t    *writer;
+    ngx_vaani_spool_own_mark_t  *own;
 
     if (spool->writers == NULL) {
         return;
@@ -1200,8 +1200,9 @@ ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool)
 
         while (!ngx_queue_empty(&writer->owned)) {
             q = ngx_queue_head(&writer->owned);
-            ngx_vaani_spool_free_mark(ngx_queue_data(q,
-                                          ngx_vaani_spool_own_mark_t, queue));
+            own = ngx_queue_data(q, ngx_vaani_spool_own_mark_t, queue);
+
+            ngx_vaani_spool_free_mark(own);
         }
 
         ngx_vaani_spool_task_exit(&writer->append);
