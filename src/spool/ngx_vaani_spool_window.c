@@ -675,8 +675,8 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 
         ngx_log_error(NGX_LOG_CRIT, window->spool->log, 0,
                       "vaani: Redis has lost more events than the spool "
-                      "\"%V\" keeps; events received more than %uL s ago are "
-                      "not restored",
+                      "\"%V\" keeps; events received more than %uL s ago "
+                      "are not restored",
                       &window->spool->path->name,
                       (ngx_vaani_spool_boottime() - shared->kept_since)
                       / 1000);
