@@ -193,6 +193,7 @@ help:
 	@echo "make test-deb      what is in the package, what installing it does"
 	@echo "make test-matrix   with the packages of other releases of Debian"
 	@echo "make test-flavour  with NGINX_SOURCE=DIR, the source of nginx or a fork"
+	@echo "make test-model    the model of the kept events, by spin"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench         the endpoint beside others that do the same job"
