@@ -252,5 +252,5 @@ ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane)
         return 0;
     }
 
-    return conn->ncloses + 1;
+    return conn->ncloses + conn->nloads + 1;
 }

@@ -106,6 +106,7 @@ struct ngx_vaani_redis_conn_s {
 
     ngx_uint_t                  nsetup;         /* replies still expected */
     ngx_uint_t                  ncloses;        /* tells it from the next one */
+    ngx_uint_t                  nloads;         /* the data may be others' */
     ngx_msec_t                  backoff;
     ngx_msec_t                  ready_since;
 

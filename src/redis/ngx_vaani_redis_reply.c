@@ -222,6 +222,14 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 
     error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
 
+    /* a replica gets the data of its master, over connections that stay */
+
+    if (error->action == NGX_VAANI_REDIS_WAIT
+        && ngx_strncmp(reply->str, "LOADING", sizeof("LOADING") - 1) == 0)
+    {
+        conn->nloads++;
+    }
+
     if (cmd->once) {
 
         if (error->action == NGX_VAANI_REDIS_RECONNECT) {

@@ -662,8 +662,8 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 
     if (window->nbrought || window->told) {
         ngx_log_error(NGX_LOG_WARN, window->spool->log, 0,
-                      "vaani: %ui events that Redis had lost were applied again "
-                      "from the spool \"%V\" (%ui checked)",
+                      "vaani: %ui events that Redis had lost were applied "
+                      "again from the spool \"%V\" (%ui checked)",
                       window->nbrought, &window->spool->path->name,
                       window->nlooked);
     }
