@@ -291,9 +291,9 @@ ngx_uint_t ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key);
 
 /*
  * The life of that connection: a number that it has from when it's ready until
- * it breaks or the server loads other data, and then never again in this worker;
- * 0 if it isn't ready.  The commands of one life were executed by one server, in
- * its order.
+ * it breaks or the server loads other data, and then never again in this
+ * worker; 0 if it isn't ready.  The commands of one life were executed by one
+ * server, in its order.
  */
 ngx_uint_t ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane);
 
