@@ -241,6 +241,19 @@ scenario 'all is on disk before the answer' => sub {
     is scalar(grep { /^K/ } @contents), scalar(kept_files($nginx)), 'each of which says when it began';
 };
 
+# Its mark follows: nothing is applied again that Redis has.
+scenario 'a segment goes on' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis, workers => 1);
+
+    my $http = $nginx->http;
+    for (1 .. 20) {
+        is $http->post('/hook', event('call_started', room_name => "room$_"))->body, qq({"status":"ok"}\n), 'ok';
+        pause(0.05);
+    }
+    cmp_ok scalar(kept_files($nginx)), '<=', 2, 'one, and one before its mark was claimed';
+};
+
 scenario 'without retain nothing is kept' => sub {
     my $redis = redis();
     my $nginx = nginx($redis, spool => '');

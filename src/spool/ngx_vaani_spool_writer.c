@@ -44,7 +44,8 @@ typedef struct {
     size_t                      size;
     ngx_uint_t                  nrecords;
     ngx_uint_t                  life;       /* that of the first one, */
-    ngx_uint_t                  turn;       /* and when it came */
+    ngx_uint_t                  turn;       /* and when it came, */
+    ngx_msec_t                  since;      /* by the clock */
     ngx_uint_t                  mixed;      /* that of others is later */
     ngx_queue_t                 waiters;    /* of ngx_vaani_spool_waiter_t */
 } ngx_vaani_spool_batch_t;
@@ -61,7 +62,8 @@ typedef struct {
     ngx_vaani_spool_writer_t   *writer;
     ngx_uint_t                  closed;     /* nothing is added any more */
     ngx_uint_t                  turn;       /* when it was claimed, 0: never */
-    off_t                       last;       /* what it is to be at the end */
+    off_t                       last;       /* what it is to be at the end, */
+    ngx_msec_t                  since;      /* of records that came then */
 } ngx_vaani_spool_own_mark_t;
 
 
@@ -88,12 +90,13 @@ struct ngx_vaani_spool_writer_s {
     off_t                       size;       /* that is written */
     ngx_uint_t                  life;
     ngx_msec_t                  opened;
-    ngx_msec_t                  since;      /* there's something to be marked */
+    ngx_msec_t                  since;      /* came the first record that no
+                                               mark was sent for */
     ngx_vaani_spool_own_mark_t *mark;       /* NULL: it has none */
 
     ngx_vaani_spool_own_mark_t *next;       /* for the next segment */
     ngx_queue_t                 owned;      /* all marks that are in use */
-    ngx_msec_t                  asked;      /* the last one was set */
+    off_t                       asked;      /* the last mark that was sent */
     ngx_uint_t                  turn;       /* counts what comes */
 
     ngx_err_t                   err;        /* of the append */
@@ -304,6 +307,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     if (batch->len == 0) {
         batch->life = life;
         batch->turn = ++writer->turn;
+        batch->since = ngx_current_msec;
         batch->mixed = 0;
 
     } else if (life != batch->life) {
@@ -434,9 +438,10 @@ ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     }
 
     writer->opened = ngx_current_msec;
-    writer->since = ngx_current_msec;
+    writer->since = batch->since;
     writer->suspect = 0;
     writer->size = 0;
+    writer->asked = 0;
 
     if (!ngx_vaani_spool_may_mark(writer->next, batch)) {
         writer->life = 0;
@@ -628,8 +633,8 @@ ngx_vaani_spool_batch_done(void *data)
                                               : "write failed");
     } else {
 
-        if (writer->mark && writer->size <= writer->mark->mark.stands) {
-            writer->since = ngx_current_msec;
+        if (writer->size == writer->asked) {
+            writer->since = batch->since;
         }
 
         writer->size += batch->len;
@@ -832,6 +837,7 @@ ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer)
     if (own) {
         own->closed = 1;
         own->last = writer->suspect ? NGX_VAANI_SPOOL_NO_MARK : writer->size;
+        own->since = writer->since;
 
         /* the rest of it, so that nothing has to be delivered again */
 
@@ -922,9 +928,10 @@ ngx_vaani_spool_marks_handler(ngx_event_t *ev)
         ngx_vaani_spool_consider_end(writer);
         return;
 
-    } else {
-        writer->asked = ngx_current_msec;
-        (void) ngx_vaani_spool_set_mark(spool, &own->mark, writer->size);
+    } else if (ngx_vaani_spool_set_mark(spool, &own->mark, writer->size)
+               == NGX_OK)
+    {
+        writer->asked = writer->size;
     }
 
     if (!own->mark.busy) {
@@ -941,7 +948,9 @@ ngx_vaani_spool_marks_handler(ngx_event_t *ev)
 static ngx_uint_t
 ngx_vaani_spool_set_last(ngx_vaani_spool_own_mark_t *own)
 {
-    if (own->last <= own->mark.stands) {
+    if (own->last <= own->mark.stands
+        || ngx_current_msec - own->since > NGX_VAANI_SPOOL_MARK_LATE)
+    {
         return 0;
     }
 
@@ -997,7 +1006,6 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
     }
 
     if (writer->size > mark->stands) {
-        writer->since = writer->asked;
         ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
 
     } else {
