@@ -193,6 +193,58 @@ scenario 'the marks alone are gone' => sub {
     account_ok('the marks are evicted', $load, $redis, $nginx);
 };
 
+# --- one that is no good holds up nothing
+
+# A segment with an event of a room, closed and marked: [ file, key of its mark ]
+sub closed_segment ($nginx, $redis, $room) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my %before = map { $_ => 1 } kept_files($nginx);
+    is $nginx->http->post('/hook', event('call_started', room_name => $room))->body, qq({"status":"ok"}\n), $room;
+    $nginx->restart;
+
+    my ($name) = grep { !$before{$_} } kept_files($nginx);
+    my $file = $nginx->dir . "/spool/$name";
+    my $key = 'vaani:mark:' . $name =~ s/^\d+-|\.kept\z//gr;
+    my $client = $redis->client;
+    ok wait_for(sub { ($client->cmd('GET', $key) // '') =~ /^(\d+) / && $1 == -s $file }), '... and its mark';
+
+    return [ $file, $key ];
+}
+
+scenario 'a mark that is none' => sub {
+    my $redis = redis(config => ['save ""']);
+    my $nginx = nginx($redis);
+    my ($file, $key) = @{ closed_segment($nginx, $redis, 'here') };
+
+    my $client = $redis->client;
+    $client->cmd('DEL', $key);
+    $client->cmd('LPUSH', $key, 'x');
+    $client->cmd('SAVE');
+    $redis->kill;
+    is $nginx->http->post('/hook', event('call_started', room_name => 'queued'))->body, qq({"status":"queued"}\n),
+        'an event waits';
+    $redis->restart;
+
+    $client = $redis->client;
+    ok wait_for(sub { $client->cmd('EXISTS', 'vaani:call:queued') }), '... and is delivered';
+};
+
+scenario 'a segment that is gone' => sub {
+    my $redis = redis();
+    my $nginx = nginx($redis);
+    my @segments = map { closed_segment($nginx, $redis, $_) } qw(gone here);
+
+    unlink $segments[0][0] or die "unlink: $!\n";
+    my $client = $redis->client;
+    $client->cmd('SET', $_->[1], '1 0123456789abcdef') for @segments;
+    $client->cmd('DEL', 'vaani:call:here');
+    $client->cmd('CLIENT', 'KILL', 'TYPE', 'normal');
+
+    $client = $redis->client;
+    ok wait_for(sub { $client->cmd('EXISTS', 'vaani:call:here') }), 'the next one is healed';
+};
+
 # --- between the processes of nginx
 
 scenario 'reloads, and a loss' => sub {

@@ -196,6 +196,7 @@ typedef struct {
     unsigned                    dated:1;    /* begun is exact, else as late as
                                                the last record */
     unsigned                    read:1;     /* the mark, as it stands now */
+    unsigned                    unknown:1;  /* it can't be read, this time */
     unsigned                    lost:1;     /* it was higher, */
     unsigned                    told:1;     /* and that was said */
     unsigned                    claiming:1; /* the mark, and */

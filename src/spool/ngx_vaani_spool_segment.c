@@ -175,10 +175,15 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
     ngx_vaani_spool_put_aside(replay, name, replay->healing->number);
 
-    /* it was deleted to make room, say: the list tells */
+    /*
+     * It was deleted to make room, say: the list tells, and others are looked
+     * at until then.
+     */
 
     replay->healing->read = 0;
+    replay->healing->closed = 0;
     replay->healing = NULL;
+    replay->nintervals = 0;
 
     if (replay->err == ENOENT) {
         replay->err = 0;

@@ -419,7 +419,7 @@ ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window)
     for (n = 0; n < window->nsegments; n++) {
         segment = &window->segments[n];
 
-        if (!segment->closed || segment->read) {
+        if (!segment->closed || segment->read || segment->unknown) {
             continue;
         }
 
@@ -458,6 +458,7 @@ ngx_vaani_spool_window_begin(ngx_vaani_spool_window_t *window,
 
     for (n = 0; n < window->nsegments; n++) {
         window->segments[n].read = 0;
+        window->segments[n].unknown = 0;
     }
 }
 
@@ -503,6 +504,10 @@ ngx_vaani_spool_window_mark_handler(ngx_vaani_spool_mark_t *mark,
 
     } else {
         segment->read = (rc == NGX_OK || rc == NGX_BUSY);
+
+        /* nothing else waits for a mark that isn't one, say */
+
+        segment->unknown = !segment->read;
     }
 
     if (segment->read) {
@@ -535,7 +540,7 @@ ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
 
         /* the others of them are still to be read */
 
-        if (segment->closed && !segment->read) {
+        if (segment->closed && !segment->read && !segment->unknown) {
             return;
         }
 
@@ -641,15 +646,18 @@ ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window)
 static void
 ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 {
-    ngx_uint_t                 n;
-    ngx_vaani_spool_shared_t  *shared;
+    ngx_uint_t                  n;
+    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_segment_t  *segment;
 
     if (!window->healing) {
         return;
     }
 
     for (n = 0; n < window->nsegments; n++) {
-        if (window->segments[n].closed && !window->segments[n].read) {
+        segment = &window->segments[n];
+
+        if (segment->closed && !segment->read && !segment->unknown) {
             return;
         }
     }
