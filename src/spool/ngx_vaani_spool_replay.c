@@ -156,7 +156,10 @@ ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
+    /* while a thread looks for segments, the list of them is its own */
+
     return (replay->fd != -1
+            || replay->seal.busy
             || shared->appended > shared->done
             || (replay->leads
                 && ngx_vaani_spool_window_has_work(&replay->window)))
@@ -392,9 +395,9 @@ ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc)
 
     replay = spool->replayer;
 
-    /* it was left meanwhile */
+    /* it was left meanwhile, or is being left */
 
-    if (!replay->claiming) {
+    if (!replay->claiming || replay->leave.busy) {
         return;
     }
 
