@@ -93,7 +93,9 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     (void) ngx_snprintf(new, NGX_VAANI_SPOOL_NAME_LEN, "%s%s%Z", name,
                         NGX_VAANI_SPOOL_NEW_SUFFIX);
 
-    fd = open((char *) new, O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600);
+    /* after a write that was taken back, the next one goes to its place */
+
+    fd = open((char *) new, O_WRONLY|O_CREAT|O_EXCL|O_APPEND|O_CLOEXEC, 0600);
 
     if (fd == -1) {
         return -1;

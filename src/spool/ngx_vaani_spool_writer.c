@@ -139,7 +139,7 @@ static ngx_int_t ngx_vaani_spool_batch_room(
 static void ngx_vaani_spool_batch_done(void *data);
 static void ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch);
 static void ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer,
-    ngx_uint_t n, char *why);
+    ngx_uint_t n, ngx_err_t err, char *why);
 static void ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer,
     ngx_uint_t n);
 static void ngx_vaani_spool_late_handler(ngx_event_t *ev);
@@ -245,14 +245,14 @@ ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool, ngx_uint_t connection,
         || (batch->len
             && batch->len + size > NGX_VAANI_SPOOL_MAX_BYTES))
     {
-        ngx_vaani_spool_not_kept(writer, 1, "the disk is too slow");
+        ngx_vaani_spool_not_kept(writer, 1, 0, "the disk is too slow");
         return NULL;
     }
 
     if (ngx_vaani_spool_reserve(writer, VAANI_JOURNAL_HEADER + size)
         != NGX_OK)
     {
-        ngx_vaani_spool_not_kept(writer, 1, "no memory");
+        ngx_vaani_spool_not_kept(writer, 1, 0, "no memory");
         return NULL;
     }
 
@@ -380,7 +380,8 @@ ngx_vaani_spool_write_batch(ngx_vaani_spool_writer_t *writer)
     if (writer->fd == -1
         && ngx_vaani_spool_begin_segment(writer, batch) != NGX_OK)
     {
-        ngx_vaani_spool_not_kept(writer, batch->nrecords, "no random numbers");
+        ngx_vaani_spool_not_kept(writer, batch->nrecords, 0,
+                                 "no random numbers");
         ngx_vaani_spool_batch_end(batch);
         return;
     }
@@ -627,7 +628,7 @@ ngx_vaani_spool_batch_done(void *data)
     }
 
     if (writer->err || writer->full) {
-        ngx_vaani_spool_not_kept(writer, batch->nrecords,
+        ngx_vaani_spool_not_kept(writer, batch->nrecords, writer->err,
                                  writer->full ? "full of waiting events, raise "
                                                 "\"max\""
                                               : "write failed");
@@ -702,7 +703,7 @@ ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch)
 
 static void
 ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
-    char *why)
+    ngx_err_t err, char *why)
 {
     uint64_t                   skipped;
     ngx_vaani_spool_shared_t  *shared;
@@ -714,7 +715,7 @@ ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
     if (vaani_pace(&writer->failed, ngx_current_msec,
                    NGX_VAANI_SPOOL_COMPLAIN_EVERY, &skipped))
     {
-        ngx_log_error(NGX_LOG_CRIT, writer->spool->log, writer->err,
+        ngx_log_error(NGX_LOG_CRIT, writer->spool->log, err,
                       "vaani: the spool \"%V\" does not keep events (%s); "
                       "Redis has them; %uL similar lines skipped",
                       &writer->spool->path->name, why, skipped);
@@ -1129,9 +1130,8 @@ ngx_vaani_spool_sync_done(void *data)
     }
 
     if (writer->sync_err) {
-        writer->err = writer->sync_err;
-        ngx_vaani_spool_not_kept(writer, 0, "sync failed");
-        writer->err = 0;
+        ngx_vaani_spool_not_kept(writer, 0, writer->sync_err,
+                                 "sync failed");
     }
 
     if (writer->sync.failed) {
