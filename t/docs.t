@@ -34,7 +34,7 @@ use Vaani::Test::Events;
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
-    docs/operations.md docs/troubleshooting.md docs/security.md
+    docs/guarantee.md docs/operations.md docs/troubleshooting.md docs/security.md
     docs/architecture.md docs/performance.md docs/migration.md
     examples/README.md
 );
@@ -386,7 +386,7 @@ subtest 'directives' => sub {
             $takes{$_} = 1 for $required .. $required + $optional;
         }
         my ($number, @more) = $flags =~ /\bNGX_CONF_(NOARGS|FLAG|1MORE|TAKE\d+)\b/g;
-        $number .= $_ for map { s/TAKE//r } @more;
+        $number = join '', $number, map { s/^TAKE//r } @more;
         if ($number eq '1MORE') {
             my @values = bitmask($name);
             if (@values) {
@@ -430,8 +430,8 @@ subtest 'directives' => sub {
 
     # Nothing is named that is not there. Metrics are t/grafana.t's.
     my %metric = map { $_ => 1 } first_codes(rows(section('docs/operations.md', 'What each number means')));
-    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/operations.md
-        docs/troubleshooting.md)) {
+    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/guarantee.md
+        docs/operations.md docs/troubleshooting.md)) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
     }
@@ -702,6 +702,7 @@ subtest 'numbers' => sub {
     my $spool = section('docs/architecture.md', 'The spool');
     my $lines = section('docs/operations.md', 'Log lines');
     my $security = prose('docs/security.md');
+    my $promise = prose('docs/guarantee.md');
     my $layout = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/architecture.md' } @blocks;
 
     for my $case (
@@ -721,8 +722,16 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_SPOOL_COMPLAIN_EVERY  => $lines,    sub ($n) { $n == 10 && 'crit, once in ten seconds' } ],
         [ NGX_VAANI_SPOOL_REST            => $lines,    sub ($n) { $n == 1000 && 'crit, once a second' } ],
         [ NGX_HTTP_VAANI_SPOOL_MAX        => $answers,  sub ($n) { 'segment files, `' . $n / 2**30 . 'g` by' } ],
-        [ NGX_HTTP_VAANI_MIN_RETAIN       => $answers,  sub ($n) { 'at least `' . $n / 1000 . 's`' } ],
-        [ NGX_VAANI_SPOOL_LATE            => $answers,  sub ($n) { "is written, but at most $n ms" } ],
+        [ NGX_HTTP_VAANI_MIN_RETAIN       => $answers,  sub ($n) { 'at least `' . $n / 1000 . 's`.' } ],
+        [ NGX_VAANI_SPOOL_LATE            => $answers,  sub ($n) { "at most $n ms after the reply" } ],
+        [ NGX_VAANI_SPOOL_LATE            => $promise,  sub ($n) { "not on disk $n ms after" } ],
+        [ NGX_VAANI_SPOOL_KEPT_WINDOW     => $promise,  sub ($n) { "again, at most $n at the same" } ],
+        [ NGX_VAANI_SPOOL_MARK_RATE       => $promise,  sub ($n) { "at most $n marks per second" } ],
+        [ NGX_VAANI_SPOOL_KEPT_WINDOW     => $bounds,   sub ($n) { "again at the same time | 16 to $n |" } ],
+        [ NGX_VAANI_SPOOL_MARK_EVERY      => $spool,    sub ($n) { "sets the mark every $n ms;" } ],
+        [ NGX_VAANI_SPOOL_MARK_EVERY      => $bounds,   sub ($n) { 'of a worker | ' . 1000 / $n . ' per second' } ],
+        [ NGX_VAANI_SPOOL_RECHECK         => $spool,    sub ($n) { 'reads it every ' . $n / 1000 . ' s.' } ],
+        [ NGX_VAANI_SPOOL_IDLE            => $spool,    sub ($n) { 'or every ' . $n / 1000 . ' s if nothing waits' } ],
         [ VAANI_JOURNAL_HEADER            => $layout,   sub ($n) { "$n content" } ],
         [ VAANI_JOURNAL_VERSION           => $layout,   sub ($n) { "and the version, $n" } ],
         [ VAANI_RECORD_VERSION            => $layout,   sub ($n) { "version, $n" } ],
