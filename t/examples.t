@@ -46,7 +46,7 @@ for (
 # The data outlive a restart, as do the users.
 my $redis = Vaani::Test::Redis->start(
     tcp    => 1,
-    acl    => [ '~vaani:stream', '+xadd' ],
+    acl    => [ '~vaani:stream', '+xadd', '~vaani:mark:*', qw(+get +set +eval) ],
     config => [ 'appendonly yes', map { join ' ', 'user', $_, @{ (documented($_))[0] } } qw(app crm) ],
 );
 my $admin = $redis->client;

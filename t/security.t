@@ -13,6 +13,7 @@ use Vaani::Test;
 use JSON::PP qw(decode_json);
 use Vaani::Test::ACL;
 use Vaani::Test::Certificates;
+use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
 
@@ -25,7 +26,7 @@ my $ca = Vaani::Test::Certificates->new('ca');
 my $redis_pair = $ca->issue('redis', san => 'IP:127.0.0.1');
 my $http_pair = $ca->issue('hooks', san => 'DNS:hooks.example.com');
 
-my $rights = join ' ', map { /\s/ ? "\"$_\"" : $_ } Vaani::Test::ACL::rights('vaani');
+my $rights = join ' ', map { /\s/ ? "\"$_\"" : $_ } Vaani::Test::ACL::rights('vaani'), RETAIN->@*;
 my $redis = Vaani::Test::Redis->start(
     tls    => { cert => $redis_pair->{cert}, key => $redis_pair->{key} },
     config => [ 'user default on nopass ~* &* +@all', 'user vaani on >' . PASSWORD . " $rights" ],

@@ -218,6 +218,9 @@ subtest 'purge' => sub {
     install();
     succeeds(qw(service nginx restart));
     ok wait_for(\&workers), 'nginx runs without the site';
+    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is kept}, 'events that Redis has stay, too';
+    install();
+    unlink glob "$spool/*.kept";
     unlike succeeds(qw(dpkg -P), $package), qr/is kept/, 'nobody has a use for it';
     is owner_and_mode($spool), 'absent', 'the spool is gone';
 
