@@ -281,6 +281,25 @@ ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
 
 
 ngx_uint_t
+ngx_vaani_spool_dropped(ngx_vaani_spool_t *spool)
+{
+    ngx_err_t  err;
+
+    err = errno;
+
+    if ((err == ENOSPC || err == EDQUOT)
+        && ngx_vaani_spool_drop_oldest(spool) == NGX_OK)
+    {
+        return 1;
+    }
+
+    errno = err;
+
+    return 0;
+}
+
+
+ngx_uint_t
 ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len)
 {
     ngx_vaani_spool_shared_t  *shared;

@@ -1137,6 +1137,7 @@ ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
 static void
 ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
 {
+    ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_segment_t  *segment;
 
     segment = replay->healing;
@@ -1146,6 +1147,16 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
                       "vaani: cannot write waiting events of segment %uA to "
                       "the end of the spool \"%V\"; retrying",
                       segment->number, &replay->spool->path->name);
+
+        /* what waits in others may make the room that is missing */
+
+        shared = ngx_vaani_spool_shared(replay->spool);
+
+        if (shared->appended > shared->done) {
+            segment->read = 0;
+            replay->healing = NULL;
+            ngx_vaani_spool_close(replay);
+        }
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
         return;

@@ -432,7 +432,9 @@ ngx_vaani_spool_finish_thread(void *data)
         return;
     }
 
-    rc = ngx_vaani_spool_keep_aside(replay, dir);
+    do {
+        rc = ngx_vaani_spool_keep_aside(replay, dir);
+    } while (rc != NGX_OK && ngx_vaani_spool_dropped(replay->spool));
 
     if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
         && ngx_vaani_spool_empty(replay, name) == NGX_OK)
@@ -566,7 +568,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    for (full = 0; /* void */ ; full++) {
+    for (full = 0; /* void */ ; /* void */ ) {
 
         fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
                                           full);
@@ -589,11 +591,19 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
         (void) close(fd);
         errno = err;
 
+        /* what waits goes before what is kept */
+
+        if (ngx_vaani_spool_dropped(replay->spool)) {
+            continue;
+        }
+
         /* the process may not write larger files, but another one */
 
         if (err != EFBIG || full) {
             return NGX_ERROR;
         }
+
+        full = 1;
     }
 
     (void) close(fd);
