@@ -215,6 +215,9 @@ struct ngx_vaani_spool_s {
     ngx_vaani_spool_refused_t  *keeper;
     ngx_vaani_spool_writer_t   *writers;        /* by connection, if "retain" */
 
+    ngx_msec_t                  unmarked_since;
+    vaani_pace_t                unmarked_told;
+
     vaani_pace_t                complained;
     ngx_msec_t                  failed;         /* when it did, if refusing */
     ngx_atomic_uint_t           full;           /* bytes on disk when it was

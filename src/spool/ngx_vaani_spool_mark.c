@@ -11,6 +11,12 @@
  */
 
 
+/* how long marks aren't tried that aren't allowed, and a line is enough, ms */
+
+#define NGX_VAANI_SPOOL_UNMARKED        60000
+#define NGX_VAANI_SPOOL_UNMARKED_TELL   600000
+
+
 static void ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark,
     const u_char *value, size_t len);
 static ngx_int_t ngx_vaani_spool_send_mark(ngx_vaani_spool_t *spool,
@@ -163,15 +169,36 @@ ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark, const u_char *value,
 void
 ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool)
 {
+    uint64_t  skipped;
+
     if (spool->unmarked) {
         return;
     }
 
     spool->unmarked = 1;
+    spool->unmarked_since = ngx_current_msec;
+
+    if (!vaani_pace(&spool->unmarked_told, ngx_current_msec,
+                    NGX_VAANI_SPOOL_UNMARKED_TELL, &skipped))
+    {
+        return;
+    }
 
     ngx_log_error(NGX_LOG_ERR, spool->log, 0,
                   "vaani: the Redis ACL does not allow the marks of the spool "
                   "\"%V\"; events that Redis loses are not restored; add "
                   "\"~vaani:mark:*\" and \"+get +set +eval\"",
                   &spool->path->name);
+}
+
+
+void
+ngx_vaani_spool_try_marks(ngx_vaani_spool_t *spool)
+{
+    if (spool->unmarked
+        && ngx_current_msec - spool->unmarked_since
+           >= NGX_VAANI_SPOOL_UNMARKED)
+    {
+        spool->unmarked = 0;
+    }
 }

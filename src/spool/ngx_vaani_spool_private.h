@@ -595,8 +595,9 @@ ngx_int_t ngx_vaani_spool_read_mark(ngx_vaani_spool_t *spool,
 ngx_int_t ngx_vaani_spool_new_id(ngx_vaani_spool_t *spool, u_char *id,
     size_t len);
 
-/* says once that the receiver doesn't allow marks */
+/* says that the receiver doesn't allow marks; they aren't tried for a minute */
 void ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool);
+void ngx_vaani_spool_try_marks(ngx_vaani_spool_t *spool);
 
 
 #endif /* _NGX_VAANI_SPOOL_PRIVATE_H_INCLUDED_ */

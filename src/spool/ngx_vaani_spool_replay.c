@@ -117,6 +117,7 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     replay = ev->data;
 
+    ngx_vaani_spool_try_marks(replay->spool);
     ngx_vaani_spool_writers_check(replay->spool);
 
     ngx_add_timer(ev, ngx_vaani_spool_interval(replay));
