@@ -431,18 +431,22 @@ static ngx_int_t
 ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_batch_t *batch)
 {
-    /* one that could not be made */
-
-    if (writer->mark) {
-        ngx_vaani_spool_free_mark(writer->mark);
-        writer->mark = NULL;
-    }
-
     writer->opened = ngx_current_msec;
     writer->since = batch->since;
     writer->suspect = 0;
     writer->size = 0;
     writer->asked = 0;
+
+    /* the last one could not be made: nothing was written of which it speaks */
+
+    if (ngx_vaani_spool_may_mark(writer->mark, batch)) {
+        return NGX_OK;
+    }
+
+    if (writer->mark) {
+        ngx_vaani_spool_free_mark(writer->mark);
+        writer->mark = NULL;
+    }
 
     if (!ngx_vaani_spool_may_mark(writer->next, batch)) {
         writer->life = 0;
@@ -847,6 +851,13 @@ ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer)
         }
     }
 
+    /* nor may the next one, claimed before, speak for what came before that */
+
+    if (writer->suspect && writer->next && writer->next->turn) {
+        ngx_vaani_spool_free_mark(writer->next);
+        writer->next = NULL;
+    }
+
     ngx_vaani_spool_sync_now(writer);
 }
 
@@ -869,7 +880,7 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
 
     if (writer->suspect || writer->err || writer->full
         || writer->size >= limit
-        || (writer->mark == NULL
+        || (writer->mark == NULL && !spool->unmarked
             && ngx_current_msec - writer->opened >= NGX_VAANI_SPOOL_MARK_LATE)
         || (writer->mark == NULL && writer->next && writer->next->turn)
         || ngx_current_msec - writer->opened >= spool->retain / 8
@@ -995,6 +1006,11 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
             ngx_vaani_spool_free_mark(own);
         }
 
+        if (rc == NGX_AGAIN) {
+            writer->suspect = 1;
+            ngx_vaani_spool_consider_end(writer);
+        }
+
         return;
     }
 
@@ -1030,6 +1046,11 @@ ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own, ngx_int_t rc)
 
     writer->next = NULL;
     ngx_vaani_spool_free_mark(own);
+
+    if (rc == NGX_AGAIN && writer->mark) {
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+    }
 }
 
 
