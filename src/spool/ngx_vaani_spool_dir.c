@@ -142,7 +142,9 @@ ngx_vaani_spool_usable(ngx_vaani_spool_t *spool, ngx_core_conf_t *ccf,
     ngx_int_t    rc;
     ngx_uint_t   n, as_user;
 
-    static char  *files[] = { "lock", "dead-letters", "refused", NULL };
+    static char  *files[] = {
+        "lock", "dead-letters", "refused", "erased", NULL
+    };
 
     *what = NULL;
     as_user = 0;

@@ -160,6 +160,14 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
     u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
 
+    /* an operator need not wait until all is there again to erase a call */
+
+    if (ngx_vaani_spool_read_erased(&replay->window) != NGX_OK) {
+        replay->err = errno;
+        replay->healing = NULL;
+        return;
+    }
+
     ngx_vaani_spool_kept_name(name, dir, replay->healing->number,
                               replay->healing->mark.id);
 
