@@ -209,7 +209,9 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
 
     (void) ngx_vaani_spool_make_room_for(append->spool, append->nbytes);
 
-    fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+    do {
+        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+    } while (fd == -1 && ngx_vaani_spool_dropped(append->spool));
 
     if (fd == -1) {
         append->err = errno;

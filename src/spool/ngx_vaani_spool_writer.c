@@ -551,9 +551,12 @@ ngx_vaani_spool_batch_thread(void *data)
     }
 
     if (writer->fd == -1) {
-        writer->fd = ngx_vaani_spool_create_kept(&spool->path->name,
+
+        do {
+            writer->fd = ngx_vaani_spool_create_kept(&spool->path->name,
                                  ngx_atomic_fetch_add(&shared->current, 1),
                                  writer->id, &writer->size);
+        } while (writer->fd == -1 && ngx_vaani_spool_dropped(spool));
 
         if (writer->fd == -1) {
             writer->err = errno;
@@ -574,17 +577,12 @@ ngx_vaani_spool_batch_thread(void *data)
                                     writer->size)
         != NGX_OK)
     {
-        writer->err = errno;
-
-        if ((writer->err != ENOSPC && writer->err != EDQUOT)
-            || ngx_vaani_spool_drop_oldest(spool) != NGX_OK)
-        {
+        if (!ngx_vaani_spool_dropped(spool)) {
+            writer->err = errno;
             return;
         }
 
         /* the disk was full, and what is older made room */
-
-        writer->err = 0;
 
         if (ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
                                         writer->size)
