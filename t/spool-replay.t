@@ -63,6 +63,15 @@ sub nginx ($redis, $dir, %opt) {
     );
 }
 
+# Keeps what waits from being delivered until it is closed: an empty segment, before
+# all others, on which somebody has a lock.
+sub hold ($dir) {
+    spew("$dir/" . segment(1), '');
+    open my $fh, '<', "$dir/" . segment(1) or die "open: $!\n";
+    flock $fh, LOCK_SH or die "flock: $!\n";
+    return $fh;
+}
+
 # The word that an event is answered with; its status if it has none.
 sub post ($nginx, $body, $uri = '/hook', %headers) {
     my $answer = $nginx->http->post($uri, $body, %headers);
@@ -202,7 +211,7 @@ part 'Redis is far away' => sub {
     $load->stop;
     is_deeply [ sort keys %{ $load->counts } ], ['ok'], 'each of which was answered "ok"'
         or diag explain $load->counts;
-    my $client = $redis->client;
+    $client = $redis->client;
     is_deeply [ grep { ($_ // 0) ne '1' } $client->pipeline(map { [ HGET => "vaani:call:late$_", 'seq' ] } 1 .. $n) ],
         [], 'each of the others was applied once';
 };
@@ -246,12 +255,11 @@ part 'a key that the ACL does not have' => sub {
 part 'a spool that cannot be written to' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
+    my $held = hold($dir);
     my $nginx = nginx($redis, $dir, workers => 1);
 
     $redis->kill;
     is post($nginx, ringing('call')), 'queued', 'an event waits';
-    open my $held, '<', "$dir/" . (Vaani::Test::Faults::segments($dir))[0] or die "open: $!";
-    flock $held, LOCK_SH or die "flock: $!";
     rename $dir, "$dir.away";
     spew($dir, 'no directory');
     is post($nginx, ringing('lost')), 503, 'another one finds no place';
@@ -502,24 +510,17 @@ part 'what waits is there twice' => sub {
 
 # --- the result is that of the receipt
 
-# An event that waits while others are taken: the segment is held.
-sub held ($dir) {
-    my ($name) = Vaani::Test::Faults::segments($dir) or die "no segment\n";
-    open my $fh, '<', "$dir/$name" or die "open: $!\n";
-    flock $fh, LOCK_SH or die "flock: $!\n";
-    return $fh;
-}
 
 part 'a transfer that is sent again while its first copy waits' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
+    my $held = hold($dir);
     my $nginx = nginx($redis, $dir, workers => 1);
     my $number = '+919876543210';
     my $initiated = event('human_transfer_initiated', room => 'call', phone_number => $number);
 
     $redis->kill;
     is post($nginx, $initiated), 'queued', 'nobody heard this answer, say';
-    my $held = held($dir);
     $redis->restart;
     is_back($nginx);
     is post($nginx, $initiated), 'ok', 'it is sent again, without an id';
@@ -539,6 +540,7 @@ part 'a transfer that is sent again while its first copy waits' => sub {
 part 'an older call_postprocessing behind a newer one' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
+    my $held = hold($dir);
     my $nginx = nginx($redis, $dir, workers => 1);
 
     my $body = sub ($which) {
@@ -547,7 +549,6 @@ part 'an older call_postprocessing behind a newer one' => sub {
     };
     $redis->kill;
     is post($nginx, $body->('older')), 'queued', 'the older one waits';
-    my $held = held($dir);
     $redis->restart;
     is_back($nginx);
     my $subscriber = $redis->client->subscribe('vaani:events');
