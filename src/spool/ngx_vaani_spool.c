@@ -255,8 +255,7 @@ ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
     status->refused = shared->refused;
     status->kept_bytes = shared->kept_bytes;
     status->kept_age = shared->kept_since
-                       ? (ngx_vaani_spool_boottime() - shared->kept_since)
-                         / 1000
+                       ? ngx_vaani_spool_boottime() / 1000 - shared->kept_since
                        : 0;
     status->kept = shared->kept;
     status->not_kept = shared->not_kept;

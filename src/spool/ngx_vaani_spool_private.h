@@ -55,7 +55,7 @@ typedef struct {
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
     ngx_atomic_t                kept_bytes; /* in kept segments */
-    ngx_atomic_t                kept_since; /* the oldest of them was begun, ms
+    ngx_atomic_t                kept_since; /* the oldest of them was begun, s
                                                of ngx_vaani_spool_boottime();
                                                0: there is none */
     ngx_atomic_t                kept;

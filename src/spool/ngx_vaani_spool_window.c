@@ -145,7 +145,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
     window->nsegments = kept;
 
     shared->kept_bytes = bytes;
-    shared->kept_since = (kept == 0) ? 0 : (since > 0) ? since : 1;
+    shared->kept_since = (kept == 0) ? 0 : ngx_max(since / 1000, 1);
 
     return ngx_vaani_spool_read_erased(window);
 }
@@ -686,8 +686,7 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
                       "\"%V\" keeps; events received more than %uL s ago "
                       "are not restored",
                       &window->spool->path->name,
-                      (ngx_vaani_spool_boottime() - shared->kept_since)
-                      / 1000);
+                      ngx_vaani_spool_boottime() / 1000 - shared->kept_since);
     }
 
     window->healing = 0;
