@@ -390,7 +390,7 @@ void ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
  */
 void ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
     ngx_atomic_uint_t number, ngx_vaani_spool_mark_t *mark, off_t size,
-    ngx_uint_t whole);
+    time_t mtime, ngx_uint_t whole);
 
 
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,

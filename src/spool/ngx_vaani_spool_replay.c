@@ -1096,6 +1096,7 @@ ngx_vaani_spool_finish_done(void *data)
 
             ngx_vaani_spool_window_add(&replay->window, replay->segment,
                                        &replay->mark, replay->size,
+                                       replay->mtime,
                                        ngx_vaani_spool_same_life(replay));
         }
     }

@@ -39,6 +39,7 @@ static void ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 static void ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment,
     int fd, struct stat *st);
+static int64_t ngx_vaani_spool_begun(time_t mtime);
 static ngx_uint_t ngx_vaani_spool_window_expired(
     ngx_vaani_spool_window_t *window, ngx_vaani_spool_segment_t *segment);
 static void ngx_vaani_spool_window_begin(ngx_vaani_spool_window_t *window,
@@ -299,7 +300,6 @@ static void
 ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment, int fd,
     struct stat *st)
 {
-    time_t                   age;
     ssize_t                  n;
     uint64_t                 begun;
     const u_char            *boot_id;
@@ -307,10 +307,7 @@ ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment, int fd,
     vaani_journal_record_t   record;
     u_char                   start[VAANI_JOURNAL_HEADER + VAANI_JOURNAL_START];
 
-    age = time(NULL) - st->st_mtime;
-
-    segment->begun = (int64_t) ngx_vaani_spool_boottime()
-                     - (int64_t) ngx_max(age, 0) * 1000;
+    segment->begun = ngx_vaani_spool_begun(st->st_mtime);
 
     n = pread(fd, start, sizeof(start), 0);
 
@@ -332,6 +329,23 @@ ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment, int fd,
         segment->begun = begun;
         segment->dated = 1;
     }
+}
+
+
+/*
+ * A time of the clock as one of ngx_vaani_spool_boottime(); below 0 if it was
+ * before the boot.
+ */
+
+static int64_t
+ngx_vaani_spool_begun(time_t mtime)
+{
+    time_t  age;
+
+    age = time(NULL) - mtime;
+
+    return (int64_t) ngx_vaani_spool_boottime()
+           - (int64_t) ngx_max(age, 0) * 1000;
 }
 
 
@@ -731,7 +745,7 @@ ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
 void
 ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
     ngx_atomic_uint_t number, ngx_vaani_spool_mark_t *mark, off_t size,
-    ngx_uint_t whole)
+    time_t mtime, ngx_uint_t whole)
 {
     ngx_uint_t                  n;
     ngx_vaani_spool_segment_t  *p;
@@ -760,7 +774,7 @@ ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
     p->number = number;
     p->size = size;
     p->closed = 1;
-    p->begun = ngx_vaani_spool_boottime();
+    p->begun = ngx_vaani_spool_begun(mtime);
     p->known = NGX_VAANI_SPOOL_NO_MARK;
 
     p->mark = *mark;
