@@ -87,6 +87,7 @@ struct ngx_vaani_spool_writer_s {
 
     int                         fd;
     u_char                      id[NGX_VAANI_SPOOL_ID_LEN];
+    ngx_atomic_uint_t           number;
     off_t                       size;       /* that is written */
     ngx_uint_t                  life;
     ngx_msec_t                  opened;
@@ -107,6 +108,9 @@ struct ngx_vaani_spool_writer_s {
     ngx_uint_t                  nstale;
     int                         syncing[NGX_VAANI_SPOOL_STALE + 1];
     ngx_uint_t                  nsyncing;   /* of them, that are closed, too */
+    u_char                      name[NGX_VAANI_SPOOL_ID_LEN];
+    ngx_atomic_uint_t           named;      /* both of the one that is open */
+    ngx_uint_t                  gone;       /* it has another name, or none */
     ngx_err_t                   sync_err;
 
     vaani_pace_t                failed;     /* the lines that say so */
@@ -134,6 +138,8 @@ static ngx_int_t ngx_vaani_spool_begin_segment(
 static void ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer);
 static void ngx_vaani_spool_free_mark(ngx_vaani_spool_own_mark_t *own);
 static void ngx_vaani_spool_batch_thread(void *data);
+static ngx_int_t ngx_vaani_spool_write_some(
+    ngx_vaani_spool_writer_t *writer);
 static ngx_int_t ngx_vaani_spool_batch_room(
     ngx_vaani_spool_writer_t *writer);
 static void ngx_vaani_spool_batch_done(void *data);
@@ -155,6 +161,8 @@ static void ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own,
 static void ngx_vaani_spool_syncs_handler(ngx_event_t *ev);
 static void ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer);
 static void ngx_vaani_spool_sync_thread(void *data);
+static ngx_uint_t ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer,
+    int fd);
 static void ngx_vaani_spool_sync_done(void *data);
 static void ngx_vaani_spool_write_rest(ngx_vaani_spool_writer_t *writer);
 
@@ -550,47 +558,15 @@ ngx_vaani_spool_batch_thread(void *data)
         return;
     }
 
-    if (writer->fd == -1) {
+    while (ngx_vaani_spool_write_some(writer) != NGX_OK) {
 
-        do {
-            writer->fd = ngx_vaani_spool_create_kept(&spool->path->name,
-                                 ngx_atomic_fetch_add(&shared->current, 1),
-                                 writer->id, &writer->size);
-        } while (writer->fd == -1 && ngx_vaani_spool_dropped(spool));
+        /* the disk is full, and what is older makes room */
 
-        if (writer->fd == -1) {
-            writer->err = errno;
-            return;
-        }
-
-        (void) ngx_atomic_fetch_add(&shared->kept_bytes, writer->size);
-
-        if (spool->sync == NGX_VAANI_SPOOL_ALWAYS
-            && ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK)
-        {
-            writer->err = errno;
-            return;
-        }
-    }
-
-    if (ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
-                                    writer->size)
-        != NGX_OK)
-    {
         if (!ngx_vaani_spool_dropped(spool)) {
-            writer->err = errno;
             return;
         }
 
-        /* the disk was full, and what is older made room */
-
-        if (ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
-                                        writer->size)
-            != NGX_OK)
-        {
-            writer->err = errno;
-            return;
-        }
+        writer->err = 0;
     }
 
     if (spool->sync == NGX_VAANI_SPOOL_ALWAYS && fdatasync(writer->fd) == -1) {
@@ -600,6 +576,55 @@ ngx_vaani_spool_batch_thread(void *data)
 
     (void) ngx_atomic_fetch_add(&shared->kept_bytes, batch->len);
     (void) ngx_atomic_fetch_add(&shared->kept, batch->nrecords);
+}
+
+
+/*
+ * Writes the batch, and makes the segment before if there is none.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_write_some(ngx_vaani_spool_writer_t *writer)
+{
+    ngx_vaani_spool_t         *spool;
+    ngx_vaani_spool_batch_t   *batch;
+    ngx_vaani_spool_shared_t  *shared;
+
+    spool = writer->spool;
+    batch = writer->writing;
+    shared = ngx_vaani_spool_shared(spool);
+
+    if (writer->fd == -1) {
+        writer->number = ngx_atomic_fetch_add(&shared->current, 1);
+
+        writer->fd = ngx_vaani_spool_create_kept(&spool->path->name,
+                                                 writer->number, writer->id,
+                                                 &writer->size);
+
+        if (writer->fd == -1) {
+            writer->err = errno;
+            return NGX_ERROR;
+        }
+
+        (void) ngx_atomic_fetch_add(&shared->kept_bytes, writer->size);
+
+        if (spool->sync == NGX_VAANI_SPOOL_ALWAYS
+            && ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK)
+        {
+            writer->err = errno;
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
+                                    writer->size)
+        != NGX_OK)
+    {
+        writer->err = errno;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -1081,6 +1106,10 @@ ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer)
 
     writer->syncing[writer->nsyncing] = writer->fd;
 
+    ngx_memcpy(writer->name, writer->id, NGX_VAANI_SPOOL_ID_LEN);
+    writer->named = writer->number;
+    writer->gone = 0;
+
     writer->unsynced = 0;
     writer->sync_err = 0;
 
@@ -1121,8 +1150,37 @@ ngx_vaani_spool_sync_thread(void *data)
             /* drops the lock: from now on it is the leader's */
 
             (void) close(fd);
+
+        } else {
+            writer->gone = ngx_vaani_spool_is_gone(writer, fd);
         }
     }
+}
+
+
+/*
+ * Somebody may have removed the segment, or put another directory in its place:
+ * nobody would find what is written to it.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer, int fd)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    struct stat  st, named;
+
+    ngx_vaani_spool_kept_name(name, &writer->spool->path->name, writer->named,
+                              writer->name);
+
+    if (fstat(fd, &st) == -1) {
+        return 0;
+    }
+
+    if (stat((char *) name, &named) == -1) {
+        return errno == ENOENT;
+    }
+
+    return st.st_ino != named.st_ino || st.st_dev != named.st_dev;
 }
 
 
@@ -1151,6 +1209,16 @@ ngx_vaani_spool_sync_done(void *data)
     if (writer->sync_err) {
         ngx_vaani_spool_not_kept(writer, 0, writer->sync_err,
                                  "sync failed");
+    }
+
+    if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {
+        ngx_log_error(NGX_LOG_CRIT, writer->spool->log, 0,
+                      "vaani: a segment of the spool \"%V\" was removed or "
+                      "renamed; further events are kept in another one",
+                      &writer->spool->path->name);
+
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
     }
 
     if (writer->sync.failed) {
