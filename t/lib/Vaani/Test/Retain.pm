@@ -1,0 +1,272 @@
+package Vaani::Test::Retain;
+
+# What the tests of "retain" have in common: scenarios in which Redis loses what
+# it has answered while calls come in, and the account at their end.
+#
+# Environment: VAANI_FAULTS=full takes longer over it; VAANI_ONLY is a regex of
+# the scenarios to run.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Exporter 'import';
+use Test::More ();
+use Vaani::Test ();
+use Vaani::Test::Dir qw(slurp spew tmpdir);
+use Vaani::Test::Endpoint qw(spool_config RETAIN);
+use Vaani::Test::Faults ();
+use Vaani::Test::Nginx ();
+use Vaani::Test::Nginx::Config ();
+use Vaani::Test::Process qw(run);
+use Vaani::Test::Redis ();
+use Vaani::Test::Socket qw(now);
+
+our @EXPORT = qw(
+    account_ok arrives comes_back full http kept_contents kept_files kept_ids load nginx on_disk
+    promised redis scaled scenario spool_status table_at_end verify_ok
+);
+
+sub full () { return ($ENV{VAANI_FAULTS} // '') eq 'full' }
+
+# A number of answers to wait for, or of repetitions.
+sub scaled ($short, $long = 10 * $short) { return full() ? $long : $short }
+
+sub scenario ($name, $code) {
+    my $only = $ENV{VAANI_ONLY} // '';
+    return if $name !~ /$only/;
+
+    my $from = now();
+    Test::More::subtest($name => $code);
+    Test::More::note(sprintf '%s: %.1f s', $name, now() - $from);
+    return;
+}
+
+# It keeps nothing over a restart unless "config" says so.
+sub redis (%opt) { return Vaani::Test::Redis->start(acl => RETAIN, %opt) }
+
+# With retain=1h, or what "spool" says; further options as of spool_config() and
+# Vaani::Test::Nginx->start(). /status is its status page.
+sub nginx ($redis, %opt) {
+    my %start = map { exists $opt{$_} ? ($_ => delete $opt{$_}) : () } qw(workers main log_level allow_log);
+
+    return Vaani::Test::Nginx->start(workers => 3, log_level => 'notice', %start, http => http($redis, %opt));
+}
+
+# The text of the configuration, for a reload.
+sub http ($redis, %opt) {
+    return spool_config($redis, spool => 'retain=1h', %opt)
+        =~ s/(?=location \/hook)/location = \/status { vaani_status; }\n            /r;
+}
+
+sub load ($nginx, %opt) { return Vaani::Test::Faults->start($nginx, %opt) }
+
+# The numbers of the spool on the status page.
+sub spool_status ($nginx) {
+    my $status = $nginx->http->get('/status?format=json')->json;
+    return $status->{spools}[0];
+}
+
+sub arrives ($load, $status, $n, $timeout = 30) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return Test::More::ok($load->await($status, $n, $timeout), "$n events are answered $status")
+        || Test::More::diag(Test::More::explain($load->counts));
+}
+
+sub promised (@loads) {
+    my $promised = 0;
+    for my $load (@loads) {
+        $promised += $load->count($_) for qw(ok duplicate queued);
+    }
+    return $promised;
+}
+
+# What was promised to loads is there: all, or what a sub says of a delivery. More
+# than a minute: what a mark was missing for once is not delivered again sooner.
+sub comes_back ($redis, $loads, $which = undef) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my %promised;
+    for my $load (ref $loads eq 'ARRAY' ? @$loads : $loads) {
+        $load->count('ok');
+        $promised{ $_->{id} } = 1 for grep {
+            $_->{status} =~ /^(?:ok|duplicate|queued)\z/ && (!$which || $which->($_))
+        } @{ $load->{deliveries} };
+    }
+    my $promised = keys %promised;
+    my $client = $redis->client;
+
+    # Reading all of it takes a while.
+    Vaani::Test::wait_for(sub {
+        return 0 if $client->cmd('XLEN', 'vaani:stream') < keys %promised;
+        delete $promised{ $_->{id} // '' } for Vaani::Test::Faults::messages($client);
+        return !%promised;
+    }, 90);
+    return Test::More::is(scalar keys %promised, 0, "$promised events are there");
+}
+
+# The end of a scenario: the load ends, all is there again, the account is made.
+# Options as of verify().
+sub account_ok ($fault, $load, $redis, $nginx, %opt) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    $load->stop;
+    comes_back($redis, $load);
+    return verify_ok($fault, $load, $redis, $nginx, %opt);
+}
+
+# The account alone, of one of several loads.
+sub verify_ok ($fault, $load, $redis, $nginx, %opt) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my $account = $load->verify($redis, spool => $nginx->dir . '/spool', healed => 1, %opt);
+    Vaani::Test::Faults::add_row($fault, $account);
+
+    Test::More::is($account->{lost}, 0, 'nothing acknowledged is lost');
+    Test::More::is($account->{twice}, 0, 'nothing is applied twice');
+    Test::More::ok(!@{ $account->{problems} }, 'the account is right')
+        || Test::More::diag(map { "  $_\n" } @{ $account->{problems} });
+    return $account;
+}
+
+sub table_at_end () {
+    for my $line (Vaani::Test::Faults::table()) {
+        Test::More::note($line);
+        # prove hides the notes
+        Test::More::diag($line) if $ENV{HARNESS_ACTIVE} && !$ENV{HARNESS_IS_VERBOSE};
+    }
+    return;
+}
+
+# --- kept segments
+
+# Their paths, oldest first, in a directory or in the spool of an nginx.
+sub kept_files ($of) {
+    my $dir = ref $of ? $of->dir . '/spool' : $of;
+    opendir my $dh, $dir or return;
+    my @names = sort grep { /^\d{20}-[0-9a-f]{32}\.kept\z/ } readdir $dh;
+    return map { "$dir/$_" } @names;
+}
+
+# The contents of the records of a file, whatever is between them.
+sub kept_contents ($path) {
+    my $bytes = slurp($path);
+    my @contents;
+
+    while ($bytes =~ /\xffVJ\x01/g) {
+        my $pos = pos($bytes) - 4;
+        my ($length, $order, $crc) = unpack 'NNN', substr $bytes, $pos + 4, 12;
+        my $content = substr $bytes, $pos + 16, $length // 0;
+        next if length $content != ($length // -1)
+            || $crc != Vaani::Test::Faults::crc32c(pack('NN', $length, $order) . $content);
+        push @contents, $content;
+        pos($bytes) = $pos + 16 + $length;
+    }
+    return @contents;
+}
+
+# { id => 1 } of the load's events in kept segments.
+sub kept_ids ($of) {
+    return { map { /"delivery":"([^"]+)"\}/ ? ($1 => 1) : () } map { kept_contents($_) } kept_files($of) };
+}
+
+# --- disks
+
+# A disk that takes its time, is full, or fails, for what lies in a directory
+# called "spool" and as long as there is a file of the fault's name.
+my $BAD_DISK = <<'END_OF_SOURCE';
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/types.h>
+    #include <unistd.h>
+
+    static int bad(const char *fault)
+    {
+        char         path[4096];
+        const char  *dir = getenv("BAD_DISK");
+
+        if (dir == NULL) {
+            return 0;
+        }
+        snprintf(path, sizeof(path), "%s/%s", dir, fault);
+        return access(path, F_OK) == 0;
+    }
+
+    static int is_spool(int fd)
+    {
+        char     link[64], path[4096];
+        ssize_t  n;
+
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof(path) - 1);
+        path[n > 0 ? n : 0] = '\0';
+        return strstr(path, "/spool/") != NULL;
+    }
+
+    ssize_t write(int fd, const void *data, size_t size)
+    {
+        static ssize_t  (*next)(int, const void *, size_t);
+
+        if (!next) {
+            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
+        }
+        if (is_spool(fd)) {
+            if (bad("full")) {
+                errno = ENOSPC;
+                return -1;
+            }
+            if (bad("slow")) {
+                usleep(500000);
+            }
+        }
+        return next(fd, data, size);
+    }
+
+    int fdatasync(int fd)
+    {
+        static int  (*next)(int);
+
+        if (!next) {
+            next = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
+        }
+        if (is_spool(fd) && bad("slow")) {
+            usleep(500000);
+        }
+        return next(fd);
+    }
+END_OF_SOURCE
+
+# Calls the code, in which an nginx is started with "main => $main", with such a
+# disk; its arguments are $main and a sub that sets a fault: $set->('slow', 1).
+# Returns nothing where no library can be preloaded.
+sub on_disk ($code) {
+    # A sanitizer wants to be the first library.
+    my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
+    return if !$may_preload;
+
+    my $library = tmpdir() . '/bad-disk.so';
+    if (!-e $library) {
+        spew("$library.c", $BAD_DISK);
+        my $exit = eval { (run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]))[0] };
+        return if $exit // 1;
+    }
+
+    state $count = 0;
+    my $dir = tmpdir() . '/disk' . ++$count;
+    mkdir $dir or die "mkdir: $!\n";
+    chmod 0755, $dir;
+
+    local $ENV{NGINX_WRAPPER} = join ' ', 'env', "BAD_DISK=$dir", "LD_PRELOAD=$library", $ENV{NGINX_WRAPPER} // ();
+    # nginx clears the environment of its workers.
+    return $code->('env BAD_DISK;', sub ($fault, $on) {
+        $on ? spew("$dir/$fault", '') : unlink "$dir/$fault";
+        return;
+    });
+}
+
+1;
