@@ -1,0 +1,393 @@
+
+#include "ngx_vaani_spool_writer.h"
+
+
+/*
+ * The segments of a writer: one for each life of its connection, with a mark in
+ * the receiver that says how much of it is executed there.  A mark is sent in
+ * the life in which the records were answered, and only if what stands is what
+ * was set last.  So a receiver that has the mark has the records, whatever it
+ * has lost and whoever it has become since.
+ */
+
+
+static ngx_uint_t ngx_vaani_spool_may_mark(ngx_vaani_spool_own_mark_t *own,
+    ngx_vaani_spool_batch_t *batch);
+static ngx_uint_t ngx_vaani_spool_set_last(ngx_vaani_spool_own_mark_t *own);
+static void ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark,
+    ngx_int_t rc);
+static void ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own,
+    ngx_int_t rc);
+
+
+/*
+ * The mark of one life is not to say anything of another one; what has no mark
+ * ends as soon as there is one.
+ */
+
+ngx_uint_t
+ngx_vaani_spool_belongs(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_batch_t *batch)
+{
+    if (writer->mark) {
+        return batch->life == writer->life;
+    }
+
+    return !ngx_vaani_spool_may_mark(writer->next, batch);
+}
+
+
+/*
+ * Whether the mark that was claimed may speak for a batch: all of it was
+ * answered in its life, and after it was claimed.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_may_mark(ngx_vaani_spool_own_mark_t *own,
+    ngx_vaani_spool_batch_t *batch)
+{
+    return own && own->turn && own->turn < batch->turn
+           && own->mark.life == batch->life;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_batch_t *batch)
+{
+    writer->opened = ngx_current_msec;
+    writer->since = batch->since;
+    writer->suspect = 0;
+    writer->size = 0;
+    writer->asked = 0;
+
+    /* the last one could not be made: nothing was written of which it speaks */
+
+    if (ngx_vaani_spool_may_mark(writer->mark, batch)) {
+        return NGX_OK;
+    }
+
+    if (writer->mark) {
+        ngx_vaani_spool_free_mark(writer->mark);
+        writer->mark = NULL;
+    }
+
+    if (!ngx_vaani_spool_may_mark(writer->next, batch)) {
+        writer->life = 0;
+
+        return ngx_vaani_spool_new_id(writer->spool, writer->id,
+                                      NGX_VAANI_SPOOL_ID_LEN);
+    }
+
+    writer->mark = writer->next;
+    writer->next = NULL;
+
+    writer->life = writer->mark->mark.life;
+    ngx_memcpy(writer->id, writer->mark->mark.id, NGX_VAANI_SPOOL_ID_LEN);
+
+    ngx_vaani_spool_claim_next(writer);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Claims the mark of the next segment, so that it's there when it's needed.
+ */
+
+void
+ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
+{
+    u_char                       id[NGX_VAANI_SPOOL_ID_LEN];
+    ngx_uint_t                   life;
+    ngx_vaani_spool_t           *spool;
+    ngx_vaani_spool_own_mark_t  *own;
+
+    spool = writer->spool;
+
+    if (writer->next) {
+
+        /* of a life that is over; it is told if it's under way */
+
+        if (writer->next->mark.busy) {
+            return;
+        }
+
+        ngx_vaani_spool_free_mark(writer->next);
+        writer->next = NULL;
+    }
+
+    life = spool->receiver->life(spool->data, writer->connection);
+
+    if (life == 0 || spool->unmarked
+        || ngx_vaani_spool_new_id(spool, id, NGX_VAANI_SPOOL_ID_LEN) != NGX_OK)
+    {
+        return;
+    }
+
+    own = ngx_calloc(sizeof(ngx_vaani_spool_own_mark_t), spool->log);
+
+    if (own == NULL) {
+        return;
+    }
+
+    ngx_vaani_spool_mark_init(&own->mark, id,
+                              ngx_vaani_spool_own_mark_handler, own);
+
+    own->mark.connection = writer->connection;
+    own->mark.life = life;
+    own->writer = writer;
+
+    ngx_queue_insert_tail(&writer->owned, &own->queue);
+
+    if (ngx_vaani_spool_claim(spool, &own->mark) != NGX_OK) {
+        ngx_vaani_spool_free_mark(own);
+        return;
+    }
+
+    writer->next = own;
+}
+
+
+void
+ngx_vaani_spool_free_mark(ngx_vaani_spool_own_mark_t *own)
+{
+    ngx_queue_remove(&own->queue);
+    ngx_free(own);
+}
+
+
+/*
+ * Closes the segment: it's the leader's when it was synced.
+ */
+
+void
+ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer)
+{
+    ngx_vaani_spool_own_mark_t  *own;
+
+    if (writer->fd == -1 || writer->append.busy
+        || writer->nstale == NGX_VAANI_SPOOL_STALE)
+    {
+        return;
+    }
+
+    writer->stale[writer->nstale++] = writer->fd;
+    writer->fd = -1;
+
+    own = writer->mark;
+    writer->mark = NULL;
+
+    if (own) {
+        own->closed = 1;
+        own->last = writer->suspect ? NGX_VAANI_SPOOL_NO_MARK : writer->size;
+        own->since = writer->since;
+
+        /* the rest of it, so that nothing has to be delivered again */
+
+        if (!own->mark.busy && !ngx_vaani_spool_set_last(own)) {
+            ngx_vaani_spool_free_mark(own);
+        }
+    }
+
+    /* nor may the next one, claimed before, speak for what came before that */
+
+    if (writer->suspect && writer->next && writer->next->turn) {
+        ngx_vaani_spool_free_mark(writer->next);
+        writer->next = NULL;
+    }
+
+    ngx_vaani_spool_sync_now(writer);
+}
+
+
+void
+ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
+{
+    off_t               limit;
+    ngx_vaani_spool_t  *spool;
+
+    if (writer->fd == -1) {
+        return;
+    }
+
+    spool = writer->spool;
+
+    limit = ngx_min(NGX_VAANI_SPOOL_SEGMENT, (off_t) spool->max / 8);
+
+    /* without a mark nobody sees that it's lost, unless it is the leader's */
+
+    if (writer->suspect || writer->err || writer->full
+        || writer->size >= limit
+        || (writer->mark == NULL && !spool->unmarked
+            && ngx_current_msec - writer->opened >= NGX_VAANI_SPOOL_MARK_LATE)
+        || (writer->mark == NULL && writer->next && writer->next->turn)
+        || ngx_current_msec - writer->opened >= spool->retain / 8
+        || (writer->mark
+            && spool->receiver->life(spool->data, writer->connection)
+               != writer->life))
+    {
+        ngx_vaani_spool_end_segment(writer);
+    }
+}
+
+
+void
+ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool)
+{
+    ngx_uint_t  n;
+
+    if (spool->writers == NULL) {
+        return;
+    }
+
+    for (n = 0; n < spool->nconnections; n++) {
+        ngx_vaani_spool_consider_end(&spool->writers[n]);
+    }
+}
+
+
+void
+ngx_vaani_spool_marks_handler(ngx_event_t *ev)
+{
+    ngx_vaani_spool_t           *spool;
+    ngx_vaani_spool_writer_t    *writer;
+    ngx_vaani_spool_own_mark_t  *own;
+
+    writer = ev->data;
+    spool = writer->spool;
+
+    ngx_vaani_spool_consider_end(writer);
+
+    own = writer->mark;
+
+    if (writer->fd == -1 || own == NULL || own->mark.busy || writer->suspect) {
+        return;
+    }
+
+    if (writer->size <= own->mark.stands) {
+        (void) ngx_vaani_spool_read_mark(spool, &own->mark);
+
+    } else if (ngx_current_msec - writer->since > NGX_VAANI_SPOOL_MARK_LATE) {
+
+        /*
+         * This process has slept, and the receiver may have been two others in
+         * between.
+         */
+
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+        return;
+
+    } else if (ngx_vaani_spool_set_mark(spool, &own->mark, writer->size)
+               == NGX_OK)
+    {
+        writer->asked = writer->size;
+    }
+
+    if (!own->mark.busy) {
+        ngx_add_timer(ev, NGX_VAANI_SPOOL_MARK_EVERY);
+    }
+}
+
+
+/*
+ * Sets the mark of a segment that is closed to all of it.  Returns 1 if that is
+ * under way.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_set_last(ngx_vaani_spool_own_mark_t *own)
+{
+    if (own->last <= own->mark.stands
+        || ngx_current_msec - own->since > NGX_VAANI_SPOOL_MARK_LATE)
+    {
+        return 0;
+    }
+
+    return ngx_vaani_spool_set_mark(own->writer->spool, &own->mark, own->last)
+           == NGX_OK;
+}
+
+
+static void
+ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
+{
+    ngx_vaani_spool_own_mark_t *own = mark->data;
+
+    ngx_vaani_spool_shared_t  *shared;
+    ngx_vaani_spool_writer_t  *writer;
+
+    writer = own->writer;
+
+    if (rc == NGX_DECLINED) {
+        ngx_vaani_spool_no_marks(writer->spool);
+    }
+
+    if (own->turn == 0) {
+        ngx_vaani_spool_claim_done(own, rc);
+        return;
+    }
+
+    /*
+     * If something else stands, the receiver has lost what it had answered: the
+     * leading worker delivers the segment again, from the mark on.
+     */
+
+    if (rc == NGX_BUSY) {
+        shared = ngx_vaani_spool_shared(writer->spool);
+        (void) ngx_atomic_fetch_add(&shared->suspicion, 1);
+    }
+
+    if (own->closed) {
+
+        if (rc != NGX_OK || !ngx_vaani_spool_set_last(own)) {
+            ngx_vaani_spool_free_mark(own);
+        }
+
+        if (rc == NGX_AGAIN) {
+            writer->suspect = 1;
+            ngx_vaani_spool_consider_end(writer);
+        }
+
+        return;
+    }
+
+    /* an error may mean that it's another receiver by now */
+
+    if (rc != NGX_OK) {
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+        return;
+    }
+
+    if (writer->size > mark->stands) {
+        ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
+
+    } else {
+        ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_RECHECK);
+    }
+}
+
+
+static void
+ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own, ngx_int_t rc)
+{
+    ngx_vaani_spool_writer_t  *writer;
+
+    writer = own->writer;
+
+    if (rc == NGX_OK) {
+        own->turn = ++writer->turn;
+        ngx_vaani_spool_consider_end(writer);
+        return;
+    }
+
+    writer->next = NULL;
+    ngx_vaani_spool_free_mark(own);
+
+    if (rc == NGX_AGAIN && writer->mark) {
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+    }
+}

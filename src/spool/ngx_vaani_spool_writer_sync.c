@@ -1,0 +1,171 @@
+
+#include "ngx_vaani_spool_writer.h"
+
+
+static ngx_uint_t ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer, int
+    fd);
+
+
+void
+ngx_vaani_spool_syncs_handler(ngx_event_t *ev)
+{
+    ngx_vaani_spool_sync_now(ev->data);
+}
+
+
+/*
+ * A sync must not hold up those that append: it has a thread of its own.
+ */
+
+void
+ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer)
+{
+    if (writer->sync.busy) {
+        return;
+    }
+
+    if (writer->syncs.timer_set) {
+        ngx_del_timer(&writer->syncs);
+    }
+
+    ngx_memcpy(writer->syncing, writer->stale, writer->nstale * sizeof(int));
+
+    writer->nsyncing = writer->nstale;
+    writer->nstale = 0;
+
+    writer->syncing[writer->nsyncing] = writer->fd;
+
+    ngx_memcpy(writer->name, writer->id, NGX_VAANI_SPOOL_ID_LEN);
+    writer->named = writer->number;
+    writer->gone = 0;
+
+    writer->unsynced = 0;
+    writer->sync_err = 0;
+
+    ngx_vaani_spool_task_post(writer->spool, &writer->sync);
+}
+
+
+void
+ngx_vaani_spool_sync_thread(void *data)
+{
+    ngx_vaani_spool_writer_t *writer = data;
+
+    int                 fd;
+    ngx_uint_t          n;
+    ngx_vaani_spool_t  *spool;
+
+    spool = writer->spool;
+
+    if (spool->sync == NGX_VAANI_SPOOL_BATCH
+        && ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK)
+    {
+        writer->sync_err = errno;
+    }
+
+    for (n = 0; n <= writer->nsyncing; n++) {
+        fd = writer->syncing[n];
+
+        if (fd == -1) {
+            continue;
+        }
+
+        if (spool->sync == NGX_VAANI_SPOOL_BATCH && fdatasync(fd) == -1) {
+            writer->sync_err = errno;
+        }
+
+        if (n < writer->nsyncing) {
+
+            /* drops the lock: from now on it is the leader's */
+
+            (void) close(fd);
+
+        } else {
+            writer->gone = ngx_vaani_spool_is_gone(writer, fd);
+        }
+    }
+}
+
+
+/*
+ * Somebody may have removed the segment, or put another directory in its place:
+ * nobody would find what is written to it.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer, int fd)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    struct stat  st, named;
+
+    ngx_vaani_spool_kept_name(name, &writer->spool->path->name, writer->named,
+                              writer->name);
+
+    if (fstat(fd, &st) == -1) {
+        return 0;
+    }
+
+    if (stat((char *) name, &named) == -1) {
+        return errno == ENOENT;
+    }
+
+    return st.st_ino != named.st_ino || st.st_dev != named.st_dev;
+}
+
+
+void
+ngx_vaani_spool_sync_done(void *data)
+{
+    ngx_vaani_spool_writer_t *writer = data;
+
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (writer->sync.failed) {
+
+        /* later */
+
+        ngx_memcpy(writer->stale + writer->nstale, writer->syncing,
+                   ngx_min(writer->nsyncing,
+                           NGX_VAANI_SPOOL_STALE - writer->nstale)
+                   * sizeof(int));
+
+        writer->nstale = ngx_min(writer->nstale + writer->nsyncing,
+                                 NGX_VAANI_SPOOL_STALE);
+        writer->sync_err = EAGAIN;
+        writer->unsynced = 1;
+    }
+
+    if (writer->sync_err) {
+        ngx_vaani_spool_not_kept(writer, 0, writer->sync_err,
+                                 "sync failed");
+    }
+
+    if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {
+        ngx_log_error(NGX_LOG_CRIT, writer->spool->log, 0,
+                      "vaani: a segment of the spool \"%V\" was removed or "
+                      "renamed; further events are kept in another one",
+                      &writer->spool->path->name);
+
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+    }
+
+    if (writer->sync.failed) {
+        ngx_add_timer(&writer->syncs, NGX_VAANI_SPOOL_SYNC_EVERY);
+        return;
+    }
+
+    if (writer->nsyncing) {
+        shared = ngx_vaani_spool_shared(writer->spool);
+
+        (void) ngx_atomic_fetch_add(&shared->closed, 1);
+        ngx_vaani_spool_wake(writer->spool);
+    }
+
+    if (writer->nstale) {
+        ngx_vaani_spool_sync_now(writer);
+
+    } else if (writer->unsynced) {
+        ngx_add_timer(&writer->syncs, NGX_VAANI_SPOOL_SYNC_EVERY);
+    }
+}
