@@ -118,8 +118,8 @@ for my $sync (qw(batch always off)) {
             for my $n (1 .. 3) {
                 my ($sent) = find(\@calls, $WRITE, qr/:$port\b.*EVALSHA.*vaani:call:traced$n\b/)
                     or return fail "event $n is sent";
-                # The script's reply is an array, that to the mark's is none.
-                my ($reply) = grep { $_->{from} > $sent->{to} } find(\@calls, $READ, qr/:$port\b.*\*\d+\\r\\n/);
+                # The script's reply is a number, that to the mark's is none.
+                my ($reply) = grep { $_->{from} > $sent->{to} } find(\@calls, $READ, qr/:$port\b.*?"(?:.*\\n)?:\d+\\r\\n/);
                 my ($write) = find(\@calls, 'write', qr/\.kept>.*vaani:call:traced$n\b/)
                     or return fail "event $n is written";
                 my @answers = find(\@calls, $WRITE, qr/http\.sock.*HTTP\/1\.1 200/);

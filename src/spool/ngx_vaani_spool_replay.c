@@ -13,7 +13,7 @@
  * of an older binary, say, share it but not the memory that tells of appends.
  */
 
-#define NGX_VAANI_SPOOL_LOOK        3
+#define NGX_VAANI_SPOOL_LOOK        2
 
 /*
  * How long the replay rests after a round, through all that waits, in which
