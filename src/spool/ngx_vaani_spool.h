@@ -128,7 +128,7 @@ typedef struct {
                                           ngx_msec_t ttl);
 
     /* random bytes.  Returns NGX_OK or NGX_ERROR, which was logged. */
-    ngx_int_t                 (*random)(u_char *dst, size_t len,
+    ngx_int_t                 (*random_bytes)(u_char *dst, size_t len,
                                         ngx_log_t *log);
 } ngx_vaani_spool_receiver_t;
 
@@ -214,6 +214,7 @@ struct ngx_vaani_spool_s {
     ngx_vaani_spool_replay_t   *replayer;
     ngx_vaani_spool_refused_t  *keeper;
     ngx_vaani_spool_writer_t   *writers;        /* by connection, if "retain" */
+    ngx_atomic_uint_t           suspicion;      /* that they know of */
 
     ngx_msec_t                  unmarked_since;
     vaani_pace_t                unmarked_told;

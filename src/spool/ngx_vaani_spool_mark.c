@@ -42,7 +42,7 @@ ngx_vaani_spool_new_id(ngx_vaani_spool_t *spool, u_char *id, size_t len)
 {
     u_char  random[NGX_VAANI_SPOOL_ID_LEN / 2];
 
-    if (spool->receiver->random(random, len / 2, spool->log) != NGX_OK) {
+    if (spool->receiver->random_bytes(random, len / 2, spool->log) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -571,6 +571,10 @@ ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
 
     (void) ngx_atomic_fetch_add(&shared->forgotten, 1);
 
+    /* other workers look at the marks of theirs */
+
+    window->suspicion = ngx_atomic_fetch_add(&shared->suspicion, 1) + 1;
+
     ngx_log_error(NGX_LOG_WARN, window->spool->log, 0,
                   "vaani: Redis has lost events; they are applied again from "
                   "the spool \"%V\"",

@@ -235,14 +235,31 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
 void
 ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool)
 {
-    ngx_uint_t  n;
+    ngx_uint_t                 n, suspect;
+    ngx_vaani_spool_shared_t  *shared;
+    ngx_vaani_spool_writer_t  *writer;
 
     if (spool->writers == NULL) {
         return;
     }
 
+    shared = ngx_vaani_spool_shared(spool);
+
+    suspect = (shared->suspicion != spool->suspicion);
+    spool->suspicion = shared->suspicion;
+
     for (n = 0; n < spool->nconnections; n++) {
-        ngx_vaani_spool_consider_end(&spool->writers[n]);
+        writer = &spool->writers[n];
+
+        ngx_vaani_spool_consider_end(writer);
+
+        /* what the receiver has lost of others it may have lost of this one */
+
+        if (suspect && writer->fd != -1 && writer->mark
+            && !writer->mark->mark.busy)
+        {
+            ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
+        }
     }
 }
 
