@@ -236,6 +236,42 @@ sub same_words ($got, $want, $name) {
     return is_deeply [ sort @$got ], [ sort @$want ], $name;
 }
 
+# --- the marks of a spool with "retain"
+
+subtest 'each word for the marks is needed' => sub {
+    my @words = ('', @$retain);
+    same_words($retain, [qw(~vaani:mark:* +get +set +eval)], 'the words');
+
+    for my $word (@words) {
+        set_user('marks', without($word, @$module, @$retain));
+        $admin->cmd('FLUSHALL');
+
+        my $nginx = Vaani::Test::Nginx->start(workers => 2, http => <<"CONF");
+            vaani_redis unix:@{[ $redis->socket ]}?user=marks;
+            vaani_redis_password_file %%TMPDIR%%/password;
+            server {
+                listen unix:%%SOCK%%;
+                location / { vaani_webhook; vaani_spool %%DIR%%/spool retain=1h; }
+            }
+CONF
+        # Over connections of their own, so that both workers get some.
+        my $post = sub ($event) { return $nginx->http->post('/', event($event, room => 'marks'))->body };
+        my $lines = sub () { return scalar $nginx->log_lines(qr/does not allow the marks/) };
+
+        is $post->('call_started'), qq({"status":"ok"}\n), $word eq '' ? 'with all of them' : "without $word";
+        if ($word eq '') {
+            ok wait_for(sub { @{ $admin->cmd(KEYS => 'vaani:mark:*') } }), '... there are marks';
+            is $lines->(), 0, '... and the log says nothing';
+            next;
+        }
+        ok wait_for(sub { $lines->() > 0 }), '... the log says so';
+        $post->('call_ringing') for 1 .. 20;
+        is $post->('call_ended'), qq({"status":"ok"}\n), '... all else works';
+        cmp_ok $lines->(), '<=', 2, '... each worker says so once';
+        is_deeply $admin->cmd(KEYS => 'vaani:mark:*'), [], '... and no mark is set';
+    }
+};
+
 # --- vaani-spool
 
 subtest 'vaani-spool resend' => sub {

@@ -129,7 +129,7 @@ ngx_http_vaani_mark_handler(void *data, ngx_vaani_redis_status_e status,
 
         case REDIS_REPLY_ERROR:
 
-            if (strstr(reply->str, "NOPERM") || strstr(reply->str, "ACL")) {
+            if (ngx_vaani_redis_is_refused_by_acl(reply)) {
                 rc = NGX_DECLINED;
             }
 

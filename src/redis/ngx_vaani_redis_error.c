@@ -145,6 +145,24 @@ ngx_vaani_redis_error(u_char *text, size_t len)
 
 
 ngx_uint_t
+ngx_vaani_redis_is_refused_by_acl(redisReply *reply)
+{
+    const ngx_vaani_redis_error_t  *error;
+
+    static ngx_str_t  noperm = ngx_string("NOPERM");
+
+    if (reply->type != REDIS_REPLY_ERROR) {
+        return 0;
+    }
+
+    error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
+
+    return error->code.len == noperm.len
+           && ngx_strncmp(error->code.data, noperm.data, noperm.len) == 0;
+}
+
+
+ngx_uint_t
 ngx_vaani_redis_error_number(const ngx_vaani_redis_error_t *error)
 {
     return error - ngx_vaani_redis_errors;
