@@ -68,7 +68,7 @@ deps-run:
 deps-test: deps-run deps-browser deps-examples
 	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
 		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev \
-		openssl prometheus libio-socket-ssl-perl
+		openssl prometheus libio-socket-ssl-perl strace
 
 
 # ---- the module, for the packaged nginx ----------------------------------

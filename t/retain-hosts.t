@@ -50,7 +50,7 @@ scenario 'two hosts' => sub {
     }
 };
 
-scenario 'two hosts, one of which is killed' => sub {
+long_scenario 'two hosts, one of which is killed' => sub {
     my $redis = redis();
     my @nginx = map { nginx($redis, workers => 2) } 1, 2;
     my @load = map { load($_, rate => 800) } @nginx;
@@ -149,7 +149,7 @@ scenario 'a new binary' => sub {
     account_ok('USR2, FLUSHALL', $load, $redis, $nginx);
 };
 
-scenario 'retain is turned off and on again' => sub {
+long_scenario 'retain is turned off and on again' => sub {
     my $redis = redis();
     my $nginx = nginx($redis);
     my $load = load($nginx, rate => 500);
@@ -181,7 +181,7 @@ scenario 'retain is turned off and on again' => sub {
     verify_ok('retain off and on', $load, $redis, $nginx, lost => $lost);
 };
 
-scenario 'retain is turned off after a loss' => sub {
+long_scenario 'retain is turned off after a loss' => sub {
     my $redis = redis();
     my $nginx = nginx($redis);
     my $load = load($nginx);

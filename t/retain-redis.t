@@ -135,7 +135,7 @@ scenario 'failover to a replica that lags, and back' => sub {
     cmp_ok spool_status($nginx)->{brought_back}, '>', 0, 'events were brought back';
 };
 
-scenario 'two failovers, the second before the first loss is healed' => sub {
+long_scenario 'two failovers, the second before the first loss is healed' => sub {
     my $pair = Pair->new;
     my $nginx = nginx($pair);
     my $load = load($nginx);
@@ -221,7 +221,11 @@ for my $loss (sort keys %LOSS) {
         my ($prepare, $lose, $recover) = @{ $LOSS{$loss} };
         my ($kill, $start) = @{ $END{$end} };
 
-        scenario "$loss, kill -9 of $end at the same moment" => sub {
+        my $short = "$loss, $end" =~ /^(?:FLUSHALL, all of nginx|empty restart, all of nginx|failover, workers)$/;
+        my $at_once = $short ? \&scenario : \&long_scenario;
+        my $between = "$loss, $end" eq 'FLUSHALL, workers' ? \&scenario : \&long_scenario;
+
+        $at_once->("$loss, kill -9 of $end at the same moment" => sub {
             my $redis = $prepare->();
             my $nginx = nginx($redis, allow_log => qr/exited on signal 9/);
             my $load = load($nginx);
@@ -239,12 +243,10 @@ for my $loss (sort keys %LOSS) {
             arrives($load, ok => 200);
 
             account_ok("$loss, $end kill -9", $load, $redis, $nginx);
-        };
+        });
 
         # Some of it was looked at, and most is still to be done.
-        scenario "$loss, kill -9 of $end between finding and healing" => sub {
-            plan skip_all => 'only with VAANI_FAULTS=full' if !full() && $loss ne 'FLUSHALL';
-
+        $between->("$loss, kill -9 of $end between finding and healing" => sub {
             my $redis = $prepare->();
             my $nginx = nginx($redis, allow_log => qr/exited on signal 9/);
             my $load = load($nginx, rate => 3000);
@@ -264,7 +266,7 @@ for my $loss (sort keys %LOSS) {
             arrives($load, ok => 200);
 
             account_ok("$loss, found, $end kill -9", $load, $redis, $nginx);
-        };
+        });
     }
 }
 
