@@ -13,78 +13,8 @@ use Vaani::Test;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
+use Vaani::Test::Retain;
 use Vaani::Test::Socket qw(pause);
-
-my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
-my $only = $ENV{VAANI_ONLY} // '';
-
-sub scenario ($name, $code) {
-    subtest $name => $code if $name =~ /$only/;
-    return;
-}
-
-sub scaled ($short, $long = 10 * $short) { return $full ? $long : $short }
-
-sub redis (%opt) { return Vaani::Test::Redis->start(acl => RETAIN, %opt) }
-
-sub nginx ($redis, %opt) {
-    my %start = map { exists $opt{$_} ? ($_ => delete $opt{$_}) : () }
-        qw(workers main log_level allow_log dir);
-
-    # However slow the disk is, it is written in the end.
-    my $allowed = join '|', qr/more than 100 ms/, $start{allow_log} // ();
-
-    return Vaani::Test::Nginx->start(
-        workers => 3, log_level => 'notice', %start, allow_log => qr/$allowed/,
-        http => spool_config($redis, spool => 'retain=1h', %opt),
-    );
-}
-
-sub load ($nginx, %opt) { return Vaani::Test::Faults->start($nginx, %opt) }
-
-# The end of a scenario: the load ends, all is there again, the account is made.
-sub account_ok ($fault, $load, $redis, $nginx, %opt) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-    $load->stop;
-    comes_back($load, $redis);
-    my $account = $load->verify($redis, spool => $nginx->dir . '/spool', healed => 1, %opt);
-    Vaani::Test::Faults::add_row($fault, $account);
-
-    is $account->{lost}, 0, 'nothing acknowledged is lost';
-    is $account->{twice}, 0, 'nothing is applied twice';
-    ok !@{ $account->{problems} }, 'the account is right'
-        or diag map { "  $_\n" } @{ $account->{problems} };
-    return $account;
-}
-
-# As many messages as were promised. More than a minute: what a mark was missing
-# for once is not delivered again sooner.
-sub comes_back ($load, $redis, $timeout = 90) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-    my $promised = 0;
-    $promised += $load->count($_) for qw(ok duplicate queued);
-
-    my $client = $redis->client;
-    ok wait_for(sub { $client->cmd('XLEN', 'vaani:stream') >= $promised }, $timeout),
-        "$promised events are there"
-        or diag 'there are ' . $client->cmd('XLEN', 'vaani:stream');
-    return;
-}
-
-sub arrives ($load, $status, $n, $timeout = 30) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    ok $load->await($status, $n, $timeout), "$n events are answered $status"
-        or diag explain $load->counts;
-    return;
-}
-
-sub kept_files ($nginx) {
-    opendir my $dh, $nginx->dir . '/spool' or die "opendir: $!\n";
-    my @names = sort grep { /^\d{20}-[0-9a-f]{32}\.kept\z/ } readdir $dh;
-    return @names;
-}
 
 # --- Redis forgets
 
@@ -203,9 +133,8 @@ sub closed_segment ($nginx, $redis, $room) {
     is $nginx->http->post('/hook', event('call_started', room_name => $room))->body, qq({"status":"ok"}\n), $room;
     $nginx->restart;
 
-    my ($name) = grep { !$before{$_} } kept_files($nginx);
-    my $file = $nginx->dir . "/spool/$name";
-    my $key = 'vaani:mark:' . $name =~ s/^\d+-|\.kept\z//gr;
+    my ($file) = grep { !$before{$_} } kept_files($nginx);
+    my $key = 'vaani:mark:' . $file =~ s/^.*-|\.kept\z//gr;
     my $client = $redis->client;
     ok wait_for(sub { ($client->cmd('GET', $key) // '') =~ /^(\d+) / && $1 == -s $file }), '... and its mark';
 
@@ -283,14 +212,13 @@ scenario 'a loss while nginx is away' => sub {
 scenario 'all is on disk before the answer' => sub {
     my $redis = redis();
     my $nginx = nginx($redis, workers => 1);
-    my $dir = $nginx->dir . '/spool';
 
     my $http = $nginx->http;
     is $http->post('/hook', event('call_started', room_name => 'here'))->body, qq({"status":"ok"}\n), 'ok';
 
-    my @contents = map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } kept_files($nginx);
+    my @contents = map { kept_contents($_) } kept_files($nginx);
     is scalar(grep { /"here"/ } @contents), 1, 'the event is in a kept segment';
-    is scalar(grep { /^K/ } @contents), scalar(kept_files($nginx)), 'each of which says when it began';
+    is scalar(grep { /^K/ } @contents), scalar(() = kept_files($nginx)), 'each of which says when it began';
 };
 
 # Its mark follows: nothing is applied again that Redis has.
@@ -303,7 +231,7 @@ scenario 'a segment goes on' => sub {
         is $http->post('/hook', event('call_started', room_name => "room$_"))->body, qq({"status":"ok"}\n), 'ok';
         pause(0.05);
     }
-    cmp_ok scalar(kept_files($nginx)), '<=', 2, 'one, and one before its mark was claimed';
+    cmp_ok scalar(() = kept_files($nginx)), '<=', 2, 'one, and one before its mark was claimed';
 };
 
 scenario 'without retain nothing is kept' => sub {
@@ -314,5 +242,7 @@ scenario 'without retain nothing is kept' => sub {
     is_deeply [ kept_files($nginx) ], [], 'no segment';
     is_deeply $redis->client->cmd('KEYS', 'vaani:mark:*'), [], 'no mark';
 };
+
+table_at_end();
 
 done_testing();

@@ -158,14 +158,15 @@ sub stop ($self) {
 #   healed   1: what Redis has lost comes through the spool again
 #   times    0: what Redis has of a call's times cannot be told, since it lost
 #            some of them; default 1, without "lost"
-# Returns { acknowledged, unanswered, refused, lost, twice, longest (ms),
+# Returns { acknowledged, unanswered, refused, lost, by_redis (lost there),
+# brought_back (of these), twice, longest (ms),
 # problems => [ texts, the first few ] }; all is well when there are none.
 sub verify ($self, $redis, %opt) {
     $self->stop;
 
     my $account = {
         acknowledged => 0, unanswered => 0, refused => 0,
-        lost => 0, twice => 0, longest => 0, problems => [],
+        lost => 0, by_redis => 0, brought_back => 0, twice => 0, longest => 0, problems => [],
     };
     my $problem = sub ($text) {
         push @{ $account->{problems} }, $text if @{ $account->{problems} } < 12;
@@ -233,6 +234,14 @@ sub verify ($self, $redis, %opt) {
             {
                 $problem->("$id was answered ok and came through the spool");
             }
+
+            # Answered at once, and here all the same only since it was kept.
+            if (!defined $arrived{$id} && $message->{replayed} && $known{$id}
+                && $known{$id}{status} eq 'ok' && $known{$id}{tries} < 2)
+            {
+                $account->{brought_back}++;
+                $account->{by_redis}++;
+            }
             $arrived{$id} //= $message;
         }
     }
@@ -269,6 +278,7 @@ sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $
         }
         if ($opt->{lost} && !defined $arrived->{$id} && $opt->{lost}->($delivery)) {
             $excused++;
+            $account->{by_redis}++;
             next;
         }
 
@@ -457,25 +467,25 @@ sub delivery_content (%opt) {
 my @rows;
 
 sub add_row ($fault, $account) {
-    push @rows, [ $fault, @$account{qw(acknowledged lost twice refused longest)} ];
+    push @rows, [ $fault, @$account{qw(acknowledged lost by_redis brought_back twice refused longest)} ];
     return;
 }
 
 sub table () {
     my @table = (
-        [ 'fault', 'acknowledged', 'lost', 'applied twice', '503', 'longest answer' ],
-        map { [ @$_[ 0 .. 4 ], sprintf '%d ms', $_->[5] ] } @rows,
+        [ 'fault', 'acknowledged', 'lost', 'lost by Redis', 'brought back', 'applied twice', '503', 'longest answer' ],
+        map { [ @$_[ 0 .. 6 ], sprintf '%d ms', $_->[7] ] } @rows,
     );
 
-    my @width = (0) x 6;
+    my @width = (0) x 8;
     for my $row (@table) {
-        for my $i (0 .. 5) {
+        for my $i (0 .. 7) {
             my $length = length $row->[$i];
             $width[$i] = $length if $length > $width[$i];
         }
     }
 
-    return map { sprintf("%-$width[0]s" . join('', map { "  %$width[$_]s" } 1 .. 5), @$_) } @table;
+    return map { sprintf("%-$width[0]s" . join('', map { "  %$width[$_]s" } 1 .. 7), @$_) } @table;
 }
 
 # The process that sends.
