@@ -11,68 +11,17 @@ use Vaani::Test;
 
 use List::Util qw(sum0);
 use Vaani::Test::Events;
-use Vaani::Test::Nginx::Config qw(nginx_bin);
+use Vaani::Test::Wrapper;
 
 use constant BACK => 7200;    # s
 
-# A sanitizer wants to be the first library.
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', nginx_bin() ]);
-plan skip_all => 'a sanitizer is in the way' if !$may_preload;
+plan skip_all => 'a sanitizer is in the way' if !may_preload();
 
-# The time of day, less what a file says.
-my $SHIFTED = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <sys/time.h>
-    #include <time.h>
-
-    static long back(void)
-    {
-        long   seconds = 0;
-        FILE  *file = fopen(getenv("CLOCK_BACK"), "re");
-
-        if (file) {
-            if (fscanf(file, "%ld", &seconds) != 1) {
-                seconds = 0;
-            }
-            fclose(file);
-        }
-        return seconds;
-    }
-
-    int gettimeofday(struct timeval *restrict tv, void *restrict tz)
-    {
-        static int (*next)(struct timeval *, void *);
-
-        if (next == NULL) {
-            next = (int (*)(struct timeval *, void *)) dlsym(RTLD_NEXT, "gettimeofday");
-        }
-
-        int rc = next(tv, tz);
-        tv->tv_sec -= back();
-        return rc;
-    }
-END_OF_SOURCE
-
-my $library = tmpdir() . '/shifted.so';
-my $source = spew(tmpdir() . '/shifted.c', $SHIFTED);
-my ($exit, @output) = run([ $ENV{CC} // 'cc', qw(-std=gnu11 -shared -fPIC -o), $library, $source, '-ldl' ]);
-die "@output\n" if $exit;
-
-my $file = spew(tmpdir() . '/back', '0');
-sub set_back ($seconds) {
-    spew("$file.new", $seconds);
-    rename "$file.new", $file or die "rename: $!\n";
-    return;
-}
-
+my ($wrapper, $shift) = shifted_clock();
 my $redis = Vaani::Test::Redis->start;
 my $nginx = do {
-    local $ENV{NGINX_WRAPPER} = "env CLOCK_BACK=$file LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
-    # nginx clears the environment of its workers.
-    Vaani::Test::Nginx->start(main => 'env CLOCK_BACK;', http => <<"CONF");
+    local $ENV{NGINX_WRAPPER} = $wrapper;
+    Vaani::Test::Nginx->start(main => 'env CLOCK_SHIFT;', http => <<"CONF");
         vaani_redis @{[ $redis->url ]};
         server {
             listen unix:%%SOCK%%;
@@ -100,7 +49,7 @@ $redis->client->cmd('REPLICAOF', '127.0.0.1', '1');
 is $http->post('/spool', event('call_started', room => 'waits'))->body, qq({"status":"queued"}\n), 'one waits';
 my $time = status()->{time};
 
-set_back(BACK);
+$shift->(-BACK);
 ok wait_for(sub { status()->{time} < $time - (BACK - 60) * 1000 }, 10), 'the clock is set back';
 
 my ($spool) = @{ status()->{spools} };
@@ -118,7 +67,7 @@ is $http->post('/hook', event('call_ended', call_duration => '1', room => 'after
 my ($drift) = @{ status()->{drift} };
 cmp_ok $drift->{first}, '<', $time - (BACK - 60) * 1000, '... by the clock as it is';
 
-set_back(0);
+$shift->(0);
 ok wait_for(sub { status()->{time} >= $time }, 10), 'the clock is set again';
 counts('again', 'again');
 

@@ -19,6 +19,7 @@ use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Socket qw(connect_socket pause wait_readable write_all);
+use Vaani::Test::Wrapper;
 
 my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
 
@@ -27,7 +28,7 @@ my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
 my $only = $ENV{VAANI_ONLY} // '';
 
 sub scenario ($name, $code) {
-    subtest $name => $code if $name =~ /$only/;
+    subtest $name => $code if $name =~ /(?:$only)/;
     return;
 }
 
@@ -205,32 +206,8 @@ scenario 'connections break in the middle of replies' => sub {
 };
 
 
-# nginx refuses a new binary while it is the child of the process that started
-# it, so this puts one in between that ends. It stays until all are gone: they
-# inherit the pipe.
-my $DETACH = <<'END_OF_SCRIPT';
-    use strict;
-    $^F = 1000;
-    pipe(my $r, my $w) or die "pipe: $!";
-    my ($dir) = "@ARGV" =~ / -p (\S+)/ or die "no directory";
-    defined(my $middle = fork) or die "fork: $!";
-    if ($middle == 0) {
-        close $r;
-        defined(my $nginx = fork) or die "fork: $!";
-        exec @ARGV or die "exec: $!" if $nginx == 0;
-        until (-s "$dir/nginx.pid" || waitpid($nginx, 1) == $nginx) {
-            select undef, undef, undef, 0.01;
-        }
-        exit 0;
-    }
-    close $w;
-    waitpid $middle, 0;
-    sysread $r, my $end, 1;
-END_OF_SCRIPT
-
 scenario 'a new binary' => sub {
-    my $script = spew(tmpdir() . '/detach.pl', $DETACH);
-    local $ENV{NGINX_WRAPPER} = "$^X $script " . ($ENV{NGINX_WRAPPER} // '');
+    local $ENV{NGINX_WRAPPER} = detached();
 
     my $redis = durable_redis();
     my $nginx = nginx($redis);

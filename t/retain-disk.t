@@ -14,6 +14,7 @@ use File::Path qw(remove_tree);
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);
 
 # Bytes of the files in a spool.
@@ -297,72 +298,13 @@ scenario 'retain is over' => sub {
     is spool_status($nginx)->{kept_bytes}, 0, 'the status page says so';
 };
 
-# The time of day, shifted by what a file says; boottime is not.
-my $SHIFTED = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <sys/time.h>
-    #include <time.h>
-
-    static long shift(void)
-    {
-        long   seconds = 0;
-        FILE  *file = fopen(getenv("CLOCK_SHIFT"), "re");
-
-        if (file) {
-            if (fscanf(file, "%ld", &seconds) != 1) {
-                seconds = 0;
-            }
-            fclose(file);
-        }
-        return seconds;
-    }
-
-    int gettimeofday(struct timeval *restrict tv, void *restrict tz)
-    {
-        static int (*next)(struct timeval *, void *);
-
-        if (next == NULL) {
-            next = (int (*)(struct timeval *, void *)) dlsym(RTLD_NEXT, "gettimeofday");
-        }
-
-        int rc = next(tv, tz);
-        tv->tv_sec += shift();
-        return rc;
-    }
-
-    time_t time(time_t *t)
-    {
-        struct timeval  tv;
-
-        gettimeofday(&tv, NULL);
-        if (t) {
-            *t = tv.tv_sec;
-        }
-        return tv.tv_sec;
-    }
-END_OF_SOURCE
-
 long_scenario 'the clock is set' => sub {
-    my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-    plan skip_all => 'a sanitizer is in the way' if !$may_preload;
+    plan skip_all => 'a sanitizer is in the way' if !may_preload();
 
-    my $library = tmpdir() . '/shifted.so';
-    my $source = spew(tmpdir() . '/shifted.c', $SHIFTED);
-    my ($exit, @output) = run([ $ENV{CC} // 'cc', qw(-std=gnu11 -shared -fPIC -o), $library, $source, '-ldl' ]);
-    die "@output\n" if $exit;
-
-    my $file = spew(tmpdir() . '/shift', '0');
-    my $shift = sub ($seconds) {
-        spew("$file.new", $seconds);
-        rename "$file.new", $file or die "rename: $!\n";
-    };
-
+    my ($wrapper, $shift) = shifted_clock();
     my $redis = redis();
     my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "env CLOCK_SHIFT=$file LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
+        local $ENV{NGINX_WRAPPER} = $wrapper;
         nginx($redis, spool => 'retain=10s', workers => 1, main => 'env CLOCK_SHIFT;');
     };
     my $load = load($nginx, rate => 300);

@@ -16,6 +16,7 @@ use Vaani::Test::Events;
 use Vaani::Test::Faults;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Retain;
+use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);
 
 # An account of each load; all of them are there.
@@ -100,31 +101,8 @@ scenario 'a cloned directory' => sub {
 
 # --- versions of one nginx
 
-# See t/faults.t: nginx refuses a new binary while it is the child of the process
-# that started it.
-my $DETACH = <<'END_OF_SCRIPT';
-    use strict;
-    $^F = 1000;
-    pipe(my $r, my $w) or die "pipe: $!";
-    my ($dir) = "@ARGV" =~ / -p (\S+)/ or die "no directory";
-    defined(my $middle = fork) or die "fork: $!";
-    if ($middle == 0) {
-        close $r;
-        defined(my $nginx = fork) or die "fork: $!";
-        exec @ARGV or die "exec: $!" if $nginx == 0;
-        until (-s "$dir/nginx.pid" || waitpid($nginx, 1) == $nginx) {
-            select undef, undef, undef, 0.01;
-        }
-        exit 0;
-    }
-    close $w;
-    waitpid $middle, 0;
-    sysread $r, my $end, 1;
-END_OF_SCRIPT
-
 scenario 'a new binary' => sub {
-    my $script = spew(tmpdir() . '/detach.pl', $DETACH);
-    local $ENV{NGINX_WRAPPER} = "$^X $script " . ($ENV{NGINX_WRAPPER} // '');
+    local $ENV{NGINX_WRAPPER} = detached();
 
     my $redis = redis();
     my $nginx = nginx($redis);

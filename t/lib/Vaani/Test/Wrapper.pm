@@ -1,0 +1,118 @@
+package Vaani::Test::Wrapper;
+
+# Commands that go in front of nginx, for NGINX_WRAPPER: one that makes it no child
+# of the test, and one whose clock the test sets.
+
+use v5.20;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Exporter 'import';
+use Vaani::Test::Dir qw(spew tmpdir);
+use Vaani::Test::Nginx::Config ();
+use Vaani::Test::Process qw(run);
+
+our @EXPORT = qw(detached may_preload shifted_clock);
+
+# nginx refuses a new binary while it is the child of the process that started
+# it, so this puts one in between that ends. It stays until all are gone: they
+# inherit the pipe.
+my $DETACH = <<'END_OF_SCRIPT';
+    use strict;
+    $^F = 1000;
+    pipe(my $r, my $w) or die "pipe: $!";
+    my ($dir) = "@ARGV" =~ / -p (\S+)/ or die "no directory";
+    defined(my $middle = fork) or die "fork: $!";
+    if ($middle == 0) {
+        close $r;
+        defined(my $nginx = fork) or die "fork: $!";
+        exec @ARGV or die "exec: $!" if $nginx == 0;
+        until (-s "$dir/nginx.pid" || waitpid($nginx, 1) == $nginx) {
+            select undef, undef, undef, 0.01;
+        }
+        exit 0;
+    }
+    close $w;
+    waitpid $middle, 0;
+    sysread $r, my $end, 1;
+END_OF_SCRIPT
+
+# The time of day, shifted by what a file says; boottime is not.
+my $SHIFTED = <<'END_OF_SOURCE';
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <sys/time.h>
+    #include <time.h>
+
+    static long shift(void)
+    {
+        long   seconds = 0;
+        FILE  *file = fopen(getenv("CLOCK_SHIFT"), "re");
+
+        if (file) {
+            if (fscanf(file, "%ld", &seconds) != 1) {
+                seconds = 0;
+            }
+            fclose(file);
+        }
+        return seconds;
+    }
+
+    int gettimeofday(struct timeval *restrict tv, void *restrict tz)
+    {
+        static int (*next)(struct timeval *, void *);
+
+        if (next == NULL) {
+            next = (int (*)(struct timeval *, void *)) dlsym(RTLD_NEXT, "gettimeofday");
+        }
+
+        int rc = next(tv, tz);
+        tv->tv_sec += shift();
+        return rc;
+    }
+
+    time_t time(time_t *t)
+    {
+        struct timeval  tv;
+
+        gettimeofday(&tv, NULL);
+        if (t) {
+            *t = tv.tv_sec;
+        }
+        return tv.tv_sec;
+    }
+END_OF_SOURCE
+
+sub with_wrapper ($command) { return join ' ', $command, $ENV{NGINX_WRAPPER} // () }
+
+# The value of NGINX_WRAPPER for an nginx that can be upgraded.
+sub detached () { return with_wrapper("$^X " . spew(tmpdir() . '/detach.pl', $DETACH)) }
+
+# A sanitizer wants to be the first library.
+sub may_preload () {
+    my ($exit) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
+    return $exit != 0;
+}
+
+# The value of NGINX_WRAPPER for an nginx, which needs "env CLOCK_SHIFT;" since it
+# clears the environment of its workers; and a sub that sets its clock, to so many
+# seconds from now.
+sub shifted_clock () {
+    my $library = tmpdir() . '/shifted.so';
+    my $source = spew(tmpdir() . '/shifted.c', $SHIFTED);
+    my ($exit, @output) = run([ $ENV{CC} // 'cc', qw(-std=gnu11 -shared -fPIC -o), $library, $source, '-ldl' ]);
+    die "@output\n" if $exit;
+
+    my $file = spew(tmpdir() . '/shift', '0');
+    my $shift = sub ($seconds) {
+        spew("$file.new", $seconds);
+        rename "$file.new", $file or die "rename: $!\n";
+        return;
+    };
+    return (with_wrapper("env CLOCK_SHIFT=$file LD_PRELOAD=$library"), $shift);
+}
+
+1;
