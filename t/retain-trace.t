@@ -201,7 +201,13 @@ scenario 'an nginx without traffic' => sub {
         pause(3);
         return eq_hash($commands->(), $before);
     };
-    ok wait_for($settled, 40), 'what is to be marked is marked';
+    my $marked = sub ($file) {
+        my ($id) = $file =~ /-(\w+)\.kept\z/;
+        my ($bytes) = ($client->cmd('GET', "vaani:mark:$id") // '') =~ /^(\d+) /;
+        return ($bytes // 0) == -s $file;
+    };
+    ok wait_for(sub { !grep { !$marked->($_) } kept_files($nginx) }, 40), 'what is to be marked is marked';
+    ok wait_for($settled, 40), '... and no more is';
 
     my $seconds = scaled(12, 60);
     my $before = $commands->();

@@ -59,7 +59,7 @@
 /* how often a worker looks for work, if there is some, and if not, ms */
 
 #define NGX_VAANI_SPOOL_INTERVAL    100
-#define NGX_VAANI_SPOOL_IDLE        2500
+#define NGX_VAANI_SPOOL_IDLE        3000
 
 /* how long an answer waits for the disk if the receiver has the record, ms */
 
