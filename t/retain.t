@@ -97,7 +97,7 @@ scenario 'workers are killed while what was lost is brought back' => sub {
     $redis->client->cmd('FLUSHALL');
 
     # Some of it is there again, and not all of it.
-    for (1 .. scaled(3)) {
+    for (1 .. scaled(2)) {
         my $client = $redis->client;
         my $there = $client->cmd('XLEN', 'vaani:stream');
         wait_for(sub { $client->cmd('XLEN', 'vaani:stream') > $there + 200 });
