@@ -90,6 +90,8 @@ struct ngx_vaani_spool_writer_s {
     ngx_vaani_spool_own_mark_t *mark;       /* NULL: it has none */
 
     ngx_vaani_spool_own_mark_t *next;       /* for the next segment */
+    ngx_uint_t                  refused;    /* life in which a claim failed, */
+    ngx_msec_t                  refused_at; /* and when */
     ngx_queue_t                 owned;      /* all marks that are in use */
     off_t                       asked;      /* the last mark that was sent */
     ngx_uint_t                  turn;       /* counts what comes */

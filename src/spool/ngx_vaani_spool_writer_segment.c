@@ -119,6 +119,14 @@ ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
 
     life = spool->receiver->life(spool->data, writer->connection);
 
+    /* whatever is wrong, it isn't asked about with each batch */
+
+    if (life == writer->refused
+        && ngx_current_msec - writer->refused_at < NGX_VAANI_SPOOL_MARK_LATE)
+    {
+        return;
+    }
+
     if (life == 0 || spool->unmarked
         || ngx_vaani_spool_new_id(spool, id, NGX_VAANI_SPOOL_ID_LEN) != NGX_OK)
     {
@@ -399,6 +407,9 @@ ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own, ngx_int_t rc)
         ngx_vaani_spool_consider_end(writer);
         return;
     }
+
+    writer->refused = own->mark.life;
+    writer->refused_at = ngx_current_msec;
 
     writer->next = NULL;
     ngx_vaani_spool_free_mark(own);
