@@ -10,8 +10,10 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Vaani::Test::Events;
+use Vaani::Test::Wrapper;
 
 plan skip_all => 'a wrapper takes its own time and memory' if $ENV{NGINX_WRAPPER} || $ENV{VAANI_VALGRIND};
+plan skip_all => 'a sanitizer does, too' if !may_preload();
 
 use constant SIZE => 8 * 1024 * 1024;
 
