@@ -94,6 +94,7 @@ struct ngx_vaani_spool_writer_s {
     ngx_msec_t                  refused_at; /* and when */
     ngx_queue_t                 owned;      /* all marks that are in use */
     off_t                       asked;      /* the last mark that was sent */
+    ngx_msec_t                  checked;    /* when it was known to stand */
     ngx_uint_t                  turn;       /* counts what comes */
 
     ngx_err_t                   err;        /* of the append */

@@ -263,10 +263,16 @@ ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool)
 
         /* what the receiver has lost of others it may have lost of this one */
 
-        if (suspect && writer->fd != -1 && writer->mark
-            && !writer->mark->mark.busy)
+        if (writer->fd == -1 || writer->mark == NULL
+            || writer->mark->mark.busy || writer->marks.timer_set)
         {
-            ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
+            continue;
+        }
+
+        if (suspect
+            || ngx_current_msec - writer->checked >= NGX_VAANI_SPOOL_RECHECK)
+        {
+            ngx_vaani_spool_marks_handler(&writer->marks);
         }
     }
 }
@@ -390,7 +396,7 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
         ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_MARK_EVERY);
 
     } else {
-        ngx_add_timer(&writer->marks, NGX_VAANI_SPOOL_RECHECK);
+        writer->checked = ngx_current_msec;
     }
 }
 
