@@ -191,7 +191,11 @@ ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 
     p += vaani_journal_refusal_head(p, received_at, reason->data, reason->len);
 
-    ngx_memcpy(p, body->data, body->len);
+    /* an empty body has no address, which memcpy() must not get */
+
+    if (body->len) {
+        ngx_memcpy(p, body->data, body->len);
+    }
 
     vaani_journal_seal(ngx_vaani_spool_refusal_data(refusal),
                        head + body->len, 0);
