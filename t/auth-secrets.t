@@ -156,7 +156,7 @@ subtest 'vaani_secret' => sub {
     secret_file('bad-webhook', "# a comment\n$webhook\n$key!\n");
     refused $prefix, 'on the third line of a file', http => "vaani_secret $file/bad-webhook;";
     my ($ok, $output) = check(http => config(http => "vaani_secret $file/bad-webhook;"));
-    like $output, qr/^\S+ \S+ \[emerg\].* invalid secret on line 3 of "\S+\/bad-webhook" in \S+:\d+$/m, '... which is told';
+    like $output, qr/^(?:\S+ \S+|nginx:) \[emerg\].* invalid secret on line 3 of "\S+\/bad-webhook" in \S+:\d+$/m, '... which is told';
     secret_file('inside-webhook', substr($webhook, 0, 20) . ' ' . substr($webhook, 20) . "\n");
     refused $base64, 'with a space inside of a line', http => "vaani_secret $file/inside-webhook;";
 };
