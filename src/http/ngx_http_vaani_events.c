@@ -314,9 +314,9 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     item->ctx->nwaiting++;
 
     item->refusal = ngx_vaani_spool_keep_refused(vlcf->spool, &item->reason,
-                                              &body, item->ctx->received_at,
-                                              ngx_http_vaani_refusal_handler,
-                                              item);
+                                                 &body, item->ctx->received_at,
+                                                 ngx_http_vaani_refusal_handler,
+                                                 item);
 
     if (item->refusal == NULL) {
         item->ctx->nwaiting--;

@@ -129,7 +129,7 @@ typedef struct {
 
     /* random bytes.  Returns NGX_OK or NGX_ERROR, which was logged. */
     ngx_int_t                 (*random_bytes)(u_char *dst, size_t len,
-                                        ngx_log_t *log);
+                                              ngx_log_t *log);
 } ngx_vaani_spool_receiver_t;
 
 

@@ -240,15 +240,11 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
             continue;
         }
 
-        append->err = errno;
-
-        if ((append->err == ENOSPC || append->err == EDQUOT)
-            && ngx_vaani_spool_drop_oldest(append->spool) == NGX_OK)
-        {
-            append->err = 0;
+        if (ngx_vaani_spool_dropped(append->spool)) {
             continue;
         }
 
+        append->err = errno;
         rc = NGX_ERROR;
 
         if (append->err != EFBIG || moved) {

@@ -5,10 +5,6 @@
 #include <sys/syscall.h>
 
 
-/* 20 digits of a number that sort as it does */
-
-#define NGX_VAANI_SPOOL_DIGITS      20
-
 #define NGX_VAANI_SPOOL_SUFFIX      ".log"
 
 /* a larger number is none of ours */

@@ -10,8 +10,6 @@
  */
 
 
-#define NGX_VAANI_SPOOL_DIGITS      20
-
 #define NGX_VAANI_SPOOL_KEPT_SUFFIX  ".kept"
 
 /* until it is locked by its writer */

@@ -19,8 +19,6 @@
 
 static void ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark,
     const u_char *value, size_t len);
-static ngx_int_t ngx_vaani_spool_send_mark(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_mark_t *mark, off_t to);
 
 
 void
@@ -61,20 +59,12 @@ ngx_vaani_spool_claim(ngx_vaani_spool_t *spool, ngx_vaani_spool_mark_t *mark)
         return NGX_ERROR;
     }
 
-    return ngx_vaani_spool_send_mark(spool, mark, ngx_max(mark->stands, 0));
+    return ngx_vaani_spool_set_mark(spool, mark, ngx_max(mark->stands, 0));
 }
 
 
 ngx_int_t
 ngx_vaani_spool_set_mark(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_mark_t *mark, off_t to)
-{
-    return ngx_vaani_spool_send_mark(spool, mark, to);
-}
-
-
-static ngx_int_t
-ngx_vaani_spool_send_mark(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_mark_t *mark, off_t to)
 {
     if (spool->unmarked) {

@@ -432,6 +432,10 @@ void ngx_vaani_spool_leave_thread(void *data);
 
 #define NGX_VAANI_SPOOL_NAME_LEN    (NGX_MAX_PATH + 1)
 
+/* the digits of a number in a name, so many that names sort as it does */
+
+#define NGX_VAANI_SPOOL_DIGITS      20
+
 /* the name of a segment, null-terminated */
 void ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
     ngx_atomic_uint_t number);

@@ -1033,7 +1033,6 @@ ngx_vaani_spool_finish_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_atomic_uint_t          bytes, less;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(replay->spool);
@@ -1081,10 +1080,7 @@ ngx_vaani_spool_finish_done(void *data)
         }
 
     } else {
-        do {
-            bytes = shared->bytes;
-            less = ngx_min(bytes, replay->size);
-        } while (!ngx_atomic_cmp_set(&shared->bytes, bytes, bytes - less));
+        ngx_vaani_spool_lower(&shared->bytes, replay->size);
 
         /* until it was gone, another worker might have had to replay it */
 

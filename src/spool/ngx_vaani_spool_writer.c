@@ -22,7 +22,6 @@ static void ngx_vaani_spool_flush_handler(ngx_event_t *ev);
 static void ngx_vaani_spool_write_batch(ngx_vaani_spool_writer_t *writer);
 static void ngx_vaani_spool_batch_thread(void *data);
 static ngx_int_t ngx_vaani_spool_write_some(ngx_vaani_spool_writer_t *writer);
-static ngx_int_t ngx_vaani_spool_batch_room(ngx_vaani_spool_writer_t *writer);
 static void ngx_vaani_spool_batch_done(void *data);
 static void ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch);
 static void ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer,
@@ -282,7 +281,8 @@ ngx_vaani_spool_batch_thread(void *data)
     batch = writer->writing;
     shared = ngx_vaani_spool_shared(spool);
 
-    if (ngx_vaani_spool_batch_room(writer) != NGX_OK) {
+    if (!ngx_vaani_spool_make_room_for(spool, batch->len)) {
+        writer->full = 1;
         return;
     }
 
@@ -353,19 +353,6 @@ ngx_vaani_spool_write_some(ngx_vaani_spool_writer_t *writer)
     }
 
     return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_vaani_spool_batch_room(ngx_vaani_spool_writer_t *writer)
-{
-    if (ngx_vaani_spool_make_room_for(writer->spool, writer->writing->len)) {
-        return NGX_OK;
-    }
-
-    writer->full = 1;
-
-    return NGX_ERROR;
 }
 
 

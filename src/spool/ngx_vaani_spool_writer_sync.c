@@ -2,8 +2,8 @@
 #include "ngx_vaani_spool_writer.h"
 
 
-static ngx_uint_t ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer, int
-    fd);
+static ngx_uint_t ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer,
+    int fd);
 
 
 void
