@@ -631,6 +631,8 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     }
 
     redis->url = *conf->redis_url;
+    redis->urls = &redis->url;
+    redis->nurls = 1;
     redis->connect_timeout = conf->redis_connect_timeout;
     redis->timeout = conf->redis_timeout;
     redis->nconnections = conf->redis_connections;

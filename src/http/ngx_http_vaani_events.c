@@ -13,7 +13,7 @@ static void ngx_http_vaani_send_item(ngx_http_request_t *r,
 static void ngx_http_vaani_keep_item(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_redis_handler(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply);
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 static ngx_uint_t ngx_http_vaani_is_being_kept(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_kept_handler(void *data);
@@ -273,10 +273,9 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     key.data = (u_char *) item->delivery.key.data;
     key.len = item->delivery.key.len;
 
-    item->lane = ngx_vaani_redis_lane(vlcf->redis, &key);
-
-    item->cmd = ngx_http_vaani_eval(vlcf->redis, item->lane, &item->event,
-                                    &item->delivery, r->pool,
+    item->cmd = ngx_http_vaani_eval(vlcf->redis,
+                                    ngx_vaani_redis_lane(vlcf->redis, &key),
+                                    &item->event, &item->delivery, r->pool,
                                     ngx_http_vaani_redis_handler, item,
                                     &status);
 
@@ -326,7 +325,7 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 static void
 ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply)
+    redisReply *reply, ngx_uint_t lane)
 {
     ngx_http_vaani_item_t *item = data;
 
@@ -339,6 +338,7 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
     ngx_http_set_log_request(r->connection->log, r);
 
     item->cmd = NULL;
+    item->lane = lane;
     ctx->redis_answered = 1;
     ctx->redis_time = ngx_current_msec - ctx->redis_start;
 

@@ -30,7 +30,7 @@ static ngx_int_t ngx_http_vaani_set_mark(void *data,
 static void ngx_http_vaani_mark_key(u_char *dst, ngx_vaani_spool_mark_t *mark,
     ngx_str_t *key);
 static void ngx_http_vaani_mark_handler(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply);
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 
 
 ngx_vaani_spool_receiver_t  ngx_http_vaani_receiver = {
@@ -106,7 +106,7 @@ ngx_http_vaani_mark_key(u_char *dst, ngx_vaani_spool_mark_t *mark,
 
 static void
 ngx_http_vaani_mark_handler(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply)
+    redisReply *reply, ngx_uint_t lane)
 {
     ngx_vaani_spool_mark_t *mark = data;
 

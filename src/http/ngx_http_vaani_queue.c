@@ -8,7 +8,6 @@
 
 typedef struct {
     ngx_vaani_spool_t          *spool;
-    ngx_uint_t                  lane;
     size_t                      size;       /* of the record */
     u_char                     *record;     /* in the entry */
     ngx_vaani_spool_entry_t    *entry;
@@ -20,11 +19,11 @@ static ngx_vaani_spool_entry_t *ngx_http_vaani_entry(ngx_vaani_spool_t *spool,
 static ngx_http_vaani_orphan_t *ngx_http_vaani_orphan(
     ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_orphan_handler(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply);
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 static ngx_uint_t ngx_http_vaani_is_over(void *slot, ngx_uint_t kept,
     const vaani_event_t *event, const vaani_delivery_t *delivery);
 static void ngx_http_vaani_replay_handler(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply);
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 
 
 static ngx_vaani_spool_entry_t *
@@ -109,7 +108,6 @@ ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
     }
 
     orphan->spool = spool;
-    orphan->lane = item->lane;
     orphan->size = vaani_record_size(&item->delivery);
     orphan->entry = ngx_http_vaani_entry(spool, &item->delivery,
                                          &orphan->record);
@@ -125,7 +123,7 @@ ngx_http_vaani_orphan(ngx_vaani_spool_t *spool, ngx_http_vaani_item_t *item)
 
 static void
 ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply)
+    redisReply *reply, ngx_uint_t lane)
 {
     ngx_http_vaani_orphan_t  *orphan = data;
 
@@ -145,12 +143,12 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
     if (status == NGX_VAANI_REDIS_DONE) {
 
         if (orphan->spool->retain) {
-            record = ngx_vaani_spool_keep_alloc(orphan->spool, orphan->lane,
+            record = ngx_vaani_spool_keep_alloc(orphan->spool, lane,
                                                 orphan->size);
 
             if (record) {
                 ngx_memcpy(record, orphan->record, orphan->size);
-                (void) ngx_vaani_spool_keep(orphan->spool, orphan->lane, NULL);
+                (void) ngx_vaani_spool_keep(orphan->spool, lane, NULL);
             }
         }
 
@@ -265,7 +263,7 @@ ngx_http_vaani_is_over(void *slot, ngx_uint_t kept, const vaani_event_t *event,
 
 static void
 ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply)
+    redisReply *reply, ngx_uint_t lane)
 {
     ngx_int_t           rc;
     ngx_str_t           reason;

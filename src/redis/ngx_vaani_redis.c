@@ -50,7 +50,7 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
     ngx_vaani_redis_stats_init(redis);
 
     for (n = 0; n < redis->nconnections; n++) {
-        ngx_vaani_redis_conn_init(&redis->conns[n], redis, cycle->log);
+        ngx_vaani_redis_conn_init(&redis->conns[n], redis, n, cycle->log);
         ngx_vaani_redis_connect(&redis->conns[n]);
     }
 
@@ -253,4 +253,47 @@ ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane)
     }
 
     return conn->ncloses + conn->nloads + 1;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_nservers(ngx_vaani_redis_t *redis)
+{
+    return 1;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis)
+{
+    return (redis->form == NGX_VAANI_REDIS_CLUSTER)
+           ? NGX_VAANI_REDIS_MAX_SERVERS : 1;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
+{
+    return 0;
+}
+
+
+const u_char *
+ngx_vaani_redis_scope(ngx_vaani_redis_t *redis, ngx_uint_t server)
+{
+    return NULL;
+}
+
+
+size_t
+ngx_vaani_redis_tag(ngx_vaani_redis_t *redis, ngx_uint_t server, u_char *dst)
+{
+    return 0;
+}
+
+
+ngx_msec_t
+ngx_vaani_redis_settled(ngx_vaani_redis_t *redis)
+{
+    return NGX_MAX_INT32_VALUE;
 }

@@ -75,11 +75,25 @@ typedef enum {
  * Called once for a command, unless it was detached.  reply is that of Redis if
  * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this
  * command (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection
- * each time; else NULL.  It is freed after the call.
+ * each time; else NULL.  It is freed after the call.  lane is the connection
+ * that the reply came over, see ngx_vaani_redis_lane().
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply);
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+
+
+/*
+ * Who serves a key: the only server; that of a list which is the master; the
+ * master that Sentinels name; or the node of a cluster that owns its slot.
+ */
+
+typedef enum {
+    NGX_VAANI_REDIS_ONE = 0,
+    NGX_VAANI_REDIS_LIST,
+    NGX_VAANI_REDIS_SENTINEL,
+    NGX_VAANI_REDIS_CLUSTER
+} ngx_vaani_redis_form_e;
 
 
 typedef struct {
@@ -175,7 +189,20 @@ typedef struct {
 
 
 typedef struct {
+    ngx_vaani_redis_form_e      form;
+
+    /*
+     * The URLs as configured, and the first of them.  They agree in "tls", user,
+     * password and database, which are those of all data servers, too.
+     */
+
     ngx_vaani_redis_url_t       url;
+    ngx_vaani_redis_url_t      *urls;
+    ngx_uint_t                  nurls;
+
+    ngx_str_t                   sentinel;           /* name of the master */
+    ngx_str_t                   sentinel_user;      /* of Sentinels; may be */
+    ngx_str_t                   sentinel_password;  /* empty */
 
 #if (NGX_SSL)
     ngx_vaani_redis_ssl_t       ssl;                /* if url.tls */
@@ -285,7 +312,9 @@ void ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis);
 
 /*
  * The number of the connection, of those of a worker, that the commands of a
- * key are sent over.
+ * key are sent over: server * redis->nconnections + one of these.  In a cluster
+ * it's NGX_VAANI_REDIS_NOBODY while nobody serves the key, as far as is known;
+ * ngx_vaani_redis_eval() takes that, too, and waits until somebody does.
  */
 ngx_uint_t ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key);
 
@@ -296,6 +325,43 @@ ngx_uint_t ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key);
  * server, in its order.
  */
 ngx_uint_t ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane);
+
+/*
+ * The servers of a worker have numbers from 0.  Unless it's a cluster, there is
+ * only number 0: whichever server is the master.  In a cluster each master has
+ * a number of its own; that of one that left may be given to another, whose
+ * connections have other lives.
+ */
+
+#define NGX_VAANI_REDIS_NOBODY          ((ngx_uint_t) -1)
+#define NGX_VAANI_REDIS_MAX_SERVERS     512
+#define NGX_VAANI_REDIS_SCOPE_LEN       16
+
+/* no number is as high as this, now or ever */
+ngx_uint_t ngx_vaani_redis_nservers(ngx_vaani_redis_t *redis);
+ngx_uint_t ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis);
+
+/* who serves a slot now (0 unless it's a cluster), or NGX_VAANI_REDIS_NOBODY */
+ngx_uint_t ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot);
+
+/*
+ * A digest of who a server of a cluster is and which slots it owns, hexadecimal,
+ * NGX_VAANI_REDIS_SCOPE_LEN bytes; NULL unless it's a cluster and the server is
+ * known.  It's another one if the server gains or loses slots, or another one
+ * takes over from it.
+ */
+const u_char *ngx_vaani_redis_scope(ngx_vaani_redis_t *redis,
+    ngx_uint_t server);
+
+/*
+ * Writes a hash tag without its braces, VAANI_SLOT_TAG_LEN bytes at most, of a
+ * slot that the server owns.  Returns its length, 0 unless it's a cluster.
+ */
+size_t ngx_vaani_redis_tag(ngx_vaani_redis_t *redis, ngx_uint_t server,
+    u_char *dst);
+
+/* since when no slot has changed its owner, ms; much unless it's a cluster */
+ngx_msec_t ngx_vaani_redis_settled(ngx_vaani_redis_t *redis);
 
 /*
  * Sends "EVALSHA <script> args..." over a connection, see

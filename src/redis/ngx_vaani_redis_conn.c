@@ -33,11 +33,12 @@ static void ngx_vaani_redis_reconnect_handler(ngx_event_t *ev);
 
 void
 ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_t *redis, ngx_log_t *log)
+    ngx_vaani_redis_t *redis, ngx_uint_t lane, ngx_log_t *log)
 {
     ngx_memzero(conn, sizeof(ngx_vaani_redis_conn_t));
 
     conn->redis = redis;
+    conn->lane = lane;
     conn->log = *log;
     conn->peer_log = *log;
 

@@ -73,6 +73,7 @@ typedef struct {
 
 struct ngx_vaani_redis_conn_s {
     ngx_vaani_redis_t          *redis;
+    ngx_uint_t                  lane;
     ngx_vaani_redis_state_e     state;
     ngx_log_t                   log;
     ngx_log_t                   peer_log;       /* of nginx's own I/O */
@@ -204,7 +205,7 @@ void ngx_vaani_redis_free_blocks(void);
  */
 
 void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_t *redis, ngx_log_t *log);
+    ngx_vaani_redis_t *redis, ngx_uint_t lane, ngx_log_t *log);
 
 /* connects to conn->addr */
 void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);

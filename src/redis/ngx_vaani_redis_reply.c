@@ -361,7 +361,7 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_free_command(cmd);
 
     if (handler) {
-        handler(data, status, reply);
+        handler(data, status, reply, conn->lane);
     }
 }
 
