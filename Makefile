@@ -50,7 +50,7 @@ STAMP = $(BUILD)/stamp
 # whatever is written in C, the tests and the benchmark too
 
 C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
-	t/permutations/*.c \
+	t/permutations/*.c t/slots/*.c \
 	bench/*.c bench/*/*.c bench/*/*/*.c)
 C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h bench/*/*.h)
 
