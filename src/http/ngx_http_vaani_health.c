@@ -18,10 +18,12 @@ ngx_http_vaani_health_handler(ngx_http_request_t *r)
 {
     ngx_int_t                   rc;
     ngx_str_t                   no_store;
+    ngx_uint_t                  up, down;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     static ngx_str_t  ok = ngx_string("{\"status\":\"ok\"}");
     static ngx_str_t  queueing = ngx_string("{\"status\":\"queueing\"}");
+    static ngx_str_t  degraded = ngx_string("{\"status\":\"degraded\"}");
     static ngx_str_t  unavailable =
                                ngx_string("{\"status\":\"unavailable\"}");
 
@@ -39,12 +41,20 @@ ngx_http_vaani_health_handler(ngx_http_request_t *r)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (ngx_vaani_redis_up(vlcf->redis)) {
+    up = ngx_vaani_redis_up(vlcf->redis, &down);
+
+    if (up && !down) {
         return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &ok);
     }
 
     if (vlcf->spool && ngx_vaani_spool_takes(vlcf->spool)) {
         return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &queueing);
+    }
+
+    /* another nginx could not do more, and most events are taken */
+
+    if (up) {
+        return ngx_http_vaani_send_status(r, NGX_HTTP_OK, &degraded);
     }
 
     return ngx_http_vaani_send_status(r, NGX_HTTP_SERVICE_UNAVAILABLE,

@@ -1,10 +1,26 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_cluster.h"
 
 #include <ngx_sha1.h>
 
 
 static void ngx_vaani_redis_cleanup(void *data);
+static ngx_vaani_redis_status_e ngx_vaani_redis_send_to_owner(
+    ngx_vaani_redis_t *redis, ngx_uint_t lane, ngx_str_t *key,
+    ngx_vaani_redis_cmd_t *cmd);
+
+
+/* by ngx_vaani_redis_form_e; a single server needs none */
+
+static ngx_vaani_redis_actions_t  *ngx_vaani_redis_actions[] = {
+    NULL,
+    &ngx_vaani_redis_list_actions,
+    &ngx_vaani_redis_sentinel_actions,
+    &ngx_vaani_redis_cluster_actions
+};
+
+
+static ngx_uint_t  ngx_vaani_redis_lives;
 
 
 void
@@ -35,10 +51,12 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    redis->conns = ngx_palloc(cycle->pool, redis->nconnections
-                                           * sizeof(ngx_vaani_redis_conn_t));
+    redis->nnodes = 0;
+    redis->nodes = ngx_pcalloc(cycle->pool,
+                               ngx_vaani_redis_max_servers(redis)
+                               * sizeof(ngx_vaani_redis_node_t *));
 
-    if (redis->conns == NULL) {
+    if (redis->nodes == NULL) {
         return NGX_ERROR;
     }
 
@@ -49,9 +67,29 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
 
     ngx_vaani_redis_stats_init(redis);
 
-    for (n = 0; n < redis->nconnections; n++) {
-        ngx_vaani_redis_conn_init(&redis->conns[n], redis, n, cycle->log);
-        ngx_vaani_redis_connect(&redis->conns[n]);
+    redis->actions = ngx_vaani_redis_actions[redis->form];
+
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER) {
+        redis->nodes[0] = ngx_vaani_redis_create_node(redis, 0, cycle->log);
+
+        if (redis->nodes[0] == NULL) {
+            redis->nodes = NULL;
+            return NGX_ERROR;
+        }
+
+        redis->nnodes = 1;
+
+        ngx_vaani_redis_stats_connections(redis, redis->nconnections);
+    }
+
+    if (redis->actions && redis->actions->init(redis, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER) {
+        for (n = 0; n < redis->nconnections; n++) {
+            ngx_vaani_redis_connect(&redis->nodes[0]->conns[n]);
+        }
     }
 
     return NGX_OK;
@@ -70,15 +108,23 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
 {
     ngx_uint_t  n;
 
-    if (redis->conns == NULL) {
+    if (redis->nodes == NULL) {
         return;
     }
 
-    for (n = 0; n < redis->nconnections; n++) {
-        ngx_vaani_redis_conn_exit(&redis->conns[n]);
+    if (redis->actions && redis->state) {
+        redis->actions->exit(redis);
     }
 
-    redis->conns = NULL;
+    for (n = 0; n < redis->nnodes; n++) {
+        if (redis->nodes[n]) {
+            ngx_vaani_redis_free_node(redis->nodes[n]);
+        }
+    }
+
+    redis->nodes = NULL;
+    redis->nnodes = 0;
+    redis->state = NULL;
 
     /* nginx unloads the module, and the only pointers to them, at its exit */
 
@@ -91,11 +137,10 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     ngx_str_t *args, ngx_uint_t nargs, ngx_vaani_redis_handler_pt handler,
     void *data, ngx_vaani_redis_status_e *status)
 {
-    ngx_str_t                evalsha[2];
-    ngx_vaani_redis_cmd_t   *cmd;
-    ngx_vaani_redis_conn_t  *conn;
+    ngx_str_t               evalsha[2];
+    ngx_vaani_redis_cmd_t  *cmd;
 
-    if (redis->conns == NULL
+    if (redis->nodes == NULL
         && ngx_vaani_redis_init_worker(redis, (ngx_cycle_t *) ngx_cycle)
            != NGX_OK)
     {
@@ -103,13 +148,11 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
         return NULL;
     }
 
-    conn = &redis->conns[lane];
-
     ngx_str_set(&evalsha[0], "EVALSHA");
     evalsha[1].data = redis->script_sha1;
     evalsha[1].len = sizeof(redis->script_sha1);
 
-    cmd = ngx_vaani_redis_command(evalsha, 2, args, nargs, &conn->log);
+    cmd = ngx_vaani_redis_command(evalsha, 2, args, nargs, ngx_cycle->log);
 
     if (cmd == NULL) {
         *status = NGX_VAANI_REDIS_FAILED;
@@ -119,7 +162,12 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     cmd->handler = handler;
     cmd->data = data;
 
-    *status = ngx_vaani_redis_send(conn, cmd);
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER) {
+        *status = ngx_vaani_redis_send(&redis->nodes[0]->conns[lane], cmd);
+
+    } else {
+        *status = ngx_vaani_redis_send_to_owner(redis, lane, &args[1], cmd);
+    }
 
     if (*status != NGX_VAANI_REDIS_DONE) {
         ngx_vaani_redis_free_command(cmd);
@@ -127,6 +175,30 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     }
 
     return cmd;
+}
+
+
+/*
+ * The first key of the script, behind the number of them, tells whose it is.
+ */
+
+static ngx_vaani_redis_status_e
+ngx_vaani_redis_send_to_owner(ngx_vaani_redis_t *redis, ngx_uint_t lane,
+    ngx_str_t *key, ngx_vaani_redis_cmd_t *cmd)
+{
+    ngx_vaani_redis_conn_t  *conn;
+
+    cmd->slot = vaani_slot(key->data, key->len);
+
+    if (lane == NGX_VAANI_REDIS_NOBODY) {
+        return ngx_vaani_redis_cluster_park(redis, cmd);
+    }
+
+    cmd->connection = lane % redis->nconnections;
+
+    conn = ngx_vaani_redis_conn(redis, lane);
+
+    return conn ? ngx_vaani_redis_send(conn, cmd) : NGX_VAANI_REDIS_DOWN;
 }
 
 
@@ -142,7 +214,7 @@ ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
         return NGX_ERROR;
     }
 
-    conn = &redis->conns[lane];
+    conn = ngx_vaani_redis_conn(redis, lane);
 
     cmd = ngx_vaani_redis_command(args, nargs, NULL, 0, &conn->log);
 
@@ -185,13 +257,13 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
     ngx_msec_int_t           left;
     ngx_vaani_redis_conn_t  *conn;
 
-    if (redis->conns == NULL) {
+    if (redis->nodes == NULL) {
         return 0;
     }
 
-    conn = &redis->conns[ngx_vaani_redis_lane(redis, key)];
+    conn = ngx_vaani_redis_conn(redis, ngx_vaani_redis_lane(redis, key));
 
-    if (!conn->reconnect.timer_set) {
+    if (conn == NULL || !conn->reconnect.timer_set) {
         return 0;
     }
 
@@ -202,36 +274,76 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
 
 
 ngx_uint_t
-ngx_vaani_redis_up(ngx_vaani_redis_t *redis)
+ngx_vaani_redis_up(ngx_vaani_redis_t *redis, ngx_uint_t *down)
 {
-    ngx_uint_t  n;
+    ngx_uint_t               n, i, nup;
+    ngx_vaani_redis_node_t  *node;
+
+    *down = 0;
 
     /* without a master, after a reload: the next event connects */
 
-    if (redis->conns == NULL) {
+    if (redis->nodes == NULL) {
         return 1;
     }
 
-    /* a key has one connection: all of them are needed */
+    nup = 0;
 
-    for (n = 0; n < redis->nconnections; n++) {
-        if (!ngx_vaani_redis_conn_up(&redis->conns[n])) {
-            return 0;
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL
+            || (redis->form == NGX_VAANI_REDIS_CLUSTER && !node->listed))
+        {
+            continue;
         }
+
+        /* a key has one connection: all of them are needed */
+
+        for (i = 0; i < redis->nconnections; i++) {
+            if (!ngx_vaani_redis_conn_up(&node->conns[i])) {
+                (*down)++;
+                break;
+            }
+        }
+
+        nup += (i == redis->nconnections);
     }
 
-    return 1;
+    return nup;
 }
 
 
 ngx_uint_t
 ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key)
 {
-    if (redis->nconnections <= 1) {
-        return 0;
+    ngx_uint_t  server, connection;
+
+    server = 0;
+    connection = 0;
+
+    if (redis->nconnections > 1) {
+        connection = ngx_crc32_short(key->data, key->len)
+                     % redis->nconnections;
     }
 
-    return ngx_crc32_short(key->data, key->len) % redis->nconnections;
+    if (redis->form == NGX_VAANI_REDIS_CLUSTER && redis->nodes) {
+        server = ngx_vaani_redis_server(redis, vaani_slot(key->data,
+                                                          key->len));
+
+        if (server == NGX_VAANI_REDIS_NOBODY) {
+            return server;
+        }
+    }
+
+    return server * redis->nconnections + connection;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_new_life(void)
+{
+    return ++ngx_vaani_redis_lives;
 }
 
 
@@ -240,26 +352,27 @@ ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane)
 {
     ngx_vaani_redis_conn_t  *conn;
 
-    if (redis->conns == NULL) {
+    if (redis->nodes == NULL) {
         return 0;
     }
 
-    conn = &redis->conns[lane];
+    conn = ngx_vaani_redis_conn(redis, lane);
 
-    if (conn->state != NGX_VAANI_REDIS_READY
-        || !ngx_vaani_redis_conn_up(conn))
+    if (conn == NULL
+        || conn->state != NGX_VAANI_REDIS_READY
+        || conn->condemned || conn->exiting)
     {
         return 0;
     }
 
-    return conn->ncloses + conn->nloads + 1;
+    return conn->life;
 }
 
 
 ngx_uint_t
 ngx_vaani_redis_nservers(ngx_vaani_redis_t *redis)
 {
-    return 1;
+    return redis->nodes ? redis->nnodes : 0;
 }
 
 
@@ -274,26 +387,61 @@ ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis)
 ngx_uint_t
 ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
 {
-    return 0;
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER) {
+        return 0;
+    }
+
+    return redis->nodes ? ngx_vaani_redis_cluster_server(redis, slot)
+                        : NGX_VAANI_REDIS_NOBODY;
 }
 
 
 const u_char *
 ngx_vaani_redis_scope(ngx_vaani_redis_t *redis, ngx_uint_t server)
 {
-    return NULL;
+    ngx_vaani_redis_node_t  *node;
+
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER || server >= redis->nnodes) {
+        return NULL;
+    }
+
+    node = redis->nodes[server];
+
+    return (node && node->listed && node->identified) ? node->scope : NULL;
 }
 
 
 size_t
 ngx_vaani_redis_tag(ngx_vaani_redis_t *redis, ngx_uint_t server, u_char *dst)
 {
-    return 0;
+    ngx_vaani_redis_node_t  *node;
+
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER || server >= redis->nnodes) {
+        return 0;
+    }
+
+    node = redis->nodes[server];
+
+    if (node == NULL || !node->listed) {
+        return 0;
+    }
+
+    ngx_memcpy(dst, node->tag, node->tag_len);
+
+    return node->tag_len;
 }
 
 
 ngx_msec_t
 ngx_vaani_redis_settled(ngx_vaani_redis_t *redis)
 {
-    return NGX_MAX_INT32_VALUE;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    if (redis->form != NGX_VAANI_REDIS_CLUSTER || redis->state == NULL) {
+        return NGX_MAX_INT32_VALUE;
+    }
+
+    cluster = redis->state;
+
+    return ngx_current_msec - cluster->changed;
 }

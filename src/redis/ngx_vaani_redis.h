@@ -50,6 +50,8 @@
 #define NGX_VAANI_REDIS_MAX_BACKOFF     1000
 
 
+typedef struct ngx_vaani_redis_node_s  ngx_vaani_redis_node_t;
+typedef struct ngx_vaani_redis_actions_s  ngx_vaani_redis_actions_t;
 typedef struct ngx_vaani_redis_conn_s  ngx_vaani_redis_conn_t;
 typedef struct ngx_vaani_redis_cmd_s   ngx_vaani_redis_cmd_t;
 
@@ -168,6 +170,9 @@ typedef struct {
 typedef struct {
     ngx_atomic_t                connects;
     ngx_atomic_t                disconnects;
+    ngx_atomic_t                redirects;          /* of a cluster */
+    ngx_atomic_t                refreshes;          /* of its table */
+    ngx_atomic_t                failovers;          /* another master */
     ngx_atomic_t                errors[NGX_VAANI_REDIS_ERRORS];
 
     ngx_atomic_t                round_trips[NGX_VAANI_REDIS_BOUNDS + 1];
@@ -222,7 +227,12 @@ typedef struct {
     ngx_vaani_redis_stats_t    *stats;              /* of all workers */
     ngx_uint_t                  nstats;             /* 0: nothing is counted */
 
-    ngx_vaani_redis_conn_t     *conns;              /* of this worker */
+    /* of this worker */
+
+    ngx_vaani_redis_node_t    **nodes;              /* by number */
+    ngx_uint_t                  nnodes;             /* none is as high */
+    ngx_vaani_redis_actions_t  *actions;            /* of the form, or NULL */
+    void                       *state;              /* of these */
 } ngx_vaani_redis_t;
 
 
@@ -409,9 +419,10 @@ ngx_msec_t ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis,
     ngx_str_t *key);
 
 /*
- * Whether commands would be taken by this worker.
+ * How many servers would take commands of this worker, and in *down how many
+ * would not.  There is more than one in a cluster only.
  */
-ngx_uint_t ngx_vaani_redis_up(ngx_vaani_redis_t *redis);
+ngx_uint_t ngx_vaani_redis_up(ngx_vaani_redis_t *redis, ngx_uint_t *down);
 
 
 /*

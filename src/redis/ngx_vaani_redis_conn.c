@@ -14,6 +14,7 @@
 
 
 static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
+static void ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
 static void ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn,
     ngx_err_t err);
@@ -21,6 +22,7 @@ static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static ngx_int_t ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
 static void ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
@@ -33,11 +35,12 @@ static void ngx_vaani_redis_reconnect_handler(ngx_event_t *ev);
 
 void
 ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_t *redis, ngx_uint_t lane, ngx_log_t *log)
+    ngx_vaani_redis_node_t *node, ngx_uint_t lane, ngx_log_t *log)
 {
     ngx_memzero(conn, sizeof(ngx_vaani_redis_conn_t));
 
-    conn->redis = redis;
+    conn->redis = node->redis;
+    conn->node = node;
     conn->lane = lane;
     conn->log = *log;
     conn->peer_log = *log;
@@ -82,6 +85,62 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
 
 
 void
+ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_actions_t  *actions;
+
+    if (conn->reconnect.timer_set) {
+        ngx_del_timer(&conn->reconnect);
+    }
+
+    actions = conn->redis->actions;
+
+    if (conn->watch == NULL && actions && actions->locate) {
+        conn->state = NGX_VAANI_REDIS_LOCATING;
+        actions->locate(conn);
+        return;
+    }
+
+    ngx_vaani_redis_resolve(conn);
+}
+
+
+void
+ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_shut(conn);
+
+    conn->backoff = 0;
+    conn->down = 0;
+
+    ngx_vaani_redis_resolve(conn);
+}
+
+
+void
+ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_close(conn);
+
+    if (conn->reconnect.timer_set) {
+        ngx_del_timer(&conn->reconnect);
+    }
+
+    /* an address, and a session of TLS, of where it was */
+
+    conn->addr.sockaddr = NULL;
+    conn->tries = 0;
+    conn->nrefused = 0;
+
+#if (NGX_SSL)
+    ngx_vaani_redis_ssl_forget(conn);
+#endif
+
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
+
+
+void
 ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
 {
     ngx_int_t               rc;
@@ -93,6 +152,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     conn->condemned = 0;
     conn->loading = 0;
     conn->nread = 0;
+    conn->nelements = 0;
 
     peer = &conn->peer;
 
@@ -118,7 +178,7 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
     c->read->handler = ngx_vaani_redis_read_handler;
     c->write->handler = ngx_vaani_redis_write_handler;
 
-    conn->reader = ngx_vaani_redis_create_reader();
+    conn->reader = ngx_vaani_redis_create_reader(conn);
 
     if (conn->reader == NULL) {
         ngx_vaani_redis_fail(conn, 0, "no memory for a connection");
@@ -186,13 +246,36 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
     } while (rev->ready);
 
     if (conn->condemned && ngx_queue_empty(&conn->inflight)) {
-        ngx_vaani_redis_fail(conn, 0, "can't take events");
+        ngx_vaani_redis_leave(conn);
         return;
     }
 
     if (ngx_handle_read_event(rev, 0) != NGX_OK) {
         ngx_vaani_redis_lost(conn, 0, "can't be waited for");
     }
+}
+
+
+/*
+ * All replies are there of a connection that is of no use.
+ */
+
+static void
+ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
+{
+    if (!conn->demoted) {
+        ngx_vaani_redis_fail(conn, 0, "can't take events");
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+                  "vaani: %V is not the master; %ui events wait for the one "
+                  "that is", &conn->node->url.name, conn->ncommands);
+
+    ngx_vaani_redis_close(conn);
+    ngx_vaani_redis_connect(conn);
+
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
 }
 
 
@@ -250,10 +333,10 @@ ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn, ngx_err_t err)
     if (++conn->nrefused < conn->naddrs) {
         ngx_log_error(NGX_LOG_INFO, &conn->log, err,
                       "vaani: connect() to one of the addresses of %V failed, "
-                      "trying the next one", &conn->redis->url.name);
+                      "trying the next one", &conn->node->url.name);
 
         ngx_vaani_redis_close(conn);
-        ngx_vaani_redis_connect(conn);
+        ngx_vaani_redis_resolve(conn);
         return;
     }
 
@@ -374,26 +457,48 @@ ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn)
 ngx_vaani_redis_status_e
 ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 {
-    size_t  size;
-
     if (!ngx_vaani_redis_conn_up(conn)) {
         return NGX_VAANI_REDIS_DOWN;
     }
 
-    size = cmd->buf.end - cmd->buf.start;
-
-    if (conn->ncommands == NGX_VAANI_REDIS_MAX_COMMANDS
-        || (conn->ncommands && conn->nbytes + size > NGX_VAANI_REDIS_MAX_BYTES))
-    {
+    if (!ngx_vaani_redis_has_room(conn, cmd)) {
         return NGX_VAANI_REDIS_FULL;
     }
+
+    cmd->deadline = ngx_current_msec + conn->redis->timeout;
+
+    ngx_vaani_redis_hand_over(conn, cmd);
+
+    return NGX_VAANI_REDIS_DONE;
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    size_t  size;
+
+    size = cmd->buf.end - cmd->buf.start;
+
+    return conn->ncommands < NGX_VAANI_REDIS_MAX_COMMANDS
+           && (conn->ncommands == 0
+               || conn->nbytes + size <= NGX_VAANI_REDIS_MAX_BYTES);
+}
+
+
+void
+ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    size_t  size;
+
+    size = cmd->buf.end - cmd->buf.start;
 
     conn->ncommands++;
     conn->nbytes += size;
 
     ngx_vaani_redis_stats_commands(conn, 1, size);
-
-    cmd->deadline = ngx_current_msec + conn->redis->timeout;
 
     /*
      * One timer for all: it isn't moved as commands come and go, but looks
@@ -404,16 +509,31 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
         ngx_add_timer(&conn->deadline, conn->redis->timeout);
     }
 
-    conn->deadline.cancelable = 0;
+    if (conn->watch == NULL) {
+        conn->deadline.cancelable = 0;
+    }
 
-    if (conn->state == NGX_VAANI_REDIS_READY) {
+    if (conn->state == NGX_VAANI_REDIS_READY && !conn->demoted) {
         ngx_vaani_redis_queue(conn, cmd);
 
     } else {
         ngx_queue_insert_tail(&conn->waiting, &cmd->queue);
     }
+}
 
-    return NGX_VAANI_REDIS_DONE;
+
+void
+ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    conn->ncommands--;
+    conn->nbytes -= cmd->buf.end - cmd->buf.start;
+
+    ngx_vaani_redis_stats_commands(conn, -1, cmd->buf.start - cmd->buf.end);
+
+    if (conn->ncommands == 0) {
+        conn->deadline.cancelable = 1;
+    }
 }
 
 
@@ -421,7 +541,8 @@ ngx_uint_t
 ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn)
 {
     return conn->state != NGX_VAANI_REDIS_CLOSED
-           && !conn->down && !conn->condemned && !conn->exiting;
+           && !conn->down && !conn->exiting
+           && (!conn->condemned || conn->demoted);
 }
 
 
@@ -435,6 +556,12 @@ ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 {
     cmd->buf.pos = cmd->buf.start;
     cmd->out.next = NULL;
+
+    /* it holds for the next command only, and without it, that is redirected */
+
+    if (cmd->asking && ngx_vaani_redis_add_asking(conn) != NGX_OK) {
+        cmd->asking = 0;
+    }
 
     *conn->last_out = &cmd->out;
     conn->last_out = &cmd->out.next;
@@ -542,9 +669,9 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
         ngx_log_error(NGX_LOG_WARN, &conn->log, err,
                       "vaani: %V %s, connecting again, %ui events wait for it",
-                      &conn->redis->url.name, what, conn->ncommands);
+                      &conn->node->url.name, what, conn->ncommands);
 
-        ngx_vaani_redis_connect(conn);
+        ngx_vaani_redis_again(conn);
 
     } else {
         ngx_vaani_redis_rest(conn, err, what);
@@ -552,6 +679,34 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_UNKNOWN);
     ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Connects anew, or lets others see to it.
+ */
+
+static void
+ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_actions_t  *actions;
+
+    /* its owner goes on with another place, but is never called at once */
+
+    if (conn->watch) {
+        ngx_add_timer(&conn->reconnect, 1);
+        return;
+    }
+
+    actions = conn->redis->actions;
+
+    if (actions && actions->lost) {
+        actions->lost(conn);
+    }
+
+    if (!conn->node->leaving) {
+        ngx_vaani_redis_connect(conn);
+    }
 }
 
 
@@ -600,6 +755,12 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_vaani_redis_rest(conn, err, what);
 
+    if (conn->watch == NULL && conn->redis->actions
+        && conn->redis->actions->lost)
+    {
+        conn->redis->actions->lost(conn);
+    }
+
     ngx_queue_init(&given_up);
 
     if (!ngx_queue_empty(&conn->waiting)) {
@@ -635,12 +796,30 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     conn->failure = failure;
 
+    if (conn->watch) {
+        ngx_log_error(ngx_min(level + NGX_LOG_WARN - NGX_LOG_ERR,
+                              NGX_LOG_INFO),
+                      &conn->log, err,
+                      "vaani: %V %s; another server is asked for the master",
+                      &conn->node->url.name, what);
+
+        conn->down = 1;
+        conn->nrefused = 0;
+
+        ngx_add_timer(&conn->reconnect, 1);
+        return;
+    }
+
     ngx_log_error(level, &conn->log, err,
                   "vaani: %V %s, no event reaches it until it is back",
-                  &conn->redis->url.name, what);
+                  &conn->node->url.name, what);
 
     conn->down = 1;
     conn->nrefused = 0;
+
+    if (conn->node->leaving) {
+        return;
+    }
 
     /* one that lasted is no reason to wait longer than after the first */
 
@@ -790,17 +969,25 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
         ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, 0,
                                     "didn't reply in time");
 
-        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                      "vaani: %V didn't reply within %M ms, connecting again, "
-                      "no event reaches it until it is back",
-                      &conn->redis->url.name, conn->redis->timeout);
+        if (conn->watch) {
+            ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+                          "vaani: %V did not reply within %M ms; another "
+                          "server is asked for the master",
+                          &conn->node->url.name, conn->redis->timeout);
+
+        } else {
+            ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                          "vaani: %V didn't reply within %M ms, connecting "
+                          "again, no event reaches it until it is back",
+                          &conn->node->url.name, conn->redis->timeout);
+        }
 
         conn->down = 1;
 
-        ngx_vaani_redis_connect(conn);
+        ngx_vaani_redis_again(conn);
     }
 
-    if (next) {
+    if (next && !conn->deadline.timer_set) {
         ngx_add_timer(&conn->deadline, next);
     }
 
@@ -830,7 +1017,16 @@ ngx_vaani_redis_setup_timeout(ngx_event_t *ev)
 static void
 ngx_vaani_redis_reconnect_handler(ngx_event_t *ev)
 {
-    ngx_vaani_redis_connect(ev->data);
+    ngx_vaani_redis_conn_t  *conn;
+
+    conn = ev->data;
+
+    if (conn->watch) {
+        conn->watch->lost(conn->watch);
+        return;
+    }
+
+    ngx_vaani_redis_connect(conn);
 }
 
 
@@ -871,4 +1067,7 @@ ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn)
         ngx_queue_remove(q);
         ngx_vaani_redis_free_command(cmd);
     }
+
+    conn->ncommands = 0;
+    conn->nbytes = 0;
 }

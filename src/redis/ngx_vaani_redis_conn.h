@@ -1,6 +1,6 @@
 
 /*
- * One connection to one Redis: private to src/redis.
+ * Servers and the connections to them: private to src/redis.
  */
 
 
@@ -10,16 +10,28 @@
 
 #include "ngx_vaani_redis.h"
 #include "../core/vaani_pace.h"
+#include "../core/vaani_slot.h"
+#include "vaani_topology.h"
+
+
+typedef struct ngx_vaani_redis_watch_s  ngx_vaani_redis_watch_t;
 
 
 typedef enum {
     NGX_VAANI_REDIS_CLOSED = 0,     /* waits for the reconnect timer */
+    NGX_VAANI_REDIS_LOCATING,       /* asks who the master is */
     NGX_VAANI_REDIS_RESOLVING,
     NGX_VAANI_REDIS_CONNECTING,
     NGX_VAANI_REDIS_HANDSHAKING,    /* TLS */
     NGX_VAANI_REDIS_SETTING_UP,     /* AUTH, SELECT, SCRIPT LOAD */
     NGX_VAANI_REDIS_READY
 } ngx_vaani_redis_state_e;
+
+
+/* what a watch takes: elements of all arrays of a reply, and bytes */
+
+#define NGX_VAANI_REDIS_MAX_TABLE       (512 * 1024)
+#define NGX_VAANI_REDIS_MAX_TABLE_SIZE  (8 * 1024 * 1024)
 
 
 /* a text about TLS with the words of OpenSSL in it, bytes */
@@ -41,9 +53,25 @@ struct ngx_vaani_redis_cmd_s {
     ngx_msec_t                  deadline;       /* of ngx_current_msec */
     uint64_t                    sent;           /* of ngx_vaani_redis_now() */
     ngx_uint_t                  strikes;
+
+    /* in a cluster: */
+
+    unsigned                    slot:14;        /* of its key */
+    unsigned                    connection:8;   /* which one of a server's */
+    unsigned                    hops:4;         /* redirects, and the like */
+
     unsigned                    setup:1;        /* one of the connection's */
     unsigned                    block:1;        /* of the usual size */
     unsigned                    once:1;         /* not in another life */
+    unsigned                    asking:1;       /* behind an ASKING */
+
+    /*
+     * Of one of the set-up: looks at the reply.  Returns NGX_OK; NGX_DECLINED,
+     * which ends the set-up if it's an error; or NGX_DONE if the connection was
+     * closed.  NULL: NGX_DECLINED.
+     */
+    ngx_int_t                 (*check)(ngx_vaani_redis_conn_t *conn,
+                                       redisReply *reply);
 
     ngx_chain_t                 out;
     ngx_buf_t                   buf;
@@ -60,6 +88,10 @@ typedef enum {
     NGX_VAANI_REDIS_WAIT,           /* unavailable for now */
     NGX_VAANI_REDIS_DEFER,          /* not this command, or not this key, for
                                        now: others may pass */
+    NGX_VAANI_REDIS_MOVED,          /* the same, another server has the key */
+    NGX_VAANI_REDIS_ASK,            /* it has it for this command */
+    NGX_VAANI_REDIS_TRY_AGAIN,      /* the slot is on its way */
+    NGX_VAANI_REDIS_CLUSTER_DOWN,   /* or nobody serves it */
     NGX_VAANI_REDIS_GIVE_UP         /* it will never be taken */
 } ngx_vaani_redis_action_e;
 
@@ -71,8 +103,92 @@ typedef struct {
 } ngx_vaani_redis_error_t;
 
 
+/*
+ * A server, and a worker's connections to it.
+ */
+
+#define NGX_VAANI_REDIS_HOST_LEN    256
+
+struct ngx_vaani_redis_node_s {
+    ngx_vaani_redis_t          *redis;
+    ngx_uint_t                  number;
+    ngx_vaani_redis_url_t       url;            /* where it is */
+    ngx_vaani_redis_conn_t     *conns;          /* redis->nconnections */
+
+    /* url refers to these if the place isn't of the configuration */
+
+    u_char                      host[NGX_VAANI_REDIS_HOST_LEN];
+    u_char                      name[NGX_VAANI_REDIS_HOST_LEN
+                                     + sizeof("rediss://[]:65535")];
+    ngx_addr_t                  addr;
+    ngx_sockaddr_t              sockaddr;
+    u_char                      addr_name[NGX_SOCKADDR_STRLEN];
+
+    /* in a cluster */
+
+    u_char                      id[40];         /* hexadecimal */
+    u_char                      scope[NGX_VAANI_REDIS_SCOPE_LEN];
+    ngx_uint_t                  nslots;
+    ngx_uint_t                  tagged;         /* a slot of it, see tag */
+    u_char                      tag[VAANI_SLOT_TAG_LEN];
+    size_t                      tag_len;
+    ngx_msec_t                  used;           /* when it was redirected to */
+    unsigned                    identified:1;   /* id is known */
+    unsigned                    listed:1;       /* in the table; or found */
+    unsigned                    was_listed:1;   /* in the one before */
+    unsigned                    leaving:1;      /* to be closed when idle */
+
+    /* with a list or Sentinels */
+
+    unsigned                    wrong:1;        /* it isn't the master */
+};
+
+
+/*
+ * What depends on the form, see ngx_vaani_redis_form_e; each may be NULL.
+ */
+
+struct ngx_vaani_redis_actions_s {
+
+    /* in a worker that begins; returns NGX_OK or NGX_ERROR */
+    ngx_int_t                 (*init)(ngx_vaani_redis_t *redis,
+                                      ngx_cycle_t *cycle);
+    void                      (*exit)(ngx_vaani_redis_t *redis);
+
+    /*
+     * Finds out where a connection is to go, and calls, at once or later,
+     * ngx_vaani_redis_resolve() or ngx_vaani_redis_fail().  NULL: to the url
+     * of its node.
+     */
+    void                      (*locate)(ngx_vaani_redis_conn_t *conn);
+
+    /* adds commands to the set-up.  Returns NGX_OK or NGX_ERROR (no memory) */
+    ngx_int_t                 (*greet)(ngx_vaani_redis_conn_t *conn);
+
+    /*
+     * A command was answered with an error.  Returns NGX_OK if the command is
+     * seen to, or NGX_DECLINED.
+     */
+    ngx_int_t                 (*refused)(ngx_vaani_redis_conn_t *conn,
+                                         ngx_vaani_redis_cmd_t *cmd,
+                                         ngx_vaani_redis_action_e action,
+                                         redisReply *reply);
+
+    /* a connection got ready */
+    void                      (*ready)(ngx_vaani_redis_conn_t *conn);
+
+    /*
+     * A connection is closed that broke, was too slow, or could not be made;
+     * its commands are in conn->waiting.  It may take them.
+     */
+    void                      (*lost)(ngx_vaani_redis_conn_t *conn);
+};
+
+
 struct ngx_vaani_redis_conn_s {
     ngx_vaani_redis_t          *redis;
+    ngx_vaani_redis_node_t     *node;
+    ngx_vaani_redis_watch_t    *watch;          /* whose it is, or NULL */
     ngx_uint_t                  lane;
     ngx_vaani_redis_state_e     state;
     ngx_log_t                   log;
@@ -88,7 +204,8 @@ struct ngx_vaani_redis_conn_s {
     ngx_uint_t                  nrefused;       /* of them, one after another */
 
     redisReader                *reader;
-    size_t                      nread;          /* of an unfinished reply */
+    size_t                      nread;          /* of an unfinished reply, */
+    size_t                      nelements;      /* if it's a watch's */
 
     ngx_queue_t                 waiting;        /* until READY */
     ngx_queue_t                 inflight;       /* in the order of replies */
@@ -107,7 +224,6 @@ struct ngx_vaani_redis_conn_s {
 
     ngx_uint_t                  nsetup;         /* replies still expected */
     ngx_uint_t                  ncloses;        /* tells it from the next one */
-    ngx_uint_t                  nloads;         /* the data may be others' */
     ngx_msec_t                  backoff;
     ngx_msec_t                  ready_since;
 
@@ -130,7 +246,11 @@ struct ngx_vaani_redis_conn_s {
     unsigned                    proved:1;       /* it answered a command */
     unsigned                    loading:1;      /* a SCRIPT LOAD is sent */
     unsigned                    condemned:1;    /* to be closed when idle */
+    unsigned                    demoted:1;      /* the same, and its commands
+                                                   wait for the next one */
     unsigned                    exiting:1;      /* closed for good */
+
+    ngx_uint_t                  life;           /* see ngx_vaani_redis_life() */
 };
 
 
@@ -163,6 +283,9 @@ const ngx_str_t *ngx_vaani_redis_error_code(ngx_uint_t n);
 /* in a worker that begins */
 void ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis);
 
+/* n more connections, or less, are there to be made */
+void ngx_vaani_redis_stats_connections(ngx_vaani_redis_t *redis, ngx_int_t n);
+
 /* the connection got ready, or isn't any more */
 void ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn,
     ngx_uint_t ready);
@@ -170,6 +293,11 @@ void ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn,
 /* so many commands and bytes more, or less, wait or are under way */
 void ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
     ngx_int_t bytes);
+
+/* a redirect, a fetch of the table, another master */
+void ngx_vaani_redis_stats_redirect(ngx_vaani_redis_t *redis);
+void ngx_vaani_redis_stats_refresh(ngx_vaani_redis_t *redis);
+void ngx_vaani_redis_stats_failover(ngx_vaani_redis_t *redis);
 
 /* a command was replied to, after so many us */
 void ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn,
@@ -205,7 +333,19 @@ void ngx_vaani_redis_free_blocks(void);
  */
 
 void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_t *redis, ngx_uint_t lane, ngx_log_t *log);
+    ngx_vaani_redis_node_t *node, ngx_uint_t lane, ngx_log_t *log);
+
+/* begins to connect; the connection then looks after itself */
+void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+
+/* the same, after its node got another place; its commands wait for that */
+void ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * Closes, and doesn't connect again.  Commands that have no reply are in
+ * conn->waiting then.
+ */
+void ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn);
 
 /* connects to conn->addr */
 void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
@@ -219,6 +359,22 @@ void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
  */
 ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
+
+/*
+ * Takes a command away from the connection, or gives it one, whose deadline
+ * stands.
+ */
+void ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+void ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* whether there is room for one more */
+ngx_uint_t ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* a number that no connection of this worker has had, see there */
+ngx_uint_t ngx_vaani_redis_new_life(void);
 
 /* whether commands are taken */
 ngx_uint_t ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn);
@@ -249,11 +405,110 @@ void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 /*
  * ngx_vaani_redis_resolve.c
  *
- * Begins to connect; the connection then looks after itself.  Sets conn->addr,
- * at once or later, and then calls ngx_vaani_redis_connect_addr() or
- * ngx_vaani_redis_fail().
+ * Sets conn->addr to an address of its node, at once or later, and then calls
+ * ngx_vaani_redis_connect_addr() or ngx_vaani_redis_fail().
  */
-void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_node.c
+ */
+
+/* NULL if there is none of this number */
+ngx_vaani_redis_conn_t *ngx_vaani_redis_conn(ngx_vaani_redis_t *redis,
+    ngx_uint_t lane);
+
+/*
+ * Makes a node, with connections that aren't opened yet; memory is of malloc().
+ * Returns NULL if there is none.
+ */
+ngx_vaani_redis_node_t *ngx_vaani_redis_create_node(ngx_vaani_redis_t *redis,
+    ngx_uint_t number, ngx_log_t *log);
+void ngx_vaani_redis_free_node(ngx_vaani_redis_node_t *node);
+
+/*
+ * Sets where a node is: a name or an address, as text, without brackets.
+ * Returns NGX_OK, or NGX_ERROR if the text is too long.
+ */
+ngx_int_t ngx_vaani_redis_place(ngx_vaani_redis_node_t *node,
+    const char *host, in_port_t port);
+ngx_uint_t ngx_vaani_redis_is_at(ngx_vaani_redis_node_t *node,
+    const char *host, in_port_t port);
+
+
+/*
+ * ngx_vaani_redis_watch.c: a connection to ask who serves what
+ *
+ * It is opened to one place after the other by its owner, who is told how that
+ * went, and isn't opened again by itself.
+ */
+
+struct ngx_vaani_redis_watch_s {
+    ngx_vaani_redis_node_t      node;
+    ngx_vaani_redis_conn_t      conn;
+    void                       *data;
+
+    /* whose credentials, may be empty */
+
+    ngx_str_t                  *user;
+    ngx_str_t                  *password;
+
+    /* questions can be asked */
+    void                      (*ready)(ngx_vaani_redis_watch_t *watch);
+
+    /* it's closed, and what was asked isn't answered; never called by open() */
+    void                      (*lost)(ngx_vaani_redis_watch_t *watch);
+
+    /* what was subscribed to; the reply is freed after the call */
+    void                      (*pushed)(ngx_vaani_redis_watch_t *watch,
+                                        redisReply *reply);
+};
+
+void ngx_vaani_redis_watch_init(ngx_vaani_redis_watch_t *watch,
+    ngx_vaani_redis_t *redis, ngx_log_t *log);
+
+/* to a URL of the configuration, or to where a node is */
+void ngx_vaani_redis_watch_open(ngx_vaani_redis_watch_t *watch,
+    ngx_vaani_redis_url_t *url);
+void ngx_vaani_redis_watch_close(ngx_vaani_redis_watch_t *watch);
+
+/*
+ * Asks something.  Returns NGX_OK; or NGX_ERROR, and the handler is never
+ * called.
+ */
+ngx_int_t ngx_vaani_redis_watch_ask(ngx_vaani_redis_watch_t *watch,
+    ngx_str_t *args, ngx_uint_t nargs, ngx_vaani_redis_handler_pt handler);
+
+
+/*
+ * The forms, a file each.
+ */
+
+extern ngx_vaani_redis_actions_t  ngx_vaani_redis_list_actions;
+extern ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions;
+extern ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions;
+
+/*
+ * ngx_vaani_redis_role.c: what lists and Sentinels have in common, a node that
+ * is to be a master
+ */
+
+/* asks for the role in the set-up; see ngx_vaani_redis_actions_t */
+ngx_int_t ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn);
+ngx_int_t ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_action_e action,
+    redisReply *reply);
+
+/*
+ * The master is there now: the connections go there, those that wait for that
+ * and those to another place.  url may be that of the configuration.
+ */
+void ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_url_t *url, const char *host, in_port_t port);
+
+/* nobody knows: the connections that wait for that fail */
+void ngx_vaani_redis_no_master(ngx_vaani_redis_t *redis, char *why);
 
 
 #if (NGX_SSL)
@@ -292,9 +547,9 @@ void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
 /* sends AUTH, SELECT and SCRIPT LOAD, as far as they are needed */
 void ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn);
 
-/* takes the reply to one of them */
+/* takes the reply to one of them, and frees it */
 void ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
-    redisReply *reply);
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 
 /* frees one of them */
 void ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd);
@@ -302,13 +557,21 @@ void ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd);
 /* sends SCRIPT LOAD once more.  Returns NGX_OK or NGX_ERROR (no memory) */
 ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);
 
+/* sends ASKING: the next command is for a slot that is on its way here */
+ngx_int_t ngx_vaani_redis_add_asking(ngx_vaani_redis_conn_t *conn);
+
+/* one command more, see ngx_vaani_redis_cmd_t.  Returns the same */
+ngx_int_t ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn,
+    ngx_str_t *args, ngx_uint_t nargs,
+    ngx_int_t (*check)(ngx_vaani_redis_conn_t *conn, redisReply *reply));
+
 
 /*
  * ngx_vaani_redis_reply.c: what comes back
  */
 
 /* a reader that bounds what it takes, or NULL (no memory) */
-redisReader *ngx_vaani_redis_create_reader(void);
+redisReader *ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn);
 
 /*
  * Takes all whole replies from the reader.  Returns NGX_OK, or NGX_DONE if the
@@ -319,6 +582,13 @@ ngx_int_t ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn);
 /* logs an error reply, one from time to time while the same one lasts */
 void ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t *error, redisReply *reply);
+
+/*
+ * Ends a command that is no connection's any more: calls its handler, and frees
+ * it.
+ */
+void ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 
 /* ends commands that are in no queue of the connection any more */
 void ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn,

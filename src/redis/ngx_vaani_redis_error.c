@@ -36,17 +36,17 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
     { ngx_string("NOREPLICAS"), NGX_VAANI_REDIS_WAIT,
       "fewer replicas are connected than min-replicas-to-write" },
 
-    { ngx_string("CLUSTERDOWN"), NGX_VAANI_REDIS_WAIT,
+    { ngx_string("CLUSTERDOWN"), NGX_VAANI_REDIS_CLUSTER_DOWN,
       "the cluster is down, see CLUSTER INFO" },
 
-    { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_DEFER,
+    { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_TRY_AGAIN,
       "a slot of the cluster is being moved" },
 
-    { ngx_string("MOVED"), NGX_VAANI_REDIS_DEFER,
-      "it is a node of a cluster and the key is on another one" },
+    { ngx_string("MOVED"), NGX_VAANI_REDIS_MOVED,
+      "it is a node of a cluster, add \"cluster\" to \"vaani_redis\"" },
 
-    { ngx_string("ASK"), NGX_VAANI_REDIS_DEFER,
-      "it is a node of a cluster and the key is on another one" },
+    { ngx_string("ASK"), NGX_VAANI_REDIS_ASK,
+      "it is a node of a cluster, add \"cluster\" to \"vaani_redis\"" },
 
     { ngx_string("NOPERM"), NGX_VAANI_REDIS_DEFER,
       "the user's ACL doesn't allow the commands, keys or channels" },

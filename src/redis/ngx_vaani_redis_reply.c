@@ -24,6 +24,9 @@ typedef int  ngx_vaani_redis_elements_t;
 
 static void *ngx_vaani_redis_create_array(const redisReadTask *task,
     ngx_vaani_redis_elements_t n);
+static void *ngx_vaani_redis_create_watch_array(const redisReadTask *task,
+    ngx_vaani_redis_elements_t n);
+static ngx_uint_t ngx_vaani_redis_is_push(redisReply *reply);
 static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 static void ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
@@ -35,6 +38,7 @@ static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
 
 static redisReplyObjectFunctions  *ngx_vaani_redis_default_functions;
 static redisReplyObjectFunctions   ngx_vaani_redis_functions;
+static redisReplyObjectFunctions   ngx_vaani_redis_watch_functions;
 
 
 ngx_int_t
@@ -70,7 +74,7 @@ ngx_vaani_redis_check_hiredis(ngx_conf_t *cf)
 
 
 redisReader *
-ngx_vaani_redis_create_reader(void)
+ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn)
 {
     redisReader  *reader;
 
@@ -84,9 +88,18 @@ ngx_vaani_redis_create_reader(void)
         ngx_vaani_redis_default_functions = reader->fn;
         ngx_vaani_redis_functions = *reader->fn;
         ngx_vaani_redis_functions.createArray = ngx_vaani_redis_create_array;
+        ngx_vaani_redis_watch_functions = *reader->fn;
+        ngx_vaani_redis_watch_functions.createArray =
+                                           ngx_vaani_redis_create_watch_array;
     }
 
-    reader->fn = &ngx_vaani_redis_functions;
+    if (conn->watch) {
+        reader->fn = &ngx_vaani_redis_watch_functions;
+        reader->privdata = conn;
+
+    } else {
+        reader->fn = &ngx_vaani_redis_functions;
+    }
 
     return reader;
 }
@@ -104,6 +117,27 @@ ngx_vaani_redis_create_array(const redisReadTask *task,
     if (n > NGX_VAANI_REDIS_MAX_ELEMENTS) {
         return NULL;
     }
+
+    return ngx_vaani_redis_default_functions->createArray(task, n);
+}
+
+
+/*
+ * A table of a cluster has many elements, in all of it: what counts is their
+ * number, until the reply is complete.
+ */
+
+static void *
+ngx_vaani_redis_create_watch_array(const redisReadTask *task,
+    ngx_vaani_redis_elements_t n)
+{
+    ngx_vaani_redis_conn_t *conn = task->privdata;
+
+    if (n < 0 || (size_t) n > NGX_VAANI_REDIS_MAX_TABLE - conn->nelements) {
+        return NULL;
+    }
+
+    conn->nelements += n;
 
     return ngx_vaani_redis_default_functions->createArray(task, n);
 }
@@ -139,6 +173,18 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
         }
 
         conn->nread = reader->len - reader->pos;
+        conn->nelements = 0;
+
+        if (conn->watch && ngx_vaani_redis_is_push(reply)) {
+            conn->watch->pushed(conn->watch, reply);
+            freeReplyObject(reply);
+
+            if (conn->ncloses != ncloses) {
+                return NGX_DONE;
+            }
+
+            continue;
+        }
 
         q = ngx_queue_head(&conn->inflight);
         cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
@@ -166,7 +212,9 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
         }
     }
 
-    if (conn->nread > NGX_VAANI_REDIS_MAX_REPLY) {
+    if (conn->nread > (conn->watch ? NGX_VAANI_REDIS_MAX_TABLE_SIZE
+                                   : NGX_VAANI_REDIS_MAX_REPLY))
+    {
         ngx_vaani_redis_lost(conn, 0, "sent too long a reply");
         return NGX_DONE;
     }
@@ -175,13 +223,33 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
 }
 
 
+/*
+ * What was subscribed to comes at any time, and is no reply to a command.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_is_push(redisReply *reply)
+{
+    redisReply  *kind;
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 3) {
+        return 0;
+    }
+
+    kind = reply->element[0];
+
+    return kind->type == REDIS_REPLY_STRING
+           && kind->len == sizeof("message") - 1
+           && ngx_memcmp(kind->str, "message", kind->len) == 0;
+}
+
+
 static void
 ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
     redisReply *reply)
 {
     if (cmd->setup) {
-        ngx_vaani_redis_free_setup(cmd);
-        ngx_vaani_redis_setup_reply(conn, reply);
+        ngx_vaani_redis_setup_reply(conn, cmd, reply);
         return;
     }
 
@@ -207,7 +275,7 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
         conn->refusing = 0;
 
         ngx_log_error(NGX_LOG_NOTICE, &conn->log, 0,
-                      "vaani: %V takes events again", &conn->redis->url.name);
+                      "vaani: %V takes events again", &conn->node->url.name);
     }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
@@ -227,7 +295,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     if (error->action == NGX_VAANI_REDIS_WAIT
         && ngx_strncmp(reply->str, "LOADING", sizeof("LOADING") - 1) == 0)
     {
-        conn->nloads++;
+        conn->life = ngx_vaani_redis_new_life();
     }
 
     if (cmd->once) {
@@ -251,6 +319,14 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
         }
     }
 
+    if (error->action != NGX_VAANI_REDIS_GIVE_UP
+        && conn->redis->actions
+        && conn->redis->actions->refused(conn, cmd, error->action, reply)
+           == NGX_OK)
+    {
+        return;
+    }
+
     ngx_vaani_redis_complain(conn, error, reply);
 
     if (error->action == NGX_VAANI_REDIS_GIVE_UP) {
@@ -258,7 +334,13 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
         return;
     }
 
-    if (error->action == NGX_VAANI_REDIS_DEFER) {
+    if (error->action == NGX_VAANI_REDIS_DEFER
+        || error->action == NGX_VAANI_REDIS_MOVED
+        || error->action == NGX_VAANI_REDIS_ASK
+        || error->action == NGX_VAANI_REDIS_TRY_AGAIN
+        || (error->action == NGX_VAANI_REDIS_CLUSTER_DOWN
+            && conn->redis->form == NGX_VAANI_REDIS_CLUSTER))
+    {
         ngx_vaani_redis_finish(conn, cmd,
                                error->advice ? NGX_VAANI_REDIS_DEFERRED
                                              : NGX_VAANI_REDIS_UNKNOWN,
@@ -328,12 +410,12 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     if (skipped) {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V answered \"%V\" %uL more times: %s",
-                      &conn->redis->url.name, &text, skipped + 1, advice);
+                      &conn->node->url.name, &text, skipped + 1, advice);
 
     } else {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
                       "vaani: %V answered \"%V\": %s",
-                      &conn->redis->url.name, &text, advice);
+                      &conn->node->url.name, &text, advice);
     }
 }
 
@@ -343,17 +425,17 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
+    ngx_vaani_redis_give_back(conn, cmd);
+    ngx_vaani_redis_end(cmd, status, reply, conn->lane);
+}
+
+
+void
+ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane)
+{
     void                        *data;
     ngx_vaani_redis_handler_pt   handler;
-
-    conn->ncommands--;
-    conn->nbytes -= cmd->buf.end - cmd->buf.start;
-
-    ngx_vaani_redis_stats_commands(conn, -1, cmd->buf.start - cmd->buf.end);
-
-    if (conn->ncommands == 0) {
-        conn->deadline.cancelable = 1;
-    }
 
     handler = cmd->handler;
     data = cmd->data;
@@ -361,7 +443,7 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_free_command(cmd);
 
     if (handler) {
-        handler(data, status, reply, conn->lane);
+        handler(data, status, reply, lane);
     }
 }
 

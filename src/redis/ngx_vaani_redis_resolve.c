@@ -37,20 +37,28 @@ ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
  */
 
 void
-ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
+ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 {
-    ngx_vaani_redis_t   *redis;
-    ngx_resolver_ctx_t  *ctx;
+    ngx_vaani_redis_t      *redis;
+    ngx_resolver_ctx_t     *ctx;
+    ngx_vaani_redis_url_t  *url;
 
     redis = conn->redis;
+    url = &conn->node->url;
 
-    if (redis->url.host.len == 0 || redis->resolver == NULL) {
-        (void) ngx_vaani_redis_use_fixed(conn);
+    conn->state = NGX_VAANI_REDIS_RESOLVING;
+
+    if (url->host.len == 0 || redis->resolver == NULL) {
+
+        if (ngx_vaani_redis_use_fixed(conn) != NGX_OK) {
+            ngx_vaani_redis_fail(conn, 0, "has a host name, which needs a "
+                                          "\"resolver\"");
+            return;
+        }
+
         ngx_vaani_redis_connect_addr(conn);
         return;
     }
-
-    conn->state = NGX_VAANI_REDIS_RESOLVING;
 
     ctx = ngx_resolve_start(redis->resolver, NULL);
 
@@ -59,7 +67,7 @@ ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn)
         return;
     }
 
-    ctx->name = redis->url.host;
+    ctx->name = url->host;
     ctx->handler = ngx_vaani_redis_resolved;
     ctx->data = conn;
     ctx->timeout = redis->resolver_timeout;
@@ -98,7 +106,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
         ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
                       "vaani: the name of %V could not be resolved, "
                       "its latest known address is used",
-                      &conn->redis->url.name);
+                      &conn->node->url.name);
 
         conn->naddrs = 1;
 
@@ -110,7 +118,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
     conn->naddrs = ctx->naddrs;
 
     ngx_memcpy(&conn->resolved, addr->sockaddr, addr->socklen);
-    ngx_inet_set_port(&conn->resolved.sockaddr, conn->redis->url.port);
+    ngx_inet_set_port(&conn->resolved.sockaddr, conn->node->url.port);
 
     conn->addr.sockaddr = &conn->resolved.sockaddr;
     conn->addr.socklen = addr->socklen;
@@ -181,7 +189,7 @@ ngx_vaani_redis_use_fixed(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_url_t  *url;
 
-    url = &conn->redis->url;
+    url = &conn->node->url;
 
     if (url->naddrs == 0) {
         return NGX_DECLINED;

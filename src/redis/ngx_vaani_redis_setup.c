@@ -2,15 +2,17 @@
 #include "ngx_vaani_redis_conn.h"
 
 
-static ngx_int_t ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn,
-    ngx_str_t *args, ngx_uint_t nargs);
+static ngx_int_t ngx_vaani_redis_asked(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+static ngx_int_t ngx_vaani_redis_loaded(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
 static void ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn);
 
 
 void
 ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
 {
-    ngx_str_t               auth[3], select[2], *arg;
+    ngx_str_t               auth[3], select[2], *arg, *user, *password;
     ngx_vaani_redis_url_t  *url;
     u_char                  db[NGX_INT_T_LEN];
 
@@ -19,20 +21,34 @@ ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
 
     url = &conn->redis->url;
 
-    if (url->password.len) {
+    user = conn->watch ? conn->watch->user : &url->user;
+    password = conn->watch ? conn->watch->password : &url->password;
+
+    if (password->len) {
         arg = auth;
         ngx_str_set(arg, "AUTH");
         arg++;
 
-        if (url->user.len) {
-            *arg++ = url->user;
+        if (user->len) {
+            *arg++ = *user;
         }
 
-        *arg++ = url->password;
+        *arg++ = *password;
 
-        if (ngx_vaani_redis_add_setup(conn, auth, arg - auth) != NGX_OK) {
+        if (ngx_vaani_redis_add_setup(conn, auth, arg - auth, NULL) != NGX_OK) {
             goto failed;
         }
+    }
+
+    if (conn->watch) {
+
+        if (conn->nsetup == 0) {
+            ngx_vaani_redis_ready(conn);
+            return;
+        }
+
+        ngx_vaani_redis_flush(conn);
+        return;
     }
 
     if (url->db) {
@@ -40,9 +56,15 @@ ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
         select[1].data = db;
         select[1].len = ngx_sprintf(db, "%ui", url->db) - db;
 
-        if (ngx_vaani_redis_add_setup(conn, select, 2) != NGX_OK) {
+        if (ngx_vaani_redis_add_setup(conn, select, 2, NULL) != NGX_OK) {
             goto failed;
         }
+    }
+
+    if (conn->redis->actions && conn->redis->actions->greet
+        && conn->redis->actions->greet(conn) != NGX_OK)
+    {
+        goto failed;
     }
 
     if (ngx_vaani_redis_load_script(conn) != NGX_OK) {
@@ -59,9 +81,10 @@ failed:
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn, ngx_str_t *args,
-    ngx_uint_t nargs)
+    ngx_uint_t nargs,
+    ngx_int_t (*check)(ngx_vaani_redis_conn_t *conn, redisReply *reply))
 {
     ngx_vaani_redis_cmd_t  *cmd;
 
@@ -72,6 +95,7 @@ ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn, ngx_str_t *args,
     }
 
     cmd->setup = 1;
+    cmd->check = check;
     cmd->deadline = ngx_current_msec + conn->redis->connect_timeout;
 
     conn->nsetup++;
@@ -93,6 +117,24 @@ ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd)
 }
 
 
+static ngx_int_t
+ngx_vaani_redis_asked(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+{
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_vaani_redis_add_asking(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_str_t  asking;
+
+    ngx_str_set(&asking, "ASKING");
+
+    return ngx_vaani_redis_add_setup(conn, &asking, 1, ngx_vaani_redis_asked);
+}
+
+
 ngx_int_t
 ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
 {
@@ -102,7 +144,9 @@ ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
     ngx_str_set(&args[1], "LOAD");
     args[2] = conn->redis->script;
 
-    if (ngx_vaani_redis_add_setup(conn, args, 3) != NGX_OK) {
+    if (ngx_vaani_redis_add_setup(conn, args, 3, ngx_vaani_redis_loaded)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -112,18 +156,33 @@ ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
 }
 
 
-void
-ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+static ngx_int_t
+ngx_vaani_redis_loaded(ngx_vaani_redis_conn_t *conn, redisReply *reply)
 {
+    conn->loading = 0;
+
+    return NGX_DECLINED;
+}
+
+
+void
+ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply)
+{
+    ngx_int_t                       rc;
     const ngx_vaani_redis_error_t  *error;
 
     conn->nsetup--;
 
-    if (conn->nsetup == 0) {
-        conn->loading = 0;
+    rc = cmd->check ? cmd->check(conn, reply) : NGX_DECLINED;
+
+    ngx_vaani_redis_free_setup(cmd);
+
+    if (rc == NGX_DONE) {
+        return;
     }
 
-    if (reply->type == REDIS_REPLY_ERROR) {
+    if (reply->type == REDIS_REPLY_ERROR && rc != NGX_OK) {
         error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
 
         /* in READY it was a SCRIPT LOAD: the commands behind it will tell */
@@ -136,7 +195,7 @@ ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn, redisReply *reply)
         return;
     }
 
-    if (conn->nsetup == 0 && conn->state != NGX_VAANI_REDIS_READY) {
+    if (conn->nsetup == 0 && conn->state == NGX_VAANI_REDIS_SETTING_UP) {
         ngx_vaani_redis_ready(conn);
     }
 }
@@ -154,13 +213,15 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     level = (conn->down && !conn->refusing) ? NGX_LOG_NOTICE : NGX_LOG_INFO;
 
     ngx_log_error(level, &conn->log, 0, "vaani: connected to %V",
-                  &conn->redis->url.name);
+                  &conn->node->url.name);
 
     ngx_del_timer(&conn->setup);
 
     conn->state = NGX_VAANI_REDIS_READY;
     conn->down = 0;
+    conn->demoted = 0;
     conn->nrefused = 0;
+    conn->life = ngx_vaani_redis_new_life();
     conn->ready_since = ngx_current_msec;
 
     ngx_vaani_redis_stats_ready(conn, 1);
@@ -171,5 +232,12 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
 
         ngx_queue_remove(q);
         ngx_vaani_redis_queue(conn, cmd);
+    }
+
+    if (conn->watch) {
+        conn->watch->ready(conn->watch);
+
+    } else if (conn->redis->actions && conn->redis->actions->ready) {
+        conn->redis->actions->ready(conn);
     }
 }

@@ -33,6 +33,8 @@ static u_char *ngx_vaani_redis_ssl_place(ngx_log_t *log, u_char *buf,
     size_t len);
 static ngx_uint_t ngx_vaani_redis_ssl_equal(ngx_vaani_redis_setting_t *one,
     ngx_vaani_redis_setting_t *two);
+static ngx_int_t ngx_vaani_redis_ssl_expect(ngx_vaani_redis_conn_t *conn,
+    SSL *connection);
 static void ngx_vaani_redis_ssl_info(const ngx_ssl_conn_t *ssl_conn, int where,
     int ret);
 static void ngx_vaani_redis_ssl_handshaked(ngx_connection_t *c);
@@ -330,6 +332,10 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 
     len = ssl->name.value.len;
 
+    if (len == 0) {
+        return NGX_OK;
+    }
+
     /* the dot that makes a name absolute belongs to DNS only */
 
     if (len > 1 && ssl->name.value.data[len - 1] == '.') {
@@ -417,6 +423,64 @@ ngx_vaani_redis_ssl_equal(ngx_vaani_redis_setting_t *one,
 }
 
 
+/*
+ * The name to verify: that of the configuration, or where there may be several
+ * servers, that of each.  Addresses aren't sent (RFC 6066).
+ */
+
+static ngx_int_t
+ngx_vaani_redis_ssl_expect(ngx_vaani_redis_conn_t *conn, SSL *connection)
+{
+    u_char                 *name;
+    size_t                  len;
+    ngx_str_t              *server;
+    X509_VERIFY_PARAM      *param;
+    ngx_vaani_redis_ssl_t  *ssl;
+    u_char                  text[NGX_VAANI_REDIS_HOST_LEN];
+
+    ssl = &conn->redis->ssl;
+    name = ssl->server_name;
+
+    if (ssl->name.value.len == 0) {
+        server = &conn->node->url.server;
+        len = server->len;
+
+        if (len > 1 && server->data[len - 1] == '.') {
+            len--;
+        }
+
+        if (len >= sizeof(text)) {
+            return NGX_ERROR;
+        }
+
+        (void) ngx_cpystrn(text, server->data, len + 1);
+
+        param = SSL_get0_param(connection);
+
+        if (X509_VERIFY_PARAM_set1_ip_asc(param, (char *) text) != 1) {
+            ERR_clear_error();
+
+            X509_VERIFY_PARAM_set_hostflags(param,
+                                         X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+
+            if (X509_VERIFY_PARAM_set1_host(param, (char *) text, len) == 0) {
+                return NGX_ERROR;
+            }
+
+            name = text;
+        }
+    }
+
+    if (name
+        && SSL_set_tlsext_host_name(connection, (char *) name) == 0)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
 void
 ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn)
 {
@@ -441,11 +505,7 @@ ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn)
         goto failed;
     }
 
-    if (ssl->server_name
-        && SSL_set_tlsext_host_name(c->ssl->connection,
-                                    (char *) ssl->server_name)
-           == 0)
-    {
+    if (ngx_vaani_redis_ssl_expect(conn, c->ssl->connection) != NGX_OK) {
         goto failed;
     }
 

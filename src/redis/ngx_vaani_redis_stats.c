@@ -93,7 +93,7 @@ ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
         stats->bytes = 0;
     }
 
-    stats->connections = redis->nconnections;
+    stats->connections = 0;
     stats->ready = 0;
     stats->ready_time = ngx_time();
     stats->error_time = 0;
@@ -102,9 +102,65 @@ ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
 
 
 void
+ngx_vaani_redis_stats_connections(ngx_vaani_redis_t *redis, ngx_int_t n)
+{
+    ngx_vaani_redis_stats_t  *stats;
+
+    stats = ngx_vaani_redis_stats(redis);
+
+    if (stats && ngx_vaani_redis_owns(stats)) {
+        stats->connections += n;
+    }
+}
+
+
+void
+ngx_vaani_redis_stats_redirect(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_stats_t  *stats;
+
+    stats = ngx_vaani_redis_stats(redis);
+
+    if (stats) {
+        (void) ngx_atomic_fetch_add(&stats->redirects, 1);
+    }
+}
+
+
+void
+ngx_vaani_redis_stats_refresh(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_stats_t  *stats;
+
+    stats = ngx_vaani_redis_stats(redis);
+
+    if (stats) {
+        (void) ngx_atomic_fetch_add(&stats->refreshes, 1);
+    }
+}
+
+
+void
+ngx_vaani_redis_stats_failover(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_stats_t  *stats;
+
+    stats = ngx_vaani_redis_stats(redis);
+
+    if (stats) {
+        (void) ngx_atomic_fetch_add(&stats->failovers, 1);
+    }
+}
+
+
+void
 ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
 {
     ngx_vaani_redis_stats_t  *stats;
+
+    if (conn->watch) {
+        return;
+    }
 
     stats = ngx_vaani_redis_stats(conn->redis);
 
@@ -132,6 +188,10 @@ ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
 {
     ngx_vaani_redis_stats_t  *stats;
 
+    if (conn->watch) {
+        return;
+    }
+
     stats = ngx_vaani_redis_stats(conn->redis);
 
     if (stats) {
@@ -146,6 +206,10 @@ ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn, uint64_t us)
 {
     ngx_uint_t                n;
     ngx_vaani_redis_stats_t  *stats;
+
+    if (conn->watch) {
+        return;
+    }
 
     stats = ngx_vaani_redis_stats(conn->redis);
 

@@ -1,0 +1,750 @@
+
+#include "ngx_vaani_redis_cluster.h"
+
+
+/*
+ * A Redis Cluster: the node that owns the slot of a key serves it, see
+ * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
+ *
+ * Commands go where the table says.  One that is redirected goes on by itself,
+ * whatever became of those before and behind it; one that nobody takes now is
+ * parked, and given to whoever owns its slot a moment later.
+ */
+
+
+/* how often a command is redirected or parked */
+
+#define NGX_VAANI_REDIS_MAX_HOPS        8
+
+/* when parked commands are tried again, ms */
+
+#define NGX_VAANI_REDIS_PARKED          50
+
+/* how long a node is kept that isn't in the table, but was redirected to, ms */
+
+#define NGX_VAANI_REDIS_GUEST           10000
+
+/* and how many of them */
+
+#define NGX_VAANI_REDIS_MAX_GUESTS      16
+
+
+static ngx_int_t ngx_vaani_redis_cluster_init(ngx_vaani_redis_t *redis,
+    ngx_cycle_t *cycle);
+static void ngx_vaani_redis_cluster_exit(ngx_vaani_redis_t *redis);
+static ngx_int_t ngx_vaani_redis_cluster_greet(ngx_vaani_redis_conn_t *conn);
+static ngx_int_t ngx_vaani_redis_cluster_check_id(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+static ngx_int_t ngx_vaani_redis_cluster_check_nodes(
+    ngx_vaani_redis_conn_t *conn, redisReply *reply);
+static ngx_int_t ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_action_e action,
+    redisReply *reply);
+static ngx_int_t ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
+static ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
+    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
+static void ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_cluster_park_again(
+    ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_cmd_t *cmd);
+static void ngx_vaani_redis_cluster_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended,
+    ngx_vaani_redis_status_e status);
+static void ngx_vaani_redis_cluster_free_idle(
+    ngx_vaani_redis_cluster_t *cluster);
+
+
+ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions = {
+    ngx_vaani_redis_cluster_init,
+    ngx_vaani_redis_cluster_exit,
+    NULL,
+    ngx_vaani_redis_cluster_greet,
+    ngx_vaani_redis_cluster_refused,
+    NULL,
+    ngx_vaani_redis_cluster_lost
+};
+
+
+static ngx_int_t
+ngx_vaani_redis_cluster_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
+{
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_redis_cluster_t));
+
+    if (cluster == NULL) {
+        return NGX_ERROR;
+    }
+
+    cluster->redis = redis;
+    cluster->log = cycle->log;
+
+    ngx_memset(cluster->owners, 0xff, sizeof(cluster->owners));
+
+    ngx_queue_init(&cluster->parked);
+
+    cluster->timer.handler = ngx_vaani_redis_cluster_handler;
+    cluster->timer.data = cluster;
+    cluster->timer.log = cycle->log;
+    cluster->timer.cancelable = 1;
+
+    redis->state = cluster;
+
+    ngx_vaani_redis_cluster_table_init(cluster);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_redis_cluster_exit(ngx_vaani_redis_t *redis)
+{
+    ngx_queue_t                *q;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = redis->state;
+
+    ngx_vaani_redis_cluster_table_exit(cluster);
+
+    if (cluster->timer.timer_set) {
+        ngx_del_timer(&cluster->timer);
+    }
+
+    while (!ngx_queue_empty(&cluster->parked)) {
+        q = ngx_queue_head(&cluster->parked);
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_free_command(ngx_queue_data(q, ngx_vaani_redis_cmd_t,
+                                                    queue));
+    }
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
+{
+    uint16_t                    owner;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = redis->state;
+
+    owner = cluster->owners[slot];
+
+    return (owner == NGX_VAANI_REDIS_NO_OWNER) ? NGX_VAANI_REDIS_NOBODY
+                                               : owner;
+}
+
+
+/*
+ * An address may belong to somebody else by now, even of another cluster: who
+ * answers there is asked for its name.
+ */
+
+static ngx_int_t
+ngx_vaani_redis_cluster_greet(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_str_t  args[2];
+
+    ngx_str_set(&args[0], "CLUSTER");
+    ngx_str_set(&args[1], "MYID");
+
+    return ngx_vaani_redis_add_setup(conn, args, 2,
+                                     ngx_vaani_redis_cluster_check_id);
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_cluster_check_id(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply)
+{
+    ngx_str_t                args[2];
+    ngx_vaani_redis_node_t  *node;
+
+    node = conn->node;
+
+    /* managed services may not have it */
+
+    if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof(node->id)) {
+        return NGX_OK;
+    }
+
+    if (!node->identified) {
+        ngx_memcpy(node->id, reply->str, sizeof(node->id));
+        node->identified = 1;
+        return NGX_OK;
+    }
+
+    if (ngx_memcmp(node->id, reply->str, sizeof(node->id)) == 0) {
+        return NGX_OK;
+    }
+
+    /* a proxy has a name of its own, and knows those of its cluster */
+
+    ngx_str_set(&args[0], "CLUSTER");
+    ngx_str_set(&args[1], "NODES");
+
+    return ngx_vaani_redis_add_setup(conn, args, 2,
+                                     ngx_vaani_redis_cluster_check_nodes)
+           == NGX_OK ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_cluster_check_nodes(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply)
+{
+    u_char                  *p, *last;
+    ngx_vaani_redis_node_t  *node;
+
+    node = conn->node;
+
+    if (reply->type == REDIS_REPLY_STRING) {
+        last = (u_char *) reply->str + reply->len;
+
+        for (p = (u_char *) reply->str;
+             (size_t) (last - p) >= sizeof(node->id);
+             p++)
+        {
+            if (ngx_memcmp(p, node->id, sizeof(node->id)) == 0) {
+                return NGX_OK;
+            }
+        }
+    }
+
+    ngx_vaani_redis_fail(conn, 0, "belongs to another cluster");
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_action_e action,
+    redisReply *reply)
+{
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = conn->redis->state;
+
+    switch (action) {
+
+    case NGX_VAANI_REDIS_MOVED:
+    case NGX_VAANI_REDIS_ASK:
+        return ngx_vaani_redis_cluster_redirect(conn, cmd, reply);
+
+    case NGX_VAANI_REDIS_TRY_AGAIN:
+        break;
+
+    case NGX_VAANI_REDIS_CLUSTER_DOWN:
+    case NGX_VAANI_REDIS_RECONNECT:
+
+        /* others may know of another owner */
+
+        ngx_vaani_redis_cluster_refresh(cluster, 1);
+        break;
+
+    case NGX_VAANI_REDIS_WAIT:
+        ngx_vaani_redis_cluster_refresh(cluster, 1);
+
+        /* fall through */
+
+    default:
+        return NGX_DECLINED;
+    }
+
+    if (action == NGX_VAANI_REDIS_RECONNECT
+        || cmd->hops == NGX_VAANI_REDIS_MAX_HOPS)
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_vaani_redis_give_back(conn, cmd);
+    ngx_vaani_redis_cluster_park_again(cluster, cmd);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, redisReply *reply)
+{
+    const char                 *host;
+    ngx_uint_t                  n;
+    vaani_redirect_t            redirect;
+    ngx_vaani_redis_node_t     *node;
+    ngx_vaani_redis_conn_t     *target;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = conn->redis->state;
+
+    if (vaani_redirect_read(reply->str, reply->len, &redirect) != VAANI_OK) {
+        return NGX_DECLINED;
+    }
+
+    ngx_vaani_redis_stats_redirect(conn->redis);
+
+    /* ASK says nothing of the slot's other keys */
+
+    if (redirect.kind == VAANI_REDIRECT_MOVED) {
+        ngx_vaani_redis_cluster_refresh(cluster, 0);
+    }
+
+    if (cmd->hops == NGX_VAANI_REDIS_MAX_HOPS) {
+        return NGX_DECLINED;
+    }
+
+    ngx_vaani_redis_give_back(conn, cmd);
+
+    node = NULL;
+
+    if (!redirect.unknown) {
+        host = redirect.host[0] ? redirect.host
+                                : (char *) conn->node->host;
+
+        node = ngx_vaani_redis_cluster_guest(cluster, host, redirect.port);
+    }
+
+    if (node == conn->node) {
+
+        /* a name stands for another server than it did */
+
+        for (n = 0; n < conn->redis->nconnections; n++) {
+            node->conns[n].condemned = 1;
+            node->conns[n].demoted = 1;
+        }
+
+        node = NULL;
+    }
+
+    target = node ? &node->conns[cmd->connection] : NULL;
+
+    if (target == NULL || !ngx_vaani_redis_conn_up(target)
+        || !ngx_vaani_redis_has_room(target, cmd))
+    {
+        ngx_vaani_redis_cluster_park_again(cluster, cmd);
+        return NGX_OK;
+    }
+
+    cmd->hops++;
+    cmd->asking = (redirect.kind == VAANI_REDIRECT_ASK);
+    node->used = ngx_current_msec;
+
+    ngx_vaani_redis_hand_over(target, cmd);
+
+    return NGX_OK;
+}
+
+
+/*
+ * The node at a place; one that isn't in the table is connected to: it may be
+ * about to get its first slots.
+ */
+
+static ngx_vaani_redis_node_t *
+ngx_vaani_redis_cluster_guest(ngx_vaani_redis_cluster_t *cluster,
+    const char *host, in_port_t port)
+{
+    ngx_uint_t               n, nguests;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+    nguests = 0;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || node->leaving) {
+            continue;
+        }
+
+        if (ngx_vaani_redis_is_at(node, host, port)) {
+            return node;
+        }
+
+        nguests += !node->listed;
+    }
+
+    if (nguests >= NGX_VAANI_REDIS_MAX_GUESTS) {
+        return NULL;
+    }
+
+    node = ngx_vaani_redis_cluster_add(cluster, host, port);
+
+    if (node) {
+        node->used = ngx_current_msec;
+    }
+
+    return node;
+}
+
+
+ngx_vaani_redis_node_t *
+ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
+    const char *host, in_port_t port)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes && redis->nodes[n]; n++) { /* void */ }
+
+    if (n == NGX_VAANI_REDIS_MAX_SERVERS) {
+        return NULL;
+    }
+
+    node = ngx_vaani_redis_create_node(redis, n, cluster->log);
+
+    if (node == NULL) {
+        return NULL;
+    }
+
+    if (ngx_vaani_redis_place(node, host, port) != NGX_OK) {
+        ngx_vaani_redis_free_node(node);
+        return NULL;
+    }
+
+    redis->nodes[n] = node;
+    redis->nnodes = ngx_max(redis->nnodes, n + 1);
+
+    ngx_vaani_redis_stats_connections(redis, redis->nconnections);
+
+    for (n = 0; n < redis->nconnections; n++) {
+        ngx_vaani_redis_connect(&node->conns[n]);
+    }
+
+    return node;
+}
+
+
+/*
+ * The commands of a connection that broke: somebody else may own their slots by
+ * now.  Which one executed them is not known, but they may be sent again.
+ */
+
+static void
+ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_queue_t                *q, *next;
+    ngx_vaani_redis_cmd_t      *cmd;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = conn->redis->state;
+
+    ngx_vaani_redis_cluster_refresh(cluster, 1);
+
+    for (q = ngx_queue_head(&conn->waiting);
+         q != ngx_queue_sentinel(&conn->waiting);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        if (cmd->hops == NGX_VAANI_REDIS_MAX_HOPS) {
+            continue;
+        }
+
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_give_back(conn, cmd);
+        ngx_vaani_redis_cluster_park_again(cluster, cmd);
+    }
+}
+
+
+static void
+ngx_vaani_redis_cluster_park_again(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    cmd->hops++;
+    cmd->asking = 0;
+
+    ngx_vaani_redis_cluster_insert(cluster, cmd);
+}
+
+
+ngx_vaani_redis_status_e
+ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    size_t                      size;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = redis->state;
+
+    size = cmd->buf.end - cmd->buf.start;
+
+    if (cluster->nparked >= NGX_VAANI_REDIS_MAX_COMMANDS
+        || cluster->nbytes + size > NGX_VAANI_REDIS_MAX_BYTES)
+    {
+        return NGX_VAANI_REDIS_FULL;
+    }
+
+    /* who has asked everybody in vain doesn't wait for more of that */
+
+    if (cluster->nrounds) {
+        return NGX_VAANI_REDIS_DOWN;
+    }
+
+    cmd->deadline = ngx_current_msec + redis->timeout;
+
+    ngx_vaani_redis_cluster_insert(cluster, cmd);
+
+    return NGX_VAANI_REDIS_DONE;
+}
+
+
+void
+ngx_vaani_redis_cluster_insert(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd)
+{
+    ngx_queue_insert_tail(&cluster->parked, &cmd->queue);
+
+    cluster->nparked++;
+    cluster->nbytes += cmd->buf.end - cmd->buf.start;
+
+    ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
+
+    /* they hold up a worker that exits, as those of a connection do */
+
+    cluster->timer.cancelable = 0;
+}
+
+
+void
+ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
+    ngx_msec_t after)
+{
+    if (after && cluster->timer.timer_set) {
+        return;
+    }
+
+    ngx_add_timer(&cluster->timer, ngx_max(after, 1));
+}
+
+
+/*
+ * Gives parked commands to those who own their slots now, and frees nodes that
+ * have left.
+ */
+
+static void
+ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
+{
+    ngx_queue_t                 parked, down, late, full, *q;
+    ngx_uint_t                  server;
+    ngx_vaani_redis_cmd_t      *cmd;
+    ngx_vaani_redis_conn_t     *conn;
+    ngx_vaani_redis_node_t     *node;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = ev->data;
+
+    ngx_queue_init(&parked);
+    ngx_queue_init(&down);
+    ngx_queue_init(&late);
+    ngx_queue_init(&full);
+
+    if (!ngx_queue_empty(&cluster->parked)) {
+        ngx_queue_add(&parked, &cluster->parked);
+        ngx_queue_init(&cluster->parked);
+    }
+
+    while (!ngx_queue_empty(&parked)) {
+        q = ngx_queue_head(&parked);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+
+        server = cluster->owners[cmd->slot];
+        node = (server == NGX_VAANI_REDIS_NO_OWNER)
+               ? NULL : cluster->redis->nodes[server];
+
+        if ((ngx_msec_int_t) (cmd->deadline - ngx_current_msec) <= 0) {
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &late,
+                                           NGX_VAANI_REDIS_TIMEOUT);
+            continue;
+        }
+
+        if (node == NULL || cluster->asking) {
+
+            if (cluster->nrounds && !cluster->asking) {
+                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
+                                               NGX_VAANI_REDIS_DOWN);
+                continue;
+            }
+
+            ngx_queue_insert_tail(&cluster->parked, q);
+            continue;
+        }
+
+        conn = &node->conns[cmd->connection];
+
+        if (!ngx_vaani_redis_conn_up(conn)) {
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
+                                           NGX_VAANI_REDIS_DOWN);
+            continue;
+        }
+
+        if (!ngx_vaani_redis_has_room(conn, cmd)) {
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &full,
+                                           NGX_VAANI_REDIS_FULL);
+            continue;
+        }
+
+        ngx_vaani_redis_cluster_unpark(cluster, cmd, NULL,
+                                       NGX_VAANI_REDIS_DONE);
+
+        ngx_vaani_redis_hand_over(conn, cmd);
+    }
+
+    ngx_vaani_redis_cluster_free_idle(cluster);
+
+    if (cluster->nparked || cluster->nleaving) {
+        ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
+    }
+
+    cluster->timer.cancelable = (cluster->nparked == 0);
+
+    while (!ngx_queue_empty(&down)) {
+        q = ngx_queue_head(&down);
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
+                            NGX_VAANI_REDIS_DOWN, NULL, 0);
+    }
+
+    while (!ngx_queue_empty(&late)) {
+        q = ngx_queue_head(&late);
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
+                            NGX_VAANI_REDIS_TIMEOUT, NULL, 0);
+    }
+
+    while (!ngx_queue_empty(&full)) {
+        q = ngx_queue_head(&full);
+        ngx_queue_remove(q);
+
+        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
+                            NGX_VAANI_REDIS_FULL, NULL, 0);
+    }
+}
+
+
+static void
+ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended,
+    ngx_vaani_redis_status_e status)
+{
+    cluster->nparked--;
+    cluster->nbytes -= cmd->buf.end - cmd->buf.start;
+
+    if (ended) {
+        ngx_queue_insert_tail(ended, &cmd->queue);
+    }
+}
+
+
+/*
+ * Never in the middle of what a connection does.
+ */
+
+static void
+ngx_vaani_redis_cluster_free_idle(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_uint_t               n, i, ncommands;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    if (cluster->nleaving == 0) {
+        return;
+    }
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || !node->leaving) {
+            continue;
+        }
+
+        ncommands = 0;
+
+        for (i = 0; i < redis->nconnections; i++) {
+            ncommands += node->conns[i].ncommands;
+        }
+
+        if (ncommands) {
+            continue;
+        }
+
+        redis->nodes[n] = NULL;
+        cluster->nleaving--;
+
+        ngx_vaani_redis_free_node(node);
+
+        ngx_vaani_redis_stats_connections(redis,
+                                          -(ngx_int_t) redis->nconnections);
+    }
+}
+
+
+void
+ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || node->listed || node->leaving) {
+            continue;
+        }
+
+        if (node->used
+            && ngx_current_msec - node->used < NGX_VAANI_REDIS_GUEST)
+        {
+            continue;
+        }
+
+        ngx_vaani_redis_cluster_leave(cluster, node);
+    }
+}
+
+
+/*
+ * A node is of no use any more: what waits for it is given to others, what it
+ * is at it may finish.
+ */
+
+void
+ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_conn_t  *conn;
+
+    node->leaving = 1;
+    cluster->nleaving++;
+
+    for (n = 0; n < cluster->redis->nconnections; n++) {
+        conn = &node->conns[n];
+
+        if (conn->state != NGX_VAANI_REDIS_READY) {
+            ngx_vaani_redis_shut(conn);
+            ngx_vaani_redis_cluster_lost(conn);
+        }
+    }
+
+    ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
+}

@@ -1,0 +1,96 @@
+
+/*
+ * A cluster as one worker knows it: private to the two files of it.
+ */
+
+
+#ifndef _NGX_VAANI_REDIS_CLUSTER_H_INCLUDED_
+#define _NGX_VAANI_REDIS_CLUSTER_H_INCLUDED_
+
+
+#include "ngx_vaani_redis_conn.h"
+
+
+#define NGX_VAANI_REDIS_NO_OWNER        0xffff
+
+
+typedef struct {
+    ngx_vaani_redis_t          *redis;
+    ngx_log_t                  *log;
+
+    uint16_t                    owners[VAANI_SLOTS];    /* numbers of nodes */
+    ngx_msec_t                  changed;        /* when one of these did */
+    ngx_uint_t                  nleaving;       /* nodes */
+
+    /* commands that belong to no connection for now */
+
+    ngx_queue_t                 parked;
+    ngx_uint_t                  nparked;
+    size_t                      nbytes;
+    ngx_event_t                 timer;          /* for them */
+
+    /* where the table comes from */
+
+    ngx_vaani_redis_watch_t     watch;
+    vaani_topology_t            table;
+    ngx_event_t                 refresh;
+    ngx_msec_t                  done;           /* when it was the last time */
+    ngx_msec_t                  backoff;
+    ngx_uint_t                  candidate;      /* who is asked, see there */
+    ngx_uint_t                  ntried;         /* in this round */
+    ngx_uint_t                  nrounds;        /* in vain, of late */
+    vaani_pace_t                complained;
+    unsigned                    known:1;        /* there is a table */
+    unsigned                    asking:1;
+    unsigned                    again:1;        /* when that is done */
+    unsigned                    rotate:1;       /* ask somebody else */
+    unsigned                    failing:1;      /* says who was asked */
+    unsigned                    last_resort:1;  /* who else is there */
+} ngx_vaani_redis_cluster_t;
+
+
+/*
+ * ngx_vaani_redis_cluster.c
+ */
+
+/* who serves a slot, see ngx_vaani_redis_server() */
+ngx_uint_t ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis,
+    ngx_uint_t slot);
+
+/* a command whose slot has no owner; see ngx_vaani_redis_send() */
+ngx_vaani_redis_status_e ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_cmd_t *cmd);
+
+void ngx_vaani_redis_cluster_insert(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* looks at parked commands after so many ms, or if 0, at once */
+void ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
+    ngx_msec_t after);
+
+/* a new node, that is connected to; NULL if there are too many, or no memory */
+ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_add(
+    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
+void ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node);
+
+/* lets those leave that nobody lists */
+void ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster);
+
+
+/*
+ * ngx_vaani_redis_table.c: where the table comes from
+ */
+
+void ngx_vaani_redis_cluster_table_init(ngx_vaani_redis_cluster_t *cluster);
+void ngx_vaani_redis_cluster_table_exit(ngx_vaani_redis_cluster_t *cluster);
+
+/*
+ * The table may be out of date.  It's fetched soon, once for all that say so;
+ * trouble: from somebody else than the last time.
+ */
+void ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
+    ngx_uint_t trouble);
+
+
+#endif /* _NGX_VAANI_REDIS_CLUSTER_H_INCLUDED_ */

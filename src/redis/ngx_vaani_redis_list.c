@@ -1,0 +1,490 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+/*
+ * Whichever server of a list is the master.  Each worker has a connection to
+ * each of them, and asks for their roles whenever a connection to the master is
+ * to be made, and from time to time.
+ */
+
+
+/* how often they are asked without a reason, ms */
+
+#define NGX_VAANI_REDIS_POLL_EVERY      10000
+
+/* how long one that is listed before a master may take to answer, ms */
+
+#define NGX_VAANI_REDIS_GRACE           200
+
+
+typedef enum {
+    NGX_VAANI_REDIS_ROLE_UNKNOWN = 0,
+    NGX_VAANI_REDIS_ROLE_ASKED,
+    NGX_VAANI_REDIS_ROLE_MASTER,
+    NGX_VAANI_REDIS_ROLE_REPLICA,
+    NGX_VAANI_REDIS_ROLE_NONE           /* there was no answer */
+} ngx_vaani_redis_role_e;
+
+
+typedef struct ngx_vaani_redis_list_s  ngx_vaani_redis_list_t;
+
+
+typedef struct {
+    ngx_vaani_redis_watch_t     watch;
+    ngx_vaani_redis_list_t     *list;
+    ngx_uint_t                  number;
+    ngx_vaani_redis_role_e      role;
+} ngx_vaani_redis_member_t;
+
+
+struct ngx_vaani_redis_list_s {
+    ngx_vaani_redis_t          *redis;
+    ngx_vaani_redis_member_t   *members;        /* redis->nurls */
+    ngx_uint_t                  current;        /* NOBODY: none was found */
+    ngx_event_t                 timer;
+    ngx_event_t                 grace;
+    ngx_uint_t                  graced;         /* it's over */
+    ngx_uint_t                  rivals;         /* that was said */
+};
+
+
+static ngx_int_t ngx_vaani_redis_list_init(ngx_vaani_redis_t *redis,
+    ngx_cycle_t *cycle);
+static void ngx_vaani_redis_list_exit(ngx_vaani_redis_t *redis);
+static void ngx_vaani_redis_list_locate(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list);
+static void ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member,
+    ngx_uint_t info);
+static void ngx_vaani_redis_list_ready(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_list_role(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_list_info(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_list_answered(ngx_vaani_redis_member_t *member,
+    ngx_vaani_redis_status_e status, redisReply *reply);
+static void ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list);
+static ngx_uint_t ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list);
+static ngx_uint_t ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list,
+    ngx_uint_t *pending);
+static void ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list);
+static void ngx_vaani_redis_list_timer(ngx_event_t *ev);
+static void ngx_vaani_redis_list_grace(ngx_event_t *ev);
+
+
+ngx_vaani_redis_actions_t  ngx_vaani_redis_list_actions = {
+    ngx_vaani_redis_list_init,
+    ngx_vaani_redis_list_exit,
+    ngx_vaani_redis_list_locate,
+    ngx_vaani_redis_greet_master,
+    ngx_vaani_redis_refused_by_replica,
+    NULL,
+    NULL
+};
+
+
+static ngx_int_t
+ngx_vaani_redis_list_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
+{
+    ngx_uint_t                 n;
+    ngx_vaani_redis_list_t    *list;
+    ngx_vaani_redis_member_t  *member;
+
+    list = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_redis_list_t));
+
+    if (list == NULL) {
+        return NGX_ERROR;
+    }
+
+    list->members = ngx_pcalloc(cycle->pool,
+                                redis->nurls
+                                * sizeof(ngx_vaani_redis_member_t));
+
+    if (list->members == NULL) {
+        return NGX_ERROR;
+    }
+
+    list->redis = redis;
+    list->current = NGX_VAANI_REDIS_NOBODY;
+
+    for (n = 0; n < redis->nurls; n++) {
+        member = &list->members[n];
+
+        member->list = list;
+        member->number = n;
+
+        ngx_vaani_redis_watch_init(&member->watch, redis, cycle->log);
+
+        member->watch.data = member;
+        member->watch.ready = ngx_vaani_redis_list_ready;
+        member->watch.lost = ngx_vaani_redis_list_lost;
+    }
+
+    list->timer.handler = ngx_vaani_redis_list_timer;
+    list->timer.data = list;
+    list->timer.log = cycle->log;
+    list->timer.cancelable = 1;
+
+    list->grace.handler = ngx_vaani_redis_list_grace;
+    list->grace.data = list;
+    list->grace.log = cycle->log;
+    list->grace.cancelable = 1;
+
+    redis->state = list;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_redis_list_exit(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_list_t *list = redis->state;
+
+    ngx_uint_t  n;
+
+    for (n = 0; n < redis->nurls; n++) {
+        ngx_vaani_redis_conn_exit(&list->members[n].watch.conn);
+    }
+
+    if (list->timer.timer_set) {
+        ngx_del_timer(&list->timer);
+    }
+
+    if (list->grace.timer_set) {
+        ngx_del_timer(&list->grace);
+    }
+}
+
+
+static void
+ngx_vaani_redis_list_locate(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_list_t  *list;
+
+    list = conn->redis->state;
+
+    if (conn->node->wrong && list->current != NGX_VAANI_REDIS_NOBODY) {
+        conn->node->wrong = 0;
+        list->members[list->current].role = NGX_VAANI_REDIS_ROLE_UNKNOWN;
+    }
+
+    ngx_vaani_redis_list_poll(list);
+}
+
+
+/*
+ * Asks all of them, but those that are being asked already.
+ */
+
+static void
+ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list)
+{
+    ngx_uint_t                 n;
+    ngx_vaani_redis_member_t  *member;
+
+    list->graced = 0;
+
+    ngx_add_timer(&list->timer, NGX_VAANI_REDIS_POLL_EVERY
+                                + ngx_random() % NGX_VAANI_REDIS_MAX_BACKOFF);
+
+    for (n = 0; n < list->redis->nurls; n++) {
+        member = &list->members[n];
+
+        if (member->role == NGX_VAANI_REDIS_ROLE_ASKED) {
+            continue;
+        }
+
+        member->role = NGX_VAANI_REDIS_ROLE_ASKED;
+
+        if (member->watch.conn.state == NGX_VAANI_REDIS_READY) {
+            ngx_vaani_redis_list_ask(member, 0);
+
+        } else {
+            ngx_vaani_redis_watch_open(&member->watch, &list->redis->urls[n]);
+        }
+    }
+}
+
+
+static void
+ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member, ngx_uint_t info)
+{
+    ngx_int_t  rc;
+    ngx_str_t  args[2];
+
+    if (info) {
+        ngx_str_set(&args[0], "INFO");
+        ngx_str_set(&args[1], "replication");
+
+        rc = ngx_vaani_redis_watch_ask(&member->watch, args, 2,
+                                       ngx_vaani_redis_list_info);
+    } else {
+        ngx_str_set(&args[0], "ROLE");
+
+        rc = ngx_vaani_redis_watch_ask(&member->watch, args, 1,
+                                       ngx_vaani_redis_list_role);
+    }
+
+    if (rc != NGX_OK) {
+        ngx_vaani_redis_fail(&member->watch.conn, 0,
+                             "no memory for a command");
+    }
+}
+
+
+static void
+ngx_vaani_redis_list_ready(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_list_ask(watch->data, 0);
+}
+
+
+static void
+ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_member_t *member = watch->data;
+
+    ngx_vaani_redis_list_t  *list;
+
+    list = member->list;
+
+    /* one that was asked before is asked again when somebody wants to know */
+
+    if (member->role == NGX_VAANI_REDIS_ROLE_ASKED) {
+        member->role = NGX_VAANI_REDIS_ROLE_NONE;
+        ngx_vaani_redis_list_decide(list);
+        return;
+    }
+
+    member->role = NGX_VAANI_REDIS_ROLE_NONE;
+}
+
+
+static void
+ngx_vaani_redis_list_role(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    /* the ACL may not allow it */
+
+    if (status == NGX_VAANI_REDIS_DONE && reply->type == REDIS_REPLY_ERROR) {
+        ngx_vaani_redis_list_ask(watch->data, 1);
+        return;
+    }
+
+    ngx_vaani_redis_list_answered(watch->data, status, reply);
+}
+
+
+static void
+ngx_vaani_redis_list_info(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    ngx_vaani_redis_list_answered(watch->data, status, reply);
+}
+
+
+static void
+ngx_vaani_redis_list_answered(ngx_vaani_redis_member_t *member,
+    ngx_vaani_redis_status_e status, redisReply *reply)
+{
+    vaani_role_t  role;
+
+    /* else the connection is lost, which is told next */
+
+    if (status != NGX_VAANI_REDIS_DONE) {
+        return;
+    }
+
+    if (vaani_role_read(reply, &role) != VAANI_OK) {
+        member->role = NGX_VAANI_REDIS_ROLE_NONE;
+
+    } else if (role.kind == VAANI_ROLE_MASTER) {
+        member->role = NGX_VAANI_REDIS_ROLE_MASTER;
+
+    } else {
+        member->role = NGX_VAANI_REDIS_ROLE_REPLICA;
+    }
+
+    ngx_vaani_redis_list_decide(member->list);
+}
+
+
+static void
+ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list)
+{
+    ngx_uint_t  chosen, pending;
+
+    if (ngx_vaani_redis_list_stays(list)) {
+        ngx_vaani_redis_list_rivals(list);
+        return;
+    }
+
+    chosen = ngx_vaani_redis_list_choose(list, &pending);
+
+    if (chosen == NGX_VAANI_REDIS_NOBODY) {
+
+        if (!pending) {
+            list->current = NGX_VAANI_REDIS_NOBODY;
+
+            ngx_vaani_redis_no_master(list->redis,
+                                      "and the others of its list: none of "
+                                      "them is a master");
+        }
+
+        return;
+    }
+
+    /* one that is listed before may be a master, too */
+
+    if (pending && !list->graced) {
+
+        if (!list->grace.timer_set) {
+            ngx_add_timer(&list->grace, NGX_VAANI_REDIS_GRACE);
+        }
+
+        return;
+    }
+
+    list->current = chosen;
+
+    ngx_vaani_redis_found_master(list->redis, &list->redis->urls[chosen],
+                                 NULL, 0);
+
+    ngx_vaani_redis_list_rivals(list);
+}
+
+
+/*
+ * Whether there is no reason to look at others: the connections of a master
+ * stay there, whoever else says that it is one.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list)
+{
+    ngx_uint_t               n, ready;
+    ngx_vaani_redis_node_t  *node;
+
+    if (list->current == NGX_VAANI_REDIS_NOBODY) {
+        return 0;
+    }
+
+    node = list->redis->nodes[0];
+    ready = 1;
+
+    for (n = 0; n < list->redis->nconnections; n++) {
+        if (node->conns[n].state != NGX_VAANI_REDIS_READY) {
+            ready = 0;
+        }
+    }
+
+    switch (list->members[list->current].role) {
+
+    case NGX_VAANI_REDIS_ROLE_MASTER:
+
+        /* those that wait for this connect */
+
+        ngx_vaani_redis_found_master(list->redis,
+                                     &list->redis->urls[list->current],
+                                     NULL, 0);
+        return 1;
+
+    case NGX_VAANI_REDIS_ROLE_REPLICA:
+        return 0;
+
+    default:
+        return ready;
+    }
+}
+
+
+/*
+ * The first one that is a master.  *pending: one before it may be, too, or if
+ * there is none, any.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list, ngx_uint_t *pending)
+{
+    ngx_uint_t  n;
+
+    *pending = 0;
+
+    for (n = 0; n < list->redis->nurls; n++) {
+
+        switch (list->members[n].role) {
+
+        case NGX_VAANI_REDIS_ROLE_MASTER:
+            return n;
+
+        case NGX_VAANI_REDIS_ROLE_ASKED:
+            *pending = 1;
+            break;
+
+        default:
+            break;
+        }
+    }
+
+    return NGX_VAANI_REDIS_NOBODY;
+}
+
+
+/*
+ * Says if there are several masters, once while there are.
+ */
+
+static void
+ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list)
+{
+    ngx_uint_t  n, rivals;
+
+    rivals = 0;
+
+    for (n = 0; n < list->redis->nurls; n++) {
+
+        if (list->members[n].role == NGX_VAANI_REDIS_ROLE_ASKED) {
+            return;
+        }
+
+        if (n != list->current
+            && list->members[n].role == NGX_VAANI_REDIS_ROLE_MASTER)
+        {
+            rivals++;
+
+            if (!list->rivals) {
+                ngx_log_error(NGX_LOG_CRIT, list->timer.log, 0,
+                              "vaani: both %V and %V are masters; events go "
+                              "to the former",
+                              &list->redis->urls[list->current].name,
+                              &list->redis->urls[n].name);
+            }
+        }
+    }
+
+    list->rivals = (rivals != 0);
+}
+
+
+static void
+ngx_vaani_redis_list_timer(ngx_event_t *ev)
+{
+    ngx_vaani_redis_list_poll(ev->data);
+}
+
+
+static void
+ngx_vaani_redis_list_grace(ngx_event_t *ev)
+{
+    ngx_vaani_redis_list_t *list = ev->data;
+
+    list->graced = 1;
+
+    ngx_vaani_redis_list_decide(list);
+}

@@ -1,0 +1,173 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+/*
+ * One server, which has to be the master of several: others say where it is.
+ */
+
+
+static ngx_int_t ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+static ngx_int_t ngx_vaani_redis_check_info(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+static ngx_int_t ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn,
+    redisReply *reply);
+
+
+ngx_int_t
+ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_str_t  role;
+
+    ngx_str_set(&role, "ROLE");
+
+    return ngx_vaani_redis_add_setup(conn, &role, 1,
+                                     ngx_vaani_redis_check_role);
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+{
+    ngx_str_t  info[2];
+
+    if (reply->type != REDIS_REPLY_ERROR) {
+        return ngx_vaani_redis_judge_role(conn, reply);
+    }
+
+    /* the ACL may not allow it */
+
+    ngx_str_set(&info[0], "INFO");
+    ngx_str_set(&info[1], "replication");
+
+    return ngx_vaani_redis_add_setup(conn, info, 2, ngx_vaani_redis_check_info)
+           == NGX_OK ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_check_info(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+{
+    return ngx_vaani_redis_judge_role(conn, reply);
+}
+
+
+static ngx_int_t
+ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
+{
+    vaani_role_t  role;
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        return NGX_DECLINED;
+    }
+
+    if (vaani_role_read(reply, &role) == VAANI_OK
+        && role.kind == VAANI_ROLE_MASTER)
+    {
+        conn->node->wrong = 0;
+        return NGX_OK;
+    }
+
+    conn->node->wrong = 1;
+
+    ngx_vaani_redis_fail(conn, 0, "is not a master");
+
+    return NGX_DONE;
+}
+
+
+/*
+ * A master that was demoted: what it refuses waits for the one that took over.
+ */
+
+ngx_int_t
+ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_action_e action,
+    redisReply *reply)
+{
+    if (action != NGX_VAANI_REDIS_RECONNECT
+        || ngx_strncmp(reply->str, "NOAUTH", sizeof("NOAUTH") - 1) == 0
+        || ngx_strncmp(reply->str, "WRONGPASS", sizeof("WRONGPASS") - 1) == 0
+        || ++cmd->strikes >= NGX_VAANI_REDIS_MAX_STRIKES)
+    {
+        return NGX_DECLINED;
+    }
+
+    conn->condemned = 1;
+    conn->demoted = 1;
+
+    ngx_queue_insert_tail(&conn->waiting, &cmd->queue);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_url_t *url, const char *host, in_port_t port)
+{
+    u_char                   was[sizeof(((ngx_vaani_redis_node_t *) 0)->name)];
+    size_t                   len;
+    ngx_uint_t               n, same;
+    ngx_vaani_redis_node_t  *node;
+    ngx_vaani_redis_conn_t  *conn;
+
+    node = redis->nodes[0];
+
+    same = url ? (node->url.name.len == url->name.len
+                  && ngx_memcmp(node->url.name.data, url->name.data,
+                                url->name.len)
+                     == 0)
+               : ngx_vaani_redis_is_at(node, host, port);
+
+    if (!same || !node->listed) {
+        len = ngx_min(node->url.name.len, sizeof(was));
+        ngx_memcpy(was, node->url.name.data, len);
+
+        if (url) {
+            node->url = *url;
+
+        } else if (ngx_vaani_redis_place(node, host, port) != NGX_OK) {
+            return;
+        }
+
+        if (node->listed) {
+            ngx_log_error(NGX_LOG_NOTICE, &node->conns[0].log, 0,
+                          "vaani: %V is the master now, it was %*s",
+                          &node->url.name, len, was);
+
+            ngx_vaani_redis_stats_failover(redis);
+        }
+
+        node->listed = 1;
+        same = 0;
+    }
+
+    for (n = 0; n < redis->nconnections; n++) {
+        conn = &node->conns[n];
+
+        if (!same) {
+            ngx_vaani_redis_move(conn);
+
+        } else if (conn->state == NGX_VAANI_REDIS_LOCATING) {
+            ngx_vaani_redis_resolve(conn);
+        }
+    }
+}
+
+
+void
+ngx_vaani_redis_no_master(ngx_vaani_redis_t *redis, char *why)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_conn_t  *conn;
+
+    for (n = 0; n < redis->nconnections; n++) {
+        conn = &redis->nodes[0]->conns[n];
+
+        if (conn->state == NGX_VAANI_REDIS_LOCATING) {
+            ngx_vaani_redis_fail(conn, 0, why);
+        }
+    }
+}

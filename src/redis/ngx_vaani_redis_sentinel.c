@@ -1,0 +1,360 @@
+
+#include "ngx_vaani_redis_conn.h"
+
+
+/*
+ * The master that Redis Sentinels know under a name, see
+ * https://redis.io/docs/latest/develop/reference/sentinel-clients/
+ *
+ * Each worker has a connection to one Sentinel.  It is asked for the master
+ * whenever a connection to that is to be made, and from time to time; in
+ * between it says itself when the master has changed.  If it goes, or doesn't
+ * know the master, the next one is asked.
+ */
+
+
+/* how often it's asked without a reason, ms */
+
+#define NGX_VAANI_REDIS_ASK_EVERY       10000
+
+/* how often it's said that a Sentinel doesn't know the name, ms */
+
+#define NGX_VAANI_REDIS_UNKNOWN_EVERY   60000
+
+
+typedef struct {
+    ngx_vaani_redis_watch_t     watch;
+    ngx_vaani_redis_t          *redis;
+    ngx_uint_t                  current;        /* which of the URLs */
+    ngx_uint_t                  ntried;         /* of them, without success */
+    ngx_event_t                 timer;
+    ngx_msec_t                  backoff;
+    vaani_pace_t                unknown;
+    char                       *why;            /* the last one didn't say */
+    unsigned                    asked:1;
+    unsigned                    subscribed:1;
+} ngx_vaani_redis_sentinel_t;
+
+
+static ngx_int_t ngx_vaani_redis_sentinel_init(ngx_vaani_redis_t *redis,
+    ngx_cycle_t *cycle);
+static void ngx_vaani_redis_sentinel_exit(ngx_vaani_redis_t *redis);
+static void ngx_vaani_redis_sentinel_locate(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_sentinel_open(
+    ngx_vaani_redis_sentinel_t *sentinel);
+static void ngx_vaani_redis_sentinel_next(
+    ngx_vaani_redis_sentinel_t *sentinel);
+static void ngx_vaani_redis_sentinel_ask(ngx_vaani_redis_sentinel_t *sentinel);
+static void ngx_vaani_redis_sentinel_ready(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_sentinel_lost(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply);
+static void ngx_vaani_redis_sentinel_answer(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_sentinel_timer(ngx_event_t *ev);
+
+
+ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
+    ngx_vaani_redis_sentinel_init,
+    ngx_vaani_redis_sentinel_exit,
+    ngx_vaani_redis_sentinel_locate,
+    ngx_vaani_redis_greet_master,
+    ngx_vaani_redis_refused_by_replica,
+    NULL,
+    NULL
+};
+
+
+static ngx_str_t  ngx_vaani_redis_switched = ngx_string("+switch-master");
+
+
+static ngx_int_t
+ngx_vaani_redis_sentinel_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
+{
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = ngx_pcalloc(cycle->pool, sizeof(ngx_vaani_redis_sentinel_t));
+
+    if (sentinel == NULL) {
+        return NGX_ERROR;
+    }
+
+    sentinel->redis = redis;
+
+    ngx_vaani_redis_watch_init(&sentinel->watch, redis, cycle->log);
+
+    sentinel->watch.data = sentinel;
+    sentinel->watch.user = &redis->sentinel_user;
+    sentinel->watch.password = &redis->sentinel_password;
+    sentinel->watch.ready = ngx_vaani_redis_sentinel_ready;
+    sentinel->watch.lost = ngx_vaani_redis_sentinel_lost;
+    sentinel->watch.pushed = ngx_vaani_redis_sentinel_pushed;
+
+    sentinel->timer.handler = ngx_vaani_redis_sentinel_timer;
+    sentinel->timer.data = sentinel;
+    sentinel->timer.log = cycle->log;
+    sentinel->timer.cancelable = 1;
+
+    redis->state = sentinel;
+
+    ngx_vaani_redis_sentinel_open(sentinel);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_redis_sentinel_exit(ngx_vaani_redis_t *redis)
+{
+    ngx_vaani_redis_sentinel_t *sentinel = redis->state;
+
+    ngx_vaani_redis_conn_exit(&sentinel->watch.conn);
+
+    if (sentinel->timer.timer_set) {
+        ngx_del_timer(&sentinel->timer);
+    }
+}
+
+
+static void
+ngx_vaani_redis_sentinel_locate(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = conn->redis->state;
+
+    if (conn->node->wrong) {
+
+        /* it named one that isn't a master: another one may know better */
+
+        conn->node->wrong = 0;
+
+        ngx_vaani_redis_watch_close(&sentinel->watch);
+        ngx_vaani_redis_sentinel_next(sentinel);
+        return;
+    }
+
+    switch (sentinel->watch.conn.state) {
+
+    case NGX_VAANI_REDIS_READY:
+
+        if (!sentinel->asked) {
+            ngx_vaani_redis_sentinel_ask(sentinel);
+        }
+
+        break;
+
+    case NGX_VAANI_REDIS_CLOSED:
+
+        /* unless the next one is about to be asked */
+
+        if (sentinel->timer.timer_set) {
+            ngx_vaani_redis_sentinel_open(sentinel);
+        }
+
+        break;
+
+    default:
+        break;
+    }
+}
+
+
+static void
+ngx_vaani_redis_sentinel_open(ngx_vaani_redis_sentinel_t *sentinel)
+{
+    if (sentinel->timer.timer_set) {
+        ngx_del_timer(&sentinel->timer);
+    }
+
+    sentinel->asked = 0;
+    sentinel->subscribed = 0;
+    sentinel->why = "is unknown: no Sentinel can be reached";
+
+    ngx_vaani_redis_watch_open(&sentinel->watch,
+                               &sentinel->redis->urls[sentinel->current]);
+}
+
+
+/*
+ * Goes on with the next Sentinel; after all of them with a pause.
+ */
+
+static void
+ngx_vaani_redis_sentinel_next(ngx_vaani_redis_sentinel_t *sentinel)
+{
+    sentinel->current = (sentinel->current + 1) % sentinel->redis->nurls;
+
+    if (++sentinel->ntried < sentinel->redis->nurls) {
+        ngx_vaani_redis_sentinel_open(sentinel);
+        return;
+    }
+
+    sentinel->ntried = 0;
+    sentinel->asked = 0;
+
+    sentinel->backoff = sentinel->backoff
+                        ? ngx_min(sentinel->backoff * 2,
+                                  NGX_VAANI_REDIS_MAX_BACKOFF)
+                        : NGX_VAANI_REDIS_MIN_BACKOFF;
+
+    ngx_add_timer(&sentinel->timer,
+                  sentinel->backoff / 2
+                  + ngx_random() % (sentinel->backoff / 2 + 1));
+
+    ngx_vaani_redis_no_master(sentinel->redis, sentinel->why);
+}
+
+
+static void
+ngx_vaani_redis_sentinel_ask(ngx_vaani_redis_sentinel_t *sentinel)
+{
+    ngx_str_t  unsubscribe[2], ask[3], subscribe[2];
+
+    ngx_str_set(&unsubscribe[0], "UNSUBSCRIBE");
+    unsubscribe[1] = ngx_vaani_redis_switched;
+
+    ngx_str_set(&ask[0], "SENTINEL");
+    ngx_str_set(&ask[1], "GET-MASTER-ADDR-BY-NAME");
+    ask[2] = sentinel->redis->sentinel;
+
+    ngx_str_set(&subscribe[0], "SUBSCRIBE");
+    subscribe[1] = ngx_vaani_redis_switched;
+
+    /* who has subscribed can't ask; sent together, nothing is missed */
+
+    if ((sentinel->subscribed
+         && ngx_vaani_redis_watch_ask(&sentinel->watch, unsubscribe, 2, NULL)
+            != NGX_OK)
+        || ngx_vaani_redis_watch_ask(&sentinel->watch, ask, 3,
+                                     ngx_vaani_redis_sentinel_answer)
+           != NGX_OK
+        || ngx_vaani_redis_watch_ask(&sentinel->watch, subscribe, 2, NULL)
+           != NGX_OK)
+    {
+        ngx_vaani_redis_fail(&sentinel->watch.conn, 0,
+                             "no memory for a command");
+        return;
+    }
+
+    sentinel->asked = 1;
+    sentinel->subscribed = 1;
+}
+
+
+static void
+ngx_vaani_redis_sentinel_ready(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_sentinel_ask(watch->data);
+}
+
+
+static void
+ngx_vaani_redis_sentinel_lost(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_sentinel_next(watch->data);
+}
+
+
+static void
+ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    int                          rc;
+    char                         host[NGX_VAANI_REDIS_HOST_LEN];
+    unsigned                     port;
+    uint64_t                     skipped;
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = watch->data;
+    sentinel->asked = 0;
+
+    if (status != NGX_VAANI_REDIS_DONE) {
+
+        /* the connection is lost, which is told next */
+
+        return;
+    }
+
+    rc = vaani_sentinel_read(reply, host, &port);
+
+    if (rc != VAANI_OK) {
+        sentinel->why = (rc == VAANI_DONE)
+                        ? "is unknown: no Sentinel knows its name"
+                        : "is unknown: no Sentinel says where it is";
+
+        if (vaani_pace(&sentinel->unknown, ngx_current_msec,
+                       NGX_VAANI_REDIS_UNKNOWN_EVERY, &skipped))
+        {
+            ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
+                          "vaani: the Sentinel %V does not name a master "
+                          "\"%V\"; see \"sentinel=\" in \"vaani_redis\"",
+                          &watch->node.url.name, &sentinel->redis->sentinel);
+        }
+
+        ngx_vaani_redis_watch_close(watch);
+        ngx_vaani_redis_sentinel_next(sentinel);
+        return;
+    }
+
+    sentinel->ntried = 0;
+    sentinel->backoff = 0;
+
+    ngx_add_timer(&sentinel->timer,
+                  NGX_VAANI_REDIS_ASK_EVERY
+                  + ngx_random() % NGX_VAANI_REDIS_MAX_BACKOFF);
+
+    ngx_vaani_redis_found_master(sentinel->redis, NULL, host, port);
+}
+
+
+static void
+ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply)
+{
+    redisReply                  *text;
+    vaani_switch_t               moved;
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = watch->data;
+    text = reply->element[2];
+
+    if (text->type != REDIS_REPLY_STRING
+        || vaani_switch_read(text->str, text->len, &moved) != VAANI_OK)
+    {
+        return;
+    }
+
+    /* Sentinels may know several masters */
+
+    if (moved.name.len != sentinel->redis->sentinel.len
+        || ngx_memcmp(moved.name.data, sentinel->redis->sentinel.data,
+                      moved.name.len)
+           != 0)
+    {
+        return;
+    }
+
+    ngx_vaani_redis_found_master(sentinel->redis, NULL, moved.host,
+                                 moved.port);
+}
+
+
+static void
+ngx_vaani_redis_sentinel_timer(ngx_event_t *ev)
+{
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = ev->data;
+
+    if (sentinel->watch.conn.state == NGX_VAANI_REDIS_CLOSED) {
+        ngx_vaani_redis_sentinel_open(sentinel);
+
+    } else if (sentinel->watch.conn.state == NGX_VAANI_REDIS_READY
+               && !sentinel->asked)
+    {
+        ngx_vaani_redis_sentinel_ask(sentinel);
+    }
+}

@@ -1,0 +1,727 @@
+
+#include "ngx_vaani_redis_cluster.h"
+
+#include <ngx_sha1.h>
+
+
+/*
+ * The table of a cluster: which node owns which slot.  It's fetched by CLUSTER
+ * SLOTS, which is everywhere: when a worker begins, when a reply or the loss of
+ * a connection says that it may be out of date, and from time to time.
+ *
+ * Nodes of the latest table are asked one after the other, then the servers of
+ * the configuration, whose names are resolved anew.
+ */
+
+
+/* how often it's fetched without a reason, ms */
+
+#define NGX_VAANI_REDIS_TABLE_EVERY     10000
+
+/* the longest pause between two of them if there is a reason, ms */
+
+#define NGX_VAANI_REDIS_TABLE_PAUSE     500
+
+/* how often it's said why there is none, ms */
+
+#define NGX_VAANI_REDIS_TABLE_COMPLAIN  10000
+
+
+static void ngx_vaani_redis_table_handler(ngx_event_t *ev);
+static void ngx_vaani_redis_table_next(ngx_vaani_redis_cluster_t *cluster);
+static void ngx_vaani_redis_table_ask(ngx_vaani_redis_cluster_t *cluster);
+static void ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
+    ngx_uint_t changed);
+static void ngx_vaani_redis_table_ready(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_table_pushed(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply);
+static void ngx_vaani_redis_table_info(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_table_slots(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static const char *ngx_vaani_redis_table_doubt(
+    ngx_vaani_redis_cluster_t *cluster, vaani_topology_t *table);
+static ngx_uint_t ngx_vaani_redis_table_is_foreign(
+    ngx_vaani_redis_cluster_t *cluster, vaani_topology_t *table);
+static ngx_uint_t ngx_vaani_redis_table_apply(
+    ngx_vaani_redis_cluster_t *cluster, vaani_topology_t *table);
+static ngx_vaani_redis_node_t *ngx_vaani_redis_table_node(
+    ngx_vaani_redis_cluster_t *cluster, vaani_topology_node_t *listed);
+static void ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node, vaani_topology_node_t *listed);
+static void ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table);
+static ngx_uint_t ngx_vaani_redis_table_took_over(
+    ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_node_t *node);
+static void ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster);
+
+
+void
+ngx_vaani_redis_cluster_table_init(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_vaani_redis_watch_init(&cluster->watch, cluster->redis, cluster->log);
+
+    cluster->watch.data = cluster;
+    cluster->watch.ready = ngx_vaani_redis_table_ready;
+    cluster->watch.lost = ngx_vaani_redis_table_lost;
+    cluster->watch.pushed = ngx_vaani_redis_table_pushed;
+
+    cluster->refresh.handler = ngx_vaani_redis_table_handler;
+    cluster->refresh.data = cluster;
+    cluster->refresh.log = cluster->log;
+    cluster->refresh.cancelable = 1;
+
+    cluster->asking = 1;
+
+    ngx_vaani_redis_table_next(cluster);
+}
+
+
+void
+ngx_vaani_redis_cluster_table_exit(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_vaani_redis_conn_exit(&cluster->watch.conn);
+
+    if (cluster->refresh.timer_set) {
+        ngx_del_timer(&cluster->refresh);
+    }
+
+    vaani_topology_free(&cluster->table);
+}
+
+
+void
+ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
+    ngx_uint_t trouble)
+{
+    ngx_msec_int_t  left;
+
+    if (trouble) {
+        cluster->rotate = 1;
+    }
+
+    if (cluster->asking) {
+
+        /* the answer may be older than the reason to ask */
+
+        cluster->again = 1;
+        return;
+    }
+
+    left = cluster->done + cluster->backoff - ngx_current_msec;
+    left = ngx_max(left, 1);
+
+    if (cluster->refresh.timer_set
+        && (ngx_msec_int_t) (cluster->refresh.timer.key - ngx_current_msec)
+           <= left)
+    {
+        return;
+    }
+
+    ngx_add_timer(&cluster->refresh, (ngx_msec_t) left);
+}
+
+
+static void
+ngx_vaani_redis_table_handler(ngx_event_t *ev)
+{
+    ngx_vaani_redis_cluster_t *cluster = ev->data;
+
+    cluster->asking = 1;
+    cluster->again = 0;
+    cluster->ntried = 0;
+    cluster->last_resort = 0;
+
+    if (cluster->watch.conn.state == NGX_VAANI_REDIS_READY
+        && !cluster->rotate)
+    {
+        ngx_vaani_redis_table_ask(cluster);
+        return;
+    }
+
+    cluster->rotate = 0;
+
+    ngx_vaani_redis_table_next(cluster);
+}
+
+
+/*
+ * Goes on with the next one of those who may know.
+ */
+
+static void
+ngx_vaani_redis_table_next(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_uint_t                n, nnodes;
+    ngx_vaani_redis_t        *redis;
+    vaani_topology_node_t    *node;
+    ngx_vaani_redis_watch_t  *watch;
+
+    redis = cluster->redis;
+    watch = &cluster->watch;
+    nnodes = cluster->table.nnodes;
+
+    ngx_vaani_redis_watch_close(watch);
+
+    if (cluster->ntried == nnodes + redis->nurls) {
+
+        if (!cluster->last_resort) {
+
+            /* better one of those that are in doubt than none */
+
+            cluster->last_resort = 1;
+            cluster->ntried = 0;
+
+        } else {
+            cluster->nrounds++;
+            ngx_vaani_redis_table_over(cluster, 0);
+            return;
+        }
+    }
+
+    n = cluster->ntried++;
+
+    if (n < nnodes) {
+
+        /* not always the same one first */
+
+        cluster->candidate = (cluster->candidate + 1) % nnodes;
+        node = &cluster->table.nodes[cluster->candidate];
+
+        if (ngx_vaani_redis_place(&watch->node, node->host, node->port)
+            == NGX_OK)
+        {
+            ngx_vaani_redis_watch_open(watch, &watch->node.url);
+            return;
+        }
+
+        ngx_add_timer(&watch->conn.reconnect, 1);
+        return;
+    }
+
+    ngx_vaani_redis_watch_open(watch, &redis->urls[n - nnodes]);
+}
+
+
+static void
+ngx_vaani_redis_table_ask(ngx_vaani_redis_cluster_t *cluster)
+{
+    ngx_str_t  args[2];
+
+    cluster->failing = 0;
+
+    ngx_str_set(&args[0], "CLUSTER");
+    ngx_str_set(&args[1], "INFO");
+
+    if (ngx_vaani_redis_watch_ask(&cluster->watch, args, 2,
+                                  ngx_vaani_redis_table_info)
+        != NGX_OK)
+    {
+        goto failed;
+    }
+
+    ngx_str_set(&args[1], "SLOTS");
+
+    if (ngx_vaani_redis_watch_ask(&cluster->watch, args, 2,
+                                  ngx_vaani_redis_table_slots)
+        != NGX_OK)
+    {
+        goto failed;
+    }
+
+    return;
+
+failed:
+
+    ngx_vaani_redis_fail(&cluster->watch.conn, 0, "no memory for a command");
+}
+
+
+/*
+ * The table was fetched, or couldn't be.
+ */
+
+static void
+ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
+    ngx_uint_t changed)
+{
+    cluster->asking = 0;
+    cluster->done = ngx_current_msec;
+
+    ngx_vaani_redis_stats_refresh(cluster->redis);
+
+    if (changed) {
+        cluster->backoff = 0;
+
+    } else {
+        cluster->backoff = cluster->backoff
+                           ? ngx_min(cluster->backoff * 2,
+                                     NGX_VAANI_REDIS_TABLE_PAUSE)
+                           : NGX_VAANI_REDIS_MIN_BACKOFF;
+    }
+
+    ngx_vaani_redis_cluster_check_guests(cluster);
+
+    ngx_add_timer(&cluster->refresh,
+                  NGX_VAANI_REDIS_TABLE_EVERY
+                  + ngx_random() % NGX_VAANI_REDIS_MAX_BACKOFF);
+
+    if (cluster->again || cluster->nrounds) {
+        ngx_vaani_redis_cluster_refresh(cluster, cluster->nrounds != 0);
+    }
+
+    /* what was parked until now */
+
+    if (!ngx_queue_empty(&cluster->parked)) {
+        ngx_vaani_redis_cluster_wake(cluster, 0);
+    }
+}
+
+
+static void
+ngx_vaani_redis_table_ready(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_table_ask(watch->data);
+}
+
+
+static void
+ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_cluster_t *cluster = watch->data;
+
+    /* else it's opened when it's needed */
+
+    if (cluster->asking) {
+        ngx_vaani_redis_table_next(cluster);
+    }
+}
+
+
+static void
+ngx_vaani_redis_table_pushed(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply)
+{
+    /* nothing was subscribed to */
+}
+
+
+/*
+ * A node that says that the cluster is down may be one that the others have
+ * left behind.
+ */
+
+static void
+ngx_vaani_redis_table_info(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    u_char                     *text;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = watch->data;
+
+    if (status != NGX_VAANI_REDIS_DONE || reply->type != REDIS_REPLY_STRING) {
+        return;
+    }
+
+    text = (u_char *) reply->str;
+
+    cluster->failing = (ngx_strnstr(text, "cluster_state:fail", reply->len)
+                        != NULL);
+}
+
+
+static void
+ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    int                         rc;
+    char                        host[NGX_VAANI_REDIS_HOST_LEN];
+    uint64_t                    skipped;
+    ngx_str_t                  *server;
+    ngx_uint_t                  changed;
+    const char                 *why;
+    vaani_topology_t            table;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = watch->data;
+
+    /* the connection is lost, which is told next */
+
+    if (status != NGX_VAANI_REDIS_DONE || !cluster->asking) {
+        return;
+    }
+
+    server = &watch->node.url.server;
+    ngx_cpystrn((u_char *) host, server->data,
+                ngx_min(server->len + 1, sizeof(host)));
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        rc = VAANI_ERROR;
+        why = "it answers with an error; is it a cluster, and does the ACL "
+              "allow \"+cluster|slots\"?";
+
+    } else {
+        rc = vaani_topology_read(&table, reply, host, &why);
+    }
+
+    if (rc == VAANI_OK) {
+        why = ngx_vaani_redis_table_doubt(cluster, &table);
+
+        if (why) {
+            vaani_topology_free(&table);
+        }
+    }
+
+    if (why) {
+        if (vaani_pace(&cluster->complained, ngx_current_msec,
+                       NGX_VAANI_REDIS_TABLE_COMPLAIN, &skipped))
+        {
+            ngx_log_error(NGX_LOG_WARN, cluster->log, 0,
+                          "vaani: the slots of the cluster that %V names are "
+                          "not used (%s); another node is asked",
+                          &watch->node.url.name, why);
+        }
+
+        ngx_vaani_redis_table_next(cluster);
+        return;
+    }
+
+    changed = ngx_vaani_redis_table_apply(cluster, &table);
+
+    vaani_topology_free(&cluster->table);
+
+    cluster->table = table;
+    cluster->known = 1;
+    cluster->nrounds = 0;
+
+    ngx_vaani_redis_table_over(cluster, changed);
+}
+
+
+/*
+ * Why a table is not to be used if there is another one.
+ */
+
+static const char *
+ngx_vaani_redis_table_doubt(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table)
+{
+    if (table->nnodes == 0) {
+        return "it owns none and knows no owner";
+    }
+
+    /* of the servers of the configuration one may be of a new cluster */
+
+    if (cluster->known
+        && cluster->ntried <= cluster->table.nnodes
+        && ngx_vaani_redis_table_is_foreign(cluster, table))
+    {
+        return "it belongs to another cluster";
+    }
+
+    if (cluster->failing && !cluster->last_resort) {
+        return "it says that the cluster is down";
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_vaani_redis_table_is_foreign(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table)
+{
+    unsigned                n, m;
+    vaani_topology_node_t  *one, *two;
+
+    for (n = 0; n < table->nnodes; n++) {
+        one = &table->nodes[n];
+
+        for (m = 0; m < cluster->table.nnodes; m++) {
+            two = &cluster->table.nodes[m];
+
+            if (one->id[0] == '\0' || two->id[0] == '\0'
+                || ngx_strcmp(one->id, two->id) == 0)
+            {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
+}
+
+
+/*
+ * Returns whether a slot got another owner.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table)
+{
+    uint16_t                  owner;
+    unsigned                  n;
+    ngx_uint_t                slot, changed;
+    ngx_vaani_redis_t        *redis;
+    ngx_vaani_redis_node_t   *node;
+    uint16_t                  numbers[VAANI_TOPOLOGY_MAX_NODES];
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        if (redis->nodes[n]) {
+            redis->nodes[n]->was_listed = redis->nodes[n]->listed;
+            redis->nodes[n]->listed = 0;
+            redis->nodes[n]->nslots = 0;
+        }
+    }
+
+    for (n = 0; n < table->nnodes; n++) {
+        numbers[n] = NGX_VAANI_REDIS_NO_OWNER;
+
+        if (!table->nodes[n].master || table->nodes[n].nslots == 0) {
+            continue;
+        }
+
+        node = ngx_vaani_redis_table_node(cluster, &table->nodes[n]);
+
+        if (node) {
+            node->listed = 1;
+            node->nslots = table->nodes[n].nslots;
+            numbers[n] = node->number;
+        }
+    }
+
+    changed = 0;
+
+    for (slot = 0; slot < VAANI_SLOTS; slot++) {
+        owner = (table->slots[slot] == VAANI_TOPOLOGY_NONE)
+                ? NGX_VAANI_REDIS_NO_OWNER : numbers[table->slots[slot]];
+
+        changed |= (cluster->owners[slot] != owner);
+        cluster->owners[slot] = owner;
+    }
+
+    ngx_vaani_redis_table_compare(cluster, table);
+
+    if (changed) {
+        cluster->changed = ngx_current_msec;
+    }
+
+    ngx_vaani_redis_table_scopes(cluster);
+
+    return changed;
+}
+
+
+/*
+ * The node of an entry: the same server at the same place, at another place, or
+ * a new one.
+ */
+
+static ngx_vaani_redis_node_t *
+ngx_vaani_redis_table_node(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_node_t *listed)
+{
+    ngx_uint_t               n, i;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node, *there;
+
+    redis = cluster->redis;
+    there = NULL;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || node->leaving || node->listed) {
+            continue;
+        }
+
+        if (listed->id[0] && node->identified
+            && ngx_memcmp(listed->id, node->id, sizeof(node->id)) == 0)
+        {
+            if (!ngx_vaani_redis_is_at(node, listed->host, listed->port)) {
+
+                (void) ngx_vaani_redis_place(node, listed->host,
+                                             listed->port);
+
+                for (i = 0; i < redis->nconnections; i++) {
+                    ngx_vaani_redis_move(&node->conns[i]);
+                }
+            }
+
+            return node;
+        }
+
+        if (ngx_vaani_redis_is_at(node, listed->host, listed->port)) {
+            there = node;
+        }
+    }
+
+    if (there == NULL) {
+        there = ngx_vaani_redis_cluster_add(cluster, listed->host,
+                                            listed->port);
+    }
+
+    if (there) {
+        ngx_vaani_redis_table_identify(cluster, there, listed);
+    }
+
+    return there;
+}
+
+
+static void
+ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node, vaani_topology_node_t *listed)
+{
+    ngx_uint_t  n;
+
+    if (ngx_strlen(listed->id) != sizeof(node->id)) {
+        return;
+    }
+
+    /* it's another server that has the address now */
+
+    if (node->identified) {
+        for (n = 0; n < cluster->redis->nconnections; n++) {
+            ngx_vaani_redis_move(&node->conns[n]);
+        }
+    }
+
+    ngx_memcpy(node->id, listed->id, sizeof(node->id));
+    node->identified = 1;
+}
+
+
+/*
+ * Says what has changed, and lets those leave that own nothing any more.
+ */
+
+static void
+ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || node->leaving) {
+            continue;
+        }
+
+        if (node->listed && !node->was_listed) {
+            ngx_log_error(NGX_LOG_NOTICE, cluster->log, 0,
+                          "vaani: %V is a master of the cluster now, with %ui "
+                          "slots", &node->url.name, node->nslots);
+
+            if (cluster->known
+                && ngx_vaani_redis_table_took_over(cluster, node))
+            {
+                ngx_vaani_redis_stats_failover(redis);
+            }
+        }
+
+        if (!node->listed && node->was_listed) {
+            ngx_log_error(NGX_LOG_NOTICE, cluster->log, 0,
+                          "vaani: %V is not a master of the cluster with slots "
+                          "any more", &node->url.name);
+
+            ngx_vaani_redis_cluster_leave(cluster, node);
+        }
+    }
+}
+
+
+/*
+ * Whether a master was a replica in the table before.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_table_took_over(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node)
+{
+    unsigned                n;
+    vaani_topology_node_t  *was;
+
+    for (n = 0; n < cluster->table.nnodes; n++) {
+        was = &cluster->table.nodes[n];
+
+        if (!was->master && node->identified
+            && ngx_strlen(was->id) == sizeof(node->id)
+            && ngx_memcmp(was->id, node->id, sizeof(node->id)) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * See ngx_vaani_redis_scope() and ngx_vaani_redis_tag().
+ */
+
+static void
+ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster)
+{
+    u_char                   digest[20];
+    uint16_t                 slot;
+    ngx_uint_t               n, first, i;
+    ngx_sha1_t               sha1;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || !node->listed) {
+            continue;
+        }
+
+        ngx_sha1_init(&sha1);
+        ngx_sha1_update(&sha1, node->id, sizeof(node->id));
+
+        for (slot = 0; slot < VAANI_SLOTS; slot++) {
+            if (cluster->owners[slot] == n) {
+                ngx_sha1_update(&sha1, &slot, sizeof(slot));
+            }
+        }
+
+        ngx_sha1_final(digest, &sha1);
+        ngx_hex_dump(node->scope, digest, NGX_VAANI_REDIS_SCOPE_LEN / 2);
+
+        /* another one than before only if it has to be */
+
+        if (node->tag_len && cluster->owners[node->tagged] == n) {
+            continue;
+        }
+
+        first = ngx_crc32_short(node->id, sizeof(node->id)) % VAANI_SLOTS;
+
+        for (i = 0; i < VAANI_SLOTS; i++) {
+            slot = (first + i) % VAANI_SLOTS;
+
+            if (cluster->owners[slot] == n) {
+                node->tagged = slot;
+                node->tag_len = vaani_slot_tag(slot, node->tag);
+                break;
+            }
+        }
+    }
+}
