@@ -617,7 +617,7 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
         err = ngx_vaani_redis_parse_url(cf->pool,
                                         &ngx_http_vaani_default_redis,
-                                        conf->redis_url);
+                                        NGX_VAANI_REDIS_PORT, conf->redis_url);
 
         if (err != NGX_CONF_OK) {
             return NGX_CONF_ERROR;

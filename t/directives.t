@@ -306,6 +306,10 @@ subtest 'vaani_redis' => sub {
         redis://user:secret@[::1]:6379/3
         redis://localhost
         redis://localhost:6379/1
+        rediss://127.0.0.1
+        valkey://127.0.0.1
+        VALKEY://user:secret@localhost:6379/1
+        valkeys://127.0.0.1
         unix:/tmp/redis.sock
         unix:/tmp/redis.sock?db=0
         unix:/tmp/redis.sock?db=15
@@ -315,11 +319,11 @@ subtest 'vaani_redis' => sub {
         'redis://user@127.0.0.1', 'redis://user:@127.0.0.1', 'unix:/x?user=user', 'unix:/x?user=user&db=3',
         'unix:/x?db=3&user=us%20er';
 
-    my $scheme = qr/^the URL must begin with "redis:\/\/", "rediss:\/\/" or "unix:" in "vaani_redis"$/;
+    my $scheme = qr/^the URL must begin with "redis:\/\/", "rediss:\/\/", "valkey:\/\/", "valkeys:\/\/" or "unix:" in "vaani_redis"$/;
     refused $scheme, $_, http => "vaani_redis $_;"
         for '""', qw(127.0.0.1 127.0.0.1:6379 localhost :6379 http://127.0.0.1 tcp://127.0.0.1 redis redis:
         redis:/127.0.0.1 redis:127.0.0.1 redi://127.0.0.1 //127.0.0.1 /tmp/redis.sock unix unix/tmp/redis.sock
-        redis+socket:///x valkey://127.0.0.1);
+        redis+socket:///x valkey:127.0.0.1 valkeyss://127.0.0.1);
 
     for my $url (
         qw(redis:// redis:/// redis:///1 redis://@ redis://:secret@ redis://:6379 redis://@:6379

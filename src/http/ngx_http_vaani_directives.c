@@ -136,7 +136,8 @@ ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], vlcf->redis_url);
+    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], NGX_VAANI_REDIS_PORT,
+                                    vlcf->redis_url);
 
     if (err != NGX_CONF_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -26,6 +26,7 @@
 
 
 #define NGX_VAANI_REDIS_PORT            6379
+#define NGX_VAANI_REDIS_SENTINEL_PORT   26379
 
 /* bounds of what may wait on one connection */
 
@@ -101,7 +102,7 @@ typedef enum {
 typedef struct {
     ngx_str_t                   name;       /* the URL without credentials */
 
-    ngx_uint_t                  tls;        /* "rediss://" */
+    ngx_uint_t                  tls;        /* "rediss://", "valkeys://" */
     ngx_str_t                   server;     /* name or address, as written */
     ngx_str_t                   host;       /* a name, to be resolved again */
     in_port_t                   port;
@@ -111,6 +112,7 @@ typedef struct {
     ngx_str_t                   user;
     ngx_str_t                   password;
     ngx_uint_t                  db;
+    ngx_uint_t                  db_set;     /* by the URL */
 } ngx_vaani_redis_url_t;
 
 
@@ -240,14 +242,14 @@ typedef struct {
  * ngx_vaani_redis_url.c
  *
  * Parses "redis://[user[:password]@]host[:port][/db]", the same with
- * "rediss://", or "unix:/path[?db=N][&user=NAME]" into *url; user and password
- * may be percent-encoded (RFC 3986), and are wiped from *value.  A name is left
- * in url->host, without addresses.
+ * "rediss://", "valkey://" or "valkeys://", or "unix:/path[?db=N][&user=NAME]"
+ * into *url; user and password may be percent-encoded (RFC 3986), and are wiped
+ * from *value.  A name is left in url->host, without addresses.
  * Memory is of pool.  Returns NGX_CONF_OK or a static text saying what is
  * wrong, which never quotes the URL.
  */
 char *ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
-    ngx_vaani_redis_url_t *url);
+    in_port_t default_port, ngx_vaani_redis_url_t *url);
 
 /*
  * Looks up url->host, blocking as nginx does for its configuration, unless

@@ -2,8 +2,14 @@
 #include "ngx_vaani_redis.h"
 
 
+typedef struct {
+    char                       *name;
+    ngx_uint_t                  tls;
+} ngx_vaani_redis_scheme_t;
+
+
 static char *ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
-    ngx_vaani_redis_url_t *url);
+    char *scheme, ngx_vaani_redis_url_t *url);
 static char *ngx_vaani_redis_parse_userinfo(ngx_pool_t *pool, u_char *first,
     u_char *last, ngx_vaani_redis_url_t *url);
 static char *ngx_vaani_redis_parse_unix(ngx_pool_t *pool, ngx_str_t *value,
@@ -18,44 +24,62 @@ static ngx_int_t ngx_vaani_redis_name(ngx_pool_t *pool,
     ngx_vaani_redis_url_t *url, char *scheme, ngx_str_t *place);
 
 
+/* "valkey" is another name for the same protocol */
+
+static ngx_vaani_redis_scheme_t  ngx_vaani_redis_schemes[] = {
+    { "redis://", 0 },
+    { "rediss://", 1 },
+    { "valkey://", 0 },
+    { "valkeys://", 1 }
+};
+
+
 char *
 ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
-    ngx_vaani_redis_url_t *url)
+    in_port_t default_port, ngx_vaani_redis_url_t *url)
 {
-    ngx_str_t  rest;
+    size_t                     len;
+    ngx_str_t                  rest;
+    ngx_uint_t                 n;
+    ngx_vaani_redis_scheme_t  *scheme;
 
     ngx_memzero(url, sizeof(ngx_vaani_redis_url_t));
-
-    if (ngx_strncasecmp(value->data, (u_char *) "rediss://", 9) == 0) {
-#if (NGX_SSL)
-        rest.data = value->data + 9;
-        rest.len = value->len - 9;
-
-        url->tls = 1;
-
-        return ngx_vaani_redis_parse_tcp(pool, &rest, url);
-#else
-        return "\"rediss://\" needs an nginx built with SSL";
-#endif
-    }
-
-    if (ngx_strncasecmp(value->data, (u_char *) "redis://", 8) == 0) {
-        rest.data = value->data + 8;
-        rest.len = value->len - 8;
-
-        return ngx_vaani_redis_parse_tcp(pool, &rest, url);
-    }
 
     if (ngx_strncasecmp(value->data, (u_char *) "unix:", 5) == 0) {
         return ngx_vaani_redis_parse_unix(pool, value, url);
     }
 
-    return "the URL must begin with \"redis://\", \"rediss://\" or \"unix:\"";
+    for (n = 0; n < 4; n++) {
+        scheme = &ngx_vaani_redis_schemes[n];
+        len = ngx_strlen(scheme->name);
+
+        if (ngx_strncasecmp(value->data, (u_char *) scheme->name, len) != 0) {
+            continue;
+        }
+
+#if !(NGX_SSL)
+        if (scheme->tls) {
+            return "\"rediss://\" and \"valkeys://\" need an nginx built with "
+                   "SSL";
+        }
+#endif
+
+        rest.data = value->data + len;
+        rest.len = value->len - len;
+
+        url->tls = scheme->tls;
+        url->port = default_port;
+
+        return ngx_vaani_redis_parse_tcp(pool, &rest, scheme->name, url);
+    }
+
+    return "the URL must begin with \"redis://\", \"rediss://\", "
+           "\"valkey://\", \"valkeys://\" or \"unix:\"";
 }
 
 
 static char *
-ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
+ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest, char *scheme,
     ngx_vaani_redis_url_t *url)
 {
     char       *err;
@@ -109,7 +133,7 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
     ngx_memzero(&u, sizeof(ngx_url_t));
 
     u.url = place;
-    u.default_port = NGX_VAANI_REDIS_PORT;
+    u.default_port = url->port;
     u.no_resolve = 1;
 
     if (ngx_parse_url(pool, &u) != NGX_OK) {
@@ -133,10 +157,7 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest,
         url->server.len = ngx_strlchr(p, slash, ']') - (p + 1);
     }
 
-    if (ngx_vaani_redis_name(pool, url, url->tls ? "rediss://" : "redis://",
-                             &place)
-        != NGX_OK)
-    {
+    if (ngx_vaani_redis_name(pool, url, scheme, &place) != NGX_OK) {
         return "no memory";
     }
 
@@ -282,6 +303,7 @@ ngx_vaani_redis_parse_db(u_char *first, u_char *last,
     }
 
     url->db = db;
+    url->db_set = 1;
 
     return NGX_CONF_OK;
 }
