@@ -27,14 +27,6 @@ static char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static void ngx_http_vaani_keep_refused(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
-static char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
-    ngx_http_vaani_loc_conf_t *conf);
-static char *ngx_http_vaani_lookup_redis(ngx_conf_t *cf,
-    ngx_http_vaani_loc_conf_t *conf);
-static char *ngx_http_vaani_label(ngx_conf_t *cf,
-    ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
-static ngx_vaani_redis_t *ngx_http_vaani_find_redis(
-    ngx_http_vaani_main_conf_t *vmcf, ngx_vaani_redis_t *redis);
 static char *ngx_http_vaani_check_timeout(ngx_conf_t *cf, void *post,
     void *data);
 static char *ngx_http_vaani_check_tolerance(ngx_conf_t *cf, void *post,
@@ -97,7 +89,7 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       NULL },
 
     { ngx_string("vaani_redis"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_http_vaani_redis,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -346,10 +338,6 @@ ngx_module_t  ngx_http_vaani_module = {
 };
 
 
-static ngx_str_t  ngx_http_vaani_default_redis =
-    ngx_string("redis://127.0.0.1:6379");
-
-
 static ngx_int_t
 ngx_http_vaani_preconfiguration(ngx_conf_t *cf)
 {
@@ -427,8 +415,6 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      *     conf->parent = NULL;
      *     conf->handler = NULL;
      *     conf->webhook = { NULL, NULL, 0 };
-     *     conf->redis_url_file = { 0, NULL };
-     *     conf->redis_url_line = 0;
      *     conf->redis_password = { 0, NULL };
      *     conf->redis = NULL;
      *     conf->auth = NGX_HTTP_VAANI_AUTH_OFF;
@@ -442,7 +428,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     ngx_http_vaani_redis_ssl_unset(&conf->redis_ssl);
 #endif
 
-    conf->redis_url = NGX_CONF_UNSET_PTR;
+    conf->servers = NGX_CONF_UNSET_PTR;
     conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_connections = NGX_CONF_UNSET_UINT;
@@ -475,12 +461,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (conf->redis_url == NGX_CONF_UNSET_PTR) {
-        conf->redis_url_file = prev->redis_url_file;
-        conf->redis_url_line = prev->redis_url_line;
-    }
-
-    ngx_conf_merge_ptr_value(conf->redis_url, prev->redis_url, NULL);
+    ngx_conf_merge_ptr_value(conf->servers, prev->servers, NULL);
     ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
     ngx_conf_merge_msec_value(conf->redis_connect_timeout,
                               prev->redis_connect_timeout, 1000);
@@ -592,227 +573,6 @@ ngx_http_vaani_keep_refused(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     if (!conf->spool->refused_set) {
         conf->spool->refused = NGX_HTTP_VAANI_REFUSED_MAX;
     }
-}
-
-
-/*
- * Locations with the same settings share their connections.
- */
-
-static char *
-ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
-{
-    char                        *err;
-    ngx_str_t                    script;
-    ngx_vaani_redis_t           *redis, *same, **slot;
-    ngx_http_core_loc_conf_t    *clcf;
-    ngx_http_vaani_main_conf_t  *vmcf;
-
-    if (conf->redis_url == NULL) {
-        conf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
-
-        if (conf->redis_url == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        err = ngx_vaani_redis_parse_url(cf->pool,
-                                        &ngx_http_vaani_default_redis,
-                                        NGX_VAANI_REDIS_PORT, conf->redis_url);
-
-        if (err != NGX_CONF_OK) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    redis = ngx_pcalloc(cf->pool, sizeof(ngx_vaani_redis_t));
-
-    if (redis == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    redis->url = *conf->redis_url;
-    redis->urls = &redis->url;
-    redis->nurls = 1;
-    redis->connect_timeout = conf->redis_connect_timeout;
-    redis->timeout = conf->redis_timeout;
-    redis->nconnections = conf->redis_connections;
-
-    if (redis->url.password.len == 0) {
-        redis->url.password = conf->redis_password;
-    }
-
-    if (redis->url.user.len && redis->url.password.len == 0) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"vaani_redis\" has a user but no password in %V:%ui",
-                      &conf->redis_url_file, conf->redis_url_line);
-        return NGX_CONF_ERROR;
-    }
-
-#if (NGX_SSL)
-    if (redis->url.tls) {
-        redis->ssl = conf->redis_ssl;
-
-        /* each of several servers has a name of its own */
-
-        if (redis->ssl.name.value.len == 0
-            && redis->form == NGX_VAANI_REDIS_ONE)
-        {
-            redis->ssl.name.value = redis->url.server;
-        }
-    }
-#endif
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    if (clcf->resolver && ngx_vaani_redis_has_servers(clcf->resolver)) {
-        redis->resolver = clcf->resolver;
-        redis->resolver_timeout = clcf->resolver_timeout;
-    }
-
-    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
-
-    same = ngx_http_vaani_find_redis(vmcf, redis);
-
-    if (same) {
-        conf->redis = same;
-        return NGX_CONF_OK;
-    }
-
-    if (redis->resolver == NULL
-        && ngx_http_vaani_lookup_redis(cf, conf) != NGX_CONF_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-#if (NGX_SSL)
-    if (redis->url.tls
-        && ngx_vaani_redis_ssl_create(cf, &redis->ssl) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-#endif
-
-    redis->url.addrs = conf->redis_url->addrs;
-    redis->url.naddrs = conf->redis_url->naddrs;
-
-    script.data = (u_char *) vaani_transition_script.data;
-    script.len = vaani_transition_script.len;
-
-    ngx_vaani_redis_set_script(redis, &script);
-
-    slot = ngx_array_push(&vmcf->redis);
-
-    if (slot == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    *slot = redis;
-    conf->redis = redis;
-
-    return ngx_http_vaani_label(cf, vmcf, redis);
-}
-
-
-/*
- * Numbers are told apart by the name of the server, the database, and if that
- * isn't enough by which of several with other settings it is.
- */
-
-static char *
-ngx_http_vaani_label(ngx_conf_t *cf, ngx_http_vaani_main_conf_t *vmcf,
-    ngx_vaani_redis_t *redis)
-{
-    u_char              *p;
-    ngx_uint_t           n, same;
-    ngx_vaani_redis_t  **known;
-
-    known = vmcf->redis.elts;
-    same = 1;
-
-    for (n = 0; n < vmcf->redis.nelts; n++) {
-
-        if (known[n] != redis
-            && ngx_http_vaani_same(&known[n]->url.name, &redis->url.name)
-            && known[n]->url.db == redis->url.db)
-        {
-            same++;
-        }
-    }
-
-    p = ngx_pnalloc(cf->pool, redis->url.name.len + 2 * (1 + NGX_INT_T_LEN));
-
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    redis->label.data = p;
-
-    p = ngx_sprintf(p, "%V", &redis->url.name);
-
-    if (redis->url.db) {
-        p = ngx_sprintf(p, "/%ui", redis->url.db);
-    }
-
-    if (same > 1) {
-        p = ngx_sprintf(p, "#%ui", same);
-    }
-
-    redis->label.len = p - redis->label.data;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
-{
-    char  *err;
-
-    err = ngx_vaani_redis_lookup_url(cf->pool, conf->redis_url);
-
-    if (err == NGX_CONF_OK) {
-        return NGX_CONF_OK;
-    }
-
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "%s in \"vaani_redis\" \"%V\" in %V:%ui", err,
-                  &conf->redis_url->name, &conf->redis_url_file,
-                  conf->redis_url_line);
-
-    return NGX_CONF_ERROR;
-}
-
-
-static ngx_vaani_redis_t *
-ngx_http_vaani_find_redis(ngx_http_vaani_main_conf_t *vmcf,
-    ngx_vaani_redis_t *redis)
-{
-    ngx_uint_t           n;
-    ngx_vaani_redis_t  **known;
-
-    known = vmcf->redis.elts;
-
-    for (n = 0; n < vmcf->redis.nelts; n++) {
-
-        if (ngx_http_vaani_same(&known[n]->url.name, &redis->url.name)
-            && ngx_http_vaani_same(&known[n]->url.user, &redis->url.user)
-            && ngx_http_vaani_same(&known[n]->url.password,
-                                   &redis->url.password)
-            && known[n]->url.db == redis->url.db
-#if (NGX_SSL)
-            && ngx_vaani_redis_ssl_same(&known[n]->ssl, &redis->ssl)
-#endif
-            && known[n]->connect_timeout == redis->connect_timeout
-            && known[n]->timeout == redis->timeout
-            && known[n]->nconnections == redis->nconnections
-            && known[n]->resolver == redis->resolver
-            && known[n]->resolver_timeout == redis->resolver_timeout)
-        {
-            return known[n];
-        }
-    }
-
-    return NULL;
 }
 
 

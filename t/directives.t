@@ -75,6 +75,7 @@ my %GOOD = (
     vaani_spool                 => '%%DIR%%/spool',
 );
 my %REPEATABLE = map { $_ => 1 } qw(vaani_channel);
+my %ANY_NUMBER = map { $_ => 1 } qw(vaani_redis);
 
 sub password_file ($name, $bytes, $mode = 0600) {
     spew(tmpdir() . "/$name", $bytes);
@@ -147,11 +148,14 @@ subtest 'numbers of parameters' => sub {
 
     for my $directive (sort keys %GOOD) {
         my $message = qr/^invalid number of arguments in "$directive" directive$/;
-        my %parameters = (vaani_stream => 'maxlen=1', vaani_spool => 'max=1m sync=off retain=1h refused=1m');
+        my %parameters = (
+            vaani_stream => 'maxlen=1',
+            vaani_spool  => 'max=1m sync=off retain=1h refused=1m',
+        );
         my @too_many = ($GOOD{$directive}, $parameters{$directive} // (), 'more');
 
         refused $message, "$directive without any", http => "$directive;";
-        refused $message, "$directive with too many", http => "$directive @too_many;";
+        refused $message, "$directive with too many", http => "$directive @too_many;" if !$ANY_NUMBER{$directive};
     }
 };
 
@@ -365,6 +369,76 @@ subtest 'vaani_redis' => sub {
         ok !$ok, "$url is refused";
         unlike $output, qr/hush/, '... and the password is not told';
     }
+};
+
+subtest 'vaani_redis: several servers' => sub {
+    my ($a, $b, $c) = map { "redis://127.0.0.$_" } 1 .. 3;
+    my $many = join ' ', map { "redis://127.0.0.1:$_" } 1 .. 32;
+
+    all_accepted 'lists, Sentinels, clusters', map { "vaani_redis $_;" } (
+        "$a $b", "$a $b:6379 $c:1", "$a $a:6380", "$a unix:/x", 'unix:/x unix:/y', $many, "$a valkey://127.0.0.2",
+        'redis://[::1] redis://[::1]:1', 'rediss://127.0.0.1 valkeys://127.0.0.2',
+        "$a sentinel=mymaster", "sentinel=my-master $a $b:1 $c", "$a sentinel=m $b", "valkeys://127.0.0.1 sentinel=m",
+        "$a cluster", "$a $b $c cluster", "cluster $a $b", "$many cluster", "$a/0 $b cluster",
+        # said once, or the same
+        "$a/1 $b", "$a $b/1", "$a/1 $b/1", "$a/3 $b sentinel=m",
+        'redis://:x@127.0.0.1 redis://127.0.0.2', 'redis://127.0.0.1 redis://u:x@127.0.0.2/1',
+        'redis://u:x@127.0.0.1 redis://u:%78@127.0.0.2 sentinel=m', 'redis://:x@127.0.0.1 redis://:x@127.0.0.2 cluster',
+        'redis://u@127.0.0.1 redis://127.0.0.2 cluster; vaani_redis_password_file %%TMPDIR%%/password',
+        # the master's name is the operator's
+        "$a 'sentinel=my master \"1\"'",
+    );
+
+    my %bad = (
+        'there is no URL'                               => [ 'cluster', 'sentinel=m' ],
+        'there are more than 32 URLs'                   => [ "$many $b", "$many $b cluster" ],
+        'two URLs name the same server'                 => [
+            "$a $a", "$a $b $a:6379", "$a/1 $a/2", "$a valkey://127.0.0.1:6379", 'unix:/x unix:/x?db=1',
+            "$a $a:26379 sentinel=m", 'redis://LOCALHOST redis://localhost', "$a $b $a cluster",
+        ],
+        'some URLs are with TLS, others without'        => [ "$a rediss://127.0.0.2", 'valkeys://127.0.0.1 unix:/x' ],
+        'the URLs have different users or passwords'    => [
+            map { "redis://$_->[0]\@127.0.0.1 $b redis://$_->[1]\@127.0.0.3" } [qw(u:hush :hush)], [qw(:hush :hush2)],
+            [qw(u:hush v:hush)], [qw(u :hush)],
+        ],
+        'the URLs have different databases'             => [ "$a/1 $b/2", "$a/0 $b/1", "$a/1 $b $c/0 sentinel=m" ],
+        'a cluster has no database but 0'               => [ "$a/1 cluster", "$a $b/2 cluster", "$a/1 $b/1 cluster" ],
+        '"unix:" names no Sentinel and no node of a cluster' => [ 'unix:/x cluster', "$a unix:/x sentinel=m" ],
+    );
+    for my $message (sort keys %bad) {
+        refused qr/^\Q$message\E in "vaani_redis"$/, $_, http => "vaani_redis $_;" for @{ $bad{$message} };
+    }
+
+    my $once = qr/^"vaani_redis" takes one of "cluster" and "sentinel=", once$/;
+    refused $once, $_, http => "vaani_redis $_;"
+        for "$a cluster cluster", "$a sentinel=m sentinel=m", "$a sentinel=m cluster", "cluster $a sentinel=m";
+    refused qr/^"sentinel=" in "vaani_redis" needs the name of the master/, $_, http => "vaani_redis $_;"
+        for "$a sentinel=", "sentinel= $a $b";
+    refused qr/^the URL must begin with /, $_, http => "vaani_redis $_;"
+        for "$a Cluster", "$a sentinel", "$a masters=m", "$a cluster=on", "$a ''", "$a x";
+    refused qr/^"vaani_redis" has a user but no password$/, 'a user in one of them', http => "vaani_redis $a redis://u\@127.0.0.2;";
+    refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid"$/, 'a name that is unknown',
+        http => "vaani_redis $a redis://no-such-host.invalid;";
+
+    for my $urls ('redis://u:hush@127.0.0.1 redis://u:hush2@127.0.0.2', 'redis://u:hush@127.0.0.1/1 redis://127.0.0.2/2',
+        'redis://u:hush@127.0.0.1 redis://u:hush@127.0.0.1', 'redis://u:hush@127.0.0.1 unix:/x cluster')
+    {
+        my ($ok, $output) = check(http => config(http => "vaani_redis $urls;"));
+        ok !$ok, "$urls is refused";
+        unlike $output, qr/hush/, '... and the password is not told';
+    }
+
+    # Records do not say which Redis they are for.
+    my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;
+    my $spool = sub ($one, $other) {
+        return (http => 'vaani_spool %%DIR%%/spool;' . ' # here' . "\nvaani_redis $one;",
+            server => "location /x { vaani_webhook; vaani_redis $other; }");
+    };
+    refused $two, "$_->[0] and $_->[1]", $spool->(@$_)
+        for [ $a, "$a $b" ], [ "$a $b", "$a $c" ], [ "$a $b", "$b $a" ], [ "$a cluster", $a ],
+        [ "$a sentinel=m", "$a cluster" ], [ "$a sentinel=m", "$a sentinel=n" ];
+    accepted "the same ones: $_->[0]", $spool->(@$_)
+        for [ "$a $b", "$a $b" ], [ "$a $b cluster", "cluster $a $b" ], [ "$a sentinel=m", "sentinel=m $a" ];
 };
 
 subtest 'vaani_redis_password_file' => sub {

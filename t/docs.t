@@ -599,7 +599,7 @@ subtest 'log lines' => sub {
     push @messages, map { literal($_) }
         $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
         map { /return\s+("(?:[^"\\]|\\.)+");/g }
-            @source{ 'ngx_http_vaani_module.c', map { "src/http/ngx_http_vaani_$_.c" } qw(auth_conf secrets) };
+            @source{ 'ngx_http_vaani_module.c', map { "src/http/ngx_http_vaani_$_.c" } qw(auth_conf secrets redis_conf) };
     cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
 
     for my $message (@messages) {

@@ -96,6 +96,19 @@ typedef struct {
 
 
 /*
+ * Where Redis is, as "vaani_redis" says.
+ */
+
+typedef struct {
+    ngx_vaani_redis_form_e      form;
+    ngx_vaani_redis_url_t      *urls;
+    ngx_uint_t                  nurls;
+    ngx_str_t                   sentinel;   /* the master's name, or empty */
+    ngx_http_vaani_place_t      place;      /* line 0: the default */
+} ngx_http_vaani_servers_t;
+
+
+/*
  * Signatures that a location asks for, and what they are checked with.  The
  * first scheme whose header with the signature was sent decides alone.
  */
@@ -130,9 +143,7 @@ struct ngx_http_vaani_loc_conf_s {
                                                health, or NULL */
     ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook" */
 
-    ngx_vaani_redis_url_t      *redis_url;
-    ngx_str_t                   redis_url_file;     /* where it was set */
-    ngx_uint_t                  redis_url_line;
+    ngx_http_vaani_servers_t   *servers;
     ngx_str_t                   redis_password;
     ngx_msec_t                  redis_connect_timeout;
     ngx_msec_t                  redis_timeout;
@@ -264,7 +275,6 @@ void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_place_t *place);
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -295,6 +305,15 @@ char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
 
 /* whether two strings are equal */
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
+
+
+/* ngx_http_vaani_redis_conf.c: "vaani_redis" */
+
+char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* Sets conf->redis, when all else is merged.  Returns as a directive does. */
+char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
 
 
 /* ngx_http_vaani_auth_conf.c: the directives of authentication */

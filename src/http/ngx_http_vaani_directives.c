@@ -117,51 +117,6 @@ ngx_http_vaani_set_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *vlcf,
 
 
 char *
-ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    char       *err;
-    ngx_str_t  *value;
-
-    if (vlcf->redis_url != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    vlcf->redis_url = ngx_palloc(cf->pool, sizeof(ngx_vaani_redis_url_t));
-
-    if (vlcf->redis_url == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;
-
-    err = ngx_vaani_redis_parse_url(cf->pool, &value[1], NGX_VAANI_REDIS_PORT,
-                                    vlcf->redis_url);
-
-    if (err != NGX_CONF_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "%s in \"vaani_redis\"", err);
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_vaani_wipe_later(cf->pool, vlcf->redis_url->password.data,
-                                  vlcf->redis_url->password.len)
-        != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    /* a name is looked up later, when it's known whether there is a resolver */
-
-    vlcf->redis_url_file = cf->conf_file->file.name;
-    vlcf->redis_url_line = cf->conf_file->line;
-
-    return NGX_CONF_OK;
-}
-
-
-char *
 ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vaani_loc_conf_t *vlcf = conf;
