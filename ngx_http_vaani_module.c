@@ -102,6 +102,13 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       0,
       NULL },
 
+    { ngx_string("vaani_redis_sentinel_password_file"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_vaani_redis_sentinel_password_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("vaani_redis_connect_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -356,6 +363,8 @@ ngx_http_vaani_postconfiguration(ngx_conf_t *cf)
 
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
 
+    ngx_http_vaani_check_sentinels(cf, vmcf);
+
     if (vmcf->redis.nelts && ngx_vaani_redis_check_hiredis(cf) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -381,6 +390,9 @@ ngx_http_vaani_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&vmcf->redis, cf->pool, 1, sizeof(ngx_vaani_redis_t *))
         != NGX_OK
+        || ngx_array_init(&vmcf->sentinels, cf->pool, 1,
+                          sizeof(ngx_http_vaani_sentinel_t *))
+           != NGX_OK
         || ngx_array_init(&vmcf->spools, cf->pool, 1,
                           sizeof(ngx_vaani_spool_t *))
            != NGX_OK
@@ -429,6 +441,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
 #endif
 
     conf->servers = NGX_CONF_UNSET_PTR;
+    conf->sentinel = NGX_CONF_UNSET_PTR;
     conf->redis_connect_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_timeout = NGX_CONF_UNSET_MSEC;
     conf->redis_connections = NGX_CONF_UNSET_UINT;
@@ -462,6 +475,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t  *clcf;
 
     ngx_conf_merge_ptr_value(conf->servers, prev->servers, NULL);
+    ngx_conf_merge_ptr_value(conf->sentinel, prev->sentinel, NULL);
     ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
     ngx_conf_merge_msec_value(conf->redis_connect_timeout,
                               prev->redis_connect_timeout, 1000);

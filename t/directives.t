@@ -56,12 +56,24 @@ sub refused_config ($message, $name, %options) {
         || diag "wanted: $message, in: $text\n", $output;
 }
 
+sub warned ($message, $name, %lines) {
+    $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
+    my ($ok, $output) = check(http => config(%lines));
+    my @warnings = $output =~ m{\[warn\] (?:\d+#\d+: )?(.*) in (/\S+:\d+)$}mg;
+    my ($file, $line) = ($warnings[1] // '') =~ /(.*):(.*)/;
+    my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
+
+    return ok($ok && @warnings == 2 && $warnings[0] =~ $message && $text =~ /# here$/, $name)
+        || diag "wanted: $message, in: $text\n", $output;
+}
+
 my @EVERYWHERE = qw(http server location);
 
 # Every directive with a good value; those that take one value, and only once.
 my %GOOD = (
     vaani_redis                 => 'redis://127.0.0.1:6380',
     vaani_redis_password_file   => '%%TMPDIR%%/password',
+    vaani_redis_sentinel_password_file => 'off',
     vaani_redis_connect_timeout => '2s',
     vaani_redis_timeout         => '500ms',
     vaani_redis_connections     => '2',
@@ -151,6 +163,7 @@ subtest 'numbers of parameters' => sub {
         my %parameters = (
             vaani_stream => 'maxlen=1',
             vaani_spool  => 'max=1m sync=off retain=1h refused=1m',
+            vaani_redis_sentinel_password_file => 'user=x',
         );
         my @too_many = ($GOOD{$directive}, $parameters{$directive} // (), 'more');
 
@@ -172,7 +185,7 @@ subtest 'twice' => sub {
             ? accepted("$directive in $where", $where => "$text $text")
             : refused(qr/^"$directive" directive is duplicate$/, "$directive in $where", $where => "$text\n$text");
     }
-    for my $directive (qw(vaani_stream vaani_ttl vaani_spool)) {
+    for my $directive (qw(vaani_stream vaani_ttl vaani_spool vaani_redis_sentinel_password_file)) {
         for my $order ([ 'off', $GOOD{$directive} ], [ $GOOD{$directive}, 'off' ], [ 'off', 'off' ]) {
             refused qr/^"$directive" directive is duplicate$/, "$directive @$order",
                 http => join "\n", map { "$directive $_;" } @$order;
@@ -485,6 +498,41 @@ subtest 'vaani_redis_password_file' => sub {
     mkdir tmpdir() . '/directory', 0700 or die "mkdir: $!\n";
     refused qr/"\S+\/directory" failed \(21: /, 'a directory',
         http => 'vaani_redis_password_file %%TMPDIR%%/directory;';
+};
+
+subtest 'vaani_redis_sentinel_password_file' => sub {
+    my $file = 'vaani_redis_sentinel_password_file %%TMPDIR%%/password';
+    my $sentinel = 'vaani_redis redis://127.0.0.1 sentinel=m';
+
+    all_accepted 'good ones', map { "$sentinel; vaani_redis_sentinel_password_file $_;" }
+        '%%TMPDIR%%/password', '%%TMPDIR%%/password user=x', '../password', 'off', '%%TMPDIR%%/password "user=a b"';
+    accepted 'inherited', http => "$file;", server => "$sentinel;";
+    accepted '... and off for one that is none', http => "$file user=x; $sentinel;", location =>
+        'vaani_redis redis://127.0.0.1; vaani_redis_sentinel_password_file off; } location /x { vaani_webhook;';
+    accepted 'a list below it', http => "$file;", location =>
+        "$sentinel; } location /x { vaani_webhook; vaani_redis redis://127.0.0.1 redis://127.0.0.2;";
+
+    refused qr/^invalid parameter "\Q$_\E"$/, $_, http => "$file $_;"
+        for qw(user= name=x User=x x);
+    refused qr/directive takes no parameters after "off"$/, 'off and a user',
+        http => 'vaani_redis_sentinel_password_file off user=x;';
+    refused qr/ holds no secret$/, 'an empty file', http => 'vaani_redis_sentinel_password_file %%TMPDIR%%/bad-empty;';
+    refused qr/must not be readable or writable by all/, 'a file for all',
+        http => 'vaani_redis_sentinel_password_file %%TMPDIR%%/bad-all-may-read;';
+
+    for my $where (@EVERYWHERE) {
+        for my $redis ('redis://127.0.0.1', 'redis://127.0.0.1 redis://127.0.0.2', 'redis://127.0.0.1 cluster') {
+            warned(qr/^"vaani_redis_sentinel_password_file" has no effect, no endpoint here/, "$where: $redis",
+                $where => "vaani_redis $redis;\n$file;");
+        }
+    }
+    accepted 'without an endpoint', webhook => '', $_ => "vaani_redis redis://127.0.0.1; $file;" for @EVERYWHERE;
+    accepted 'one that no endpoint has', http => "$file;", server => 'vaani_redis_sentinel_password_file off;';
+
+    # Records do not say which Redis they are for.
+    my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;
+    refused $two, "other credentials: $_", http => "$sentinel; $file; vaani_spool %%DIR%%/spool;",
+        server => "location /x { vaani_webhook; $_; }" for "$file user=x", 'vaani_redis_sentinel_password_file off';
 };
 
 # --- what the settings do

@@ -261,7 +261,7 @@ sub check_config ($kind, $text) {
         s{^\s*load_module\s+modules/ngx_http_vaani_module\.so;}{}m;
         s{^\s*(?:user\s+\S+|daemon\s+off);}{}mg;
         s{/(?:var/log/nginx|run)/(?!redis)}{%%DIR%%/}g;
-        s{(\bvaani_redis_password_file\s+|\bfile=)[^;]+;}{$1%%TMPDIR%%/secret;}g;
+        s{(\bvaani_redis_(?:sentinel_)?password_file\s+|\bfile=)[^;\s]+}{$1%%TMPDIR%%/secret}g;
         s{(\bvaani_redis_ssl_(\w+)\s+)/[^;]+;}{$1$ssl_file{$2};}g;
         s{(\bvaani_spool\s+)(?:/[^\s;]*)?/}{$1%%DIR%%/}g;
         s{\blisten\s+\[::\]:\d+;}{}g;

@@ -61,6 +61,7 @@
 
 typedef struct {
     ngx_array_t                 redis;      /* of ngx_vaani_redis_t * */
+    ngx_array_t                 sentinels;  /* of ngx_http_vaani_sentinel_t * */
     ngx_array_t                 spools;     /* of ngx_vaani_spool_t * */
     ngx_array_t                 protected;  /* locations with directives of
                                                authentication, of
@@ -109,6 +110,19 @@ typedef struct {
 
 
 /*
+ * The credentials of Sentinels, which have users of their own.
+ */
+
+typedef struct {
+    ngx_str_t                   user;       /* or empty */
+    ngx_str_t                   password;
+    ngx_http_vaani_place_t      place;
+    unsigned                    seen:1;     /* an endpoint has it */
+    unsigned                    used:1;     /* and its Sentinels get it */
+} ngx_http_vaani_sentinel_t;
+
+
+/*
  * Signatures that a location asks for, and what they are checked with.  The
  * first scheme whose header with the signature was sent decides alone.
  */
@@ -145,6 +159,7 @@ struct ngx_http_vaani_loc_conf_s {
 
     ngx_http_vaani_servers_t   *servers;
     ngx_str_t                   redis_password;
+    ngx_http_vaani_sentinel_t  *sentinel;   /* NULL: Sentinels need none */
     ngx_msec_t                  redis_connect_timeout;
     ngx_msec_t                  redis_timeout;
     ngx_uint_t                  redis_connections;
@@ -315,6 +330,10 @@ char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 
+/* warns of credentials that no Sentinel gets, when all locations are merged */
+void ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
+    ngx_http_vaani_main_conf_t *vmcf);
+
 
 /* ngx_http_vaani_auth_conf.c: the directives of authentication */
 
@@ -337,6 +356,8 @@ ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
 
 char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 
 /*
  * Keeps a copy of a secret, or what is made of it, in the array.  Returns

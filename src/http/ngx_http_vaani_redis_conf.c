@@ -486,6 +486,16 @@ ngx_http_vaani_create_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
         return NULL;
     }
 
+    if (conf->sentinel) {
+        conf->sentinel->seen = 1;
+
+        if (redis->form == NGX_VAANI_REDIS_SENTINEL) {
+            redis->sentinel_user = conf->sentinel->user;
+            redis->sentinel_password = conf->sentinel->password;
+            conf->sentinel->used = 1;
+        }
+    }
+
     redis->connect_timeout = conf->redis_connect_timeout;
     redis->timeout = conf->redis_timeout;
     redis->nconnections = conf->redis_connections;
@@ -667,7 +677,10 @@ ngx_http_vaani_same_servers(ngx_vaani_redis_t *one, ngx_vaani_redis_t *two)
         || one->url.db != two->url.db
         || !ngx_http_vaani_same(&one->url.user, &two->url.user)
         || !ngx_http_vaani_same(&one->url.password, &two->url.password)
-        || !ngx_http_vaani_same(&one->sentinel, &two->sentinel))
+        || !ngx_http_vaani_same(&one->sentinel, &two->sentinel)
+        || !ngx_http_vaani_same(&one->sentinel_user, &two->sentinel_user)
+        || !ngx_http_vaani_same(&one->sentinel_password,
+                                &two->sentinel_password))
     {
         return 0;
     }
@@ -679,4 +692,26 @@ ngx_http_vaani_same_servers(ngx_vaani_redis_t *one, ngx_vaani_redis_t *two)
     }
 
     return 1;
+}
+
+
+void
+ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
+    ngx_http_vaani_main_conf_t *vmcf)
+{
+    ngx_uint_t                   n;
+    ngx_http_vaani_sentinel_t  **sentinel;
+
+    sentinel = vmcf->sentinels.elts;
+
+    for (n = 0; n < vmcf->sentinels.nelts; n++) {
+
+        if (sentinel[n]->seen && !sentinel[n]->used) {
+            ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                          "\"vaani_redis_sentinel_password_file\" has no "
+                          "effect, no endpoint here has a \"vaani_redis\" "
+                          "with \"sentinel=\" in %s:%ui",
+                          sentinel[n]->place.file, sentinel[n]->place.line);
+        }
+    }
 }
