@@ -63,7 +63,7 @@ sub warned ($message, $name, %lines) {
     my ($file, $line) = ($warnings[1] // '') =~ /(.*):(.*)/;
     my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
 
-    return ok($ok && @warnings == 2 && $warnings[0] =~ $message && $text =~ /# here$/, $name)
+    return ok($ok && @warnings == 2 && $output !~ /\[(?:error|crit|alert|emerg)\]/ && $warnings[0] =~ $message && $text =~ /# here$/, $name)
         || diag "wanted: $message, in: $text\n", $output;
 }
 
@@ -362,8 +362,10 @@ subtest 'vaani_redis' => sub {
         for qw(redis://user@127.0.0.1 redis://user:@127.0.0.1 unix:/x?user=user);
     refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid:6379"$/, 'a name that is unknown',
         server => 'vaani_redis redis://no-such-host.invalid:6379/1;';
-    accepted '... unless there is a resolver',
-        server => 'vaani_redis redis://no-such-host.invalid; resolver 127.0.0.1:1;';
+    warned(qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid", only "resolver" can find it$/,
+        '... only a warning if there is a resolver',
+        server => 'resolver 127.0.0.1:1; vaani_redis redis://no-such-host.invalid;');
+    accepted '... none if the name is known now', server => 'resolver 127.0.0.1:1; vaani_redis redis://localhost;';
     accepted '... or nobody uses it', webhook => '', http => 'vaani_redis redis://no-such-host.invalid;';
 
     # What is found out late is told of the place where it was set.
@@ -432,6 +434,9 @@ subtest 'vaani_redis: several servers' => sub {
     refused qr/^"vaani_redis" has a user but no password$/, 'a user in one of them', http => "vaani_redis $a redis://u\@127.0.0.2;";
     refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid"$/, 'a name that is unknown',
         http => "vaani_redis $a redis://no-such-host.invalid;";
+
+    warned(qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid", only "resolver"/, '... with a resolver',
+        http => "resolver 127.0.0.1:1; vaani_redis $a redis://no-such-host.invalid redis://localhost;");
 
     for my $urls ('redis://u:hush@127.0.0.1 redis://u:hush2@127.0.0.2', 'redis://u:hush@127.0.0.1/1 redis://127.0.0.2/2',
         'redis://u:hush@127.0.0.1 redis://u:hush@127.0.0.1', 'redis://u:hush@127.0.0.1 unix:/x cluster')

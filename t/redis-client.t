@@ -1102,6 +1102,12 @@ subtest 'a name' => sub {
     cmp_ok $time, '<', 5, '... in time';
     explained($nginx, qr/redis\.test.*could not be resolved/);
 
+    # What the configuration found is used where the name server fails.
+    my $found = endpoint("$resolver vaani_redis redis://localhost:$port; " . SHORT);
+    recovers($found, 'a name that was found at the start');
+    $found->log_like(qr/name of redis:\/\/localhost:$port could not be resolved.*address/, '... the log says so');
+    $found->stop;
+
     $dns->{says}->('none');
     is post($nginx), '503', 'no such name' for 1 .. 3;
 

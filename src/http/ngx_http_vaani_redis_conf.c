@@ -373,9 +373,8 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
         return NGX_CONF_OK;
     }
 
-    if (redis->resolver == NULL
-        && ngx_http_vaani_lookup_redis(cf, redis, conf->servers)
-           != NGX_CONF_OK)
+    if (ngx_http_vaani_lookup_redis(cf, redis, conf->servers)
+        != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -521,6 +520,11 @@ ngx_http_vaani_create_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 }
 
 
+/*
+ * Names are looked up now even if there is a resolver: these addresses are used
+ * when its name servers fail.
+ */
+
 static char *
 ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_vaani_redis_t *redis,
     ngx_http_vaani_servers_t *servers)
@@ -537,7 +541,14 @@ ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_vaani_redis_t *redis,
         if (url->naddrs == 0) {
             err = ngx_vaani_redis_lookup_url(cf->pool, url);
 
-            if (err != NGX_CONF_OK) {
+            if (err != NGX_CONF_OK && redis->resolver) {
+                ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                              "%s in \"vaani_redis\" \"%V\", only "
+                              "\"resolver\" can find it in %s:%ui", err,
+                              &url->name, servers->place.file,
+                              servers->place.line);
+
+            } else if (err != NGX_CONF_OK) {
                 ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                               "%s in \"vaani_redis\" \"%V\" in %s:%ui", err,
                               &url->name, servers->place.file,
