@@ -33,6 +33,10 @@ use constant ADMIN => (user => 'admin', password => 'sesame');
 #   password  requirepass; client() uses it. The user has all rights then
 #   config    [ further lines of redis.conf ]; %%DIR%% stands for dir(). If they
 #             say who "user default" is, nothing here does
+#   bind      addresses to listen on, default 127.0.0.1
+#   replicates  1: has a user who may replicate, and logs in as that user where
+#             it is a replica
+#   arguments [ further arguments of the program ]
 #   dir       working directory, default a fresh one
 #   timeout   s until it must answer, default 30
 # Returns when it answers PING, be it with LOADING, NOAUTH or NOPERM.
@@ -47,6 +51,9 @@ sub start ($class, %opt) {
         tls_port => $opt{tls_port} // ($opt{tls} ? free_port() : undef),
         password => $opt{password},
         acl      => $opt{acl} // [],
+        bind     => $opt{bind} // '127.0.0.1',
+        replicates => $opt{replicates},
+        arguments => $opt{arguments} // [],
         config   => $opt{config} // [],
         timeout  => $opt{timeout} // 30,
     }, $class;
@@ -98,11 +105,12 @@ sub kill ($self) {
 }
 
 # Again, at the same sockets and ports. Options: config and tls (replace those of
-# before), crash => 1 (SIGKILL instead of SIGTERM). Also starts a stopped one.
+# before), crash => 1 (SIGKILL instead of SIGTERM), rewritten => 1 (with the file
+# as the server has rewritten it). Also starts a stopped one.
 sub restart ($self, %opt) {
     $opt{crash} ? $self->kill : $self->stop;
     $self->{$_} = $opt{$_} for grep { $opt{$_} } qw(config tls);
-    $self->_launch;
+    $self->_launch($opt{rewritten});
     return $self;
 }
 
@@ -126,12 +134,22 @@ sub _users ($self) {
     );
 }
 
-sub _launch ($self) {
+# The user that replicas log in as can do that and nothing else, so that a test
+# can stop the replication of one by disabling it.
+sub _replication_lines ($self) {
+    return if !$self->{replicates};
+    return (
+        'user replica on >sesame +psync +replconf +ping', 'masteruser replica', 'masterauth sesame',
+        'repl-diskless-sync-delay 0',
+    );
+}
+
+sub _launch ($self, $rewritten = 0) {
     my $dir = $self->{dir};
 
     my @lines = (
         'daemonize no',
-        $self->{port} ? ("port $self->{port}", 'bind 127.0.0.1') : 'port 0',
+        $self->{port} ? ("port $self->{port}", "bind $self->{bind}") : 'port 0',
         $self->_tls_lines,
         "unixsocket $self->{socket}",
         'unixsocketperm 777',
@@ -141,12 +159,13 @@ sub _launch ($self) {
         'appendonly no',
         defined $self->{password} ? "requirepass $self->{password}" : (),
         $self->_users,
+        $self->_replication_lines,
         map { s/%%DIR%%/$dir/gr } @{ $self->{config} },
     );
-    spew("$dir/redis.conf", join('', map { "$_\n" } @lines));
+    spew("$dir/redis.conf", join('', map { "$_\n" } @lines)) if !$rewritten;
 
     my $process = Vaani::Test::Process->spawn(
-        argv   => [ $ENV{REDIS_BIN} || 'redis-server', "$dir/redis.conf" ],
+        argv   => [ $ENV{REDIS_BIN} || 'redis-server', "$dir/redis.conf", @{ $self->{arguments} } ],
         stdout => "$dir/redis.out",
         stderr => "$dir/redis.out",
     );
@@ -178,7 +197,7 @@ sub _tls_lines ($self) {
     my %tls = (auth_clients => 'no', %{ $self->{tls} });
 
     return (
-        "tls-port $self->{tls_port}", 'bind 127.0.0.1',
+        "tls-port $self->{tls_port}", "bind $self->{bind}",
         'tls-cert-file ' . delete $tls{cert}, 'tls-key-file ' . delete $tls{key},
         map { 'tls-' . tr/_/-/r . qq( "$tls{$_}") } sort keys %tls,
     );

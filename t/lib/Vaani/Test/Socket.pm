@@ -112,28 +112,36 @@ sub listen_socket ($target, $backlog = SOMAXCONN) {
 # connections, so that none of these can sit on it. The UDP port of the same
 # number is held as a lock, so that tests that run in parallel get different
 # ports although the TCP port itself has to stay free for the server.
+#
+# With a distance, the port that is so much higher is free and ours, too, as the
+# bus of a Redis Cluster needs it.
 my @port_locks;
 
-sub free_port () {
-    my $loopback = inet_aton('127.0.0.1');
-
+sub free_port ($distance = 0) {
     for (1 .. 2000) {
-        my $port = 10_000 + int rand 22_000;
-        my $address = pack_sockaddr_in($port, $loopback);
+        my $port = 10_000 + int rand 22_000 - $distance;
+        my @locks = map { _lock_port($_) // () } $distance ? ($port, $port + $distance) : $port;
+        next if @locks < ($distance ? 2 : 1);
 
-        socket(my $lock, AF_INET, SOCK_DGRAM, 0) or die "socket: $!\n";
-        bind($lock, $address) or next;
-
-        socket(my $probe, AF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
-        setsockopt($probe, SOL_SOCKET, SO_REUSEADDR, 1);
-        bind($probe, $address) or next;
-        listen($probe, 1) or next;
-
-        push @port_locks, $lock;
+        push @port_locks, @locks;
         return $port;
     }
 
     die "no free TCP port on 127.0.0.1\n";
+}
+
+sub _lock_port ($port) {
+    my $address = pack_sockaddr_in($port, inet_aton('127.0.0.1'));
+
+    socket(my $lock, AF_INET, SOCK_DGRAM, 0) or die "socket: $!\n";
+    bind($lock, $address) or return undef;
+
+    socket(my $probe, AF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+    setsockopt($probe, SOL_SOCKET, SO_REUSEADDR, 1);
+    bind($probe, $address) or return undef;
+    listen($probe, 1) or return undef;
+
+    return $lock;
 }
 
 sub _wait ($fh, $timeout, $for_writing) {
