@@ -51,10 +51,11 @@ use constant PATIENCE => 30;
 #   nat           1: clients are told the ports of proxies, see NAT in Node.pm
 #   tls           { cert, key, ca_cert_file }: TLS for clients, replication and
 #                 the bus, no other port; certificates must be good for servers
-#                 and clients: usage => 'serverAuth, clientAuth'
+#                 and clients: usage => 'serverAuth, clientAuth'. Or a list of
+#                 these, for the nodes in order
 #   password      requirepass
 #   acl           [ words of ACL SETUSER ], as of Vaani::Test::Redis
-#   bind          addresses to listen on, default 127.0.0.1
+#   bind          addresses to listen on, default 127.0.0.1; port: of the first node
 #   durable       0: nodes forget all when they end; by default each write is in
 #                 the append-only file before its answer
 #   config        [ further lines of redis.conf ]
@@ -90,12 +91,13 @@ sub _new_node ($self) {
     my $opt = $self->{opt};
     my $n = @{ $self->{nodes} };
     my $name = $opt->{hostnames} && $opt->{hostnames}[$n];
+    my $tls = ref $opt->{tls} eq 'ARRAY' ? $opt->{tls}[$n] : $opt->{tls};
 
     my $node = Vaani::Test::Cluster::Node->start(
-        port       => free_port(BUS),
+        port       => $n == 0 && $opt->{port} || free_port(BUS),
         hostname   => $name,
         nat        => $opt->{nat},
-        tls        => $opt->{tls},
+        tls        => $tls,
         password   => $opt->{password},
         bind       => $opt->{bind},
         acl        => [ @{ +RIGHTS }, @{ $opt->{acl} // [] } ],
@@ -107,7 +109,7 @@ sub _new_node ($self) {
             'cluster-replica-validity-factor 0',    # also one that was held back for long
             'cluster-allow-replica-migration no',
             $opt->{durable} ? ('appendonly yes', 'appendfsync always') : (),
-            $opt->{tls} ? ('tls-cluster yes', 'tls-replication yes') : (),
+            $tls ? ('tls-cluster yes', 'tls-replication yes') : (),
             $name ? (
                 "cluster-announce-hostname $name",
                 'cluster-preferred-endpoint-type ' . ($opt->{endpoint} // 'hostname'),

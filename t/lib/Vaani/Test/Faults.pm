@@ -151,7 +151,9 @@ sub stop ($self) {
 # When everything is replayed. Options:
 #   spool    directory, which must get empty; or a list of them
 #   timeout  s for that, default 30
-#   stream   default vaani:stream
+#   stream   default vaani:stream; or a list of them, with all events of a room in
+#            the same
+#   key      sub ($room): of its hash, default vaani:call:<room>
 #   lost     sub (\%delivery): true when Redis itself may have lost it
 #   refused  1: what was refused may be in Redis all the same: its connection
 #            broke before the reply, say, and the spool was full
@@ -248,7 +250,8 @@ sub verify ($self, $redis, %opt) {
 
     my @rooms = sort keys %rooms;
     while (my @page = splice @rooms, 0, PAGE) {
-        my @calls = $client->pipeline(map { [ HGETALL => "vaani:call:$_" ] } @page);
+        my $key = $opt{key} // sub ($room) { "vaani:call:$room" };
+        my @calls = $client->pipeline(map { [ HGETALL => $key->($_) ] } @page);
         $self->_verify_room($_, $rooms{$_}, { @{ shift @calls } }, $messages->{$_} // [],
             \%arrived, \%opt, $account, $problem)
             for @page;
@@ -345,9 +348,10 @@ sub _read_stream ($self, $client, $stream, $problem) {
     return \%rooms;
 }
 
-# What is in the stream, in its order: { text, event, seq, room, id, received_at,
+# What is in the stream, or in all streams of a list, in its order: { text, event, seq, room, id, received_at,
 # replayed }. The id is the member "delivery", at the end of the payload.
 sub messages ($client, $stream = 'vaani:stream') {
+    return map { messages($client, $_) } @$stream if ref $stream;
     my @messages;
     my $from = '-';
 

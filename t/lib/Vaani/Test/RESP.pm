@@ -121,6 +121,7 @@ sub send ($self, @args) {
 sub hgetall ($self, $key) { return { @{ $self->cmd('HGETALL', $key) } } }
 
 sub subscribe ($self, @channels)  { return $self->_subscribe('SUBSCRIBE',  @channels) }
+sub ssubscribe ($self, @channels) { return $self->_subscribe('SSUBSCRIBE', @channels) }
 sub psubscribe ($self, @patterns) { return $self->_subscribe('PSUBSCRIBE', @patterns) }
 
 # Returns only when Redis has confirmed every one of them: nothing published
@@ -154,7 +155,7 @@ sub next_message ($self, $timeout = 5) {
         next if ref $reply ne 'ARRAY';
         my ($kind, @rest) = @$reply;
 
-        return { channel => $rest[0], payload => $rest[1] } if $kind eq 'message';
+        return { channel => $rest[0], payload => $rest[1] } if $kind eq 'message' || $kind eq 'smessage';
         return { pattern => $rest[0], channel => $rest[1], payload => $rest[2] }
             if $kind eq 'pmessage';
     }

@@ -90,7 +90,8 @@ sub promised (@loads) {
 
 # What was promised to loads is there: all, or what a sub says of a delivery. More
 # than a minute: what a mark was missing for once is not delivered again sooner.
-sub comes_back ($redis, $loads, $which = undef) {
+# "stream" as of verify().
+sub comes_back ($redis, $loads, $which = undef, $stream = 'vaani:stream') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
     my %promised;
@@ -105,8 +106,10 @@ sub comes_back ($redis, $loads, $which = undef) {
 
     # Reading all of it takes a while.
     Vaani::Test::wait_for(sub {
-        return 0 if $client->cmd('XLEN', 'vaani:stream') < keys %promised;
-        delete $promised{ $_->{id} // '' } for Vaani::Test::Faults::messages($client);
+        my $there = 0;
+        $there += $client->cmd(XLEN => $_) for ref $stream ? @$stream : $stream;
+        return 0 if $there < keys %promised;
+        delete $promised{ $_->{id} // '' } for Vaani::Test::Faults::messages($client, $stream);
         return !%promised;
     }, 90);
     return Test::More::is(scalar keys %promised, 0, "$promised events are there");
@@ -118,7 +121,7 @@ sub account_ok ($fault, $load, $redis, $nginx, %opt) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
     $load->stop;
-    comes_back($redis, $load);
+    comes_back($redis, $load, undef, $opt{stream} // 'vaani:stream');
     return verify_ok($fault, $load, $redis, $nginx, %opt);
 }
 

@@ -36,7 +36,8 @@ use constant PATIENCE => 30;
 # Options:
 #   name          of the monitored master, default vaani
 #   replicas      default 2
-#   sentinels     default 3, quorum: default more than half of them
+#   sentinels     default 3, quorum: default more than half of them. With 0, the
+#                 test itself does what they would do: promote(), follow()
 #   down_after    ms, default 1000
 #   failover_timeout  ms, default 2000
 #   others        [ names ]: of further masters without replicas, all watched; see
@@ -186,10 +187,10 @@ sub live ($self)  { return grep { $_->answers } $self->nodes }
 # The server that is the further master of that name.
 sub other ($self, $name) { return $self->{other}{$name} }
 
-# What a Sentinel says, by default one that lives; undef for a server that is none
-# of these.
+# What a Sentinel says, by default one that lives, and without any the first that
+# says so itself; undef for a server that is none of these.
 sub master ($self, $sentinel = undef) {
-    $sentinel //= first { $_->pid && !$_->{suspended} } $self->sentinels;
+    $sentinel //= ($self->live_sentinels)[0] // return ($self->masters_by_role)[0];
     my $address = $self->ask($sentinel, SENTINEL => 'GET-MASTER-ADDR-BY-NAME', $self->{name}) // return undef;
     return first { $_->own_port == $address->[1] } $self->nodes;
 }
@@ -249,9 +250,22 @@ sub failover ($self, $sentinel = undef) {
 sub coordinated_failover ($self, $to = undef) {
     my $old = $self->master;
     $to //= ($self->replicas)[0];
+    $self->catch_up($to);
     $old->admin->cmd(FAILOVER => 'TO', $to->hostname // '127.0.0.1', $to->own_port);
     $self->await('the new master', sub { $to->role eq 'master' && $old->role eq 'slave' });
     return $to;
+}
+
+# By hand: a server becomes a master, or replicates another one and has its data.
+sub promote ($self, $node) {
+    $node->admin->cmd(qw(REPLICAOF NO ONE));
+    return $node;
+}
+
+sub follow ($self, $node, $master) {
+    $node->admin->cmd(REPLICAOF => $master->hostname // '127.0.0.1', $master->own_port);
+    $self->_follows($node, $master);
+    return $node;
 }
 
 # Waits until a server other than $old says that it is the master. Sentinels tell
