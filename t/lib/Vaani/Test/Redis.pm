@@ -14,11 +14,20 @@ no warnings 'experimental::signatures';
 
 use Vaani::Test::ACL ();
 use Vaani::Test::Dir qw(slurp spew subdir tail);
-use Vaani::Test::Process qw(in_test_process register_service);
+use Vaani::Test::Process qw(in_test_process register_service run);
 use Vaani::Test::RESP ();
 use Vaani::Test::Socket qw(free_port now pause);
 
 use constant ADMIN => (user => 'admin', password => 'sesame');
+
+# The version of the server, as 7.0; Valkey is a Redis of 7.2 and more.
+sub version () {
+    state $version = do {
+        my (undef, $out) = run([ $ENV{REDIS_BIN} || 'redis-server', '--version' ]);
+        $out =~ /\bv=(\d+\.\d+)/ ? $1 : die "no version: $out\n";
+    };
+    return $version;
+}
 
 # Options:
 #   tcp       1: listen on a free port of 127.0.0.1 too; url() is then of it
