@@ -503,7 +503,11 @@ ngx_http_vaani_create_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     if (redis->url.tls) {
         redis->ssl = conf->redis_ssl;
 
-        if (redis->ssl.name.value.len == 0) {
+        /* each of several servers has a name of its own */
+
+        if (redis->ssl.name.value.len == 0
+            && redis->form == NGX_VAANI_REDIS_ONE)
+        {
             redis->ssl.name.value = redis->url.server;
         }
     }
