@@ -781,9 +781,10 @@ static void
 ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
     uint32_t    failure;
-    ngx_uint_t  level, ready;
+    ngx_uint_t  level, ready, tls;
 
     ready = (conn->state == NGX_VAANI_REDIS_READY);
+    tls = (conn->state == NGX_VAANI_REDIS_HANDSHAKING);
 
     ngx_vaani_redis_close(conn);
 
@@ -797,9 +798,13 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     conn->failure = failure;
 
     if (conn->watch) {
-        ngx_log_error(ngx_min(level + NGX_LOG_WARN - NGX_LOG_ERR,
-                              NGX_LOG_INFO),
-                      &conn->log, err,
+        /* one of several may end; its certificate has to be seen to */
+
+        if (level == NGX_LOG_ERR && !tls) {
+            level = NGX_LOG_WARN;
+        }
+
+        ngx_log_error(level, &conn->log, err,
                       "vaani: %V %s; another server is asked for the master",
                       &conn->node->url.name, what);
 

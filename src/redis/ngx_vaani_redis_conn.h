@@ -141,6 +141,7 @@ struct ngx_vaani_redis_node_s {
     /* with a list or Sentinels */
 
     unsigned                    wrong:1;        /* it isn't the master */
+    unsigned                    hinted:1;       /* it said who is, of late */
 };
 
 
@@ -448,6 +449,7 @@ struct ngx_vaani_redis_watch_s {
     ngx_vaani_redis_node_t      node;
     ngx_vaani_redis_conn_t      conn;
     void                       *data;
+    ngx_uint_t                  informed;       /* the role was asked by INFO */
 
     /* whose credentials, may be empty */
 
@@ -494,6 +496,13 @@ extern ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions;
  * is to be a master
  */
 
+/*
+ * Asks for the role, or if the ACL doesn't allow that, for information.  See
+ * ngx_vaani_redis_watch_ask() and vaani_role_read().
+ */
+ngx_int_t ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch,
+    ngx_uint_t info, ngx_vaani_redis_handler_pt handler);
+
 /* asks for the role in the set-up; see ngx_vaani_redis_actions_t */
 ngx_int_t ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn);
 ngx_int_t ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
@@ -506,6 +515,10 @@ ngx_int_t ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
  */
 void ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_url_t *url, const char *host, in_port_t port);
+
+/* ngx_vaani_redis_sentinel.c: somebody may be the master */
+void ngx_vaani_redis_sentinel_hint(ngx_vaani_redis_t *redis, const char *host,
+    in_port_t port);
 
 /* nobody knows: the connections that wait for that fail */
 void ngx_vaani_redis_no_master(ngx_vaani_redis_t *redis, char *why);

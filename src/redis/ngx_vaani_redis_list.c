@@ -3,9 +3,9 @@
 
 
 /*
- * Whichever server of a list is the master.  Each worker has a connection to
- * each of them, and asks for their roles whenever a connection to the master is
- * to be made, and from time to time.
+ * Whichever server of a list is the master.  Each worker asks all of them for
+ * their roles whenever a connection to the master is to be made, and from time
+ * to time.
  */
 
 
@@ -16,6 +16,11 @@
 /* how long one that is listed before a master may take to answer, ms */
 
 #define NGX_VAANI_REDIS_GRACE           200
+
+
+/* how often it's said that one doesn't tell its role, ms */
+
+#define NGX_VAANI_REDIS_REFUSED_EVERY   60000
 
 
 typedef enum {
@@ -35,6 +40,7 @@ typedef struct {
     ngx_vaani_redis_list_t     *list;
     ngx_uint_t                  number;
     ngx_vaani_redis_role_e      role;
+    vaani_pace_t                refused;
 } ngx_vaani_redis_member_t;
 
 
@@ -58,12 +64,8 @@ static void ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member,
     ngx_uint_t info);
 static void ngx_vaani_redis_list_ready(ngx_vaani_redis_watch_t *watch);
 static void ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch);
-static void ngx_vaani_redis_list_role(void *data,
+static void ngx_vaani_redis_list_answer(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
-static void ngx_vaani_redis_list_info(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
-static void ngx_vaani_redis_list_answered(ngx_vaani_redis_member_t *member,
-    ngx_vaani_redis_status_e status, redisReply *reply);
 static void ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list);
 static ngx_uint_t ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list);
 static ngx_uint_t ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list,
@@ -198,12 +200,7 @@ ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list)
 
         member->role = NGX_VAANI_REDIS_ROLE_ASKED;
 
-        if (member->watch.conn.state == NGX_VAANI_REDIS_READY) {
-            ngx_vaani_redis_list_ask(member, 0);
-
-        } else {
-            ngx_vaani_redis_watch_open(&member->watch, &list->redis->urls[n]);
-        }
+        ngx_vaani_redis_watch_open(&member->watch, &list->redis->urls[n]);
     }
 }
 
@@ -211,23 +208,10 @@ ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list)
 static void
 ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member, ngx_uint_t info)
 {
-    ngx_int_t  rc;
-    ngx_str_t  args[2];
-
-    if (info) {
-        ngx_str_set(&args[0], "INFO");
-        ngx_str_set(&args[1], "replication");
-
-        rc = ngx_vaani_redis_watch_ask(&member->watch, args, 2,
-                                       ngx_vaani_redis_list_info);
-    } else {
-        ngx_str_set(&args[0], "ROLE");
-
-        rc = ngx_vaani_redis_watch_ask(&member->watch, args, 1,
-                                       ngx_vaani_redis_list_role);
-    }
-
-    if (rc != NGX_OK) {
+    if (ngx_vaani_redis_ask_role(&member->watch, info,
+                                 ngx_vaani_redis_list_answer)
+        != NGX_OK)
+    {
         ngx_vaani_redis_fail(&member->watch.conn, 0,
                              "no memory for a command");
     }
@@ -250,55 +234,47 @@ ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch)
 
     list = member->list;
 
-    /* one that was asked before is asked again when somebody wants to know */
-
-    if (member->role == NGX_VAANI_REDIS_ROLE_ASKED) {
-        member->role = NGX_VAANI_REDIS_ROLE_NONE;
-        ngx_vaani_redis_list_decide(list);
-        return;
-    }
-
     member->role = NGX_VAANI_REDIS_ROLE_NONE;
+
+    ngx_vaani_redis_list_decide(list);
 }
 
 
 static void
-ngx_vaani_redis_list_role(void *data, ngx_vaani_redis_status_e status,
+ngx_vaani_redis_list_answer(void *data, ngx_vaani_redis_status_e status,
     redisReply *reply, ngx_uint_t lane)
 {
     ngx_vaani_redis_watch_t *watch = data;
 
-    /* the ACL may not allow it */
+    uint64_t                   skipped;
+    vaani_role_t               role;
+    ngx_vaani_redis_member_t  *member;
 
-    if (status == NGX_VAANI_REDIS_DONE && reply->type == REDIS_REPLY_ERROR) {
-        ngx_vaani_redis_list_ask(watch->data, 1);
-        return;
-    }
-
-    ngx_vaani_redis_list_answered(watch->data, status, reply);
-}
-
-
-static void
-ngx_vaani_redis_list_info(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply, ngx_uint_t lane)
-{
-    ngx_vaani_redis_watch_t *watch = data;
-
-    ngx_vaani_redis_list_answered(watch->data, status, reply);
-}
-
-
-static void
-ngx_vaani_redis_list_answered(ngx_vaani_redis_member_t *member,
-    ngx_vaani_redis_status_e status, redisReply *reply)
-{
-    vaani_role_t  role;
+    member = watch->data;
 
     /* else the connection is lost, which is told next */
 
     if (status != NGX_VAANI_REDIS_DONE) {
         return;
+    }
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+
+        /* the ACL may not allow one of two questions */
+
+        if (!watch->informed) {
+            ngx_vaani_redis_list_ask(member, 1);
+            return;
+        }
+
+        if (vaani_pace(&member->refused, ngx_current_msec,
+                       NGX_VAANI_REDIS_REFUSED_EVERY, &skipped))
+        {
+            ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
+                          "vaani: %V does not say whether it is the master; "
+                          "does the ACL allow \"+role\" or \"+info\"?",
+                          &watch->node.url.name);
+        }
     }
 
     if (vaani_role_read(reply, &role) != VAANI_OK) {
@@ -310,6 +286,8 @@ ngx_vaani_redis_list_answered(ngx_vaani_redis_member_t *member,
     } else {
         member->role = NGX_VAANI_REDIS_ROLE_REPLICA;
     }
+
+    ngx_vaani_redis_watch_close(watch);
 
     ngx_vaani_redis_list_decide(member->list);
 }

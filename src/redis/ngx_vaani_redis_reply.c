@@ -390,6 +390,14 @@ ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
     text = error->code;
     advice = error->advice;
 
+    if (conn->watch
+        && conn->watch->password == &conn->redis->sentinel_password
+        && ngx_strncmp(text.data, "NOAUTH", sizeof("NOAUTH") - 1) == 0)
+    {
+        advice = "the Sentinel asks for a password, see "
+                 "\"vaani_redis_sentinel_password_file\"";
+    }
+
     if (advice == NULL) {
         text.data = (u_char *) reply->str;
         text.len = ngx_min(reply->len, NGX_VAANI_REDIS_MAX_ERROR);

@@ -16,6 +16,27 @@ static ngx_int_t ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn,
 
 
 ngx_int_t
+ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch, ngx_uint_t info,
+    ngx_vaani_redis_handler_pt handler)
+{
+    ngx_str_t  args[2];
+
+    watch->informed = info;
+
+    if (info) {
+        ngx_str_set(&args[0], "INFO");
+        ngx_str_set(&args[1], "replication");
+
+        return ngx_vaani_redis_watch_ask(watch, args, 2, handler);
+    }
+
+    ngx_str_set(&args[0], "ROLE");
+
+    return ngx_vaani_redis_watch_ask(watch, args, 1, handler);
+}
+
+
+ngx_int_t
 ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn)
 {
     ngx_str_t  role;
@@ -62,11 +83,31 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
         return NGX_DECLINED;
     }
 
-    if (vaani_role_read(reply, &role) == VAANI_OK
-        && role.kind == VAANI_ROLE_MASTER)
-    {
+    if (vaani_role_read(reply, &role) != VAANI_OK) {
+        ngx_memzero(&role, sizeof(vaani_role_t));
+        role.kind = VAANI_ROLE_SENTINEL;
+    }
+
+    if (role.kind == VAANI_ROLE_MASTER) {
         conn->node->wrong = 0;
+        conn->node->hinted = 0;
         return NGX_OK;
+    }
+
+    if (role.kind == VAANI_ROLE_REPLICA
+        && conn->redis->form == NGX_VAANI_REDIS_SENTINEL
+        && !conn->node->hinted)
+    {
+        /* once: there may be no end of them */
+
+        conn->node->hinted = 1;
+
+        ngx_vaani_redis_shut(conn);
+        conn->state = NGX_VAANI_REDIS_LOCATING;
+
+        ngx_vaani_redis_sentinel_hint(conn->redis, role.host, role.port);
+
+        return NGX_DONE;
     }
 
     conn->node->wrong = 1;

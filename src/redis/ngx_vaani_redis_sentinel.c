@@ -7,9 +7,12 @@
  * https://redis.io/docs/latest/develop/reference/sentinel-clients/
  *
  * Each worker has a connection to one Sentinel.  It is asked for the master
- * whenever a connection to that is to be made, and from time to time; in
- * between it says itself when the master has changed.  If it goes, or doesn't
- * know the master, the next one is asked.
+ * whenever a connection to that is to be made, when it says that the master has
+ * changed, and from time to time.  If it goes, or doesn't know the master, the
+ * next one is asked.
+ *
+ * Sentinels may disagree: as long as the connections to a master stand, another
+ * server has to say itself that it is the master before they are moved there.
  */
 
 
@@ -24,6 +27,7 @@
 
 typedef struct {
     ngx_vaani_redis_watch_t     watch;
+    ngx_vaani_redis_watch_t     probe;          /* of who may be the master */
     ngx_vaani_redis_t          *redis;
     ngx_uint_t                  current;        /* which of the URLs */
     ngx_uint_t                  ntried;         /* of them, without success */
@@ -32,6 +36,7 @@ typedef struct {
     vaani_pace_t                unknown;
     char                       *why;            /* the last one didn't say */
     unsigned                    asked:1;
+    unsigned                    again:1;        /* when that is answered */
     unsigned                    subscribed:1;
 } ngx_vaani_redis_sentinel_t;
 
@@ -51,7 +56,15 @@ static void ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
     redisReply *reply);
 static void ngx_vaani_redis_sentinel_answer(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static ngx_uint_t ngx_vaani_redis_sentinel_stands(
+    ngx_vaani_redis_sentinel_t *sentinel, const char *host, in_port_t port);
 static void ngx_vaani_redis_sentinel_timer(ngx_event_t *ev);
+static void ngx_vaani_redis_probe(ngx_vaani_redis_sentinel_t *sentinel,
+    const char *host, in_port_t port);
+static void ngx_vaani_redis_probe_ready(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_probe_answer(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 
 
 ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
@@ -90,6 +103,12 @@ ngx_vaani_redis_sentinel_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
     sentinel->watch.lost = ngx_vaani_redis_sentinel_lost;
     sentinel->watch.pushed = ngx_vaani_redis_sentinel_pushed;
 
+    ngx_vaani_redis_watch_init(&sentinel->probe, redis, cycle->log);
+
+    sentinel->probe.data = sentinel;
+    sentinel->probe.ready = ngx_vaani_redis_probe_ready;
+    sentinel->probe.lost = ngx_vaani_redis_probe_lost;
+
     sentinel->timer.handler = ngx_vaani_redis_sentinel_timer;
     sentinel->timer.data = sentinel;
     sentinel->timer.log = cycle->log;
@@ -109,6 +128,7 @@ ngx_vaani_redis_sentinel_exit(ngx_vaani_redis_t *redis)
     ngx_vaani_redis_sentinel_t *sentinel = redis->state;
 
     ngx_vaani_redis_conn_exit(&sentinel->watch.conn);
+    ngx_vaani_redis_conn_exit(&sentinel->probe.conn);
 
     if (sentinel->timer.timer_set) {
         ngx_del_timer(&sentinel->timer);
@@ -168,6 +188,7 @@ ngx_vaani_redis_sentinel_open(ngx_vaani_redis_sentinel_t *sentinel)
     }
 
     sentinel->asked = 0;
+    sentinel->again = 0;
     sentinel->subscribed = 0;
     sentinel->why = "is unknown: no Sentinel can be reached";
 
@@ -306,7 +327,47 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
                   NGX_VAANI_REDIS_ASK_EVERY
                   + ngx_random() % NGX_VAANI_REDIS_MAX_BACKOFF);
 
+    if (sentinel->again) {
+        sentinel->again = 0;
+        ngx_vaani_redis_sentinel_ask(sentinel);
+    }
+
+    if (ngx_vaani_redis_sentinel_stands(sentinel, host, port)) {
+        ngx_vaani_redis_probe(sentinel, host, port);
+        return;
+    }
+
     ngx_vaani_redis_found_master(sentinel->redis, NULL, host, port);
+}
+
+
+/*
+ * Whether the connections to another master stand.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_sentinel_stands(ngx_vaani_redis_sentinel_t *sentinel,
+    const char *host, in_port_t port)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_node_t  *node;
+
+    node = sentinel->redis->nodes[0];
+
+    if (!node->listed || ngx_vaani_redis_is_at(node, host, port)) {
+        return 0;
+    }
+
+    for (n = 0; n < sentinel->redis->nconnections; n++) {
+
+        if (node->conns[n].state == NGX_VAANI_REDIS_READY
+            && !node->conns[n].condemned)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -337,8 +398,14 @@ ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
         return;
     }
 
-    ngx_vaani_redis_found_master(sentinel->redis, NULL, moved.host,
-                                 moved.port);
+    /* whoever says it, it's asked for */
+
+    if (sentinel->asked) {
+        sentinel->again = 1;
+        return;
+    }
+
+    ngx_vaani_redis_sentinel_ask(sentinel);
 }
 
 
@@ -357,4 +424,114 @@ ngx_vaani_redis_sentinel_timer(ngx_event_t *ev)
     {
         ngx_vaani_redis_sentinel_ask(sentinel);
     }
+}
+
+
+/*
+ * A replica knows its master before Sentinels do, if it was told by others.
+ */
+
+void
+ngx_vaani_redis_sentinel_hint(ngx_vaani_redis_t *redis, const char *host,
+    in_port_t port)
+{
+    ngx_vaani_redis_probe(redis->state, host, port);
+}
+
+
+static void
+ngx_vaani_redis_probe(ngx_vaani_redis_sentinel_t *sentinel, const char *host,
+    in_port_t port)
+{
+    ngx_vaani_redis_watch_t  *probe;
+
+    probe = &sentinel->probe;
+
+    if (probe->conn.state != NGX_VAANI_REDIS_CLOSED
+        && ngx_vaani_redis_is_at(&probe->node, host, port))
+    {
+        return;
+    }
+
+    ngx_vaani_redis_watch_close(probe);
+
+    if (ngx_vaani_redis_place(&probe->node, host, port) == NGX_OK) {
+        ngx_vaani_redis_watch_open(probe, &probe->node.url);
+    }
+}
+
+
+static void
+ngx_vaani_redis_probe_ready(ngx_vaani_redis_watch_t *watch)
+{
+    if (ngx_vaani_redis_ask_role(watch, 0, ngx_vaani_redis_probe_answer)
+        != NGX_OK)
+    {
+        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
+    }
+}
+
+
+static void
+ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch)
+{
+    ngx_vaani_redis_sentinel_t *sentinel = watch->data;
+
+    /* those that wait for it ask again */
+
+    ngx_vaani_redis_no_master(sentinel->redis, "is not a master");
+}
+
+
+static void
+ngx_vaani_redis_probe_answer(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    in_port_t                    port;
+    vaani_role_t                 role;
+    u_char                       host[NGX_VAANI_REDIS_HOST_LEN];
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = watch->data;
+
+    if (status != NGX_VAANI_REDIS_DONE) {
+        return;
+    }
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+
+        /* the ACL may not allow one of two questions */
+
+        if (!watch->informed
+            && ngx_vaani_redis_ask_role(watch, 1,
+                                        ngx_vaani_redis_probe_answer)
+               == NGX_OK)
+        {
+            return;
+        }
+
+        role.kind = VAANI_ROLE_REPLICA;
+
+    } else if (vaani_role_read(reply, &role) != VAANI_OK) {
+        role.kind = VAANI_ROLE_REPLICA;
+    }
+
+    ngx_memcpy(host, watch->node.host, sizeof(host));
+    port = watch->node.url.port;
+
+    ngx_vaani_redis_watch_close(watch);
+
+    if (role.kind == VAANI_ROLE_MASTER) {
+        ngx_vaani_redis_found_master(sentinel->redis, NULL, (char *) host,
+                                     port);
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, &watch->conn.log, 0,
+                  "vaani: %V is said to be the master, and is not",
+                  &watch->node.url.name);
+
+    ngx_vaani_redis_no_master(sentinel->redis, "is not a master");
 }
