@@ -79,6 +79,12 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
 
         redis->nnodes = 1;
 
+        /* it isn't known yet where it is */
+
+        if (redis->actions) {
+            redis->nodes[0]->url.name = redis->label;
+        }
+
         ngx_vaani_redis_stats_connections(redis, redis->nconnections);
     }
 
@@ -327,7 +333,7 @@ ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key)
                      % redis->nconnections;
     }
 
-    if (redis->form == NGX_VAANI_REDIS_CLUSTER && redis->nodes) {
+    if (redis->form == NGX_VAANI_REDIS_CLUSTER) {
         server = ngx_vaani_redis_server(redis, vaani_slot(key->data,
                                                           key->len));
 

@@ -42,6 +42,8 @@ static ngx_int_t ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 static ngx_int_t ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
+static void ngx_vaani_redis_cluster_resolve_again(
+    ngx_vaani_redis_conn_t *conn);
 static ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
     ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 static void ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn);
@@ -271,7 +273,6 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply)
 {
     const char                 *host;
-    ngx_uint_t                  n;
     vaani_redirect_t            redirect;
     ngx_vaani_redis_node_t     *node;
     ngx_vaani_redis_conn_t     *target;
@@ -308,13 +309,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
 
     if (node == conn->node) {
 
-        /* a name stands for another server than it did */
-
-        for (n = 0; n < conn->redis->nconnections; n++) {
-            node->conns[n].condemned = 1;
-            node->conns[n].demoted = 1;
-        }
-
+        ngx_vaani_redis_cluster_resolve_again(conn);
         node = NULL;
     }
 
@@ -334,6 +329,30 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_hand_over(target, cmd);
 
     return NGX_OK;
+}
+
+
+/*
+ * A node sends on to its own name: that stands for another server by now.
+ */
+
+static void
+ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_conn_t  *other;
+
+    for (n = 0; n < conn->redis->nconnections; n++) {
+        other = &conn->node->conns[n];
+
+        if (other != conn && ngx_queue_empty(&other->inflight)) {
+            ngx_vaani_redis_move(other);
+
+        } else {
+            other->condemned = 1;
+            other->demoted = 1;
+        }
+    }
 }
 
 

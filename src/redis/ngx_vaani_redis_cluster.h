@@ -43,6 +43,7 @@ typedef struct {
     unsigned                    known:1;        /* there is a table */
     unsigned                    asking:1;
     unsigned                    again:1;        /* when that is done */
+    unsigned                    replaced:1;     /* a node, by another one */
     unsigned                    rotate:1;       /* ask somebody else */
     unsigned                    failing:1;      /* says who was asked */
     unsigned                    last_resort:1;  /* who else is there */

@@ -269,8 +269,9 @@ ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
     }
 
     ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
-                  "vaani: %V is not the master; %ui events wait for the one "
-                  "that is", &conn->node->url.name, conn->ncommands);
+                  "vaani: %V is not the master any more; connecting again, "
+                  "%ui events wait for it",
+                  &conn->node->url.name, conn->ncommands);
 
     ngx_vaani_redis_close(conn);
     ngx_vaani_redis_connect(conn);

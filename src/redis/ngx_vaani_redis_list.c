@@ -311,8 +311,8 @@ ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list)
             list->current = NGX_VAANI_REDIS_NOBODY;
 
             ngx_vaani_redis_no_master(list->redis,
-                                      "and the others of its list: none of "
-                                      "them is a master");
+                                      "has no master: no server of the list "
+                                      "is one");
         }
 
         return;

@@ -190,7 +190,7 @@ ngx_vaani_redis_sentinel_open(ngx_vaani_redis_sentinel_t *sentinel)
     sentinel->asked = 0;
     sentinel->again = 0;
     sentinel->subscribed = 0;
-    sentinel->why = "is unknown: no Sentinel can be reached";
+    sentinel->why = "has no known master: no Sentinel can be reached";
 
     ngx_vaani_redis_watch_open(&sentinel->watch,
                                &sentinel->redis->urls[sentinel->current]);
@@ -303,8 +303,8 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
     if (rc != VAANI_OK) {
         sentinel->why = (rc == VAANI_DONE)
-                        ? "is unknown: no Sentinel knows its name"
-                        : "is unknown: no Sentinel says where it is";
+                        ? "has no known master: no Sentinel knows its name"
+                        : "has no known master: no Sentinel says where it is";
 
         if (vaani_pace(&sentinel->unknown, ngx_current_msec,
                        NGX_VAANI_REDIS_UNKNOWN_EVERY, &skipped))

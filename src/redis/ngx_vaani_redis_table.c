@@ -511,11 +511,12 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_table_compare(cluster, table);
 
-    if (changed) {
+    if (changed || cluster->replaced) {
         cluster->changed = ngx_current_msec;
-    }
+        cluster->replaced = 0;
 
-    ngx_vaani_redis_table_scopes(cluster);
+        ngx_vaani_redis_table_scopes(cluster);
+    }
 
     return changed;
 }
@@ -584,11 +585,16 @@ ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
 {
     ngx_uint_t  n;
 
-    if (ngx_strlen(listed->id) != sizeof(node->id)) {
+    if (ngx_strlen(listed->id) != sizeof(node->id)
+        || (node->identified
+            && ngx_memcmp(node->id, listed->id, sizeof(node->id)) == 0))
+    {
         return;
     }
 
     /* it's another server that has the address now */
+
+    cluster->replaced = 1;
 
     if (node->identified) {
         for (n = 0; n < cluster->redis->nconnections; n++) {
