@@ -55,9 +55,9 @@ subtest 'a cluster' => sub {
     all_there($cluster, '... and all keys are there');
 
     my $steps = 0;
-    $cluster->reshard(1000, @masters[ 0, 1 ], between => sub ($moved) { $steps++ });
+    $cluster->reshard(600, @masters[ 0, 1 ], between => sub ($moved) { $steps++ });
     $cluster->settle;
-    cmp_ok $steps, '>', 1, 'a thousand slots in steps';
+    cmp_ok $steps, '>', 1, 'hundreds of slots in steps';
     all_there($cluster, '... with their keys');
 
     my ($replica) = $cluster->replicas_of($masters[0]);
@@ -76,7 +76,7 @@ subtest 'a cluster' => sub {
 
     my $node = $cluster->add_node;
     is @{ $cluster->view->{ $node->id }{slots} }, 0, 'another node without slots';
-    $cluster->reshard(2000, $new, $node);
+    $cluster->reshard(1000, $new, $node);
     $cluster->settle;
     all_there($cluster, '... and then with some');
     $cluster->reshard(SLOTS, $node, $new);
@@ -109,7 +109,7 @@ subtest 'a cluster with TLS, a password and a NAT' => sub {
     my @masters = $cluster->masters;
 
     $cluster->client->pipeline(map { [ SET => $_, $_ ] } @KEYS);
-    $cluster->reshard(2000, @masters);
+    $cluster->reshard(1000, @masters);
     $cluster->settle;
     all_there($cluster, 'slots can be moved');
 
@@ -145,10 +145,6 @@ subtest 'Sentinels' => sub {
     my $connection = $new->client;
     $set->coordinated_failover($old);
     is $connection->cmd('ROLE')->[0], 'slave', 'FAILOVER leaves connections open';
-    $set->settle;
-
-    $set->failover;
-    isnt $set->await_master($old), $old, 'SENTINEL FAILOVER';
 };
 
 subtest 'Sentinels with TLS' => sub {

@@ -36,6 +36,7 @@ use constant RIGHTS => [qw(+cluster|slots +asking)];
 
 # How many slots are moved in one go.
 use constant BATCH => 256;
+use constant CONNECTIONS => 16;
 
 # The longest wait for the cluster to agree, s.
 use constant PATIENCE => 30;
@@ -238,6 +239,25 @@ sub ask_all ($self, $node, @commands) {
     return @replies;
 }
 
+# CLUSTER SETSLOT for many slots, over several connections: Valkey answers each
+# when the replicas have it, too.
+sub _set_slots ($self, $node, $slots, @rest) {
+    my @connections = @$slots > CONNECTIONS ? @{ $node->{many} //= [ map { $node->client } 1 .. CONNECTIONS ] } : $node->admin;
+    my @sent = (0) x @connections;
+
+    for my $n (0 .. $#$slots) {
+        my $i = $n % @connections;
+        $connections[$i]->send(CLUSTER => 'SETSLOT', $slots->[$n], @rest);
+        $sent[$i]++;
+    }
+    for my $i (0 .. $#connections) {
+        for my $reply ($connections[$i]->replies($sent[$i])) {
+            die "CLUSTER SETSLOT @rest: $reply\n" if $reply ne 'OK';
+        }
+    }
+    return;
+}
+
 # --- waiting
 
 # Until the code returns something true, which is the result.
@@ -413,8 +433,8 @@ sub move_slot ($self, $slot, $to) {
 # answered ASK.
 sub begin_move ($self, $slots, $from, $to) {
     my @slots = ref $slots ? @$slots : $slots;
-    $self->ask_all($to, map { [ CLUSTER => 'SETSLOT', $_, 'IMPORTING', $from->id ] } @slots);
-    $self->ask_all($from, map { [ CLUSTER => 'SETSLOT', $_, 'MIGRATING', $to->id ] } @slots);
+    $self->_set_slots($to, \@slots, 'IMPORTING', $from->id);
+    $self->_set_slots($from, \@slots, 'MIGRATING', $to->id);
     return;
 }
 
@@ -435,7 +455,7 @@ sub move_keys ($self, $slot, $from, $to, @keys) {
 sub end_move ($self, $slots, $from, $to) {
     my @slots = ref $slots ? @$slots : $slots;
     my @others = grep { $_ != $from && $_ != $to } $self->masters;
-    $self->ask_all($_, map { [ CLUSTER => 'SETSLOT', $_, 'NODE', $to->id ] } @slots) for $to, $from, @others;
+    $self->_set_slots($_, \@slots, 'NODE', $to->id) for $to, $from, @others;
     return;
 }
 

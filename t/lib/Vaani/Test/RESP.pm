@@ -112,10 +112,16 @@ sub pipeline ($self, @commands) {
     return @replies;
 }
 
-# A command whose reply nobody waits for.
+# A command whose reply nobody waits for, or whose reply replies() takes.
 sub send ($self, @args) {
     write_all($self->_fh, encode_command(@args), $self->{timeout});
     return;
+}
+
+# The replies, none of them a null, to so many commands that were sent.
+sub replies ($self, $n) {
+    my $deadline = now() + $self->{timeout};
+    return map { $self->_read($deadline) // $self->_left(0, 'a reply') } 1 .. $n;
 }
 
 sub hgetall ($self, $key) { return { @{ $self->cmd('HGETALL', $key) } } }

@@ -27,7 +27,8 @@ sub start ($class, %opt) {
 
     if ($nat) {
         $proxy = _proxy($public, $port);
-        push @config, $opt{tls} ? "cluster-announce-tls-port $public" : "cluster-announce-port $public";
+        # Which of the two a client is told depends on how it asks, in Valkey.
+        push @config, map { "cluster-announce-$_ $public" } $opt{tls} ? qw(tls-port port) : 'port';
     }
     my $self = $class->SUPER::start(
         %opt,
@@ -93,12 +94,12 @@ sub resume ($self) {
 }
 
 sub kill ($self) {
-    delete @$self{qw(admin suspended)};
+    delete @$self{qw(admin many suspended)};
     return $self->SUPER::kill;
 }
 
 sub stop ($self, @timeout) {
-    delete @$self{qw(admin suspended)};
+    delete @$self{qw(admin many suspended)};
     return $self->SUPER::stop(@timeout);
 }
 
