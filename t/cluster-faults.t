@@ -282,7 +282,7 @@ scenario 'all seeds are replaced' => sub {
 
     arrives($load, ok => 200);
     my @old = $cluster->masters;
-    my @new = map { $cluster->add_node } @old;
+    my @new = $cluster->add_nodes(2);
     $cluster->reshard(SLOTS, $old[$_], $new[$_], between => sub ($moved) { $load->await(ok => 10) }) for 0 .. $#old;
     $cluster->settle;
     $cluster->remove_node($_, end => 1) for @old;

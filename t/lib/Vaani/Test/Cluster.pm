@@ -393,15 +393,22 @@ sub release ($self, $master) {
 
 # A node of its own, in the cluster and settled: a master without slots, or
 # add_node(replica_of => $master).
-sub add_node ($self, %opt) {
-    my @others = $self->live;
-    my $node = $self->_new_node;
+sub add_node ($self, %opt) { return ($self->add_nodes(1, %opt))[0] }
 
-    $self->_meet($node, $_) for @others;
-    $self->_await_known($node, @others);
-    $self->ask($node, CLUSTER => 'REPLICATE', $opt{replica_of}->id) if $opt{replica_of};
+# Several take no longer than one.
+sub add_nodes ($self, $count, %opt) {
+    my @others = $self->live;
+    my @new = map { $self->_new_node } 1 .. $count;
+
+    for my $n (0 .. $#new) {
+        $self->_meet($new[$n], $_) for @others, @new[ 0 .. $n - 1 ];
+    }
+    $self->_await_known(@new, @others);
+    if ($opt{replica_of}) {
+        $self->ask($_, CLUSTER => 'REPLICATE', $opt{replica_of}->id) for @new;
+    }
     $self->settle;
-    return $node;
+    return @new;
 }
 
 # Out of the cluster: its slots must have gone before. It goes on as a cluster of
@@ -517,7 +524,8 @@ sub hgetall ($self, $key) { return $self->client->hgetall($key) }
 # Those of all masters, or those of one node.
 sub keys ($self, $pattern = '*', @nodes) {
     my @keys = map { @{ $self->ask($_, KEYS => $pattern) } } @nodes ? @nodes : $self->masters;
-    return sort @keys;
+    @keys = sort @keys;
+    return @keys;    # not the sort itself: in scalar context it has no value
 }
 
 sub flush ($self, @nodes) {

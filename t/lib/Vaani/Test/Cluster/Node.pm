@@ -42,7 +42,7 @@ sub start ($class, %opt) {
 
 sub _proxy ($public, $port) {
     return Vaani::Test::FakeRedis->start(port => $public, on_connect => sub ($sock, @) {
-        Vaani::Test::FakeRedis::relay($sock, $port);
+        eval { Vaani::Test::FakeRedis::relay($sock, $port) };    # nothing listens there at times
     });
 }
 
