@@ -9,7 +9,7 @@ no warnings 'experimental::signatures';
 
 use Exporter 'import';
 use Vaani::Test::Socket qw(
-    connect_socket now read_some wait_readable write_all write_some
+    connect_socket now pause read_some wait_readable write_all write_some
 );
 
 our @EXPORT_OK = qw(encode_command);
@@ -21,10 +21,12 @@ use constant OUT_AHEAD => 256 * 1024;
 use constant CUT_AT => 1024 * 1024;
 
 # $target: /path of a unix socket, a port on 127.0.0.1, or host:port.
-# Options: timeout (s, for each call), password, user, db.
+# Options: timeout (s, for each call), password, user, db, patient (repeats
+# what is answered by LOADING).
 sub connect ($class, $target, %opt) {
     my $self = bless {
         target  => $target,
+        patient => $opt{patient},
         timeout => $opt{timeout} // 30,
         fh      => connect_socket($target, $opt{timeout} // 30),
         buf     => '',
@@ -57,6 +59,13 @@ sub encode_command (@args) {
 # Dies with the message of an error reply.
 sub cmd ($self, @args) {
     my ($reply) = $self->pipeline([@args]);
+
+    # Nothing tells when a server has read its data set.
+    my $deadline = now() + $self->{timeout};
+    while ($self->{patient} && ref $reply eq 'Vaani::Test::RESP::Error' && $reply->{message} =~ /^LOADING/ && now() < $deadline) {
+        pause(0.02);
+        ($reply) = $self->pipeline([@args]);
+    }
     die "$reply->{message}\n" if ref $reply eq 'Vaani::Test::RESP::Error';
     return $reply;
 }

@@ -74,7 +74,7 @@ sub admin ($self) {
     return $admin if $admin && $self->{admin_pid} == ($self->pid // 0) && $admin->{fh};
 
     $self->{admin_pid} = $self->pid // die "the node on port $self->{own_port} is not alive\n";
-    return $self->{admin} = $self->client;
+    return $self->{admin} = $self->client(patient => 1);
 }
 
 sub role ($self) { return $self->admin->cmd('ROLE')->[0] }
