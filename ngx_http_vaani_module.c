@@ -52,6 +52,11 @@ static ngx_conf_num_bounds_t  ngx_http_vaani_connections_bounds = {
 };
 
 
+static ngx_conf_num_bounds_t  ngx_http_vaani_partitions_bounds = {
+    ngx_conf_check_num_bounds, 1, VAANI_SLOTS
+};
+
+
 static ngx_conf_enum_t  ngx_http_vaani_validations[] = {
     { ngx_string("strict"), NGX_HTTP_VAANI_STRICT },
     { ngx_string("lenient"), NGX_HTTP_VAANI_LENIENT },
@@ -213,10 +218,17 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
 
     { ngx_string("vaani_prefix"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
+      ngx_http_vaani_prefix,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_vaani_loc_conf_t, prefix),
+      0,
       NULL },
+
+    { ngx_string("vaani_partitions"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, partitions),
+      &ngx_http_vaani_partitions_bounds },
 
     { ngx_string("vaani_channel"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
@@ -450,6 +462,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->channels = NGX_CONF_UNSET_PTR;
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
+    conf->partitions = NGX_CONF_UNSET_UINT;
     conf->ttl = NGX_HTTP_VAANI_UNSET_TTL;
     conf->delivery_id = NGX_CONF_UNSET_PTR;
     conf->spool = NGX_CONF_UNSET_PTR;
@@ -491,6 +504,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
     ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
+    ngx_conf_merge_uint_value(conf->partitions, prev->partitions, 0);
 
     if (conf->ttl == NGX_HTTP_VAANI_UNSET_TTL) {
         conf->ttl = (prev->ttl == NGX_HTTP_VAANI_UNSET_TTL)
@@ -536,6 +550,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if (ngx_http_vaani_merge_redis(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->handler == ngx_http_vaani_handler
+        && ngx_http_vaani_check_names(cf, conf) != NGX_CONF_OK)
+    {
         return NGX_CONF_ERROR;
     }
 

@@ -78,6 +78,7 @@ my %GOOD = (
     vaani_redis_timeout         => '500ms',
     vaani_redis_connections     => '2',
     vaani_prefix                => 'calls',
+    vaani_partitions            => '16',
     vaani_channel               => 'events',
     vaani_stream                => 'stream',
     vaani_ttl                   => '1h',
@@ -201,6 +202,10 @@ subtest 'values' => sub {
         vaani_redis_connections     => {
             good => [qw(1 2 64)],
             bad  => [qw(0 65 -1 x 1x 1.5 99999999999999999999), '""'],
+        },
+        vaani_partitions => {
+            good => [qw(1 2 256 16384)],
+            bad  => [qw(0 16385 -1 x 1x 1.5 99999999999999999999 off $arg_n), '""'],
         },
         vaani_ttl => {
             good => [qw(off 1 1s 500ms 7d 1w 1M 1y 1h30m), '"1w 2d"'],
@@ -538,6 +543,25 @@ subtest 'vaani_redis_sentinel_password_file' => sub {
     my $two = qr/^"vaani_spool" "\S+\/spool" is used with two Redis servers/;
     refused $two, "other credentials: $_", http => "$sentinel; $file; vaani_spool %%DIR%%/spool;",
         server => "location /x { vaani_webhook; $_; }" for "$file user=x", 'vaani_redis_sentinel_password_file off';
+};
+
+subtest 'vaani_partitions' => sub {
+    my @uses = (
+        'vaani_prefix "v:{$vaani_partition}"', 'vaani_stream $vaani_partition', 'vaani_channel x:${vaani_partition}y',
+        'vaani_channel $VAANI_PARTITION-x', 'vaani_stream "$host$vaani_partition" maxlen=1',
+    );
+    all_accepted 'used', map { "vaani_partitions 4; $_;" } @uses;
+    accepted 'inherited', http => 'vaani_partitions 4;', server => "$uses[0]; $uses[1];", location => "$uses[2];";
+    accepted 'by another endpoint', http => "$uses[0];", location => 'vaani_prefix x; } location /x { vaani_partitions 9; vaani_webhook;';
+    accepted 'by none', webhook => '', http => "$uses[0]; $uses[1]; $uses[2];";
+    all_accepted 'another variable', 'vaani_prefix $arg_vaani_partition;', 'vaani_prefix "$host vaani_partition";';
+
+    for my $use (@uses) {
+        my ($directive) = $use =~ /(\w+)/;
+        my $message = qr/^"\$vaani_partition" in "$directive" needs "vaani_partitions"$/;
+        refused $message, "$_: $use", $_ => "$use;" for @EVERYWHERE;
+    }
+    refused qr/^"\$vaani_partition" in "vaani_channel"/, 'in the second channel', server => "vaani_channel x;\n$uses[2];";
 };
 
 # --- what the settings do

@@ -507,6 +507,66 @@ subtest 'ignored' => sub {
     is join(',', sort split /,/, $response->header('X-Ignored')), 'call_duration,entities,summary', 'three';
 };
 
+# As the specification of Redis Cluster has it.
+sub crc16 ($bytes) {
+    my $crc = 0;
+    for my $byte (unpack 'C*', $bytes) {
+        $crc ^= $byte << 8;
+        $crc = ($crc & 0x8000 ? $crc << 1 ^ 0x1021 : $crc << 1) & 0xffff for 1 .. 8;
+    }
+    return $crc;
+}
+
+subtest 'partition' => sub {
+    is crc16('123456789'), 0x31c3, 'the CRC of the test';
+
+    my $many = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('{*}'), '~stream-*', '+xadd' ]);
+    my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis @{[ $many->url ]};
+        vaani_partitions 16384;
+        server {
+            listen unix:%%SOCK%%;
+            add_header X-Partition \$vaani_partition always;
+
+            location = /many  { vaani_webhook; vaani_prefix "{\$vaani_partition}"; }
+            location = /few   { vaani_webhook; vaani_partitions 3; vaani_prefix "{x}"; vaani_stream stream-\$vaani_partition; }
+            location = /one   { vaani_webhook; vaani_partitions 1; vaani_prefix "{x}"; }
+            location = /early { vaani_webhook; set \$early "\$vaani_partition"; add_header X-Early "\$early." always; }
+            location = /other { return 204; }
+        }
+        server {
+            listen unix:%%SOCK%%;
+            server_name none;
+            location = /none  { vaani_webhook; }
+        }
+CONF
+    my $http = $nginx->http;
+    my $redis = $many->client;
+
+    for my $room (room(), 'x', '123456789', "caf\xc3\xa9 \xe2\x98\x8e", 'r' x 256) {
+        my $crc = crc16($room);
+        my $body = event('call_started', room => '?') =~ s/"\?"/"$room"/r;
+
+        has "$crc of 16384", $http->post('/many', $body), '200 ' . $crc % 16384, 'Partition';
+        is $redis->cmd('EXISTS', '{' . $crc % 16384 . "}:call:$room"), 1, '... in the key';
+        has "$crc of 3", $http->post('/few', $body), '200 ' . $crc % 3, 'Partition';
+        has "$crc of 1", $http->post('/one', $body), '200 0', 'Partition';
+    }
+    my $rooms = 5;
+    my $streams = 0;
+    $streams += $redis->cmd('XLEN', "stream-$_") for 0 .. 2;
+    is $streams, $rooms, 'each message is in one of the streams';
+
+    has 'without a call', $http->post('/many', '{"event":"new_one"}'), '200 0', 'Partition';
+    has 'rejected', $http->post('/many', '{"event":"call_started"}'), '422 0', 'Partition';
+    has 'before there is an event', $http->post('/many', '{'), '400 -', 'Partition';
+    has 'elsewhere', $http->get('/other'), '204 -', 'Partition';
+    has 'too early', $http->post('/early', event('call_started', room => room())), '200 .', 'Early';
+    my @rooms = map { room() } 1 .. 3;
+    has 'that of the last one', $http->post('/many', several(map { event('call_started', room => $_) } @rooms)),
+        '200 ' . crc16($rooms[-1]) % 16384, 'Partition';
+};
+
 subtest 'bodies that nginx refuses' => sub {
     my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/hook', body => event('call_started', room => room()));
     my $chunked = $head =~ s/^Content-Length:.*\r\n/Transfer-Encoding: chunked\r\n/mr;

@@ -17,6 +17,7 @@
 #include "../core/vaani_record.h"
 #include "../core/vaani_signature.h"
 #include "../core/vaani_pace.h"
+#include "../core/vaani_slot.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
 #include "ngx_http_vaani_stats.h"
@@ -148,6 +149,16 @@ typedef enum {
 } ngx_http_vaani_auth_e;
 
 
+/*
+ * The name of a key or a channel, or what it begins with.
+ */
+
+typedef struct {
+    ngx_http_complex_value_t    value;
+    ngx_http_vaani_place_t      place;
+} ngx_http_vaani_name_t;
+
+
 typedef struct ngx_http_vaani_loc_conf_s  ngx_http_vaani_loc_conf_t;
 
 struct ngx_http_vaani_loc_conf_s {
@@ -169,10 +180,12 @@ struct ngx_http_vaani_loc_conf_s {
 
     ngx_vaani_redis_t          *redis;              /* made of these */
 
-    ngx_http_complex_value_t   *prefix;
-    ngx_array_t                *channels;   /* of ngx_http_complex_value_t */
-    ngx_http_complex_value_t   *stream;
+    ngx_http_vaani_name_t      *prefix;     /* NULL: "vaani" */
+    ngx_array_t                *channels;   /* of ngx_http_vaani_name_t; NULL:
+                                               the two default ones */
+    ngx_http_vaani_name_t      *stream;     /* NULL: none */
     ngx_uint_t                  stream_maxlen;      /* 0: any */
+    ngx_uint_t                  partitions;         /* 0: none */
     uint64_t                    ttl;        /* ms; 0: never */
 
     ngx_http_complex_value_t   *delivery_id;        /* NULL: "webhook-id" */
@@ -290,8 +303,6 @@ void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_place_t *place);
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -320,6 +331,20 @@ char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
 
 /* whether two strings are equal */
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
+
+
+/* ngx_http_vaani_names.c: the names of keys and channels */
+
+char *ngx_http_vaani_prefix(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Refuses names of an endpoint that can't do what they are for, when all else
+ * is merged.  Returns as a directive does.
+ */
+char *ngx_http_vaani_check_names(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
 
 
 /* ngx_http_vaani_redis_conf.c: "vaani_redis" */

@@ -8,7 +8,7 @@ static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
-    ngx_http_complex_value_t *cv, vaani_str_t *value);
+    ngx_http_vaani_name_t *name, vaani_str_t *value);
 static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
@@ -37,14 +37,15 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     prefix = ngx_http_vaani_default_prefix;
 
     if (vlcf->prefix
-        && ngx_http_complex_value(r, vlcf->prefix, &prefix) != NGX_OK)
+        && ngx_http_complex_value(r, &vlcf->prefix->value, &prefix) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     if (ngx_http_vaani_key(r, item, &prefix) != NGX_OK
         || ngx_http_vaani_channels(r, item, &prefix) != NGX_OK
-        || ngx_http_vaani_value(r, vlcf->stream, &delivery->stream) != NGX_OK)
+        || ngx_http_vaani_value(r, vlcf->stream, &delivery->stream)
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -205,7 +206,7 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     ngx_uint_t                  n;
     vaani_str_t                *room, *channel;
     vaani_delivery_t           *delivery;
-    ngx_http_complex_value_t   *cv;
+    ngx_http_vaani_name_t      *name;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -223,11 +224,11 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     delivery->channels = channel;
 
     if (vlcf->channels) {
-        cv = vlcf->channels->elts;
+        name = vlcf->channels->elts;
 
         for (n = 0; n < vlcf->channels->nelts; n++) {
 
-            if (ngx_http_vaani_value(r, &cv[n], channel) != NGX_OK) {
+            if (ngx_http_vaani_value(r, &name[n], channel) != NGX_OK) {
                 return NGX_ERROR;
             }
 
@@ -275,14 +276,14 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 
 static ngx_int_t
-ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_complex_value_t *cv,
+ngx_http_vaani_value(ngx_http_request_t *r, ngx_http_vaani_name_t *name,
     vaani_str_t *value)
 {
     ngx_str_t  str;
 
     ngx_str_null(&str);
 
-    if (cv && ngx_http_complex_value(r, cv, &str) != NGX_OK) {
+    if (name && ngx_http_complex_value(r, &name->value, &str) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -11,6 +11,8 @@ static ngx_int_t ngx_http_vaani_variable_event(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_room(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_vaani_variable_partition(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_ignored(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vaani_variable_seq(ngx_http_request_t *r,
@@ -35,6 +37,9 @@ static ngx_http_variable_t  ngx_http_vaani_variables[] = {
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("vaani_room"), NULL, ngx_http_vaani_variable_room,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("vaani_partition"), NULL, ngx_http_vaani_variable_partition,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("vaani_ignored"), NULL, ngx_http_vaani_variable_ignored,
@@ -152,6 +157,45 @@ ngx_http_vaani_variable_room(ngx_http_request_t *r,
 
     return ngx_http_vaani_set_variable(v, item->event.room.data,
                                        item->event.room.len);
+}
+
+
+/*
+ * All events of a call are in one partition, those of no call in the first one.
+ */
+
+static ngx_int_t
+ngx_http_vaani_variable_partition(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                     *p;
+    ngx_uint_t                  partition;
+    vaani_str_t                *room;
+    ngx_http_vaani_item_t      *item;
+    ngx_http_vaani_loc_conf_t  *vlcf;
+
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+
+    item = vlcf->partitions ? ngx_http_vaani_current(r) : NULL;
+
+    /* without a name it isn't known whether there is a call */
+
+    if (item == NULL || item->event.name.len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    room = &item->event.room;
+    partition = vaani_crc16(room->data, room->len) % vlcf->partitions;
+
+    return ngx_http_vaani_set_variable(v, p,
+                                       ngx_sprintf(p, "%ui", partition) - p);
 }
 
 

@@ -1,0 +1,249 @@
+
+/*
+ * The names of keys and channels: the directives, and what their variables can
+ * lead to.
+ */
+
+
+#include "ngx_http_vaani.h"
+
+
+static char *ngx_http_vaani_set_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_name_t *name);
+static char *ngx_http_vaani_check_partition(ngx_conf_t *cf,
+    ngx_http_vaani_name_t *name);
+static ngx_uint_t ngx_http_vaani_has_partition(ngx_str_t *text);
+static ngx_uint_t ngx_http_vaani_is_word(u_char ch);
+
+
+char *
+ngx_http_vaani_prefix(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    if (vlcf->prefix != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    vlcf->prefix = ngx_palloc(cf->pool, sizeof(ngx_http_vaani_name_t));
+
+    if (vlcf->prefix == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_vaani_set_name(cf, cmd, vlcf->prefix);
+}
+
+
+char *
+ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_str_t              *value;
+    ngx_http_vaani_name_t  *channel;
+
+    value = cf->args->elts;
+
+    if (vlcf->channels == NGX_CONF_UNSET_PTR) {
+        vlcf->channels = ngx_array_create(cf->pool, 2,
+                                          sizeof(ngx_http_vaani_name_t));
+
+        if (vlcf->channels == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+    } else if (vlcf->channels->nelts == 0) {
+        return "is set after \"vaani_channel off\"";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (vlcf->channels->nelts) {
+            return "\"off\" is set after another channel";
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    channel = ngx_array_push(vlcf->channels);
+
+    if (channel == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_vaani_set_name(cf, cmd, channel);
+}
+
+
+char *
+ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_int_t   maxlen;
+    ngx_str_t  *value;
+
+    if (vlcf->stream != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (cf->args->nelts > 2) {
+            return "takes no parameters after \"off\"";
+        }
+
+        vlcf->stream = NULL;
+
+        return NGX_CONF_OK;
+    }
+
+    vlcf->stream = ngx_palloc(cf->pool, sizeof(ngx_http_vaani_name_t));
+
+    if (vlcf->stream == NULL
+        || ngx_http_vaani_set_name(cf, cmd, vlcf->stream) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    vlcf->stream_maxlen = 0;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[2].data, "maxlen=", 7) == 0) {
+        maxlen = ngx_atoi(value[2].data + 7, value[2].len - 7);
+
+        if (maxlen > 0) {
+            vlcf->stream_maxlen = maxlen;
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[2]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/*
+ * Compiles the first parameter.
+ */
+
+static char *
+ngx_http_vaani_set_name(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_name_t *name)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    ngx_http_vaani_set_place(cf, cmd, &name->place);
+
+    return ngx_http_vaani_compile(cf, &value[1], &name->value) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    ngx_uint_t              n;
+    ngx_http_vaani_name_t  *channel;
+
+    if (conf->partitions) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_vaani_check_partition(cf, conf->prefix) != NGX_CONF_OK
+        || ngx_http_vaani_check_partition(cf, conf->stream) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->channels == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    channel = conf->channels->elts;
+
+    for (n = 0; n < conf->channels->nelts; n++) {
+        if (ngx_http_vaani_check_partition(cf, &channel[n]) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * Refuses a variable that would always be empty.  That of a "map" or a "set"
+ * isn't seen.
+ */
+
+static char *
+ngx_http_vaani_check_partition(ngx_conf_t *cf, ngx_http_vaani_name_t *name)
+{
+    if (name == NULL || !ngx_http_vaani_has_partition(&name->value.value)) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"$vaani_partition\" in \"%s\" needs "
+                  "\"vaani_partitions\" in %s:%ui",
+                  name->place.directive, name->place.file, name->place.line);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_http_vaani_has_partition(ngx_str_t *text)
+{
+    u_char  *p, *last;
+    size_t   len;
+
+    len = sizeof("vaani_partition") - 1;
+    last = text->data + text->len;
+
+    for (p = text->data; p < last; p++) {
+
+        if (*p != '$') {
+            continue;
+        }
+
+        if (p + 1 < last && p[1] == '{') {
+            p++;
+        }
+
+        /* the names of variables have no case */
+
+        if ((size_t) (last - p) <= len
+            || ngx_strncasecmp(p + 1, (u_char *) "vaani_partition", len) != 0)
+        {
+            continue;
+        }
+
+        if (p + 1 + len == last || !ngx_http_vaani_is_word(p[1 + len])) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* of the name of a variable */
+
+static ngx_uint_t
+ngx_http_vaani_is_word(u_char ch)
+{
+    return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+           || (ch >= '0' && ch <= '9') || ch == '_';
+}
