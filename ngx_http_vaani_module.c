@@ -231,7 +231,7 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       &ngx_http_vaani_partitions_bounds },
 
     { ngx_string("vaani_channel"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_vaani_channel,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,

@@ -162,6 +162,7 @@ subtest 'numbers of parameters' => sub {
     for my $directive (sort keys %GOOD) {
         my $message = qr/^invalid number of arguments in "$directive" directive$/;
         my %parameters = (
+            vaani_channel => 'sharded',
             vaani_stream => 'maxlen=1',
             vaani_spool  => 'max=1m sync=off retain=1h refused=1m',
             vaani_redis_sentinel_password_file => 'user=x',
@@ -222,8 +223,11 @@ subtest 'values' => sub {
         vaani_prefix  => { good => [qw($host a:b), '"a b"', 'x$arg_a'], bad => [] },
         vaani_delivery_id => { good => [qw($http_x_id $arg_id:$http_host x), '""', '"a b"'], bad => [] },
         vaani_channel => {
-            good => [qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host'],
-            bad  => [],
+            good => [
+                qw(off $host a:b:$vaani_room), 'x; vaani_channel y', '$uri; vaani_channel $host', 'x sharded',
+                '$host sharded; vaani_channel y; vaani_channel z sharded', 'sharded', 'sharded sharded',
+            ],
+            bad => [ 'x Sharded', 'x shard', 'x off', 'x ""', 'x $host', 'off sharded', 'off off' ],
         },
         vaani_spool => {
             good => [

@@ -99,7 +99,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     }
 CONF
 
-my $http = $nginx->http;
+our $http = $nginx->http;
 my $client = $redis->client;
 my $all = $redis->client->psubscribe('*')->subscribe('');    # "*" does not match ""
 my $json = JSON::PP->new->utf8->allow_nonref->boolean_values(0, 1);
@@ -709,6 +709,97 @@ subtest 'any bytes in a prefix' => sub {
         }
         is eval { $json->decode($published[0][1])->{key} } // $@, "$shown:call:r", '... key';
     }
+};
+
+# --- sharded channels
+
+subtest 'sharded channels' => sub {
+    my $sharding = Vaani::Test::Redis->start(
+        acl => [ Vaani::Test::ACL::rights('vaani'), qw(&plain* &s:* &second &last ~stream +xadd),
+            @{ (Vaani::Test::ACL::documented('vaani'))[3] } ],
+        config => ['user deaf on >sesame ~* +@all -spublish resetchannels &vaani:* &plain &s:*'],
+    );
+    my $old = Vaani::Test::Redis->start(acl => ['&plain'], config => ['rename-command SPUBLISH ""']);
+
+    my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis @{[ $sharding->url ]};
+        server {
+            listen unix:%%SOCK%%;
+            location = /sharded {
+                vaani_webhook;
+                vaani_channel "s:\$vaani_event" sharded;
+                vaani_channel plain:\$vaani_room;
+                vaani_channel \$arg_more sharded;
+                vaani_channel last;
+            }
+            location = /only   { vaani_webhook; vaani_channel s:only sharded; vaani_stream stream; }
+            location = /queued { vaani_webhook; vaani_channel plain; vaani_channel s:queued sharded; vaani_spool %%DIR%%/spool; }
+            location = /old    { vaani_webhook; vaani_redis @{[ $old->url ]}; vaani_channel plain; vaani_channel s:x sharded; }
+            location = /deaf   {
+                vaani_webhook;
+                vaani_redis unix:@{[ $sharding->socket ]}?user=deaf;
+                vaani_redis_password_file %%TMPDIR%%/password;
+                vaani_channel s:x sharded;
+                vaani_channel plain;
+            }
+            add_header X-Reason \$vaani_reason always;
+        }
+CONF
+    local $http = $nginx->http;
+    my $client = $sharding->client;
+    my $plain = $sharding->client->psubscribe('*');
+    my $sharded = $sharding->client->ssubscribe(qw(s:call_started s:call_ended s:new_one second s:only s:queued s:x));
+
+    # All up to now, those of either kind in their order.
+    my $got = sub () {
+        $client->cmd('PUBLISH', 'end', '');
+        $client->cmd('SPUBLISH', 'second', 'end');
+        my (@plain, @sharded);
+        while (my $message = $plain->next_message) {
+            last if $message->{channel} eq 'end';
+            push @plain, $message;
+        }
+        while (my $message = $sharded->next_message) {
+            last if $message->{payload} eq 'end';
+            push @sharded, $message;
+        }
+        my %payloads = map { $_->{payload} => 1 } @plain, @sharded;
+        return join(' ', map({ $_->{channel} } @plain), '-', map { $_->{channel} } @sharded) . ', ' . keys %payloads;
+    };
+
+    my $room = new_room();
+    my $started = event('call_started', room => $room);
+    deliver($started, '/sharded');
+    is $got->(), "plain:$room last - s:call_started, 1", 'an event';
+    deliver(event('call_ended', room => $room), '/sharded?more=second');
+    is $got->(), "plain:$room last - s:call_ended second, 1", '... with one more';
+    is $http->post('/sharded', $started)->body, qq({"status":"duplicate"}\n), 'a duplicate';
+    is $got->(), '-, 0', '... is not published';
+    deliver('{"event":"new_one"}', '/sharded');
+    is $got->(), 'plain: last - s:new_one, 1', 'an event without a call';
+
+    deliver(event('call_started', room => new_room()), '/only');
+    is $got->(), '- s:only, 1', 'no other channel';
+    is $client->cmd('XLEN', 'stream'), 1, '... and a stream';
+
+    # What waited is published on the same channels.
+    $client->cmd('CONFIG', 'SET', 'maxmemory', 1);
+    my $waits = event('call_started', room => $room = new_room());
+    is $http->post('/queued', $waits)->body, qq({"status":"queued"}\n), 'queued';
+    $client->cmd('CONFIG', 'SET', 'maxmemory', 0);
+    my $message = $sharded->next_message(30) // {};
+    is $message->{channel}, 's:queued', '... comes later';
+    like $message->{payload}, qr/"replayed":true/, '... replayed';
+    is $got->(), 'plain -, 1', '... on the other one too';
+
+    for my $uri (qw(/old /deaf)) {
+        my $watch = $uri eq '/old' ? $old->client->subscribe('plain') : $plain;
+        my $response = $http->post($uri, event('call_started', room => new_room()));
+        is join(' ', $response->status, $response->body, $response->header('X-Reason')), qq(200 {"status":"ok"}\n not_published),
+            "$uri: refused";
+        is +($watch->next_message // {})->{channel}, 'plain', '... and the other channel has it';
+    }
+    $nginx->log_like(qr/vaani: Redis refused to publish an event/, 'the log says so');
 };
 
 done_testing;

@@ -23,7 +23,8 @@
 --   phone number and the end reason, if the digits say that there is one;
 --   pairs of fields and values;
 --
---   and for all events the channels.
+--   and for all events the channels; behind an empty argument those that are
+--   sharded (SPUBLISH).
 --
 -- The digits are characters, '0' and the 63 after it: position, rank of the
 -- status, rank of the outcome (0: none), the first letter of what is said of a
@@ -690,13 +691,19 @@ end
 -- A channel that is refused doesn't undo what is done, and keeps no other one
 -- from its message.
 
-local refused
+local publish, refused = 'PUBLISH'
 
 for i = arg, #argv do
-    local reply = redis.pcall('PUBLISH', argv[i], message)
+    local channel = argv[i]
 
-    if type(reply) == 'table' then
-        refused = reply.err
+    if channel == '' then
+        publish = 'SPUBLISH'
+    else
+        local reply = redis.pcall(publish, channel, message)
+
+        if type(reply) == 'table' then
+            refused = reply.err
+        end
     end
 end
 

@@ -11,12 +11,14 @@
  *     received_at, ttl, maxlen, 8 bytes each;
  *     key, stream, digest, id, nonce, the channels, payload: 4 bytes and the
  *     string;
- *     since version 2: message, name, as the strings before; flags, 1 byte
+ *     since version 2: message, name, as the strings before; flags, 1 byte;
+ *     with VAANI_RECORD_SHARDED, how many of the channels are, 2 bytes
  */
 
 #define VAANI_RECORD_FIXED     (1 + 2 + 3 * 8 + 1)
 
 #define VAANI_RECORD_REPAIRED  1
+#define VAANI_RECORD_SHARDED   2
 
 
 typedef struct {
@@ -52,6 +54,10 @@ vaani_record_size(const vaani_delivery_t *delivery)
         size += 4 + delivery->channels[n].len;
     }
 
+    if (delivery->nsharded) {
+        size += 2;
+    }
+
     return size;
 }
 
@@ -59,7 +65,8 @@ vaani_record_size(const vaani_delivery_t *delivery)
 u_char *
 vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
 {
-    size_t  n;
+    size_t    n;
+    unsigned  flags;
 
     dst = vaani_record_write_uint(dst, VAANI_RECORD_VERSION, 1);
     dst = vaani_record_write_uint(dst, delivery->nchannels, 2);
@@ -80,8 +87,15 @@ vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
     dst = vaani_record_write_str(dst, &delivery->message);
     dst = vaani_record_write_str(dst, &delivery->name);
 
-    return vaani_record_write_uint(dst, delivery->repaired
-                                        ? VAANI_RECORD_REPAIRED : 0, 1);
+    flags = delivery->repaired ? VAANI_RECORD_REPAIRED : 0;
+
+    if (delivery->nsharded == 0) {
+        return vaani_record_write_uint(dst, flags, 1);
+    }
+
+    dst = vaani_record_write_uint(dst, flags | VAANI_RECORD_SHARDED, 1);
+
+    return vaani_record_write_uint(dst, delivery->nsharded, 2);
 }
 
 
@@ -90,7 +104,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
     vaani_alloc_t *alloc)
 {
     size_t                 n;
-    uint64_t               version, nchannels, flags;
+    uint64_t               version, nchannels, nsharded, flags;
     vaani_record_reader_t  r;
 
     memset(delivery, 0, sizeof(vaani_delivery_t));
@@ -145,6 +159,17 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
         }
 
         delivery->repaired = flags & VAANI_RECORD_REPAIRED;
+
+        if (flags & VAANI_RECORD_SHARDED) {
+
+            if (vaani_record_read_uint(&r, &nsharded, 2) != VAANI_OK
+                || nsharded == 0 || nsharded > nchannels)
+            {
+                return VAANI_ERROR;
+            }
+
+            delivery->nsharded = nsharded;
+        }
     }
 
     return (r.pos == r.end) ? VAANI_OK : VAANI_ERROR;

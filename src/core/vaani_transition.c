@@ -4,9 +4,12 @@
 #include "vaani_transition.h"
 
 
-/* 1 + 2 keys, 8 + 10 scalars, postprocessed; and twice the row's fields */
+/*
+ * 1 + 2 keys, 8 + 10 scalars, postprocessed, what stands before sharded
+ * channels; and twice the row's fields
+ */
 
-#define VAANI_MAX_ARGS         23
+#define VAANI_MAX_ARGS         24
 
 #define VAANI_NDIGITS          15
 
@@ -26,6 +29,8 @@ static size_t vaani_args_fields(const vaani_event_t *event);
 static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
+static void vaani_args_channels(vaani_args_t *a,
     const vaani_delivery_t *delivery);
 static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
@@ -102,9 +107,7 @@ vaani_transition_args(const vaani_event_t *event,
         vaani_args_event(&a, event, delivery);
     }
 
-    for (n = 0; n < delivery->nchannels; n++) {
-        vaani_args_add(&a, &delivery->channels[n]);
-    }
+    vaani_args_channels(&a, delivery);
 
     *args = a.args;
     *nargs = a.nargs;
@@ -234,6 +237,24 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     if (type->postprocessed) {
         vaani_args_literal(a, "postprocessed");
         vaani_args_literal(a, "1");
+    }
+}
+
+
+static void
+vaani_args_channels(vaani_args_t *a, const vaani_delivery_t *delivery)
+{
+    size_t  n;
+
+    for (n = 0; n < delivery->nchannels; n++) {
+
+        if (delivery->nsharded
+            && n == delivery->nchannels - delivery->nsharded)
+        {
+            vaani_args_literal(a, "");
+        }
+
+        vaani_args_add(a, &delivery->channels[n]);
     }
 }
 

@@ -25,8 +25,9 @@ typedef struct {
                                            where there is no call */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
-    vaani_str_t         *channels;
+    vaani_str_t         *channels;      /* none is empty */
     size_t               nchannels;
+    size_t               nsharded;      /* of them, the last ones: SPUBLISH */
 
     uint64_t             ttl;           /* ms, 0: never expires */
     uint64_t             received_at;   /* Unix time, ms */

@@ -156,6 +156,7 @@ typedef enum {
 typedef struct {
     ngx_http_complex_value_t    value;
     ngx_http_vaani_place_t      place;
+    ngx_uint_t                  sharded;    /* of a channel: SPUBLISH */
 } ngx_http_vaani_name_t;
 
 

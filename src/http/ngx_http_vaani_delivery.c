@@ -7,6 +7,8 @@ static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
+static ngx_int_t ngx_http_vaani_add_channels(ngx_http_request_t *r,
+    vaani_delivery_t *delivery, ngx_array_t *channels, ngx_uint_t sharded);
 static ngx_int_t ngx_http_vaani_value(ngx_http_request_t *r,
     ngx_http_vaani_name_t *name, vaani_str_t *value);
 static ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
@@ -206,7 +208,6 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     ngx_uint_t                  n;
     vaani_str_t                *room, *channel;
     vaani_delivery_t           *delivery;
-    ngx_http_vaani_name_t      *name;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -223,23 +224,28 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
     delivery->channels = channel;
 
+    delivery->nchannels = 0;
+    delivery->nsharded = 0;
+
     if (vlcf->channels) {
-        name = vlcf->channels->elts;
 
-        for (n = 0; n < vlcf->channels->nelts; n++) {
+        /* sharded ones are the last */
 
-            if (ngx_http_vaani_value(r, &name[n], channel) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            /* a variable without a value: not for this event */
-
-            if (channel->len) {
-                channel++;
-            }
+        if (ngx_http_vaani_add_channels(r, delivery, vlcf->channels, 0)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
         }
 
-        delivery->nchannels = channel - delivery->channels;
+        n = delivery->nchannels;
+
+        if (ngx_http_vaani_add_channels(r, delivery, vlcf->channels, 1)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        delivery->nsharded = delivery->nchannels - n;
 
         return NGX_OK;
     }
@@ -270,6 +276,43 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     channel[1].len = p - channel[1].data;
 
     delivery->nchannels = 2;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Those of one kind, in the order of the configuration.
+ */
+
+static ngx_int_t
+ngx_http_vaani_add_channels(ngx_http_request_t *r, vaani_delivery_t *delivery,
+    ngx_array_t *channels, ngx_uint_t sharded)
+{
+    ngx_uint_t              n;
+    vaani_str_t            *channel;
+    ngx_http_vaani_name_t  *name;
+
+    name = channels->elts;
+
+    for (n = 0; n < channels->nelts; n++) {
+
+        if (name[n].sharded != sharded) {
+            continue;
+        }
+
+        channel = &delivery->channels[delivery->nchannels];
+
+        if (ngx_http_vaani_value(r, &name[n], channel) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        /* a variable without a value: not for this event */
+
+        if (channel->len) {
+            delivery->nchannels++;
+        }
+    }
 
     return NGX_OK;
 }

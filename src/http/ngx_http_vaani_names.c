@@ -63,7 +63,17 @@ ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return "\"off\" is set after another channel";
         }
 
+        if (cf->args->nelts > 2) {
+            return "takes no parameters after \"off\"";
+        }
+
         return NGX_CONF_OK;
+    }
+
+    if (cf->args->nelts > 2 && ngx_strcmp(value[2].data, "sharded") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                           &value[2]);
+        return NGX_CONF_ERROR;
     }
 
     channel = ngx_array_push(vlcf->channels);
@@ -71,6 +81,8 @@ ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (channel == NULL) {
         return NGX_CONF_ERROR;
     }
+
+    channel->sharded = (cf->args->nelts > 2);
 
     return ngx_http_vaani_set_name(cf, cmd, channel);
 }

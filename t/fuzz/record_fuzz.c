@@ -105,7 +105,7 @@ static void
 fuzz_form(const vaani_delivery_t *delivery, const u_char *data, size_t size,
     vaani_test_arena_t *arena)
 {
-    size_t   len;
+    size_t   len, flags;
     u_char  *p;
 
     len = vaani_record_size(delivery);
@@ -122,8 +122,15 @@ fuzz_form(const vaani_delivery_t *delivery, const u_char *data, size_t size,
 
     vaani_fuzz_check(data[0] == 2);
     vaani_fuzz_check(len == size);
-    vaani_fuzz_check(memcmp(p, data, size - 1) == 0);
-    vaani_fuzz_check(p[size - 1] == (data[size - 1] & 1));
+
+    /* the number of sharded channels may follow them */
+
+    flags = delivery->nsharded ? size - 3 : size - 1;
+
+    vaani_fuzz_check(memcmp(p, data, flags) == 0);
+    vaani_fuzz_check(p[flags] == (data[flags] & 3));
+    vaani_fuzz_check(memcmp(p + flags + 1, data + flags + 1, size - flags - 1)
+                     == 0);
 }
 
 
@@ -143,6 +150,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
         vaani_fuzz_check(delivery->message.data == NULL);
         vaani_fuzz_check(delivery->name.data == NULL);
         vaani_fuzz_check(delivery->repaired == 0);
+        vaani_fuzz_check(delivery->nsharded == 0);
 
     } else {
         vaani_fuzz_check(vaani_fuzz_within(&delivery->message, data, size));
@@ -154,6 +162,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
                                            size));
     }
 
+    vaani_fuzz_check(delivery->nsharded <= delivery->nchannels);
     vaani_fuzz_check(delivery->replayed == 1);
 }
 
@@ -276,6 +285,7 @@ fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels, fuzz_input_t *in)
     delivery->message = fuzz_take_str(in, 1);
     delivery->name = fuzz_take_str(in, 1);
     delivery->repaired = fuzz_take(in, 1) & 1;
+    delivery->nsharded = fuzz_take(in, 1) % (delivery->nchannels + 1);
 }
 
 
@@ -296,7 +306,8 @@ fuzz_equal(const vaani_delivery_t *d1, const vaani_delivery_t *d2)
         || d1->received_at != d2->received_at
         || d1->ttl != d2->ttl
         || d1->maxlen != d2->maxlen
-        || d1->nchannels != d2->nchannels)
+        || d1->nchannels != d2->nchannels
+        || d1->nsharded != d2->nsharded)
     {
         return 0;
     }

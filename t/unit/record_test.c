@@ -65,6 +65,7 @@ check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
     assert_int_equal(read->repaired, expected->repaired);
     assert_int_equal(read->since, 0);
     assert_int_equal(read->nchannels, expected->nchannels);
+    assert_int_equal(read->nsharded, expected->nsharded);
 
     for (n = 0; n < expected->nchannels; n++) {
         assert_true(vaani_str_eq(&read->channels[n], &expected->channels[n]));
@@ -112,6 +113,68 @@ test_delivery(void **state)
         arena.fail_at = 1;
         assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
                          VAANI_NOMEM);
+
+        vaani_test_arena_free(&arena);
+        free(data);
+    }
+}
+
+
+/*
+ * Sharded channels are counted behind the flags, where an older reader sees
+ * that there is more than it knows.
+ */
+
+static void
+test_sharded(void **state)
+{
+    size_t              size, plain, len, n;
+    u_char             *data, *cut;
+    vaani_delivery_t    read, sample;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    sample = test_sample;
+    plain = vaani_record_size(&sample);
+
+    for (n = 1; n <= sample.nchannels; n++) {
+        sample.nsharded = n;
+        sample.repaired = n & 1;
+
+        size = vaani_record_size(&sample);
+        data = vaani_test_malloc(size);
+
+        assert_int_equal(size, plain + 2);
+        assert_ptr_equal(vaani_record_write(data, &sample), data + size);
+        assert_int_equal(data[0], 2);
+        assert_int_equal(data[plain - 1], 2 | sample.repaired);
+
+        for (len = 0; len <= size; len++) {
+            cut = vaani_test_malloc(len);
+            memcpy(cut, data, len);
+
+            assert_int_equal(vaani_record_read(&read, cut, len, &arena.alloc),
+                             len == size ? VAANI_OK : VAANI_ERROR);
+
+            if (len == size) {
+                check_same(&read, &sample);
+            }
+
+            free(cut);
+        }
+
+        /* more than there are channels, and none */
+
+        data[size - 1] = 4;
+        assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                         VAANI_ERROR);
+
+        data[size - 1] = 0;
+        assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
+                         VAANI_ERROR);
 
         vaani_test_arena_free(&arena);
         free(data);
@@ -324,6 +387,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_delivery),
+        cmocka_unit_test(test_sharded),
         cmocka_unit_test(test_borders),
         cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_delivery_cut),

@@ -50,6 +50,7 @@ static void test_unknown(void **state);
 static void test_no_room(void **state);
 static void test_number_for_room(void **state);
 static void test_no_stream(void **state);
+static void test_sharded(void **state);
 static void test_replayed(void **state);
 static void test_largest(void **state);
 static void test_no_memory(void **state);
@@ -360,6 +361,39 @@ test_no_stream(void **state)
 }
 
 
+/*
+ * Sharded channels come last, behind an argument that is no channel.
+ */
+
+static void
+test_sharded(void **state)
+{
+    vaani_delivery_t  delivery;
+
+    static const char  *one[] = {
+        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        HEAD("x", "r"), TAIL, "payload", "1000", "vaani:events", "",
+        "vaani:room:r"
+    };
+
+    static const char  *all[] = {
+        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        HEAD("x", "r"), TAIL, "payload", "1000", "", "vaani:events",
+        "vaani:room:r"
+    };
+
+    (void) state;
+
+    delivery = test_sample;
+
+    delivery.nsharded = 1;
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, one);
+
+    delivery.nsharded = 2;
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, all);
+}
+
+
 static void
 test_replayed(void **state)
 {
@@ -419,6 +453,7 @@ test_largest(void **state)
     delivery.message = delivery.key;
     delivery.replayed = 1;
     delivery.repaired = 1;
+    delivery.nsharded = 2;
 
     for (known = 0; known < 2; known++) {
         vaani_test_arena_init(&arena);
@@ -445,11 +480,11 @@ test_largest(void **state)
         assert_int_equal(args[3].data[6], known ? '1' : '0');
 
         assert_int_equal(nargs, 3 + 8 + 4 + 1 + (known ? 1 : 2) + 2 + 11 * 2
-                                + 2);
+                                + 3);
 
         /* five values and five times; after them, the channels */
 
-        assert_memory_equal(args[nargs - 4].data, "postprocessed", 13);
+        assert_memory_equal(args[nargs - 5].data, "postprocessed", 13);
         assert_memory_equal(args[5].data, "18446744073709551615", args[5].len);
         assert_int_equal(args[5].len, 20);
 
@@ -569,6 +604,7 @@ main(void)
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_number_for_room),
         cmocka_unit_test(test_no_stream),
+        cmocka_unit_test(test_sharded),
         cmocka_unit_test(test_replayed),
         cmocka_unit_test(test_largest),
         cmocka_unit_test(test_no_memory),
