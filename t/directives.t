@@ -568,6 +568,36 @@ subtest 'vaani_partitions' => sub {
     refused qr/^"\$vaani_partition" in "vaani_channel"/, 'in the second channel', server => "vaani_channel x;\n$uses[2];";
 };
 
+# Keys of an event must share a slot: equal hash tags see to that.
+subtest 'names in a cluster' => sub {
+    my $cluster = 'vaani_redis redis://127.0.0.1 cluster; vaani_partitions 4;';
+    my $tagged = 'vaani_prefix "v:{$vaani_partition}";';
+
+    all_accepted 'good ones', map { "$cluster $_" } (
+        '', 'vaani_channel x; vaani_channel off$host;', 'vaani_channel off;', 'vaani_prefix "{a"; vaani_stream off;',
+        "$tagged vaani_stream \"x{\$vaani_partition}\" maxlen=9;", "$tagged vaani_channel \"{\$vaani_partition}x\" sharded;",
+        "$tagged vaani_channel x; vaani_channel \"a:{\$vaani_partition}:{b}\" sharded;",
+        'vaani_prefix "{v}"; vaani_stream "{v}:s"; vaani_channel "x}{v}" sharded;',
+        'vaani_prefix "${host}{a${host}b$host}"; vaani_stream "$host${host}x{a${host}b$host}{c}";',
+        'vaani_prefix "{{a}"; vaani_stream "x{{a}}";',
+    );
+
+    my $message = qr/^"(\w+)" must have the hash tag of "vaani_prefix" in a cluster, set "vaani_partitions 256", "vaani_prefix vaani:\{\$vaani_partition\}" and the same braces here$/;
+    for my $prefix ('', $tagged, 'vaani_prefix "{}";', 'vaani_prefix "{a";', 'vaani_prefix "a}";', 'vaani_prefix "${host}";',
+        'vaani_prefix x;', 'vaani_prefix "{A}";', 'vaani_prefix "{b}{a}";', 'vaani_prefix "}{ab}";', 'vaani_prefix "{$host}";')
+    {
+        refused $message, "$prefix $_", http => "$cluster $prefix", location => "$_;"
+            for 'vaani_stream "{a}" maxlen=1', 'vaani_channel "{a}" sharded', "vaani_channel x;\nvaani_channel '{a}' sharded";
+        refused $message, "$prefix vaani_stream $_", http => "$cluster $prefix", server => "vaani_stream $_;"
+            for 'x', '"{}"', '"{c"', '"${host}"', '"{$vaani_event}"', '"{${vaani_partition}}"';
+    }
+    accepted 'not without a cluster', http => 'vaani_redis redis://127.0.0.1 redis://127.0.0.2; vaani_stream x; vaani_channel y sharded;';
+    accepted 'not of another endpoint', http => 'vaani_stream x; vaani_redis redis://127.0.0.1;',
+        location => "$cluster vaani_stream off; } location /x { vaani_webhook;";
+    accepted 'nor without one', webhook => '', http => "$cluster vaani_stream x;";
+    accepted 'a health check has no names', server => "location /x { vaani_health; $cluster vaani_stream x; }";
+};
+
 # --- what the settings do
 
 my $redis = Vaani::Test::Redis->start(acl => [

@@ -802,4 +802,59 @@ CONF
     $nginx->log_like(qr/vaani: Redis refused to publish an event/, 'the log says so');
 };
 
+# A cluster of one node: it has all slots, and tells keys of different ones apart.
+subtest 'names in a cluster' => sub {
+    my $port = Vaani::Test::Socket::free_port();
+    my $node = Vaani::Test::Redis->start(tcp => 1, acl => [qw(~* &* +@all)],
+        config => [ 'cluster-enabled yes', "cluster-port $port", 'cluster-announce-ip 127.0.0.1' ]);
+    my $client = $node->client;
+    $client->cmd('CLUSTER', 'ADDSLOTSRANGE', 0, 16383);
+    ok wait_for(sub { $client->cmd('CLUSTER', 'INFO') =~ /cluster_state:ok/ }), 'a cluster' or return;
+
+    my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis redis://127.0.0.1:@{[ $node->port ]} cluster;
+        vaani_partitions 4;
+        server {
+            listen unix:%%SOCK%%;
+            location = /plain  { vaani_webhook; vaani_prefix p; }
+            location = /off    { vaani_webhook; vaani_prefix p; vaani_channel off; }
+            location = /stream { vaani_webhook; vaani_prefix "s:{\$vaani_partition}"; vaani_stream "{\$vaani_partition}:stream"; }
+            location = /shard  {
+                vaani_webhook;
+                vaani_prefix "c:{\$vaani_partition}";
+                vaani_channel all;
+                vaani_channel "{\$vaani_partition}:events" sharded;
+            }
+        }
+CONF
+    local $http = $nginx->http;
+    my $all = $node->client->psubscribe('*');
+    my $sharded = $node->client;
+    $sharded->ssubscribe("{$_}:events") for 0 .. 3;
+    my $message = sub { return $json->decode(($_[0]->next_message // {})->{payload} // 'null') // {} };
+
+    for my $n (1 .. 8) {
+        my $room = new_room();
+        deliver(event('call_started', room => $room), $_) for qw(/plain /stream /shard);
+        is $message->($all)->{key}, "p:call:$room", 'the key';
+        like $message->($sharded)->{key}, qr/^c:\{[0-3]\}:call:\Q$room\E$/, 'a sharded channel';
+        $message->($all) for 1 .. 4;
+    }
+    my $length = 0;
+    $length += $client->cmd('XLEN', "{$_}:stream") for 0 .. 3;
+    is $length, 8, 'the streams of all partitions';
+
+    # Which key an event without a call has is seen by what the script reads there.
+    $client->cmd('HSET', @$_, 'status', 'x')
+        for [ 'p:events', 'seq', 1 ], [ 'p:call:', 'seq', 2 ], [ 's:{0}:call:', 'seq', 3 ], [ 'c:{0}:call:', 'seq', 4 ];
+
+    for ([ '/plain', 1 ], [ '/stream', 3 ], [ '/shard', 4 ]) {
+        my ($uri, $seq) = @$_;
+        deliver('{"event":"new_one"}', $uri);
+        is $message->($all)->{seq}, $seq, "an event without a call: $uri";
+    }
+    deliver('{"event":"new_one"}', '/off');
+    is_deeply $client->cmd('HGETALL', 'p:events'), [qw(seq 1 status x)], 'nothing is written there';
+};
+
 done_testing;

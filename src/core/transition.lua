@@ -7,7 +7,8 @@
 -- receipt, of two at the same time that of the greater digest; transfers follow
 -- from the list of their events in the order of receipt.
 --
--- KEYS[1]  the hash of the call; its name ends with that of the room
+-- KEYS[1]  the hash of the call; its name ends with that of the room; for an
+--          event of no call a name that is read, but not written
 -- KEYS[2]  the stream, if there is one
 --
 -- ARGV, as vaani_transition.c writes it, is as short as it can be, since each

@@ -21,8 +21,8 @@
 
 typedef struct {
     vaani_str_t          key;           /* of the call's hash: ends with the
-                                           name of the room, which is empty
-                                           where there is no call */
+                                           name of the room; where there is no
+                                           call, any key of the same slot */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
     vaani_str_t         *channels;      /* none is empty */

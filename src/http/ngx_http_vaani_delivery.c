@@ -5,6 +5,7 @@
 static uint64_t ngx_http_vaani_received_at(ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
+static void ngx_http_vaani_spread(vaani_delivery_t *delivery);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_add_channels(ngx_http_request_t *r,
@@ -50,6 +51,12 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
            != NGX_OK)
     {
         return NGX_ERROR;
+    }
+
+    if (vlcf->redis->form == NGX_VAANI_REDIS_CLUSTER
+        && item->event.room.len == 0)
+    {
+        ngx_http_vaani_spread(delivery);
     }
 
     delivery->maxlen = vlcf->stream_maxlen;
@@ -197,6 +204,23 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * In a cluster, events of no call would all have one key, and go to one node.
+ * The script doesn't write it, so it can be that of the first channel, unless
+ * other names have to be in its slot.
+ */
+
+static void
+ngx_http_vaani_spread(vaani_delivery_t *delivery)
+{
+    if (delivery->nchannels && delivery->nsharded == 0
+        && delivery->stream.len == 0)
+    {
+        delivery->key = delivery->channels[0];
+    }
 }
 
 

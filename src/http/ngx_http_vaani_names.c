@@ -11,9 +11,13 @@
 static char *ngx_http_vaani_set_name(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_name_t *name);
 static char *ngx_http_vaani_check_partition(ngx_conf_t *cf,
-    ngx_http_vaani_name_t *name);
+    ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_name_t *name);
 static ngx_uint_t ngx_http_vaani_has_partition(ngx_str_t *text);
 static ngx_uint_t ngx_http_vaani_is_word(u_char ch);
+static char *ngx_http_vaani_check_slot(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_name_t *name);
+static void ngx_http_vaani_hash_tag(ngx_http_vaani_name_t *name,
+    ngx_str_t *tag);
 
 
 char *
@@ -165,27 +169,34 @@ ngx_http_vaani_set_name(ngx_conf_t *cf, ngx_command_t *cmd,
 char *
 ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 {
-    ngx_uint_t              n;
+    ngx_uint_t              n, nchannels;
     ngx_http_vaani_name_t  *channel;
 
-    if (conf->partitions) {
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_vaani_check_partition(cf, conf->prefix) != NGX_CONF_OK
-        || ngx_http_vaani_check_partition(cf, conf->stream) != NGX_CONF_OK)
+    if (ngx_http_vaani_check_partition(cf, conf, conf->prefix) != NGX_CONF_OK
+        || ngx_http_vaani_check_partition(cf, conf, conf->stream)
+           != NGX_CONF_OK
+        || ngx_http_vaani_check_slot(cf, conf, conf->stream) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    if (conf->channels == NULL) {
-        return NGX_CONF_OK;
-    }
+    channel = conf->channels ? conf->channels->elts : NULL;
+    nchannels = conf->channels ? conf->channels->nelts : 0;
 
-    channel = conf->channels->elts;
+    for (n = 0; n < nchannels; n++) {
 
-    for (n = 0; n < conf->channels->nelts; n++) {
-        if (ngx_http_vaani_check_partition(cf, &channel[n]) != NGX_CONF_OK) {
+        if (ngx_http_vaani_check_partition(cf, conf, &channel[n])
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        /* others are no keys: all nodes of a cluster take them */
+
+        if (channel[n].sharded
+            && ngx_http_vaani_check_slot(cf, conf, &channel[n])
+               != NGX_CONF_OK)
+        {
             return NGX_CONF_ERROR;
         }
     }
@@ -200,9 +211,12 @@ ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
  */
 
 static char *
-ngx_http_vaani_check_partition(ngx_conf_t *cf, ngx_http_vaani_name_t *name)
+ngx_http_vaani_check_partition(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
+    ngx_http_vaani_name_t *name)
 {
-    if (name == NULL || !ngx_http_vaani_has_partition(&name->value.value)) {
+    if (conf->partitions || name == NULL
+        || !ngx_http_vaani_has_partition(&name->value.value))
+    {
         return NGX_CONF_OK;
     }
 
@@ -258,4 +272,77 @@ ngx_http_vaani_is_word(u_char ch)
 {
     return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
            || (ch >= '0' && ch <= '9') || ch == '_';
+}
+
+
+/*
+ * The script of an event runs at one node of a cluster, with keys of one slot.
+ * What variables hold isn't known yet, but equal hash tags stay equal.
+ */
+
+static char *
+ngx_http_vaani_check_slot(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
+    ngx_http_vaani_name_t *name)
+{
+    ngx_str_t  prefix, tag;
+
+    if (conf->redis->form != NGX_VAANI_REDIS_CLUSTER || name == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_http_vaani_hash_tag(conf->prefix, &prefix);
+    ngx_http_vaani_hash_tag(name, &tag);
+
+    if (tag.len && ngx_http_vaani_same(&tag, &prefix)) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"%s\" must have the hash tag of \"vaani_prefix\" in a "
+                  "cluster, set \"vaani_partitions 256\", \"vaani_prefix "
+                  "vaani:{$vaani_partition}\" and the same braces here in "
+                  "%s:%ui",
+                  name->place.directive, name->place.file, name->place.line);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/*
+ * What is between the first "{" and the next "}", but for those of "${name}";
+ * empty if there is none.
+ */
+
+static void
+ngx_http_vaani_hash_tag(ngx_http_vaani_name_t *name, ngx_str_t *tag)
+{
+    u_char      *p, *last;
+    ngx_uint_t   variable;
+
+    ngx_str_null(tag);
+
+    if (name == NULL) {
+        return;
+    }
+
+    p = name->value.value.data;
+    last = p + name->value.value.len;
+    variable = 0;
+
+    for ( /* void */ ; p < last; p++) {
+
+        if (variable) {
+            variable = (*p != '}');
+
+        } else if (*p == '$' && p + 1 < last && p[1] == '{') {
+            variable = 1;
+
+        } else if (*p == '{' && tag->data == NULL) {
+            tag->data = p + 1;
+
+        } else if (*p == '}' && tag->data) {
+            tag->len = p - tag->data;
+            return;
+        }
+    }
 }
