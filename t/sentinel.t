@@ -291,8 +291,17 @@ scenario 'addresses that are stale or wrong' => sub {
 
     $liar->says('127.0.0.1', $replica->port);
     my $nginx = endpoint($redis, '', workers => 1);
-    is post($nginx, an_event()), '503', 'a replica';
-    $nginx->log_like(qr/vaani: .*(?:replica|slave|master)/, '... which ROLE has told');
+    my $room = new_room();
+    is post($nginx, event('call_started', room => $room)), 'ok', 'a replica: it says who its master is';
+    ok has($master, $room), '... which has the event';
+
+    my $lonely = servers(sentinels => 0, replicas => 1);
+    my ($orphan) = $lonely->replicas;
+    $lonely->kill9($lonely->master);
+    $liar->says('127.0.0.1', $orphan->port);
+    $nginx = endpoint($redis, '', workers => 1);
+    is post($nginx, an_event()), '503', 'a replica whose master is lost';
+    $nginx->log_like(qr/vaani: .*master/, '... which ROLE has told');
     my $asked = $liar->asked;
     my $from = now();
     is post($nginx, an_event()), '503', '... still' for 1 .. 50;

@@ -50,6 +50,10 @@
 #define NGX_VAANI_REDIS_MIN_BACKOFF     50
 #define NGX_VAANI_REDIS_MAX_BACKOFF     1000
 
+/* the longest one while a master is sought, ms */
+
+#define NGX_VAANI_REDIS_SEEK_BACKOFF    250
+
 
 typedef struct ngx_vaani_redis_node_s  ngx_vaani_redis_node_t;
 typedef struct ngx_vaani_redis_actions_s  ngx_vaani_redis_actions_t;

@@ -783,6 +783,7 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 {
     uint32_t    failure;
     ngx_uint_t  level, ready, tls;
+    ngx_msec_t  longest;
 
     ready = (conn->state == NGX_VAANI_REDIS_READY);
     tls = (conn->state == NGX_VAANI_REDIS_HANDSHAKING);
@@ -835,9 +836,13 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
         conn->backoff = 0;
     }
 
-    conn->backoff = conn->backoff
-                    ? ngx_min(conn->backoff * 2, NGX_VAANI_REDIS_MAX_BACKOFF)
-                    : NGX_VAANI_REDIS_MIN_BACKOFF;
+    /* another master may be there any moment */
+
+    longest = (conn->redis->actions && conn->redis->actions->locate)
+              ? NGX_VAANI_REDIS_SEEK_BACKOFF : NGX_VAANI_REDIS_MAX_BACKOFF;
+
+    conn->backoff = conn->backoff ? ngx_min(conn->backoff * 2, longest)
+                                  : NGX_VAANI_REDIS_MIN_BACKOFF;
 
     /* the workers must not all come back in the same moment */
 

@@ -31,10 +31,12 @@ typedef struct {
     ngx_vaani_redis_t          *redis;
     ngx_uint_t                  current;        /* which of the URLs */
     ngx_uint_t                  ntried;         /* of them, without success */
+    ngx_uint_t                  nold;           /* that named one that is lost */
     ngx_event_t                 timer;
     ngx_msec_t                  backoff;
     vaani_pace_t                unknown;
     char                       *why;            /* the last one didn't say */
+    unsigned                    broken:1;       /* a connection to the master */
     unsigned                    asked:1;
     unsigned                    again:1;        /* when that is answered */
     unsigned                    subscribed:1;
@@ -45,6 +47,8 @@ static ngx_int_t ngx_vaani_redis_sentinel_init(ngx_vaani_redis_t *redis,
     ngx_cycle_t *cycle);
 static void ngx_vaani_redis_sentinel_exit(ngx_vaani_redis_t *redis);
 static void ngx_vaani_redis_sentinel_locate(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_sentinel_good(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_sentinel_bad(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_sentinel_open(
     ngx_vaani_redis_sentinel_t *sentinel);
 static void ngx_vaani_redis_sentinel_next(
@@ -73,8 +77,8 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
     ngx_vaani_redis_sentinel_locate,
     ngx_vaani_redis_greet_master,
     ngx_vaani_redis_refused_by_replica,
-    NULL,
-    NULL
+    ngx_vaani_redis_sentinel_good,
+    ngx_vaani_redis_sentinel_bad
 };
 
 
@@ -177,6 +181,29 @@ ngx_vaani_redis_sentinel_locate(ngx_vaani_redis_conn_t *conn)
     default:
         break;
     }
+}
+
+
+static void
+ngx_vaani_redis_sentinel_good(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = conn->redis->state;
+
+    sentinel->broken = 0;
+    sentinel->nold = 0;
+}
+
+
+static void
+ngx_vaani_redis_sentinel_bad(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_sentinel_t  *sentinel;
+
+    sentinel = conn->redis->state;
+
+    sentinel->broken = 1;
 }
 
 
@@ -322,6 +349,19 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
     sentinel->ntried = 0;
     sentinel->backoff = 0;
+
+    /* the one that leads a failover knows of it seconds before the others */
+
+    if (sentinel->broken
+        && ngx_vaani_redis_is_at(sentinel->redis->nodes[0], host, port)
+        && ++sentinel->nold < sentinel->redis->nurls)
+    {
+        sentinel->current = (sentinel->current + 1) % sentinel->redis->nurls;
+        ngx_vaani_redis_sentinel_open(sentinel);
+        return;
+    }
+
+    sentinel->nold = 0;
 
     ngx_add_timer(&sentinel->timer,
                   NGX_VAANI_REDIS_ASK_EVERY
