@@ -176,6 +176,25 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
 }
 
 
+int
+vaani_record_key(vaani_str_t *key, const u_char *data, size_t len)
+{
+    uint64_t               version, skipped;
+    vaani_record_reader_t  r;
+
+    r.pos = data;
+    r.end = data + len;
+
+    return (vaani_record_read_uint(&r, &version, 1) == VAANI_OK
+            && version >= 1 && version <= VAANI_RECORD_VERSION
+            && vaani_record_read_uint(&r, &skipped, 2) == VAANI_OK
+            && vaani_record_read_uint(&r, &skipped, 8) == VAANI_OK
+            && vaani_record_read_uint(&r, &skipped, 8) == VAANI_OK
+            && vaani_record_read_uint(&r, &skipped, 8) == VAANI_OK)
+           ? vaani_record_read_str(&r, key) : VAANI_ERROR;
+}
+
+
 static u_char *
 vaani_record_write_uint(u_char *dst, uint64_t value, size_t size)
 {

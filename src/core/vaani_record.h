@@ -37,5 +37,11 @@ u_char *vaani_record_write(u_char *dst, const vaani_delivery_t *delivery);
 int vaani_record_read(vaani_delivery_t *delivery, const u_char *data,
     size_t len, vaani_alloc_t *alloc);
 
+/*
+ * Reads only the key of a delivery; *key points into data.  Returns VAANI_OK or
+ * VAANI_ERROR; what is behind the key isn't looked at.
+ */
+int vaani_record_key(vaani_str_t *key, const u_char *data, size_t len);
+
 
 #endif /* _VAANI_RECORD_H_INCLUDED_ */

@@ -352,6 +352,48 @@ test_delivery_cut(void **state)
 
 
 static void
+test_key(void **state)
+{
+    size_t       size, len, before;
+    u_char      *data, *cut;
+    vaani_str_t  key;
+
+    (void) state;
+
+    size = vaani_record_size(&test_sample);
+    data = vaani_test_malloc(size);
+    (void) vaani_record_write(data, &test_sample);
+
+    /* what is behind it isn't looked at */
+
+    before = 1 + 2 + 3 * 8 + 4 + test_sample.key.len;
+
+    for (len = 0; len <= size; len++) {
+        cut = vaani_test_malloc(len);
+        memcpy(cut, data, len);
+
+        assert_int_equal(vaani_record_key(&key, cut, len),
+                         len < before ? VAANI_ERROR : VAANI_OK);
+
+        if (len >= before) {
+            assert_int_equal(key.len, test_sample.key.len);
+            assert_memory_equal(key.data, test_sample.key.data, key.len);
+        }
+
+        free(cut);
+    }
+
+    data[0] = 0;
+    assert_int_equal(vaani_record_key(&key, data, size), VAANI_ERROR);
+
+    data[0] = VAANI_RECORD_VERSION + 1;
+    assert_int_equal(vaani_record_key(&key, data, size), VAANI_ERROR);
+
+    free(data);
+}
+
+
+static void
 test_delivery_of_another_version(void **state)
 {
     size_t              size;
@@ -391,6 +433,7 @@ main(void)
         cmocka_unit_test(test_borders),
         cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_delivery_cut),
+        cmocka_unit_test(test_key),
         cmocka_unit_test(test_delivery_of_another_version)
     };
 
