@@ -129,7 +129,6 @@ struct ngx_vaani_redis_node_s {
     u_char                      id[40];         /* hexadecimal */
     u_char                      scope[NGX_VAANI_REDIS_SCOPE_LEN];
     ngx_uint_t                  nslots;
-    ngx_uint_t                  tagged;         /* a slot of it, see tag */
     u_char                      tag[VAANI_SLOT_TAG_LEN];
     size_t                      tag_len;
     ngx_msec_t                  used;           /* when it was redirected to */

@@ -712,11 +712,7 @@ ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster)
         ngx_sha1_final(digest, &sha1);
         ngx_hex_dump(node->scope, digest, NGX_VAANI_REDIS_SCOPE_LEN / 2);
 
-        /* another one than before only if it has to be */
-
-        if (node->tag_len && cluster->owners[node->tagged] == n) {
-            continue;
-        }
+        /* all workers have the same one, whenever they began */
 
         first = ngx_crc32_short(node->id, sizeof(node->id)) % VAANI_SLOTS;
 
@@ -724,7 +720,6 @@ ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster)
             slot = (first + i) % VAANI_SLOTS;
 
             if (cluster->owners[slot] == n) {
-                node->tagged = slot;
                 node->tag_len = vaani_slot_tag(slot, node->tag);
                 break;
             }
