@@ -580,6 +580,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     conf->spool->data = conf->redis;
     conf->spool->nconnections = conf->redis->nconnections;
+    conf->spool->max_servers = ngx_vaani_redis_max_servers(conf->redis);
     conf->spool->receiver = &ngx_http_vaani_receiver;
 
     return NGX_CONF_OK;

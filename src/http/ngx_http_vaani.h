@@ -15,6 +15,7 @@
 #include "../core/vaani_body.h"
 #include "../core/vaani_transition.h"
 #include "../core/vaani_record.h"
+#include "../core/vaani_slot.h"
 #include "../core/vaani_signature.h"
 #include "../core/vaani_pace.h"
 #include "../core/vaani_slot.h"
@@ -645,8 +646,8 @@ ngx_int_t ngx_http_vaani_keep(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item, void (*handler)(void *data));
 
 /* delivers a record of a spool, see ngx_vaani_spool_receiver_t */
-ngx_int_t ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept,
-    u_char *record, size_t len, ngx_str_t *reason);
+ngx_int_t ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
+    ngx_uint_t kept, u_char *record, size_t len, ngx_str_t *reason);
 
 
 /*

@@ -163,12 +163,13 @@ ngx_http_vaani_orphan_handler(void *data, ngx_vaani_redis_status_e status,
 
 
 ngx_int_t
-ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept, u_char *record,
-    size_t len, ngx_str_t *reason)
+ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
+    ngx_uint_t kept, u_char *record, size_t len, ngx_str_t *reason)
 {
     ngx_vaani_redis_t *redis = data;
 
     ngx_int_t                  rc;
+    ngx_str_t                  key;
     ngx_pool_t                *pool;
     vaani_event_t              event;
     vaani_alloc_t              alloc;
@@ -222,9 +223,14 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t kept, u_char *record,
                              : delivery.digest;
     }
 
-    /* over one connection: the mark that follows speaks for all of them */
+    if (lane == NGX_VAANI_SPOOL_OWN_LANE) {
+        key.data = (u_char *) delivery.key.data;
+        key.len = delivery.key.len;
 
-    (void) ngx_http_vaani_eval(redis, 0, &event, &delivery, pool,
+        lane = ngx_vaani_redis_lane(redis, &key);
+    }
+
+    (void) ngx_http_vaani_eval(redis, lane, &event, &delivery, pool,
                                ngx_http_vaani_replay_handler, slot, &status);
 
     ngx_destroy_pool(pool);
@@ -317,5 +323,5 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
         rc = NGX_BUSY;
     }
 
-    ngx_vaani_spool_replayed(data, rc, &reason);
+    ngx_vaani_spool_replayed(data, rc, &reason, lane);
 }

@@ -14,6 +14,10 @@
  * loses something loses the mark with it: what a mark doesn't cover is
  * delivered again, by the worker that leads.
  *
+ * The receiver may be several servers, each of which owns some of the slots
+ * that records are in.  Then a segment has a mark in each server that owns
+ * something of it, and a mark has a scope, which says of what it speaks.
+ *
  * All locks are dropped by the kernel with the process that holds them, so
  * whatever ends, another worker goes on.  Nothing here knows what the records
  * mean.
@@ -69,6 +73,15 @@
 
 #define NGX_VAANI_SPOOL_ID_LEN      32
 
+/* slots of records, if the receiver is several servers */
+
+#define NGX_VAANI_SPOOL_SLOTS       16384
+
+/* no server, and the connection of the server that owns a record */
+
+#define NGX_VAANI_SPOOL_NOBODY      ((ngx_uint_t) -1)
+#define NGX_VAANI_SPOOL_OWN_LANE    ((ngx_uint_t) -1)
+
 
 typedef struct ngx_vaani_spool_s         ngx_vaani_spool_t;
 typedef struct ngx_vaani_spool_entry_s   ngx_vaani_spool_entry_t;
@@ -95,19 +108,21 @@ typedef void (*ngx_vaani_spool_append_pt)(void *data, ngx_int_t rc);
 
 
 /*
- * Who gets the records: data is that of the spool.
+ * Who gets the records: data is that of the spool.  Connections of a worker
+ * have numbers, "lanes": server * nconnections + one of these.
  */
 
 typedef struct {
 
     /*
-     * Delivers a record over the first connection.  kept: it was delivered
-     * before.  Returns NGX_AGAIN if ngx_vaani_spool_replayed() will be called
-     * for *slot, else what that would be called with.
+     * Delivers a record over a connection.  kept: it was delivered before.
+     * Returns NGX_AGAIN if ngx_vaani_spool_replayed() will be called for *slot,
+     * else what that would be called with.
      */
     ngx_int_t                 (*replay)(void *data, void *slot,
-                                        ngx_uint_t kept, u_char *record,
-                                        size_t len, ngx_str_t *reason);
+                                        ngx_uint_t lane, ngx_uint_t kept,
+                                        u_char *record, size_t len,
+                                        ngx_str_t *reason);
 
     /*
      * The life of a connection: a number that is never used again in this
@@ -130,29 +145,62 @@ typedef struct {
     /* random bytes.  Returns NGX_OK or NGX_ERROR, which was logged. */
     ngx_int_t                 (*random_bytes)(u_char *dst, size_t len,
                                               ngx_log_t *log);
+
+    /* no number of a server is as high as that now */
+    ngx_uint_t                (*nservers)(void *data);
+
+    /*
+     * The functions below are called only if max_servers is above 1.
+     *
+     * The server that owns a slot, or NGX_VAANI_SPOOL_NOBODY.
+     */
+    ngx_uint_t                (*server)(void *data, ngx_uint_t slot);
+
+    /*
+     * Which server this is and which slots it owns: NGX_VAANI_SPOOL_SCOPE_LEN
+     * bytes, or NULL if that isn't known.  It's never again what it was before
+     * the server lost a slot and got it back.
+     */
+    const u_char             *(*scope)(void *data, ngx_uint_t server);
+
+    /* since when no slot has changed its owner, ms */
+    ngx_msec_t                (*settled)(void *data);
+
+    /*
+     * The slot of a record; NGX_ERROR if it has none, since it's never
+     * delivered again.  Runs in threads.
+     */
+    ngx_int_t                 (*slot)(const u_char *record, size_t len);
 } ngx_vaani_spool_receiver_t;
 
 
 /*
  * What the receiver holds of a segment: how much of it was executed there, in
- * bytes, and who says so; nothing if it knows nothing of it.
+ * bytes, and who says so; nothing if it knows nothing of it.  One of several
+ * servers holds it for the records in its own slots, and the scope says which
+ * server it was and which slots these were: to another scope it says nothing.
  */
 
 #define NGX_VAANI_SPOOL_TAG_LEN     16
-#define NGX_VAANI_SPOOL_MARK_LEN    (NGX_OFF_T_LEN + 1                        \
+#define NGX_VAANI_SPOOL_SCOPE_LEN   16
+#define NGX_VAANI_SPOOL_PLAIN_LEN   (NGX_OFF_T_LEN + 1                        \
                                      + NGX_VAANI_SPOOL_TAG_LEN)
+#define NGX_VAANI_SPOOL_MARK_LEN    (NGX_VAANI_SPOOL_PLAIN_LEN + 1            \
+                                     + NGX_VAANI_SPOOL_SCOPE_LEN)
 
 #define NGX_VAANI_SPOOL_NO_MARK     -1
 
 struct ngx_vaani_spool_mark_s {
     u_char                      id[NGX_VAANI_SPOOL_ID_LEN];
     u_char                      tag[NGX_VAANI_SPOOL_TAG_LEN];
+    u_char                      scope[NGX_VAANI_SPOOL_SCOPE_LEN];
     ngx_uint_t                  connection;
     ngx_uint_t                  life;
 
     size_t                      len;        /* of what stands, as far as is */
     u_char                      value[NGX_VAANI_SPOOL_MARK_LEN];    /* known */
-    off_t                       stands;     /* the number in it */
+    off_t                       stands;     /* the number in it, if it's of
+                                               this scope */
     size_t                      wanted_len;
     u_char                      wanted[NGX_VAANI_SPOOL_MARK_LEN];
 
@@ -165,6 +213,7 @@ struct ngx_vaani_spool_mark_s {
                                          ngx_int_t rc);
     void                       *data;
     unsigned                    busy:1;     /* the handler will be called */
+    unsigned                    scoped:1;
 };
 
 
@@ -203,7 +252,9 @@ struct ngx_vaani_spool_s {
 
     ngx_vaani_spool_receiver_t *receiver;
     void                       *data;
-    ngx_uint_t                  nconnections;   /* to the receiver, a worker */
+    ngx_uint_t                  nconnections;   /* to a server, a worker */
+    ngx_uint_t                  max_servers;    /* no number of one is ever as
+                                                   high */
 
     /* of this worker */
 
@@ -213,7 +264,9 @@ struct ngx_vaani_spool_s {
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
     ngx_vaani_spool_refused_t  *keeper;
-    ngx_vaani_spool_writer_t   *writers;        /* by connection, if "retain" */
+    ngx_vaani_spool_writer_t  **writers;        /* by lane, if "retain", */
+    ngx_uint_t                  nwriters;       /* NULL: was never needed */
+    ngx_pool_t                 *pool;           /* for them */
     ngx_atomic_uint_t           suspicion;      /* that they know of */
 
     ngx_msec_t                  unmarked_since;
@@ -361,9 +414,10 @@ ngx_uint_t ngx_vaani_spool_erased(void *slot, const void *name, size_t len,
  * delivered now, to try again; NGX_ABORT if this record can't while others may,
  * to try again behind them, and not for ever if there is a *reason, which is
  * that it isn't known; NGX_DECLINED if it never can be, for *reason, and is to
- * be kept aside.
+ * be kept aside.  lane is the connection that answered.
  */
-void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason);
+void ngx_vaani_spool_replayed(void *slot, ngx_int_t rc, ngx_str_t *reason,
+    ngx_uint_t lane);
 
 /*
  * Something was delivered, in whatever way: the receiver is well.

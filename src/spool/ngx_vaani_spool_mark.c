@@ -8,6 +8,12 @@
  * has set it, so that an equal number of somebody else is another one.  Who
  * begins to set a mark claims it first, and only what was answered after that
  * counts: else the first one would stand, too, where all was lost before.
+ *
+ * In one of several servers it's "<bytes> <tag> <scope>", and counts the
+ * records in the slots that the server owned when the mark was claimed: the
+ * scope says who it was, and which slots these were.  Where the server has
+ * another one, the mark stands for nothing, and is only known to be claimed
+ * over.
  */
 
 
@@ -19,6 +25,7 @@
 
 static void ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark,
     const u_char *value, size_t len);
+static ngx_uint_t ngx_vaani_spool_counts(ngx_vaani_spool_mark_t *mark);
 
 
 void
@@ -67,13 +74,21 @@ ngx_int_t
 ngx_vaani_spool_set_mark(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_mark_t *mark, off_t to)
 {
+    u_char  *p;
+
     if (spool->unmarked) {
         return NGX_ERROR;
     }
 
-    mark->wanted_len = ngx_sprintf(mark->wanted, "%O %*s", to,
-                                   (size_t) NGX_VAANI_SPOOL_TAG_LEN, mark->tag)
-                       - mark->wanted;
+    p = ngx_sprintf(mark->wanted, "%O %*s", to,
+                    (size_t) NGX_VAANI_SPOOL_TAG_LEN, mark->tag);
+
+    if (mark->scoped) {
+        *p++ = ' ';
+        p = ngx_cpymem(p, mark->scope, NGX_VAANI_SPOOL_SCOPE_LEN);
+    }
+
+    mark->wanted_len = p - mark->wanted;
 
     if (spool->receiver->set_mark(spool->data, mark,
                                   NGX_VAANI_SPOOL_MARK_TTL + 2 * spool->retain)
@@ -119,7 +134,9 @@ ngx_vaani_spool_marked(ngx_vaani_spool_mark_t *mark, ngx_int_t rc,
 
         /* what isn't one of ours says nothing, and isn't written over */
 
-        if (len > NGX_VAANI_SPOOL_MARK_LEN) {
+        if (len > (mark->scoped ? NGX_VAANI_SPOOL_MARK_LEN
+                                : NGX_VAANI_SPOOL_PLAIN_LEN))
+        {
             rc = NGX_AGAIN;
 
         } else {
@@ -152,7 +169,36 @@ ngx_vaani_spool_know(ngx_vaani_spool_mark_t *mark, const u_char *value,
 
     stands = ngx_atoof((u_char *) value, n);
 
-    mark->stands = (stands == NGX_ERROR) ? NGX_VAANI_SPOOL_NO_MARK : stands;
+    mark->stands = (stands == NGX_ERROR || !ngx_vaani_spool_counts(mark))
+                   ? NGX_VAANI_SPOOL_NO_MARK : stands;
+}
+
+
+/*
+ * Whether a value has the scope of the mark.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_counts(ngx_vaani_spool_mark_t *mark)
+{
+    size_t   len;
+    u_char  *scope;
+
+    if (!mark->scoped) {
+        return 1;
+    }
+
+    len = 1 + NGX_VAANI_SPOOL_SCOPE_LEN;
+
+    if (mark->len < len) {
+        return 0;
+    }
+
+    scope = mark->value + mark->len - len;
+
+    return scope[0] == ' '
+           && ngx_memcmp(scope + 1, mark->scope, NGX_VAANI_SPOOL_SCOPE_LEN)
+              == 0;
 }
 
 

@@ -180,28 +180,69 @@ void ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
 void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
 
+/* whether the receiver may be more than one server */
+
+#define ngx_vaani_spool_several(spool)  ((spool)->max_servers > 1)
+
+
 /*
- * A kept segment, as the worker that leads knows it.
+ * What a server holds of a kept segment, as the worker that leads knows it.
  */
 
-typedef struct {
-    ngx_atomic_uint_t           number;
-    off_t                       size;       /* as long as that if closed */
-    int64_t                     begun;      /* ms of boottime, may be below 0 */
+typedef struct ngx_vaani_spool_held_s  ngx_vaani_spool_held_t;
+
+struct ngx_vaani_spool_held_s {
+    ngx_vaani_spool_held_t     *next;       /* of the segment, by number */
+    ngx_uint_t                  server;
     off_t                       known;      /* the highest mark that was seen */
     ngx_msec_t                  healed;     /* when it began to be, */
     ngx_uint_t                  heals;      /* so often */
+    ngx_msec_t                  rested;     /* it isn't tried since then, */
+    ngx_msec_t                  rest;       /* for so long */
     ngx_vaani_spool_mark_t      mark;
-    unsigned                    closed:1;
-    unsigned                    dated:1;    /* begun is exact, else as late as
-                                               the last record */
     unsigned                    read:1;     /* the mark, as it stands now */
     unsigned                    unknown:1;  /* it can't be read, this time */
     unsigned                    lost:1;     /* it was higher, */
     unsigned                    told:1;     /* and that was said */
     unsigned                    claiming:1; /* the mark, and */
     unsigned                    setting:1;
+    unsigned                    moved:1;    /* until it's claimed: the scope
+                                               was another one in between */
+};
+
+
+/*
+ * A kept segment.
+ */
+
+typedef struct {
+    ngx_atomic_uint_t           number;
+    u_char                      id[NGX_VAANI_SPOOL_ID_LEN];
+    off_t                       size;       /* as long as that if closed */
+    int64_t                     begun;      /* ms of boottime, may be below 0 */
+    u_char                     *slots;      /* of its records, a bit each; NULL:
+                                               there is one server */
+    ngx_uint_t                  owned;      /* for these owners of slots, */
+    ngx_vaani_spool_held_t     *helds;      /* the servers that own some */
+    unsigned                    closed:1;
+    unsigned                    dated:1;    /* begun is exact, else as late as
+                                               the last record */
+    unsigned                    orphan:1;   /* a slot of it has no owner */
 } ngx_vaani_spool_segment_t;
+
+
+/*
+ * A server, as the worker that leads saw it last.
+ */
+
+typedef struct {
+    ngx_uint_t                  life;       /* of its first connection */
+    u_char                      scope[NGX_VAANI_SPOOL_SCOPE_LEN];
+    unsigned                    scoped:1;   /* it's known */
+    unsigned                    up:1;       /* it's alive */
+    unsigned                    begun:1;    /* marks are read in that life, */
+    unsigned                    moved:1;    /* but not yet for that scope */
+} ngx_vaani_spool_server_t;
 
 
 /* of an operator, see ngx_vaani_spool_erased() */
@@ -221,8 +262,13 @@ typedef struct {
     ngx_uint_t                  nsegments;
     ngx_atomic_uint_t           closed;     /* when that was looked at */
 
-    ngx_uint_t                  life;       /* in which marks are read */
-    ngx_msec_t                  checked;    /* when that began */
+    ngx_vaani_spool_server_t   *servers;
+    ngx_uint_t                  nservers;
+    uint16_t                   *owners;     /* by slot, if they're several; */
+    ngx_uint_t                  owned;      /* above 0, raised if they change */
+    u_char                     *needed;     /* by server, for a moment */
+
+    ngx_msec_t                  checked;    /* when all marks were, the last */
     ngx_atomic_uint_t           suspicion;  /* at that time */
     ngx_uint_t                  nbusy;      /* marks under way */
 
@@ -274,8 +320,12 @@ struct ngx_vaani_spool_replay_s {
 
     /* the segment that is being replayed, -1: none */
 
-    ngx_vaani_spool_segment_t  *healing;    /* it's a kept one, else NULL */
+    ngx_vaani_spool_segment_t  *healing;    /* it's a kept one, else NULL, */
+    ngx_vaani_spool_held_t     *held;       /* and for this server */
     ngx_uint_t                  life;       /* in which that began */
+    ngx_uint_t                  elsewhere;  /* not all was answered over it, or
+                                               the server has another scope */
+    ngx_uint_t                  abandoned;  /* the server takes nothing */
     ngx_vaani_spool_mark_t      mark;       /* if it will be kept */
     ngx_uint_t                  claiming;   /* the mark of the segment, first */
     ngx_uint_t                  claimed;    /* it was, in that life */
@@ -346,9 +396,79 @@ ngx_int_t ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window);
 
 
 /*
+ * ngx_vaani_spool_held.c: the servers of a receiver, and what they are to hold
+ */
+
+/* how long owners of slots have to stay the same before much is done, ms */
+
+#define NGX_VAANI_SPOOL_SETTLED     5000
+
+/* no server, in window->owners */
+
+#define NGX_VAANI_SPOOL_NO_OWNER    0xffff
+
+ngx_int_t ngx_vaani_spool_servers_init(ngx_vaani_spool_window_t *window,
+    ngx_cycle_t *cycle);
+
+/* looks at the servers, and returns how many of them are alive */
+ngx_uint_t ngx_vaani_spool_look_at_servers(ngx_vaani_spool_window_t *window);
+
+/*
+ * Makes the segment have what the servers are to hold that own some of it now,
+ * while no marks are under way.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/* whether all servers that own some of the segment have that */
+ngx_uint_t ngx_vaani_spool_is_covered(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/* whether one of them may not have it */
+ngx_uint_t ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/* frees what belongs to a segment */
+void ngx_vaani_spool_forget(ngx_vaani_spool_segment_t *segment);
+
+/*
+ * The slot of a record that was read, without what is before its content, or
+ * NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_slot(ngx_vaani_spool_t *spool,
+    const u_char *content, size_t len);
+
+/*
+ * Sets the bits of the slots of all records of a file, in a thread.  Returns
+ * NGX_OK, or NGX_ERROR with errno set.
+ */
+ngx_int_t ngx_vaani_spool_read_slots(ngx_vaani_spool_t *spool, int fd,
+    size_t size, u_char *slots);
+
+/* whether the server of a connection still has the scope of a mark */
+ngx_uint_t ngx_vaani_spool_same_scope(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark);
+
+/* gives a mark the scope of its server.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_vaani_spool_set_scope(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_mark_t *mark);
+
+
+/*
  * ngx_vaani_spool_window.c: what is kept, and what of it the receiver doesn't
  * have any more
  */
+
+/*
+ * How often a segment is delivered again whose mark is missing, ms: if marks
+ * are evicted, what is delivered again must not evict more of them.
+ */
+
+#define NGX_VAANI_SPOOL_HEAL_EVERY  60000
+
+/* what a server is to hold of a segment with this id, not known yet, or NULL */
+ngx_vaani_spool_held_t *ngx_vaani_spool_new_held(
+    ngx_vaani_spool_window_t *window, u_char *id, ngx_uint_t server);
 
 /* forgets what was known, when this worker begins to lead */
 void ngx_vaani_spool_window_reset(ngx_vaani_spool_window_t *window);
@@ -366,9 +486,9 @@ ngx_int_t ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window);
  */
 ngx_uint_t ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window);
 
-/* a segment that is to be delivered again, from its mark on; NULL: none */
+/* what is to be delivered again, from its mark on; NULL: nothing */
 ngx_vaani_spool_segment_t *ngx_vaani_spool_window_next(
-    ngx_vaani_spool_window_t *window);
+    ngx_vaani_spool_window_t *window, ngx_vaani_spool_held_t **held);
 
 /* the same, without a word about it */
 ngx_uint_t ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window);
@@ -378,15 +498,16 @@ ngx_uint_t ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window);
  * ngx_vaani_spool_claimed() will be called, or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_window_claim(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment);
+    ngx_vaani_spool_held_t *held);
 
-/* all of the segment was delivered in window->life: sets its mark, claimed */
+/* all of the segment was delivered in its life: sets its mark, claimed */
 void ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment);
+    ngx_vaani_spool_held_t *held, off_t size);
 
 /*
  * A segment that had waited is kept from now on; whole: all of it was delivered
- * in window->life, after its mark was claimed.  The list may move.
+ * in the life of its mark, after that was claimed.  The list may move.  This is
+ * for one server: what several are to hold is found in the directory.
  */
 void ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
     ngx_atomic_uint_t number, ngx_vaani_spool_mark_t *mark, off_t size,
@@ -454,8 +575,8 @@ void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
 
 /*
  * Looks for the segments of a directory: the lowest number, 0 if there is
- * none, the highest one that any name begins with, also of what was put aside,
- * and the sum of the segments' sizes.  highest and size may be NULL.
+ * none, the highest one that any name begins with, also of what was
+ * put aside, and the sum of the segments' sizes.  highest and size may be NULL.
  * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,

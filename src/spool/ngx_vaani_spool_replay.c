@@ -45,7 +45,12 @@ static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
 static ngx_vaani_spool_slot_t *ngx_vaani_spool_again(
     ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
+static ngx_uint_t ngx_vaani_spool_is_its(ngx_vaani_spool_replay_t *replay,
+    u_char *record, size_t len);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
+static ngx_uint_t ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool,
+    ngx_vaani_spool_slot_t *slot);
+static ngx_uint_t ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
 static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
@@ -54,8 +59,12 @@ static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
 static uint64_t ngx_vaani_spool_now(void);
+static ngx_int_t ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot);
 static ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
+static ngx_int_t ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, unsigned tries);
 static u_char *ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay,
     u_char **kept, size_t *nkept, size_t len);
 static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
@@ -64,9 +73,11 @@ static ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *reason);
 static void ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *reason, char *what);
+static void ngx_vaani_spool_abandon(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_finish_done(void *data);
 static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
+static ngx_uint_t ngx_vaani_spool_lane(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_leave_done(void *data);
 
 
@@ -85,6 +96,10 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     replay->window.spool = spool;
     replay->lock = -1;
     replay->fd = -1;
+
+    if (ngx_vaani_spool_servers_init(&replay->window, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     ngx_vaani_spool_free_slots(replay);
 
@@ -220,7 +235,8 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
         waiting = (!replay->resting && shared->appended > shared->done);
 
         if (!waiting) {
-            replay->healing = ngx_vaani_spool_window_next(&replay->window);
+            replay->healing = ngx_vaani_spool_window_next(&replay->window,
+                                                          &replay->held);
         }
 
         if (!waiting && replay->healing == NULL
@@ -233,7 +249,8 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
     }
 
     replay->nintervals = NGX_VAANI_SPOOL_LOOK;
-    replay->life = replay->spool->receiver->life(replay->spool->data, 0);
+    replay->life = replay->spool->receiver->life(replay->spool->data,
+                                             ngx_vaani_spool_lane(replay));
 
     if (replay->spool->retain) {
 
@@ -322,6 +339,8 @@ ngx_vaani_spool_seal_done(void *data)
     replay->late_since = 0;
     replay->nended = 0;
     replay->nburied = 0;
+    replay->elsewhere = 0;
+    replay->abandoned = 0;
 
     if (!replay->healing) {
 
@@ -346,7 +365,7 @@ ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay)
 
     if (replay->healing) {
 
-        if (ngx_vaani_spool_window_claim(&replay->window, replay->healing)
+        if (ngx_vaani_spool_window_claim(&replay->window, replay->held)
             != NGX_OK)
         {
             ngx_vaani_spool_close(replay);
@@ -358,7 +377,11 @@ ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay)
         return;
     }
 
-    if (replay->spool->retain && replay->life) {
+    /* what several servers took is looked at server by server later */
+
+    if (replay->spool->retain && replay->life
+        && !ngx_vaani_spool_several(replay->spool))
+    {
         replay->mark.connection = 0;
         replay->mark.life = replay->life;
 
@@ -415,7 +438,7 @@ ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc)
 
         /* a live event goes first: no more than a few are under way */
 
-        replay->reader.pos = ngx_max(replay->healing->mark.stands, 0);
+        replay->reader.pos = ngx_max(replay->held->mark.stands, 0);
         replay->limit = ngx_min(replay->limit, NGX_VAANI_SPOOL_WINDOW);
     }
 
@@ -462,9 +485,18 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 static void
 ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 {
+    size_t                   len;
+    u_char                  *record;
+    uint64_t                 since;
+    unsigned                 tries;
     ngx_vaani_spool_slot_t  *slot;
 
     if (replay->busy || replay->claiming) {
+        return;
+    }
+
+    if (replay->abandoned) {
+        ngx_vaani_spool_abandon(replay);
         return;
     }
 
@@ -490,21 +522,30 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
            && !(ngx_exiting || ngx_quit || ngx_terminate)
            && ngx_vaani_spool_next(replay) == NGX_OK)
     {
+        since = 0;
+        tries = 0;
+
+        (void) vaani_journal_deferred(&replay->next, &since, &tries);
+
+        record = (u_char *) replay->next.content;
+        len = replay->next.len;
+
+        replay->have_next = 0;
+
+        if (!ngx_vaani_spool_is_its(replay, record, len)) {
+            continue;
+        }
+
         slot = replay->idle;
         replay->idle = slot->next;
 
         slot->used = 1;
-        slot->since = 0;
-        slot->tries = 0;
-
-        (void) vaani_journal_deferred(&replay->next, &slot->since,
-                                      &slot->tries);
-
-        slot->record = (u_char *) replay->next.content;
-        slot->len = replay->next.len;
+        slot->since = since;
+        slot->tries = tries;
+        slot->record = record;
+        slot->len = len;
 
         replay->nused++;
-        replay->have_next = 0;
 
         ngx_vaani_spool_start(slot);
     }
@@ -607,22 +648,60 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 }
 
 
+/*
+ * Whether a record is for the server that the segment is delivered to again, if
+ * it's one of several.  Who owned a slot when the scope was seen is asked: the
+ * mark will have that scope.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_is_its(ngx_vaani_spool_replay_t *replay, u_char *record,
+    size_t len)
+{
+    ngx_int_t  slot;
+
+    if (replay->healing == NULL || !ngx_vaani_spool_several(replay->spool)) {
+        return 1;
+    }
+
+    slot = ngx_vaani_spool_slot(replay->spool, record, len);
+
+    return slot != NGX_ERROR
+           && replay->window.owners[slot] == replay->held->server;
+}
+
+
 static void
 ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 {
-    ngx_int_t           rc;
-    ngx_str_t           reason;
-    ngx_vaani_spool_t  *spool;
+    ngx_int_t                  rc;
+    ngx_str_t                  reason;
+    ngx_vaani_spool_t         *spool;
+    ngx_vaani_spool_replay_t  *replay;
 
-    spool = slot->replay->spool;
+    replay = slot->replay;
+    spool = replay->spool;
 
     ngx_str_null(&reason);
 
     slot->sent = ngx_vaani_spool_now();
 
-    rc = spool->receiver->replay(spool->data, slot,
-                                 slot->replay->healing != NULL,
-                                 slot->record, slot->len, &reason);
+    if (replay->healing == NULL && ngx_vaani_spool_several(spool)) {
+        rc = ngx_vaani_spool_is_down(spool, slot)
+             ? NGX_BUSY
+             : spool->receiver->replay(spool->data, slot,
+                                       NGX_VAANI_SPOOL_OWN_LANE, 0,
+                                       slot->record, slot->len, &reason);
+
+    } else {
+
+        /* over one connection: the mark that follows speaks for all of them */
+
+        rc = spool->receiver->replay(spool->data, slot,
+                                     ngx_vaani_spool_lane(replay),
+                                     replay->healing != NULL,
+                                     slot->record, slot->len, &reason);
+    }
 
     if (rc != NGX_AGAIN) {
         ngx_vaani_spool_end(slot, rc, &reason);
@@ -630,15 +709,76 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 }
 
 
+/*
+ * Whether the server of a record, one of several, isn't there: to try it would
+ * only take time.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool, ngx_vaani_spool_slot_t *slot)
+{
+    ngx_int_t   n;
+    ngx_uint_t  server;
+
+    n = ngx_vaani_spool_slot(spool, slot->record, slot->len);
+
+    if (n == NGX_ERROR) {
+        return 0;
+    }
+
+    server = spool->receiver->server(spool->data, n);
+
+    return server == NGX_VAANI_SPOOL_NOBODY
+           || spool->receiver->life(spool->data, server * spool->nconnections)
+              == 0;
+}
+
+
+/*
+ * Whether one of several servers is there.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool)
+{
+    ngx_uint_t  n;
+
+    if (!ngx_vaani_spool_several(spool)) {
+        return 0;
+    }
+
+    for (n = 0; n < spool->receiver->nservers(spool->data); n++) {
+        if (spool->receiver->life(spool->data, n * spool->nconnections)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 void
-ngx_vaani_spool_replayed(void *data, ngx_int_t rc, ngx_str_t *reason)
+ngx_vaani_spool_replayed(void *data, ngx_int_t rc, ngx_str_t *reason,
+    ngx_uint_t lane)
 {
     ngx_vaani_spool_slot_t *slot = data;
 
+    ngx_vaani_spool_replay_t  *replay;
+
+    replay = slot->replay;
+
+    if (replay->healing && rc != NGX_BUSY && rc != NGX_ABORT
+        && (lane != ngx_vaani_spool_lane(replay)
+            || !ngx_vaani_spool_same_scope(replay->spool,
+                                           &replay->held->mark)))
+    {
+        replay->elsewhere = 1;
+    }
+
     ngx_vaani_spool_end(slot, rc, reason);
 
-    if (rc != NGX_BUSY) {
-        ngx_vaani_spool_deliver(slot->replay);
+    if (rc != NGX_BUSY || !slot->used) {
+        ngx_vaani_spool_deliver(replay);
     }
 }
 
@@ -674,6 +814,9 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
     } else if (rc == NGX_ABORT) {
         rc = ngx_vaani_spool_defer(replay, slot, reason);
+
+    } else if (rc == NGX_BUSY) {
+        rc = ngx_vaani_spool_busy(replay, slot);
     }
 
     if (rc == NGX_DECLINED) {
@@ -870,6 +1013,30 @@ ngx_vaani_spool_now(void)
 
 
 /*
+ * One of several servers takes nothing: the others don't wait.  Returns
+ * NGX_OK, NGX_ERROR (no memory), or NGX_BUSY: it's to be given again.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot)
+{
+    if (!ngx_vaani_spool_is_up(replay->spool)) {
+        return NGX_BUSY;
+    }
+
+    if (replay->healing) {
+        replay->abandoned = 1;
+        return NGX_BUSY;
+    }
+
+    /* nobody has refused it: how long that is tried begins anew */
+
+    return ngx_vaani_spool_put_off(replay, slot, 0);
+}
+
+
+/*
  * Keeps a record for later.  Returns NGX_OK; NGX_DECLINED if it was tried for
  * long enough while others were delivered; NGX_ERROR (no memory).
  */
@@ -878,15 +1045,13 @@ static ngx_int_t
 ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
 {
-    size_t                     len;
-    u_char                    *dst;
     uint64_t                   now;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(replay->spool);
     now = ngx_time();
 
-    if (slot->since == 0 || slot->since > now) {
+    if (slot->since == 0 || slot->since > now || slot->tries == 0) {
         slot->since = now;
     }
 
@@ -899,6 +1064,21 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
         return NGX_DECLINED;
     }
 
+    return ngx_vaani_spool_put_off(replay, slot, slot->tries + 1);
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, unsigned tries)
+{
+    size_t   len;
+    u_char  *dst;
+
+    if (slot->since == 0 || slot->since > (uint64_t) ngx_time()) {
+        slot->since = ngx_time();
+    }
+
     len = VAANI_JOURNAL_DEFERRED + slot->len;
 
     dst = ngx_vaani_spool_put_by(replay, &replay->late, &replay->nlate,
@@ -908,8 +1088,7 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
         return NGX_ERROR;
     }
 
-    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since,
-                        slot->tries + 1);
+    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since, tries);
     ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
                slot->record, slot->len);
 
@@ -1089,7 +1268,12 @@ ngx_vaani_spool_finish_done(void *data)
 
         if (replay->renamed) {
             (void) ngx_atomic_fetch_add(&shared->kept_bytes, replay->size);
+        }
 
+        if (replay->renamed && ngx_vaani_spool_several(replay->spool)) {
+            (void) ngx_atomic_fetch_add(&shared->closed, 1);
+
+        } else if (replay->renamed) {
             ngx_vaani_spool_window_add(&replay->window, replay->segment,
                                        &replay->mark, replay->size,
                                        replay->mtime,
@@ -1123,8 +1307,60 @@ ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
 
     spool = replay->spool;
 
-    return replay->claimed
-           && spool->receiver->life(spool->data, 0) == replay->life;
+    if (!replay->claimed || replay->elsewhere) {
+        return 0;
+    }
+
+    if (replay->healing
+        && !ngx_vaani_spool_same_scope(spool, &replay->held->mark))
+    {
+        replay->elsewhere = 1;
+        return 0;
+    }
+
+    return spool->receiver->life(spool->data, ngx_vaani_spool_lane(replay))
+           == replay->life;
+}
+
+
+/*
+ * The connection that a segment is delivered over: the first one to its server.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_lane(ngx_vaani_spool_replay_t *replay)
+{
+    return replay->healing
+           ? replay->held->server * replay->spool->nconnections : 0;
+}
+
+
+/*
+ * One of several servers takes nothing any more: the others go on, and this one
+ * is tried again later.
+ */
+
+static void
+ngx_vaani_spool_abandon(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_held_t  *held;
+
+    if (replay->nused > replay->nagain || replay->finish.busy) {
+        return;
+    }
+
+    held = replay->held;
+
+    held->read = 0;
+    held->rest = NGX_VAANI_SPOOL_REST;
+    held->rested = ngx_current_msec;
+
+    replay->abandoned = 0;
+    replay->have_next = 0;
+    replay->healing = NULL;
+
+    ngx_vaani_spool_free_slots(replay);
+    ngx_vaani_spool_close(replay);
 }
 
 
@@ -1135,10 +1371,13 @@ ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
 static void
 ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
 {
+    ngx_uint_t                  whole;
+    ngx_vaani_spool_held_t     *held;
     ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_segment_t  *segment;
 
     segment = replay->healing;
+    held = replay->held;
 
     if (replay->err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
@@ -1151,7 +1390,7 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
         shared = ngx_vaani_spool_shared(replay->spool);
 
         if (shared->appended > shared->done) {
-            segment->read = 0;
+            held->read = 0;
             replay->healing = NULL;
             ngx_vaani_spool_close(replay);
         }
@@ -1160,17 +1399,24 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
         return;
     }
 
+    whole = ngx_vaani_spool_same_life(replay);
+
     replay->healing = NULL;
 
-    if (ngx_vaani_spool_same_life(replay)) {
-        ngx_vaani_spool_window_healed(&replay->window, segment);
+    if (whole) {
+        ngx_vaani_spool_window_healed(&replay->window, held, segment->size);
 
     } else {
 
         /* it was delivered to whoever was there: the next one is asked */
 
-        segment->read = 0;
+        held->read = 0;
     }
+
+    /* slots that move now move on for a while */
+
+    held->rest = replay->elsewhere ? NGX_VAANI_SPOOL_HEAL_EVERY : 0;
+    held->rested = ngx_current_msec;
 
     if (!(ngx_exiting || ngx_quit || ngx_terminate)) {
         ngx_vaani_spool_look(replay);

@@ -169,7 +169,7 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     }
 
     ngx_vaani_spool_kept_name(name, dir, replay->healing->number,
-                              replay->healing->mark.id);
+                              replay->healing->id);
 
     replay->fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
 
@@ -188,7 +188,7 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
      * at until then.
      */
 
-    replay->healing->read = 0;
+    replay->held->read = 0;
     replay->healing->closed = 0;
     replay->healing = NULL;
     replay->nintervals = 0;

@@ -18,13 +18,6 @@
 
 #define NGX_VAANI_SPOOL_MARK_RATE   100
 
-/*
- * How often a segment is delivered again whose mark is missing, ms: if marks
- * are evicted, what is delivered again must not evict more of them.
- */
-
-#define NGX_VAANI_SPOOL_HEAL_EVERY  60000
-
 /* after so long, nobody is making a segment any more, s */
 
 #define NGX_VAANI_SPOOL_NEW         600
@@ -39,28 +32,47 @@ static void ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 static void ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment,
     int fd, struct stat *st);
+static ngx_int_t ngx_vaani_spool_window_slots(
+    ngx_vaani_spool_window_t *window, ngx_vaani_spool_segment_t *segment,
+    int fd);
 static int64_t ngx_vaani_spool_begun(time_t mtime);
 static ngx_uint_t ngx_vaani_spool_window_expired(
     ngx_vaani_spool_window_t *window, ngx_vaani_spool_segment_t *segment);
 static void ngx_vaani_spool_window_begin(ngx_vaani_spool_window_t *window,
-    ngx_uint_t life);
+    ngx_uint_t nup);
+static void ngx_vaani_spool_window_begin_server(
+    ngx_vaani_spool_window_t *window, ngx_uint_t n);
+static ngx_int_t ngx_vaani_spool_window_read(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_held_t *held);
 static void ngx_vaani_spool_window_mark_handler(ngx_vaani_spool_mark_t *mark,
     ngx_int_t rc);
 static void ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window);
-static ngx_uint_t ngx_vaani_spool_window_due(
-    ngx_vaani_spool_segment_t *segment);
+static ngx_uint_t ngx_vaani_spool_window_to_read(
+    ngx_vaani_spool_window_t *window, ngx_vaani_spool_segment_t *segment,
+    ngx_vaani_spool_held_t *held);
+static ngx_uint_t ngx_vaani_spool_window_due(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment, ngx_vaani_spool_held_t *held);
+static ngx_uint_t ngx_vaani_spool_window_oldest(
+    ngx_vaani_spool_window_t *window, ngx_uint_t n,
+    ngx_vaani_spool_held_t *held);
 static void ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window);
 
 
 void
 ngx_vaani_spool_window_reset(ngx_vaani_spool_window_t *window)
 {
-    ngx_uint_t  n;
+    ngx_uint_t               n;
+    ngx_vaani_spool_held_t  *held;
 
-    window->life = 0;
+    for (n = 0; n < window->spool->max_servers; n++) {
+        window->servers[n].begun = 0;
+        window->servers[n].life = 0;
+    }
 
     for (n = 0; n < window->nsegments; n++) {
-        window->segments[n].read = 0;
+        for (held = window->segments[n].helds; held; held = held->next) {
+            held->read = 0;
+        }
     }
 }
 
@@ -68,6 +80,12 @@ ngx_vaani_spool_window_reset(ngx_vaani_spool_window_t *window)
 void
 ngx_vaani_spool_window_free(ngx_vaani_spool_window_t *window)
 {
+    ngx_uint_t  n;
+
+    for (n = 0; n < window->nsegments; n++) {
+        ngx_vaani_spool_forget(&window->segments[n]);
+    }
+
     free(window->segments);
     free(window->erased);
     free(window->tombstones);
@@ -111,7 +129,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
                                                    segment)
                   < 0)
         {
-            o++;
+            ngx_vaani_spool_forget(&window->segments[o++]);
         }
 
         if (o < window->nsegments
@@ -126,10 +144,10 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
         }
 
         if (ngx_vaani_spool_window_expired(window, segment)) {
-            ngx_vaani_spool_kept_name(name, dir, segment->number,
-                                      segment->mark.id);
+            ngx_vaani_spool_kept_name(name, dir, segment->number, segment->id);
 
             if (unlink((char *) name) == 0) {
+                ngx_vaani_spool_forget(segment);
                 shared->trimmed = 1;
                 continue;
             }
@@ -138,6 +156,10 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
         bytes += segment->size;
         since = since ? ngx_min(since, segment->begun) : segment->begun;
         segments[kept++] = *segment;
+    }
+
+    while (o < window->nsegments) {
+        ngx_vaani_spool_forget(&window->segments[o++]);
     }
 
     free(window->segments);
@@ -220,10 +242,7 @@ ngx_vaani_spool_window_names(ngx_vaani_spool_window_t *window,
         ngx_memzero(p, sizeof(ngx_vaani_spool_segment_t));
 
         p->number = number;
-        p->known = NGX_VAANI_SPOOL_NO_MARK;
-
-        ngx_vaani_spool_mark_init(&p->mark, id,
-                                  ngx_vaani_spool_window_mark_handler, window);
+        ngx_memcpy(p->id, id, NGX_VAANI_SPOOL_ID_LEN);
     }
 
     (void) closedir(d);
@@ -250,7 +269,7 @@ ngx_vaani_spool_compare_segments(const void *one, const void *two)
         return (a->number < b->number) ? -1 : 1;
     }
 
-    return ngx_memcmp(a->mark.id, b->mark.id, NGX_VAANI_SPOOL_ID_LEN);
+    return ngx_memcmp(a->id, b->id, NGX_VAANI_SPOOL_ID_LEN);
 }
 
 
@@ -268,7 +287,7 @@ ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
     struct stat  st;
 
     ngx_vaani_spool_kept_name(name, &window->spool->path->name,
-                              segment->number, segment->mark.id);
+                              segment->number, segment->id);
 
     fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
 
@@ -282,12 +301,54 @@ ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
 
     if (fstat(fd, &st) == 0) {
         segment->size = st.st_size;
-        segment->closed = closed;
+        segment->closed = (closed
+                           && ngx_vaani_spool_window_slots(window, segment, fd)
+                              == NGX_OK);
 
         ngx_vaani_spool_window_age(segment, fd, &st);
     }
 
     (void) close(fd);
+}
+
+
+/*
+ * Looks which slots are in a segment, once.  Returns NGX_ERROR if that is to be
+ * tried again.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_window_slots(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment, int fd)
+{
+    if (!ngx_vaani_spool_several(window->spool)) {
+        return NGX_OK;
+    }
+
+    if (segment->slots == NULL) {
+        segment->slots = malloc(NGX_VAANI_SPOOL_SLOTS / 8);
+
+        if (segment->slots == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_vaani_spool_read_slots(window->spool, fd, segment->size,
+                                   segment->slots)
+        == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    if (errno == ENOMEM) {
+        return NGX_ERROR;
+    }
+
+    /* who is to deliver it finds the same, and puts it aside */
+
+    ngx_memset(segment->slots, 0xff, NGX_VAANI_SPOOL_SLOTS / 8);
+
+    return NGX_OK;
 }
 
 
@@ -370,8 +431,7 @@ ngx_vaani_spool_window_expired(ngx_vaani_spool_window_t *window,
 
     retain = spool->retain;
 
-    whole = spool->unmarked
-            || (segment->read && segment->mark.stands >= segment->size);
+    whole = spool->unmarked || ngx_vaani_spool_is_covered(window, segment);
 
     if (retain == 0) {
         return whole;
@@ -385,17 +445,17 @@ ngx_vaani_spool_window_expired(ngx_vaani_spool_window_t *window,
         age -= retain / 8;
     }
 
-    return age > ((segment->read && !whole) ? 2 * retain : retain);
+    return age > ((!whole && ngx_vaani_spool_is_wanting(window, segment))
+                  ? 2 * retain : retain);
 }
 
 
 ngx_uint_t
 ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window)
 {
-    ngx_msec_t                  every;
-    ngx_uint_t                  n, life;
+    ngx_uint_t                  n, nup;
     ngx_vaani_spool_t          *spool;
-    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_held_t     *held;
     ngx_vaani_spool_segment_t  *segment;
 
     spool = window->spool;
@@ -404,27 +464,19 @@ ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window)
         return 1;
     }
 
-    if (spool->unmarked) {
+    nup = ngx_vaani_spool_look_at_servers(window);
+
+    if (spool->unmarked || nup == 0) {
         return 0;
     }
 
-    life = spool->receiver->life(spool->data, 0);
-
-    if (life == 0) {
-        return 0;
+    for (n = 0; n < window->nsegments; n++) {
+        if (window->segments[n].closed) {
+            (void) ngx_vaani_spool_concern(window, &window->segments[n]);
+        }
     }
 
-    shared = ngx_vaani_spool_shared(spool);
-
-    every = ngx_max(NGX_VAANI_SPOOL_RECHECK,
-                    window->nsegments * 1000 / NGX_VAANI_SPOOL_MARK_RATE);
-
-    if (life != window->life
-        || shared->suspicion != window->suspicion
-        || ngx_current_msec - window->checked >= every)
-    {
-        ngx_vaani_spool_window_begin(window, life);
-    }
+    ngx_vaani_spool_window_begin(window, nup);
 
     /* it counts as one until all are sent: the answers may come at once */
 
@@ -433,23 +485,21 @@ ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window)
     for (n = 0; n < window->nsegments; n++) {
         segment = &window->segments[n];
 
-        if (!segment->closed || segment->read || segment->unknown) {
-            continue;
+        for (held = segment->helds; held; held = held->next) {
+
+            if (!ngx_vaani_spool_window_to_read(window, segment, held)) {
+                continue;
+            }
+
+            if (window->nbusy > NGX_VAANI_SPOOL_MARKS
+                || ngx_vaani_spool_window_read(window, held) != NGX_OK)
+            {
+                goto done;
+            }
         }
-
-        if (window->nbusy > NGX_VAANI_SPOOL_MARKS) {
-            break;
-        }
-
-        segment->mark.connection = 0;
-        segment->mark.life = life;
-
-        if (ngx_vaani_spool_read_mark(spool, &segment->mark) != NGX_OK) {
-            break;
-        }
-
-        window->nbusy++;
     }
+
+done:
 
     window->nbusy--;
 
@@ -457,23 +507,160 @@ ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window)
 }
 
 
+/*
+ * From time to time, and when something is suspected, all marks are read; those
+ * of a server when it's another one.
+ */
+
 static void
-ngx_vaani_spool_window_begin(ngx_vaani_spool_window_t *window,
-    ngx_uint_t life)
+ngx_vaani_spool_window_begin(ngx_vaani_spool_window_t *window, ngx_uint_t nup)
 {
-    ngx_uint_t                 n;
+    ngx_msec_t                 every;
+    ngx_uint_t                 n, all, nbegun;
+    ngx_vaani_spool_t         *spool;
     ngx_vaani_spool_shared_t  *shared;
+    ngx_vaani_spool_server_t  *server;
 
-    shared = ngx_vaani_spool_shared(window->spool);
+    spool = window->spool;
+    shared = ngx_vaani_spool_shared(spool);
 
-    window->life = life;
-    window->suspicion = shared->suspicion;
-    window->checked = ngx_current_msec;
+    every = ngx_max(NGX_VAANI_SPOOL_RECHECK,
+                    window->nsegments * 1000 / NGX_VAANI_SPOOL_MARK_RATE);
 
-    for (n = 0; n < window->nsegments; n++) {
-        window->segments[n].read = 0;
-        window->segments[n].unknown = 0;
+    all = (shared->suspicion != window->suspicion
+           || ngx_current_msec - window->checked >= every);
+
+    nbegun = 0;
+
+    for (n = 0; n < window->nservers; n++) {
+        server = &window->servers[n];
+
+        if (!server->up) {
+            continue;
+        }
+
+        /* slots may be moved one by one: they all are looked at together */
+
+        if (server->moved
+            && spool->receiver->settled(spool->data)
+               < NGX_VAANI_SPOOL_SETTLED)
+        {
+            nup--;
+            continue;
+        }
+
+        if (all || !server->begun) {
+            ngx_vaani_spool_window_begin_server(window, n);
+            nbegun++;
+        }
     }
+
+    if (nup && nbegun == nup) {
+        window->suspicion = shared->suspicion;
+        window->checked = ngx_current_msec;
+    }
+}
+
+
+static void
+ngx_vaani_spool_window_begin_server(ngx_vaani_spool_window_t *window,
+    ngx_uint_t n)
+{
+    ngx_uint_t                 i;
+    ngx_vaani_spool_held_t    *held;
+    ngx_vaani_spool_server_t  *server;
+
+    server = &window->servers[n];
+
+    for (i = 0; i < window->nsegments; i++) {
+
+        for (held = window->segments[i].helds; held; held = held->next) {
+
+            if (held->server != n) {
+                continue;
+            }
+
+            held->read = 0;
+            held->unknown = 0;
+
+            /* that a mark is void is no proof of a loss */
+
+            if (server->moved) {
+                held->moved = 1;
+                held->known = NGX_VAANI_SPOOL_NO_MARK;
+                held->lost = 0;
+                held->told = 0;
+                held->rest = 0;
+            }
+        }
+    }
+
+    server->begun = 1;
+    server->moved = 0;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_window_read(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_held_t *held)
+{
+    ngx_vaani_spool_t         *spool;
+    ngx_vaani_spool_server_t  *server;
+
+    spool = window->spool;
+    server = &window->servers[held->server];
+
+    held->mark.connection = held->server * spool->nconnections;
+    held->mark.life = server->life;
+    held->mark.scoped = server->scoped;
+
+    ngx_memcpy(held->mark.scope, server->scope, NGX_VAANI_SPOOL_SCOPE_LEN);
+
+    if (ngx_vaani_spool_read_mark(spool, &held->mark) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    window->nbusy++;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Whether the mark is still to be read, and can be.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_window_to_read(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment, ngx_vaani_spool_held_t *held)
+{
+    return segment->closed && !held->read && !held->unknown
+           && window->servers[held->server].up
+           && !window->servers[held->server].moved;
+}
+
+
+ngx_vaani_spool_held_t *
+ngx_vaani_spool_new_held(ngx_vaani_spool_window_t *window, u_char *id,
+    ngx_uint_t server)
+{
+    ngx_vaani_spool_held_t  *held;
+
+    held = malloc(sizeof(ngx_vaani_spool_held_t));
+
+    if (held == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(held, sizeof(ngx_vaani_spool_held_t));
+
+    held->server = server;
+    held->known = NGX_VAANI_SPOOL_NO_MARK;
+
+    ngx_vaani_spool_mark_init(&held->mark, id,
+                              ngx_vaani_spool_window_mark_handler, window);
+
+    return held;
 }
 
 
@@ -483,11 +670,10 @@ ngx_vaani_spool_window_mark_handler(ngx_vaani_spool_mark_t *mark,
 {
     ngx_vaani_spool_window_t *window = mark->data;
 
-    ngx_vaani_spool_segment_t  *segment;
+    ngx_vaani_spool_held_t  *held;
 
-    segment = (ngx_vaani_spool_segment_t *)
-                  ((u_char *) mark
-                   - offsetof(ngx_vaani_spool_segment_t, mark));
+    held = (ngx_vaani_spool_held_t *)
+               ((u_char *) mark - offsetof(ngx_vaani_spool_held_t, mark));
 
     window->nbusy--;
 
@@ -497,36 +683,48 @@ ngx_vaani_spool_window_mark_handler(ngx_vaani_spool_mark_t *mark,
 
     /* if nobody knows what stands, or it isn't what it was, it's read again */
 
-    if (segment->claiming) {
-        segment->claiming = 0;
-        segment->read = (rc == NGX_OK);
+    if (held->claiming) {
+        held->claiming = 0;
+        held->read = (rc == NGX_OK);
 
-        /* one that never had a mark isn't missing it */
+        if (rc == NGX_OK) {
+            held->moved = 0;
 
-        if (rc == NGX_OK && segment->known != NGX_VAANI_SPOOL_NO_MARK) {
-            segment->healed = ngx_current_msec;
-            segment->heals++;
+            /*
+             * One that never had a mark isn't missing it, unless it was void,
+             * which it may be soon again.
+             */
+
+            if (held->known != NGX_VAANI_SPOOL_NO_MARK || mark->scoped) {
+                held->healed = ngx_current_msec;
+                held->heals++;
+            }
         }
 
         ngx_vaani_spool_claimed(window->spool, rc);
         return;
     }
 
-    if (segment->setting) {
-        segment->setting = 0;
-        segment->read = (rc == NGX_OK);
+    if (held->setting) {
+        held->setting = 0;
+        held->read = (rc == NGX_OK);
 
     } else {
-        segment->read = (rc == NGX_OK || rc == NGX_BUSY);
+        held->read = (rc == NGX_OK || rc == NGX_BUSY);
 
         /* nothing else waits for a mark that isn't one, say */
 
-        segment->unknown = !segment->read;
+        held->unknown = !held->read;
     }
 
-    if (segment->read) {
-        segment->lost = (mark->stands < segment->known);
-        segment->known = ngx_max(mark->stands, segment->known);
+    if (held->read) {
+
+        if (held->moved) {
+            mark->stands = NGX_VAANI_SPOOL_NO_MARK;
+        }
+
+        held->lost = (mark->stands < held->known);
+        held->known = ngx_max(mark->stands, held->known);
     }
 
     if (window->nbusy == 0) {
@@ -543,6 +741,7 @@ static void
 ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
 {
     ngx_uint_t                  n, lost;
+    ngx_vaani_spool_held_t     *held;
     ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_segment_t  *segment;
 
@@ -552,14 +751,17 @@ ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
     for (n = 0; n < window->nsegments; n++) {
         segment = &window->segments[n];
 
-        /* the others of them are still to be read */
+        for (held = segment->helds; held; held = held->next) {
 
-        if (segment->closed && !segment->read && !segment->unknown) {
-            return;
+            /* the others of them are still to be read */
+
+            if (ngx_vaani_spool_window_to_read(window, segment, held)) {
+                return;
+            }
+
+            lost += (held->lost && !held->told);
+            held->told = held->lost;
         }
-
-        lost += (segment->lost && !segment->told);
-        segment->told = segment->lost;
     }
 
     if (lost == 0 || window->told) {
@@ -583,29 +785,50 @@ ngx_vaani_spool_window_judge(ngx_vaani_spool_window_t *window)
 
 
 ngx_vaani_spool_segment_t *
-ngx_vaani_spool_window_next(ngx_vaani_spool_window_t *window)
+ngx_vaani_spool_window_next(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_held_t **next)
 {
-    ngx_uint_t                  n;
+    ngx_uint_t                  n, nalive;
     ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_held_t     *held;
+    ngx_vaani_spool_server_t   *server;
     ngx_vaani_spool_segment_t  *segment;
 
     spool = window->spool;
+    nalive = 0;
 
-    if (window->life == 0
-        || spool->receiver->life(spool->data, 0) != window->life)
-    {
+    for (n = 0; n < window->nservers; n++) {
+        server = &window->servers[n];
+
+        server->up = (server->up && server->begun
+                      && spool->receiver->life(spool->data,
+                                               n * spool->nconnections)
+                         == server->life);
+        nalive += server->up;
+    }
+
+    if (nalive == 0) {
         return NULL;
     }
 
     for (n = 0; n < window->nsegments; n++) {
         segment = &window->segments[n];
 
-        if (ngx_vaani_spool_window_due(segment)) {
+        for (held = segment->helds; held; held = held->next) {
+
+            if (!window->servers[held->server].up
+                || !ngx_vaani_spool_window_due(window, segment, held))
+            {
+                continue;
+            }
+
             window->healing = 1;
 
-            if (n == 0 && segment->mark.stands == NGX_VAANI_SPOOL_NO_MARK) {
+            if (ngx_vaani_spool_window_oldest(window, n, held)) {
                 window->beyond = 1;
             }
+
+            *next = held;
 
             return segment;
         }
@@ -618,17 +841,64 @@ ngx_vaani_spool_window_next(ngx_vaani_spool_window_t *window)
 
 
 static ngx_uint_t
-ngx_vaani_spool_window_due(ngx_vaani_spool_segment_t *segment)
+ngx_vaani_spool_window_due(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment, ngx_vaani_spool_held_t *held)
 {
-    if (!segment->closed || !segment->read
-        || segment->mark.stands >= segment->size)
+    ngx_vaani_spool_t  *spool;
+
+    if (!segment->closed || !held->read
+        || window->servers[held->server].moved
+        || held->mark.stands >= segment->size
+        || (held->rest && ngx_current_msec - held->rested < held->rest))
     {
         return 0;
     }
 
-    return segment->mark.stands != NGX_VAANI_SPOOL_NO_MARK
-           || segment->heals == 0
-           || ngx_current_msec - segment->healed >= NGX_VAANI_SPOOL_HEAL_EVERY;
+    if (held->mark.stands != NGX_VAANI_SPOOL_NO_MARK) {
+        return 1;
+    }
+
+    spool = window->spool;
+
+    /* what a segment has in slots that its server has just got, say */
+
+    if (ngx_vaani_spool_several(spool)
+        && spool->receiver->settled(spool->data) < NGX_VAANI_SPOOL_SETTLED)
+    {
+        return 0;
+    }
+
+    return held->heals == 0
+           || ngx_current_msec - held->healed >= NGX_VAANI_SPOOL_HEAL_EVERY;
+}
+
+
+/*
+ * Whether a server has nothing of the oldest segment that concerns it: then it
+ * may have lost what is older.  A void mark is something.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_window_oldest(ngx_vaani_spool_window_t *window, ngx_uint_t n,
+    ngx_vaani_spool_held_t *held)
+{
+    ngx_vaani_spool_held_t  *older;
+
+    if (held->mark.stands != NGX_VAANI_SPOOL_NO_MARK
+        || (held->mark.scoped && held->mark.len))
+    {
+        return 0;
+    }
+
+    while (n-- > 0) {
+        for (older = window->segments[n].helds; older; older = older->next) {
+            if (older->server == held->server) {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
 }
 
 
@@ -636,6 +906,7 @@ ngx_uint_t
 ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window)
 {
     ngx_uint_t                 n;
+    ngx_vaani_spool_held_t    *held;
     ngx_vaani_spool_shared_t  *shared;
 
     shared = ngx_vaani_spool_shared(window->spool);
@@ -652,8 +923,12 @@ ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window)
     }
 
     for (n = 0; n < window->nsegments; n++) {
-        if (ngx_vaani_spool_window_due(&window->segments[n])) {
-            return 1;
+        for (held = window->segments[n].helds; held; held = held->next) {
+            if (ngx_vaani_spool_window_due(window, &window->segments[n],
+                                           held))
+            {
+                return 1;
+            }
         }
     }
 
@@ -665,6 +940,7 @@ static void
 ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 {
     ngx_uint_t                  n;
+    ngx_vaani_spool_held_t     *held;
     ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_segment_t  *segment;
 
@@ -675,8 +951,10 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
     for (n = 0; n < window->nsegments; n++) {
         segment = &window->segments[n];
 
-        if (segment->closed && !segment->read && !segment->unknown) {
-            return;
+        for (held = segment->helds; held; held = held->next) {
+            if (ngx_vaani_spool_window_to_read(window, segment, held)) {
+                return;
+            }
         }
     }
 
@@ -717,14 +995,14 @@ ngx_vaani_spool_window_over(ngx_vaani_spool_window_t *window)
 
 ngx_int_t
 ngx_vaani_spool_window_claim(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment)
+    ngx_vaani_spool_held_t *held)
 {
-    if (ngx_vaani_spool_claim(window->spool, &segment->mark) != NGX_OK) {
-        segment->read = 0;
+    if (ngx_vaani_spool_claim(window->spool, &held->mark) != NGX_OK) {
+        held->read = 0;
         return NGX_ERROR;
     }
 
-    segment->claiming = 1;
+    held->claiming = 1;
     window->nbusy++;
 
     return NGX_OK;
@@ -733,14 +1011,12 @@ ngx_vaani_spool_window_claim(ngx_vaani_spool_window_t *window,
 
 void
 ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment)
+    ngx_vaani_spool_held_t *held, off_t size)
 {
-    segment->read = 0;
+    held->read = 0;
 
-    if (ngx_vaani_spool_set_mark(window->spool, &segment->mark, segment->size)
-        == NGX_OK)
-    {
-        segment->setting = 1;
+    if (ngx_vaani_spool_set_mark(window->spool, &held->mark, size) == NGX_OK) {
+        held->setting = 1;
         window->nbusy++;
     }
 }
@@ -779,13 +1055,18 @@ ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
     p->size = size;
     p->closed = 1;
     p->begun = ngx_vaani_spool_begun(mtime);
-    p->known = NGX_VAANI_SPOOL_NO_MARK;
 
-    p->mark = *mark;
-    p->mark.handler = ngx_vaani_spool_window_mark_handler;
-    p->mark.data = window;
+    ngx_memcpy(p->id, mark->id, NGX_VAANI_SPOOL_ID_LEN);
+
+    if (ngx_vaani_spool_concern(window, p) != NGX_OK) {
+        return;
+    }
+
+    p->helds->mark = *mark;
+    p->helds->mark.handler = ngx_vaani_spool_window_mark_handler;
+    p->helds->mark.data = window;
 
     if (whole) {
-        ngx_vaani_spool_window_healed(window, p);
+        ngx_vaani_spool_window_healed(window, p->helds, size);
     }
 }

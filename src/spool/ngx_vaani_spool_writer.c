@@ -14,6 +14,8 @@
 #define NGX_VAANI_SPOOL_BUFFER      (1024 * 1024)
 
 
+static ngx_vaani_spool_writer_t *ngx_vaani_spool_writer(
+    ngx_vaani_spool_t *spool, ngx_uint_t connection);
 static void ngx_vaani_spool_writer_init(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_t *spool, ngx_uint_t connection, ngx_log_t *log);
 static ngx_int_t ngx_vaani_spool_reserve(ngx_vaani_spool_writer_t *writer,
@@ -34,27 +36,55 @@ static void ngx_vaani_spool_write_rest(ngx_vaani_spool_writer_t *writer);
 ngx_int_t
 ngx_vaani_spool_writers_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 {
-    ngx_uint_t  n;
-
     spool->writers = NULL;
 
     if (spool->retain == 0) {
         return NGX_OK;
     }
 
+    spool->pool = cycle->pool;
+    spool->nwriters = spool->max_servers * spool->nconnections;
+
     spool->writers = ngx_pcalloc(cycle->pool,
-                                 spool->nconnections
-                                 * sizeof(ngx_vaani_spool_writer_t));
+                                 spool->nwriters
+                                 * sizeof(ngx_vaani_spool_writer_t *));
 
-    if (spool->writers == NULL) {
-        return NGX_ERROR;
+    return spool->writers ? NGX_OK : NGX_ERROR;
+}
+
+
+/*
+ * That of a connection, made when it's needed, or NULL.
+ */
+
+static ngx_vaani_spool_writer_t *
+ngx_vaani_spool_writer(ngx_vaani_spool_t *spool, ngx_uint_t connection)
+{
+    ngx_vaani_spool_writer_t  *writer;
+
+    if (spool->writers == NULL || connection >= spool->nwriters) {
+        return NULL;
     }
 
-    for (n = 0; n < spool->nconnections; n++) {
-        ngx_vaani_spool_writer_init(&spool->writers[n], spool, n, cycle->log);
+    writer = spool->writers[connection];
+
+    if (writer) {
+        return writer;
     }
 
-    return NGX_OK;
+    /* threads may still be at it when the worker ends: it's never freed */
+
+    writer = ngx_pcalloc(spool->pool, sizeof(ngx_vaani_spool_writer_t));
+
+    if (writer == NULL) {
+        return NULL;
+    }
+
+    ngx_vaani_spool_writer_init(writer, spool, connection, spool->log);
+
+    spool->writers[connection] = writer;
+
+    return writer;
 }
 
 
@@ -106,11 +136,12 @@ ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     ngx_vaani_spool_batch_t   *batch;
     ngx_vaani_spool_writer_t  *writer;
 
-    if (spool->writers == NULL) {
+    writer = ngx_vaani_spool_writer(spool, connection);
+
+    if (writer == NULL) {
         return NULL;
     }
 
-    writer = &spool->writers[connection];
     batch = writer->gathering;
 
     if (size > NGX_MAX_INT32_VALUE
@@ -171,7 +202,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     ngx_vaani_spool_batch_t   *batch;
     ngx_vaani_spool_writer_t  *writer;
 
-    writer = &spool->writers[connection];
+    writer = spool->writers[connection];
     batch = writer->gathering;
 
     life = spool->receiver->life(spool->data, connection);
@@ -191,7 +222,9 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     batch->len += VAANI_JOURNAL_HEADER + writer->reserved;
     batch->nrecords++;
 
-    if (writer->next == NULL || writer->next->mark.life != life) {
+    if (writer->next == NULL
+        || !ngx_vaani_spool_is_alive(writer, &writer->next->mark, life))
+    {
         ngx_vaani_spool_claim_next(writer);
     }
 
@@ -220,6 +253,15 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     }
 
     return NGX_AGAIN;
+}
+
+
+ngx_uint_t
+ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_mark_t *mark, ngx_uint_t life)
+{
+    return mark->life == life
+           && ngx_vaani_spool_same_scope(writer->spool, mark);
 }
 
 
@@ -586,8 +628,12 @@ ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool)
         return;
     }
 
-    for (n = 0; n < spool->nconnections; n++) {
-        writer = &spool->writers[n];
+    for (n = 0; n < spool->nwriters; n++) {
+        writer = spool->writers[n];
+
+        if (writer == NULL) {
+            continue;
+        }
 
         if (writer->flush.posted) {
             ngx_delete_posted_event(&writer->flush);

@@ -124,6 +124,10 @@ struct ngx_vaani_spool_writer_s {
  * ngx_vaani_spool_writer.c: batches of records, and who waits for them
  */
 
+/* whether the connection has that life, and its server the scope of the mark */
+ngx_uint_t ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_mark_t *mark, ngx_uint_t life);
+
 /*
  * Counts n records that aren't kept, and says why from time to time; err is an
  * errno or 0.

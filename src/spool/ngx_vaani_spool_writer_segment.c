@@ -8,6 +8,10 @@
  * the life in which the records were answered, and only if what stands is what
  * was set last.  So a receiver that has the mark has the records, whatever it
  * has lost and whoever it has become since.
+ *
+ * A mark has the scope that its server had when it was claimed.  If the server
+ * gains or loses slots, the mark is void for those who read it: a new segment
+ * begins.
  */
 
 
@@ -30,7 +34,8 @@ ngx_vaani_spool_belongs(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_batch_t *batch)
 {
     if (writer->mark) {
-        return batch->life == writer->life;
+        return ngx_vaani_spool_is_alive(writer, &writer->mark->mark,
+                                        batch->life);
     }
 
     return !ngx_vaani_spool_may_mark(writer->next, batch);
@@ -47,7 +52,7 @@ ngx_vaani_spool_may_mark(ngx_vaani_spool_own_mark_t *own,
     ngx_vaani_spool_batch_t *batch)
 {
     return own && own->turn && own->turn < batch->turn
-           && own->mark.life == batch->life;
+           && ngx_vaani_spool_is_alive(own->writer, &own->mark, batch->life);
 }
 
 
@@ -107,7 +112,7 @@ ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
 
     if (writer->next) {
 
-        /* of a life that is over; it is told if it's under way */
+        /* of a life or a scope that is over; it's told if it's under way */
 
         if (writer->next->mark.busy) {
             return;
@@ -148,7 +153,12 @@ ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
 
     ngx_queue_insert_tail(&writer->owned, &own->queue);
 
-    if (ngx_vaani_spool_claim(spool, &own->mark) != NGX_OK) {
+    if (ngx_vaani_spool_set_scope(spool, &own->mark) != NGX_OK
+        || ngx_vaani_spool_claim(spool, &own->mark) != NGX_OK)
+    {
+        writer->refused = life;
+        writer->refused_at = ngx_current_msec;
+
         ngx_vaani_spool_free_mark(own);
         return;
     }
@@ -232,8 +242,9 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
         || (writer->mark == NULL && writer->next && writer->next->turn)
         || ngx_current_msec - writer->opened >= spool->retain / 8
         || (writer->mark
-            && spool->receiver->life(spool->data, writer->connection)
-               != writer->life))
+            && !ngx_vaani_spool_is_alive(writer, &writer->mark->mark,
+                            spool->receiver->life(spool->data,
+                                                  writer->connection))))
     {
         ngx_vaani_spool_end_segment(writer);
     }
@@ -256,8 +267,12 @@ ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool)
     suspect = (shared->suspicion != spool->suspicion);
     spool->suspicion = shared->suspicion;
 
-    for (n = 0; n < spool->nconnections; n++) {
-        writer = &spool->writers[n];
+    for (n = 0; n < spool->nwriters; n++) {
+        writer = spool->writers[n];
+
+        if (writer == NULL) {
+            continue;
+        }
 
         ngx_vaani_spool_consider_end(writer);
 
