@@ -104,7 +104,7 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
     shpool->data = shared;
     shm_zone->data = shared;
 
-    if (ngx_vaani_spool_list(&spool->path->name, &lowest, &highest, &size)
+    if (ngx_vaani_spool_list(&spool->path->name, 0, &lowest, &highest, &size)
         != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,

@@ -158,7 +158,7 @@ ngx_vaani_spool_measure(ngx_vaani_spool_t *spool)
 
     ngx_vaani_spool_refused_dir(name, &spool->path->name, &dir);
 
-    if (ngx_vaani_spool_list(&dir, &lowest, NULL, &refused) != NGX_OK) {
+    if (ngx_vaani_spool_list(&dir, 0, &lowest, NULL, &refused) != NGX_OK) {
         refused = 0;
     }
 
@@ -167,8 +167,8 @@ ngx_vaani_spool_measure(ngx_vaani_spool_t *spool)
 
 
 ngx_int_t
-ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
-    ngx_atomic_uint_t *highest, off_t *size)
+ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t above,
+    ngx_atomic_uint_t *lowest, ngx_atomic_uint_t *highest, off_t *size)
 {
     DIR                *d;
     u_char              name[NGX_VAANI_SPOOL_NAME_LEN];
@@ -217,7 +217,7 @@ ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
             continue;
         }
 
-        if (*lowest == 0 || number < *lowest) {
+        if (number > above && (*lowest == 0 || number < *lowest)) {
             *lowest = number;
         }
 

@@ -288,6 +288,9 @@ typedef struct {
 } ngx_vaani_spool_window_t;
 
 
+typedef struct ngx_vaani_spool_peek_s  ngx_vaani_spool_peek_t;
+
+
 /*
  * A record that was given to the callback.
  */
@@ -326,6 +329,11 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  elsewhere;  /* not all was answered over it, or
                                                the server has another scope */
     ngx_uint_t                  abandoned;  /* the server takes nothing */
+    u_char                     *down;       /* slots whose servers are down, a
+                                               bit each */
+    ngx_uint_t                  some_down;  /* there are such, and others */
+    ngx_uint_t                  skipped;    /* segments that have only these */
+    ngx_vaani_spool_peek_t     *peeks;      /* what is known of segments */
     ngx_vaani_spool_mark_t      mark;       /* if it will be kept */
     ngx_uint_t                  claiming;   /* the mark of the segment, first */
     ngx_uint_t                  claimed;    /* it was, in that life */
@@ -386,6 +394,24 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  have_next;
     ngx_uint_t                  busy;       /* in the loop that delivers */
 };
+
+
+/*
+ * ngx_vaani_spool_pick.c: what waits for servers that are down is left alone
+ */
+
+/* looks which servers are down, before a thread looks for a segment */
+void ngx_vaani_spool_look_who_is_down(ngx_vaani_spool_replay_t *replay);
+
+/*
+ * The first segment that waits and can be delivered, in part at least; 0 if
+ * there is none.  replay->skipped counts those before it.  In a thread; returns
+ * NGX_OK or NGX_ERROR, with errno set.
+ */
+ngx_int_t ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir, ngx_atomic_uint_t *number);
+
+void ngx_vaani_spool_free_peeks(ngx_vaani_spool_replay_t *replay);
 
 
 /*
@@ -574,13 +600,13 @@ void ngx_vaani_spool_refused_dir(u_char *name, ngx_str_t *dir,
 void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
 
 /*
- * Looks for the segments of a directory: the lowest number, 0 if there is
- * none, the highest one that any name begins with, also of what was
+ * Looks for the segments of a directory: the lowest number above another one, 0
+ * if there is none, the highest one that any name begins with, also of what was
  * put aside, and the sum of the segments' sizes.  highest and size may be NULL.
  * Returns NGX_OK or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t *lowest,
-    ngx_atomic_uint_t *highest, off_t *size);
+ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t above,
+    ngx_atomic_uint_t *lowest, ngx_atomic_uint_t *highest, off_t *size);
 
 /*
  * Opens the current segment to append to it, with a shared lock, and moves on

@@ -361,7 +361,7 @@ ngx_vaani_spool_refused_thread(void *data)
         return;
     }
 
-    if (ngx_vaani_spool_list(&files.dir, &files.lowest, &files.highest,
+    if (ngx_vaani_spool_list(&files.dir, 0, &files.lowest, &files.highest,
                              &files.size)
         != NGX_OK)
     {
@@ -494,7 +494,7 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
             }
         }
 
-        if (ngx_vaani_spool_list(&files->dir, &files->lowest, NULL,
+        if (ngx_vaani_spool_list(&files->dir, 0, &files->lowest, NULL,
                                  &files->size)
             != NGX_OK)
         {

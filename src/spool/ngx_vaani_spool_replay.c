@@ -101,6 +101,14 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (ngx_vaani_spool_several(spool)) {
+        replay->down = ngx_pcalloc(cycle->pool, NGX_VAANI_SPOOL_SLOTS / 8);
+
+        if (replay->down == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
     ngx_vaani_spool_free_slots(replay);
 
     ngx_vaani_spool_task_init(&replay->seal, ngx_vaani_spool_seal_thread,
@@ -266,6 +274,8 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
                                   ngx_vaani_spool_replay_mark_handler, replay);
     }
 
+    ngx_vaani_spool_look_who_is_down(replay);
+
     ngx_vaani_spool_task_post(replay->spool, &replay->seal);
 }
 
@@ -325,6 +335,13 @@ ngx_vaani_spool_seal_done(void *data)
 
         if (replay->none_below) {
             ngx_vaani_spool_drained(replay);
+        }
+
+        /* all that waits is for servers that are down */
+
+        if (replay->skipped) {
+            replay->pause = NGX_VAANI_SPOOL_MIN_PAUSE;
+            replay->paused = ngx_current_msec;
         }
 
         return;
@@ -918,7 +935,7 @@ ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay)
         shared->late_segment = replay->late_segment;
     }
 
-    if (shared->appended <= replay->segment) {
+    if (shared->appended <= replay->segment || replay->skipped) {
         return;
     }
 
@@ -1243,7 +1260,11 @@ ngx_vaani_spool_finish_done(void *data)
                       replay->segment, &replay->spool->path->name);
     }
 
-    ngx_vaani_spool_raise(&shared->done, replay->segment);
+    /* what was skipped still waits */
+
+    if (!replay->skipped) {
+        ngx_vaani_spool_raise(&shared->done, replay->segment);
+    }
 
     if (replay->moved) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->moved,
@@ -1467,6 +1488,7 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
     }
 
     ngx_vaani_spool_leave_thread(replay);
+    ngx_vaani_spool_free_peeks(replay);
     ngx_vaani_spool_window_free(&replay->window);
 
     if (replay->lock != -1) {

@@ -51,6 +51,7 @@ ngx_vaani_spool_seal_thread(void *data)
     replay->err = 0;
     replay->segment = 0;
     replay->none_below = 0;
+    replay->skipped = 0;
     replay->aside = 0;
 
     if (!replay->leads) {
@@ -85,13 +86,13 @@ ngx_vaani_spool_seal_thread(void *data)
 
     current = shared->current;
 
-    if (ngx_vaani_spool_list(dir, &lowest, NULL, NULL) != NGX_OK) {
+    if (ngx_vaani_spool_pick(replay, dir, &lowest) != NGX_OK) {
         replay->err = errno;
         return;
     }
 
     if (lowest == 0) {
-        replay->none_below = current;
+        replay->none_below = replay->skipped ? 0 : current;
         return;
     }
 
