@@ -1,4 +1,5 @@
-# The model of the kept events, t/model/retain.pml, explored exhaustively by spin:
+# The models of the kept events, t/model/retain.pml and, for a cluster,
+# t/model/cluster.pml, explored exhaustively by spin:
 # with all rules of the design no acknowledged event is missing in the end, and a
 # mark never counts an event that the server does not have. Without any one of
 # the rules spin finds a loss, so the model can see one.
@@ -16,7 +17,7 @@ use FindBin;
 use File::Path qw(make_path remove_tree);
 use Test::More;
 
-my $model = abs_path("$FindBin::Bin/retain.pml");
+my $models = abs_path($FindBin::Bin);
 my $build = $ENV{VAANI_MODEL_BUILD} // "$FindBin::Bin/../../build/model";
 my $long = ($ENV{VAANI_MODEL} // '') eq 'long';
 
@@ -79,6 +80,27 @@ my @limits = (
     [ 'LIVE_ROLLBACK' => qw(PROMOTE FAULTS=2 KILLS=0) ],
 );
 
+# --- the same in a cluster
+
+my @cluster = (
+    [ move             => qw(MOVES=1 PROMOTIONS=1) ],
+    [ 'there-and-back' => qw(MOVES=2 PROMOTIONS=1 EVENTS=1 BOTH) ],
+    [ failovers        => qw(MOVES=1 PROMOTIONS=2 EVENTS=1) ],
+);
+
+push @cluster, (
+    [ 'long-moves'     => qw(MOVES=2 PROMOTIONS=1 SEGMENTS=1) ],
+    [ 'long-events'    => qw(MOVES=1 PROMOTIONS=1 EVENTS=3) ],
+    [ 'long-failovers' => qw(MOVES=2 PROMOTIONS=2 EVENTS=1 BOTH) ],
+) if $long;
+
+my @left_out_of_cluster = (
+    [ NO_SCOPE     => qw(MOVES=1 PROMOTIONS=1) ],
+    [ NO_EPOCH     => qw(MOVES=2 PROMOTIONS=1 EVENTS=1 BOTH) ],
+    [ SCOPE_AT_SET => qw(MOVES=1 PROMOTIONS=1) ],
+    [ ONE_SERVER   => qw(MOVES=1 PROMOTIONS=1) ],
+);
+
 my $lost = qr/assertion violated\s+!\(\(acknowledged&/;
 
 my @runs = (
@@ -94,6 +116,18 @@ my @runs = (
     # The end is reached with all events acknowledged.
     (map { { name => "end-$_", options => [ $_, qw(KILLS=0 FINE REACHED) ], finds => qr/\(acknowledged!=/ } }
         qw(PROMOTE WIPE RESTART RESTORE)),
+
+    (map { my ($name, @options) = @$_; { name => "cluster-$name", model => 'cluster', options => \@options } } @cluster),
+    (map {
+        my ($name, @options) = @$_;
+        { name => "cluster-without-$name", model => 'cluster', options => [ @options, $name ], finds => $lost }
+    } @left_out_of_cluster),
+    {
+        name    => 'cluster-end',
+        model   => 'cluster',
+        options => [ qw(MOVES=1 PROMOTIONS=1 REACHED) ],
+        finds   => qr/\(acknowledged!=/,
+    },
 );
 
 @runs = grep { $_->{name} =~ /$ENV{VAANI_ONLY}/ } @runs if defined $ENV{VAANI_ONLY};
@@ -103,6 +137,8 @@ die "no run matches VAANI_ONLY\n" if !@runs;
 
 make_path($build);
 $build = abs_path($build);
+
+sub model ($run) { return "$models/" . ($run->{model} // 'retain') . '.pml' }
 
 # SEGMENTS=2 unless an option says other.
 sub options ($run) {
@@ -121,7 +157,7 @@ sub explore ($run) {
     # time, as a compression would. Optimizing takes longer than finding a loss.
     my @pan = ('gcc', $run->{finds} ? '-O0' : '-O1', qw(-w -DSAFETY -DNOREDUCE -DNOFAIR),
         "-DMEMLIM=$memory", qw(-o pan pan.c));
-    for my $command ([ 'spin', options($run), '-a', $model ], \@pan, [ qw(./pan -m100000 -w22 -n) ]) {
+    for my $command ([ 'spin', options($run), '-a', model($run) ], \@pan, [ qw(./pan -m100000 -w22 -n) ]) {
         system(@$command) == 0 or die "@$command failed\n";
     }
     return;
@@ -178,7 +214,7 @@ sub judge ($run) {
         && $log !~ /search not completed|depth too small|out of memory|aborted/i;
 
     ok $complete, "$name, and nothing is lost"
-        or diag "$options: see $run->{dir}/log; the steps: cd $run->{dir} && spin -t -p -g $options $model";
+        or diag "$options: see $run->{dir}/log; the steps: cd $run->{dir} && spin -t -p -g $options " . model($run);
     return;
 }
 
