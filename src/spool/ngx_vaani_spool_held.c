@@ -467,3 +467,43 @@ ngx_vaani_spool_set_scope(ngx_vaani_spool_t *spool,
 
     return NGX_OK;
 }
+
+
+ngx_uint_t
+ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool, const u_char *content,
+    size_t len)
+{
+    ngx_int_t   n;
+    ngx_uint_t  server;
+
+    n = ngx_vaani_spool_slot(spool, content, len);
+
+    if (n == NGX_ERROR) {
+        return 0;
+    }
+
+    server = spool->receiver->server(spool->data, n);
+
+    return server == NGX_VAANI_SPOOL_NOBODY
+           || spool->receiver->life(spool->data, server * spool->nconnections)
+              == 0;
+}
+
+
+ngx_uint_t
+ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool)
+{
+    ngx_uint_t  n;
+
+    if (!ngx_vaani_spool_several(spool)) {
+        return 0;
+    }
+
+    for (n = 0; n < spool->receiver->nservers(spool->data); n++) {
+        if (spool->receiver->life(spool->data, n * spool->nconnections)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}

@@ -475,6 +475,14 @@ ngx_int_t ngx_vaani_spool_read_slots(ngx_vaani_spool_t *spool, int fd,
 ngx_uint_t ngx_vaani_spool_same_scope(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_mark_t *mark);
 
+/*
+ * Whether the server of a record, one of several, isn't there: to try it would
+ * only take time.  Whether one of several servers is there.
+ */
+ngx_uint_t ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool,
+    const u_char *content, size_t len);
+ngx_uint_t ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool);
+
 /* gives a mark the scope of its server.  Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_vaani_spool_set_scope(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_mark_t *mark);
@@ -557,6 +565,37 @@ void ngx_vaani_spool_wake(ngx_vaani_spool_t *spool);
 
 /* the mark of the segment that is to be delivered was claimed, or not */
 void ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc);
+
+
+/*
+ * ngx_vaani_spool_aside.c: what the receiver doesn't take
+ */
+
+/*
+ * One of several servers takes nothing: the others don't wait.  Returns NGX_OK,
+ * NGX_ERROR (no memory), or NGX_BUSY: it's to be given again.
+ */
+ngx_int_t ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot);
+
+/*
+ * Keeps a record for later.  Returns NGX_OK; NGX_DECLINED if it was tried for
+ * long enough while others were delivered; NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
+
+/* room for len more bytes in what is kept aside, or NULL */
+u_char *ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay,
+    u_char **kept, size_t *nkept, size_t len);
+
+/* makes it a dead letter.  Returns NGX_OK or NGX_ERROR (no memory). */
+ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
+
+/* one that had been taken is left out.  Returns NGX_OK. */
+ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason);
 
 
 /*

@@ -48,9 +48,6 @@ static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
 static ngx_uint_t ngx_vaani_spool_is_its(ngx_vaani_spool_replay_t *replay,
     u_char *record, size_t len);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
-static ngx_uint_t ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_slot_t *slot);
-static ngx_uint_t ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
 static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
@@ -59,20 +56,6 @@ static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
 static uint64_t ngx_vaani_spool_now(void);
-static ngx_int_t ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot);
-static ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
-static ngx_int_t ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, unsigned tries);
-static u_char *ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay,
-    u_char **kept, size_t *nkept, size_t len);
-static ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
-static ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *reason);
-static void ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *reason, char *what);
 static void ngx_vaani_spool_abandon(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_finish_done(void *data);
@@ -704,7 +687,7 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
     slot->sent = ngx_vaani_spool_now();
 
     if (replay->healing == NULL && ngx_vaani_spool_several(spool)) {
-        rc = ngx_vaani_spool_is_down(spool, slot)
+        rc = ngx_vaani_spool_is_down(spool, slot->record, slot->len)
              ? NGX_BUSY
              : spool->receiver->replay(spool->data, slot,
                                        NGX_VAANI_SPOOL_OWN_LANE, 0,
@@ -723,54 +706,6 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
     if (rc != NGX_AGAIN) {
         ngx_vaani_spool_end(slot, rc, &reason);
     }
-}
-
-
-/*
- * Whether the server of a record, one of several, isn't there: to try it would
- * only take time.
- */
-
-static ngx_uint_t
-ngx_vaani_spool_is_down(ngx_vaani_spool_t *spool, ngx_vaani_spool_slot_t *slot)
-{
-    ngx_int_t   n;
-    ngx_uint_t  server;
-
-    n = ngx_vaani_spool_slot(spool, slot->record, slot->len);
-
-    if (n == NGX_ERROR) {
-        return 0;
-    }
-
-    server = spool->receiver->server(spool->data, n);
-
-    return server == NGX_VAANI_SPOOL_NOBODY
-           || spool->receiver->life(spool->data, server * spool->nconnections)
-              == 0;
-}
-
-
-/*
- * Whether one of several servers is there.
- */
-
-static ngx_uint_t
-ngx_vaani_spool_is_up(ngx_vaani_spool_t *spool)
-{
-    ngx_uint_t  n;
-
-    if (!ngx_vaani_spool_several(spool)) {
-        return 0;
-    }
-
-    for (n = 0; n < spool->receiver->nservers(spool->data); n++) {
-        if (spool->receiver->life(spool->data, n * spool->nconnections)) {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 
@@ -1026,201 +961,6 @@ ngx_vaani_spool_now(void)
     (void) clock_gettime(CLOCK_MONOTONIC, &ts);
 
     return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-
-/*
- * One of several servers takes nothing: the others don't wait.  Returns
- * NGX_OK, NGX_ERROR (no memory), or NGX_BUSY: it's to be given again.
- */
-
-static ngx_int_t
-ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot)
-{
-    if (!ngx_vaani_spool_is_up(replay->spool)) {
-        return NGX_BUSY;
-    }
-
-    if (replay->healing) {
-        replay->abandoned = 1;
-        return NGX_BUSY;
-    }
-
-    /* nobody has refused it: how long that is tried begins anew */
-
-    return ngx_vaani_spool_put_off(replay, slot, 0);
-}
-
-
-/*
- * Keeps a record for later.  Returns NGX_OK; NGX_DECLINED if it was tried for
- * long enough while others were delivered; NGX_ERROR (no memory).
- */
-
-static ngx_int_t
-ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
-{
-    uint64_t                   now;
-    ngx_vaani_spool_shared_t  *shared;
-
-    shared = ngx_vaani_spool_shared(replay->spool);
-    now = ngx_time();
-
-    if (slot->since == 0 || slot->since > now || slot->tries == 0) {
-        slot->since = now;
-    }
-
-    if (reason->len
-        && now - slot->since >= NGX_VAANI_SPOOL_PATIENCE
-        && now >= shared->unbroken + NGX_VAANI_SPOOL_PATIENCE
-        && now <= shared->succeeded + NGX_VAANI_SPOOL_GAP
-        && shared->succeeded > slot->since)
-    {
-        return NGX_DECLINED;
-    }
-
-    return ngx_vaani_spool_put_off(replay, slot, slot->tries + 1);
-}
-
-
-static ngx_int_t
-ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, unsigned tries)
-{
-    size_t   len;
-    u_char  *dst;
-
-    if (slot->since == 0 || slot->since > (uint64_t) ngx_time()) {
-        slot->since = ngx_time();
-    }
-
-    len = VAANI_JOURNAL_DEFERRED + slot->len;
-
-    dst = ngx_vaani_spool_put_by(replay, &replay->late, &replay->nlate,
-                                 VAANI_JOURNAL_HEADER + len);
-
-    if (dst == NULL) {
-        return NGX_ERROR;
-    }
-
-    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since, tries);
-    ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
-               slot->record, slot->len);
-
-    vaani_journal_seal(dst, len, 0);
-
-    replay->nrecords++;
-
-    if (replay->late_since == 0 || slot->since < replay->late_since) {
-        replay->late_since = slot->since;
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * Room for len more bytes in what is kept aside, or NULL.
- */
-
-static u_char *
-ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay, u_char **kept,
-    size_t *nkept, size_t len)
-{
-    u_char  *p;
-
-    p = realloc(*kept, *nkept + len);
-
-    if (p == NULL) {
-        ngx_log_error(NGX_LOG_EMERG, replay->spool->log, ngx_errno,
-                      "vaani: realloc(%uz) failed", *nkept + len);
-        return NULL;
-    }
-
-    *kept = p;
-    p += *nkept;
-    *nkept += len;
-
-    return p;
-}
-
-
-/*
- * Returns NGX_OK or NGX_ERROR (no memory).
- */
-
-static ngx_int_t
-ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
-{
-    u_char  *p, *dst;
-    size_t   len, rlen;
-
-    rlen = ngx_min(reason->len, 255);
-    len = 2 + rlen + slot->len;
-
-    dst = ngx_vaani_spool_put_by(replay, &replay->dead, &replay->ndead,
-                                 VAANI_JOURNAL_HEADER + len);
-
-    if (dst == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = dst + VAANI_JOURNAL_HEADER;
-    *p++ = 0;
-    *p++ = (u_char) rlen;
-    p = ngx_cpymem(p, reason->data, rlen);
-    ngx_memcpy(p, slot->record, slot->len);
-
-    vaani_journal_seal(dst, len, 0);
-
-    ngx_vaani_spool_tell_refused(replay, reason, "is kept in \"dead-letters\"");
-
-    return NGX_OK;
-}
-
-
-/*
- * It was taken once, and is not any more: what stands at its key may be
- * somebody else's by now.
- */
-
-static ngx_int_t
-ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
-{
-    ngx_vaani_spool_tell_refused(replay, reason,
-                                 "is skipped, Redis had accepted it before");
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *reason, char *what)
-{
-    u_char               *space;
-    uint64_t              skipped;
-    ngx_uint_t            level;
-
-    static vaani_pace_t   pace;
-
-    /* the first word is a code, what follows might quote something */
-
-    space = ngx_strlchr(reason->data, reason->data + reason->len, ' ');
-
-    level = vaani_pace(&pace, ngx_current_msec, NGX_VAANI_SPOOL_COMPLAIN_EVERY,
-                       &skipped)
-            ? NGX_LOG_ERR : NGX_LOG_INFO;
-
-    ngx_log_error(level, replay->spool->log, 0,
-                  "vaani: an event of the spool \"%V\" can't be delivered "
-                  "(%*s), it %s",
-                  &replay->spool->path->name,
-                  space ? (size_t) (space - reason->data) : reason->len,
-                  reason->data, what);
 }
 
 

@@ -1,0 +1,191 @@
+
+#include "ngx_vaani_spool_private.h"
+
+
+/*
+ * What becomes of a record that the receiver doesn't take: it's given again, it
+ * waits at the end of the spool, or it's a dead letter.
+ */
+
+
+static ngx_int_t ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, unsigned tries);
+static void ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason, char *what);
+
+
+ngx_int_t
+ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot)
+{
+    if (!ngx_vaani_spool_is_up(replay->spool)) {
+        return NGX_BUSY;
+    }
+
+    if (replay->healing) {
+        replay->abandoned = 1;
+        return NGX_BUSY;
+    }
+
+    /* nobody has refused it: how long that is tried begins anew */
+
+    return ngx_vaani_spool_put_off(replay, slot, 0);
+}
+
+
+ngx_int_t
+ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
+{
+    uint64_t                   now;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+    now = ngx_time();
+
+    if (slot->since == 0 || slot->since > now || slot->tries == 0) {
+        slot->since = now;
+    }
+
+    if (reason->len
+        && now - slot->since >= NGX_VAANI_SPOOL_PATIENCE
+        && now >= shared->unbroken + NGX_VAANI_SPOOL_PATIENCE
+        && now <= shared->succeeded + NGX_VAANI_SPOOL_GAP
+        && shared->succeeded > slot->since)
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_vaani_spool_put_off(replay, slot, slot->tries + 1);
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, unsigned tries)
+{
+    size_t   len;
+    u_char  *dst;
+
+    if (slot->since == 0 || slot->since > (uint64_t) ngx_time()) {
+        slot->since = ngx_time();
+    }
+
+    len = VAANI_JOURNAL_DEFERRED + slot->len;
+
+    dst = ngx_vaani_spool_put_by(replay, &replay->late, &replay->nlate,
+                                 VAANI_JOURNAL_HEADER + len);
+
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    vaani_journal_defer(dst + VAANI_JOURNAL_HEADER, slot->since, tries);
+    ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
+               slot->record, slot->len);
+
+    vaani_journal_seal(dst, len, 0);
+
+    replay->nrecords++;
+
+    if (replay->late_since == 0 || slot->since < replay->late_since) {
+        replay->late_since = slot->since;
+    }
+
+    return NGX_OK;
+}
+
+
+u_char *
+ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay, u_char **kept,
+    size_t *nkept, size_t len)
+{
+    u_char  *p;
+
+    p = realloc(*kept, *nkept + len);
+
+    if (p == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, replay->spool->log, ngx_errno,
+                      "vaani: realloc(%uz) failed", *nkept + len);
+        return NULL;
+    }
+
+    *kept = p;
+    p += *nkept;
+    *nkept += len;
+
+    return p;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
+    ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
+{
+    u_char  *p, *dst;
+    size_t   len, rlen;
+
+    rlen = ngx_min(reason->len, 255);
+    len = 2 + rlen + slot->len;
+
+    dst = ngx_vaani_spool_put_by(replay, &replay->dead, &replay->ndead,
+                                 VAANI_JOURNAL_HEADER + len);
+
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = dst + VAANI_JOURNAL_HEADER;
+    *p++ = 0;
+    *p++ = (u_char) rlen;
+    p = ngx_cpymem(p, reason->data, rlen);
+    ngx_memcpy(p, slot->record, slot->len);
+
+    vaani_journal_seal(dst, len, 0);
+
+    ngx_vaani_spool_tell_refused(replay, reason, "is kept in \"dead-letters\"");
+
+    return NGX_OK;
+}
+
+
+/*
+ * It was taken once, and is not any more: what stands at its key may be
+ * somebody else's by now.
+ */
+
+ngx_int_t
+ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
+{
+    ngx_vaani_spool_tell_refused(replay, reason,
+                                 "is skipped, Redis had accepted it before");
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *reason, char *what)
+{
+    u_char               *space;
+    uint64_t              skipped;
+    ngx_uint_t            level;
+
+    static vaani_pace_t   pace;
+
+    /* the first word is a code, what follows might quote something */
+
+    space = ngx_strlchr(reason->data, reason->data + reason->len, ' ');
+
+    level = vaani_pace(&pace, ngx_current_msec, NGX_VAANI_SPOOL_COMPLAIN_EVERY,
+                       &skipped)
+            ? NGX_LOG_ERR : NGX_LOG_INFO;
+
+    ngx_log_error(level, replay->spool->log, 0,
+                  "vaani: an event of the spool \"%V\" can't be delivered "
+                  "(%*s), it %s",
+                  &replay->spool->path->name,
+                  space ? (size_t) (space - reason->data) : reason->len,
+                  reason->data, what);
+}
