@@ -20,6 +20,10 @@
 
 #define NGX_VAANI_REDIS_PARKED          50
 
+/* when it's tried again to wait for a cluster that is down, ms */
+
+#define NGX_VAANI_REDIS_DOWN_AGAIN      2000
+
 /* how long a node is kept that isn't in the table, but was redirected to, ms */
 
 #define NGX_VAANI_REDIS_GUEST           10000
@@ -239,10 +243,26 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
         break;
 
     case NGX_VAANI_REDIS_CLUSTER_DOWN:
-    case NGX_VAANI_REDIS_RECONNECT:
 
         /* others may know of another owner */
 
+        ngx_vaani_redis_cluster_refresh(cluster, 1);
+
+        /* one of them waits for that, not each */
+
+        if (cluster->down
+            && ngx_current_msec - cluster->down < NGX_VAANI_REDIS_DOWN_AGAIN)
+        {
+            return NGX_DECLINED;
+        }
+
+        if (cmd->hops == NGX_VAANI_REDIS_MAX_HOPS) {
+            cluster->down = ngx_current_msec;
+        }
+
+        break;
+
+    case NGX_VAANI_REDIS_RECONNECT:
         ngx_vaani_redis_cluster_refresh(cluster, 1);
         break;
 

@@ -21,6 +21,8 @@ typedef struct {
     uint16_t                    owners[VAANI_SLOTS];    /* numbers of nodes */
     ngx_msec_t                  changed;        /* when one of these did */
     ngx_uint_t                  nleaving;       /* nodes */
+    ngx_msec_t                  down;           /* when a command had waited in
+                                                   vain, 0: never */
 
     /* commands that belong to no connection for now */
 
