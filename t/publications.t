@@ -846,7 +846,7 @@ CONF
 
     # Which key an event without a call has is seen by what the script reads there.
     $client->cmd('HSET', @$_, 'status', 'x')
-        for [ 'p:events', 'seq', 1 ], [ 'p:call:', 'seq', 2 ], [ 's:{0}:call:', 'seq', 3 ], [ 'c:{0}:call:', 'seq', 4 ];
+        for [ 'p:call:{p:events}', 'seq', 1 ], [ 'p:call:', 'seq', 2 ], [ 's:{0}:call:', 'seq', 3 ], [ 'c:{0}:call:', 'seq', 4 ];
 
     for ([ '/plain', 1 ], [ '/stream', 3 ], [ '/shard', 4 ]) {
         my ($uri, $seq) = @$_;
@@ -854,7 +854,7 @@ CONF
         is $message->($all)->{seq}, $seq, "an event without a call: $uri";
     }
     deliver('{"event":"new_one"}', '/off');
-    is_deeply $client->cmd('HGETALL', 'p:events'), [qw(seq 1 status x)], 'nothing is written there';
+    is_deeply $client->cmd('HGETALL', 'p:call:{p:events}'), [qw(seq 1 status x)], 'nothing is written there';
 };
 
 done_testing;

@@ -5,7 +5,8 @@
 static uint64_t ngx_http_vaani_received_at(ngx_http_vaani_item_t *item);
 static ngx_int_t ngx_http_vaani_key(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
-static void ngx_http_vaani_spread(vaani_delivery_t *delivery);
+static ngx_int_t ngx_http_vaani_spread(ngx_http_request_t *r,
+    vaani_delivery_t *delivery);
 static ngx_int_t ngx_http_vaani_channels(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *prefix);
 static ngx_int_t ngx_http_vaani_add_channels(ngx_http_request_t *r,
@@ -54,9 +55,10 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     }
 
     if (vlcf->redis->form == NGX_VAANI_REDIS_CLUSTER
-        && item->event.room.len == 0)
+        && item->event.room.len == 0
+        && ngx_http_vaani_spread(r, delivery) != NGX_OK)
     {
-        ngx_http_vaani_spread(delivery);
+        return NGX_ERROR;
     }
 
     delivery->maxlen = vlcf->stream_maxlen;
@@ -209,18 +211,41 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 /*
  * In a cluster, events of no call would all have one key, and go to one node.
- * The script doesn't write it, so it can be that of the first channel, unless
- * other names have to be in its slot.
+ * The script doesn't write it, so it gets the slot of the first channel, unless
+ * other names have to be in its slot.  That channel is a hash tag: as a key of
+ * its own it would need another permission.
  */
 
-static void
-ngx_http_vaani_spread(vaani_delivery_t *delivery)
+static ngx_int_t
+ngx_http_vaani_spread(ngx_http_request_t *r, vaani_delivery_t *delivery)
 {
-    if (delivery->nchannels && delivery->nsharded == 0
-        && delivery->stream.len == 0)
+    u_char       *p;
+    vaani_str_t  *key, *channel;
+
+    if (delivery->nchannels == 0 || delivery->nsharded
+        || delivery->stream.len)
     {
-        delivery->key = delivery->channels[0];
+        return NGX_OK;
     }
+
+    key = &delivery->key;
+    channel = &delivery->channels[0];
+
+    p = ngx_pnalloc(r->pool, key->len + channel->len + 2);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, key->data, key->len);
+    p[key->len] = '{';
+    ngx_memcpy(p + key->len + 1, channel->data, channel->len);
+    p[key->len + 1 + channel->len] = '}';
+
+    key->data = p;
+    key->len += channel->len + 2;
+
+    return NGX_OK;
 }
 
 
