@@ -20,6 +20,10 @@
 
 #define NGX_VAANI_REDIS_PARKED          50
 
+/* how often one waits for a cluster that is down, and */
+
+#define NGX_VAANI_REDIS_DOWN_HOPS       3
+
 /* when it's tried again to wait for a cluster that is down, ms */
 
 #define NGX_VAANI_REDIS_DOWN_AGAIN      2000
@@ -256,8 +260,9 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
             return NGX_DECLINED;
         }
 
-        if (cmd->hops == NGX_VAANI_REDIS_MAX_HOPS) {
+        if (cmd->hops >= NGX_VAANI_REDIS_DOWN_HOPS) {
             cluster->down = ngx_current_msec;
+            return NGX_DECLINED;
         }
 
         break;
