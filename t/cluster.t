@@ -485,8 +485,8 @@ scenario 'a host that is not known' => sub {
 
     my $dns = Vaani::Test::NameServer->start(names => { localhost => '127.0.0.1' });
     my $nginx = endpoint($named->url('127.0.0.1') . ' cluster', '', workers => 1, server => $dns->resolver);
-    my %answers;
-    $answers{ post($nginx, event('call_started', room => room_in_slot(($cluster->slots_of($_))[0], 'q'))) }++
+    my (%answers, $n);
+    $answers{ post($nginx, event('call_started', room => room_in_slot(($cluster->slots_of($_))[0], 'q' . ++$n))) }++
         for $named, $nameless, (grep { $_ != $named && $_ != $nameless } @masters), $named;
     # A redirect says only "?", the table has the address, too.
     is_deeply \%answers, { ok => 4 }, 'a node without a name is found by its address';
@@ -606,6 +606,40 @@ sub reports ($fake) {
     }
     return \%count;
 }
+
+scenario 'hosts in tables and redirects' => sub {
+    my $second = fake_node(sub ($port) { slots_reply() }, sub ($port) { ":258\r\n" });
+    my $port = $second->port;
+    my ($here, $there) = map { room_in_slot($_, 'host') } 1, 9000;
+
+    for my $case ([ '?', 503 ], [ '', 'ok' ], [ undef, 'ok' ], [ '127.0.0.1', 'ok' ]) {
+        my ($host, $expected) = @$case;
+        my $name = defined $host ? qq("$host") : 'null';
+        my $first = fake_node(
+            sub ($own) { slots_reply([ 0, 8191, '127.0.0.1', $own ], [ 8192, 16383, $host, $port ]) },
+            sub ($own) { ":258\r\n" },
+        );
+        my $nginx = endpoint('redis://127.0.0.1:' . $first->port . ' cluster', '', workers => 1);
+        my $from = now();
+        is post($nginx, event('call_started', room => $here)), 'ok', "a table with $name: other slots";
+        is post($nginx, event('call_started', room => $there)), $expected, '... those of that node';
+        is post($nginx, event('call_ringing', room => $here)), 'ok', '... and others again';
+        cmp_ok now() - $from, '<', 3, '... soon';
+    }
+
+    # A redirect to a node that the table does not know.
+    for my $case ([ '?', 503 ], [ '', 'ok' ], [ '127.0.0.1', 'ok' ]) {
+        my ($host, $expected) = @$case;
+        my $first = fake_node(
+            sub ($own) { slots_reply([ 0, SLOTS - 1, '127.0.0.1', $own ]) },
+            sub ($own) { "-ASK 9000 $host:$port\r\n" },
+        );
+        my $nginx = endpoint('redis://127.0.0.1:' . $first->port . ' cluster', '', workers => 1);
+        my $from = now();
+        is post($nginx, event('call_started', room => $there)), $expected, qq(ASK with "$host");
+        cmp_ok now() - $from, '<', 3, '... soon';
+    }
+};
 
 scenario 'redirects without an end' => sub {
     my $fake = fake_node(

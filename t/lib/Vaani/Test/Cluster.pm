@@ -239,10 +239,12 @@ sub ask_all ($self, $node, @commands) {
     return @replies;
 }
 
-# CLUSTER SETSLOT for many slots, over several connections: Valkey answers each
-# when the replicas have it, too.
+# CLUSTER SETSLOT for many slots. Valkey answers each when the replicas have it,
+# too: there, over several connections. Redis writes its file for all that it reads
+# from one connection at a time.
 sub _set_slots ($self, $node, $slots, @rest) {
-    my @connections = @$slots > CONNECTIONS ? @{ $node->{many} //= [ map { $node->client } 1 .. CONNECTIONS ] } : $node->admin;
+    my $many = Vaani::Test::Redis::is_valkey() && @$slots > CONNECTIONS;
+    my @connections = $many ? @{ $node->{many} //= [ map { $node->client } 1 .. CONNECTIONS ] } : $node->admin;
     my @sent = (0) x @connections;
 
     for my $n (0 .. $#$slots) {

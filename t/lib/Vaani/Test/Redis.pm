@@ -22,11 +22,14 @@ use constant ADMIN => (user => 'admin', password => 'sesame');
 
 # The version of the server, as 7.0; Valkey is a Redis of 7.2 and more.
 sub version () {
-    state $version = do {
-        my (undef, $out) = run([ $ENV{REDIS_BIN} || 'redis-server', '--version' ]);
-        $out =~ /\bv=(\d+\.\d+)/ ? $1 : die "no version: $out\n";
-    };
-    return $version;
+    return _version_line() =~ /\bv=(\d+\.\d+)/ ? $1 : die 'no version: ' . _version_line() . "\n";
+}
+
+sub is_valkey () { return _version_line() =~ /^Valkey/ ? 1 : 0 }
+
+sub _version_line () {
+    state $line = (run([ $ENV{REDIS_BIN} || 'redis-server', '--version' ]))[1];
+    return $line;
 }
 
 # Options:
