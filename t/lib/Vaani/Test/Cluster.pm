@@ -245,15 +245,12 @@ sub ask_all ($self, $node, @commands) {
 sub _set_slots ($self, $node, $slots, @rest) {
     my $many = Vaani::Test::Redis::is_valkey() && @$slots > CONNECTIONS;
     my @connections = $many ? @{ $node->{many} //= [ map { $node->client } 1 .. CONNECTIONS ] } : $node->admin;
-    my @sent = (0) x @connections;
+    my @commands = map { [] } @connections;
 
-    for my $n (0 .. $#$slots) {
-        my $i = $n % @connections;
-        $connections[$i]->send(CLUSTER => 'SETSLOT', $slots->[$n], @rest);
-        $sent[$i]++;
-    }
+    push @{ $commands[ $_ % @connections ] }, [ CLUSTER => 'SETSLOT', $slots->[$_], @rest ] for 0 .. $#$slots;
+    $connections[$_]->send_all(@{ $commands[$_] }) for 0 .. $#connections;
     for my $i (0 .. $#connections) {
-        for my $reply ($connections[$i]->replies($sent[$i])) {
+        for my $reply ($connections[$i]->replies(scalar @{ $commands[$i] })) {
             die "CLUSTER SETSLOT @rest: $reply\n" if $reply ne 'OK';
         }
     }

@@ -127,6 +127,12 @@ sub send ($self, @args) {
     return;
 }
 
+# Many of them, in one go.
+sub send_all ($self, @commands) {
+    write_all($self->_fh, join('', map { encode_command(@$_) } @commands), $self->{timeout});
+    return;
+}
+
 # The replies, none of them a null, to so many commands that were sent.
 sub replies ($self, $n) {
     my $deadline = now() + $self->{timeout};
