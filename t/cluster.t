@@ -201,7 +201,7 @@ scenario 'a slot moves' => sub {
 };
 
 scenario 'TRYAGAIN' => sub {
-    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options());
+    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options(spool => ''));
     my ($partition, $other) = (3, 5);
     my $stream = "vaani:{$partition}:stream";
     my $slot = keyslot($stream);
@@ -401,7 +401,7 @@ scenario 'seeds that are gone are resolved anew' => sub {
 
 scenario 'CLUSTERDOWN' => sub {
     my $cluster = Vaani::Test::Cluster->start(replicas => 0, acl => \@ACL);
-    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options());
+    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options(spool => ''));
     my @masters = $cluster->masters;
     is post($nginx, event('call_started', room => "down-$_")), 'ok', 'before' for 1 .. 10;
 
@@ -425,7 +425,7 @@ scenario 'CLUSTERDOWN' => sub {
 
 scenario 'one shard is down' => sub {
     my $cluster = Vaani::Test::Cluster->start(replicas => 0, acl => \@ACL, config => ['cluster-require-full-coverage no']);
-    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options());
+    my $nginx = nginx_with(seeds($cluster), workers => 1, partition_options(spool => ''));
     my @masters = $cluster->masters;
     my (%on, %answers);
     push @{ $on{ $cluster->owner_of("vaani:{$_}:stream")->port } }, $_ for 0 .. PARTITIONS - 1;
