@@ -194,6 +194,7 @@ help:
 	@echo "make test-matrix   with the packages of other releases of Debian"
 	@echo "make test-flavour  with NGINX_SOURCE=DIR, the source of nginx or a fork"
 	@echo "make test-model    the model of the kept events, by spin"
+	@echo "make test-topology all that happens to clusters and Sentinels, once"
 	@echo "make test-faults   everything that can break, for long"
 	@echo "make soak          a million events: memory and descriptors stay flat"
 	@echo "make bench         the endpoint beside others that do the same job"

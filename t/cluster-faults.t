@@ -107,7 +107,7 @@ for my $how ('', 'FORCE', 'TAKEOVER') {
     });
 }
 
-scenario 'a master hangs' => sub {
+more_scenario 'a master hangs' => sub {
     my $cluster = cluster();
     my $nginx = nginx_of($cluster);
     my $load = load_on($nginx);
@@ -143,7 +143,7 @@ long_scenario 'a master hangs for less than it takes to replace it' => sub {
     ends('SIGSTOP of a master, not replaced', $load, $cluster, $nginx);
 };
 
-scenario 'a master is out of reach' => sub {
+more_scenario 'a master is out of reach' => sub {
     # Its peers see it, so that nobody takes over.
     my $cluster = cluster(nat => 1);
     my $nginx = nginx_of($cluster);
@@ -159,7 +159,7 @@ scenario 'a master is out of reach' => sub {
     ends('a master out of reach', $load, $cluster, $nginx);
 };
 
-scenario 'all nodes are killed and restarted' => sub {
+more_scenario 'all nodes are killed and restarted' => sub {
     my $cluster = cluster(durable => 1);
     my $nginx = nginx_of($cluster);
     my $load = load_on($nginx);
@@ -234,7 +234,7 @@ scenario 'a moved slot, and then a replica that lags is promoted' => sub {
     cmp_ok $account->{brought_back}, '>', 0, 'events were brought back';
 };
 
-scenario 'slots move, in the way of the server' => sub {
+more_scenario 'slots move, in the way of the server' => sub {
     my $cluster = cluster();
     plan skip_all => 'this server cannot move slots atomically' if !$cluster->has_atomic_migrate;
     my $nginx = nginx_of($cluster);
@@ -250,7 +250,7 @@ scenario 'slots move, in the way of the server' => sub {
 
 # --- nodes
 
-scenario 'a node is added and another one removed' => sub {
+more_scenario 'a node is added and another one removed' => sub {
     my $cluster = cluster();
     my $nginx = nginx_of($cluster);
     my $load = load_on($nginx);
@@ -275,7 +275,7 @@ scenario 'a node is added and another one removed' => sub {
 };
 
 # The nodes of the configuration are all gone, and a reload names others.
-scenario 'all seeds are replaced' => sub {
+more_scenario 'all seeds are replaced' => sub {
     my $cluster = cluster(masters => 2, replicas => 0);
     my $nginx = nginx_of($cluster);
     my $load = load_on($nginx);
@@ -297,7 +297,7 @@ scenario 'all seeds are replaced' => sub {
 
 # --- nginx
 
-scenario 'reloads while slots move and masters change' => sub {
+more_scenario 'reloads while slots move and masters change' => sub {
     my $cluster = cluster();
     my $nginx = nginx_of($cluster);
     my $load = load_on($nginx);
@@ -318,7 +318,7 @@ scenario 'reloads while slots move and masters change' => sub {
     ends('reloads in the middle', $load, $cluster, $nginx);
 };
 
-scenario 'workers are killed while slots move and masters change' => sub {
+more_scenario 'workers are killed while slots move and masters change' => sub {
     my $cluster = cluster();
     my $nginx = nginx_of($cluster, allow_log => qr/exited on signal 9/);
     my $load = load_on($nginx);

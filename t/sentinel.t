@@ -404,7 +404,7 @@ scenario 'under load: a replica that lags is promoted' => sub {
     cmp_ok $account->{brought_back}, '>', 0, 'events were brought back';
 };
 
-scenario 'under load: the master hangs, and goes on later' => sub {
+more_scenario 'under load: the master hangs, and goes on later' => sub {
     my $set = servers();
     my $nginx = nginx_of($set);
     my $load = load_on($nginx);
@@ -421,7 +421,7 @@ scenario 'under load: the master hangs, and goes on later' => sub {
     topology_account('Sentinel: SIGSTOP of the master', $load, $set, $nginx);
 };
 
-scenario 'under load: SENTINEL FAILOVER and FAILOVER' => sub {
+more_scenario 'under load: SENTINEL FAILOVER and FAILOVER' => sub {
     my $set = servers();
     my $nginx = nginx_of($set);
     my $load = load_on($nginx);
@@ -440,7 +440,7 @@ scenario 'under load: SENTINEL FAILOVER and FAILOVER' => sub {
     topology_account('SENTINEL FAILOVER, FAILOVER', $load, $set, $nginx);
 };
 
-scenario 'under load: Sentinels are killed, and then the master; reloads' => sub {
+more_scenario 'under load: Sentinels are killed, and then the master; reloads' => sub {
     my $set = servers();
     my $nginx = nginx_of($set);
     my $load = load_on($nginx);

@@ -3,7 +3,8 @@ package Vaani::Test::Retain;
 # What the tests of "retain" have in common: scenarios in which Redis loses what
 # it has answered while calls come in, and the account at their end.
 #
-# Environment: VAANI_FAULTS=full takes longer over it; VAANI_ONLY is a regex of
+# Environment: VAANI_FAULTS=all has all scenarios, VAANI_FAULTS=full takes longer
+# over them; VAANI_ONLY is a regex of
 # the scenarios to run.
 
 use v5.20;
@@ -24,7 +25,7 @@ use Vaani::Test::Redis ();
 use Vaani::Test::Socket qw(now);
 
 our @EXPORT = qw(
-    account_ok arrives comes_back full http kept_contents kept_files kept_ids load long_scenario nginx on_disk
+    account_ok arrives comes_back full http kept_contents kept_files kept_ids load long_scenario more_scenario nginx on_disk
     promised redis scaled scenario spool_status table_at_end verify_ok
 );
 
@@ -40,6 +41,12 @@ sub scenario ($name, $code) {
     my $from = now();
     Test::More::subtest($name => $code);
     Test::More::note(sprintf '%s: %.1f s', $name, now() - $from);
+    return;
+}
+
+# Only with VAANI_FAULTS=all, or full.
+sub more_scenario ($name, $code) {
+    scenario($name, $code) if ($ENV{VAANI_FAULTS} // '') ne '';
     return;
 }
 
