@@ -687,7 +687,7 @@ subtest 'error replies' => sub {
 
     my @rows = rows(section('docs/architecture.md', 'Error replies'));
     my %by_action;
-    @by_action{qw(RELOAD WAIT RECONNECT DEFER GIVE_UP)} = map { [ sort { $a cmp $b } codes($_->[0]) ] } @rows;
+    @by_action{qw(RELOAD WAIT CLUSTER_DOWN RECONNECT TRY_AGAIN MOVED ASK DEFER GIVE_UP)} = map { [ sort { $a cmp $b } codes($_->[0]) ] } @rows;
     is_deeply \%by_action, { map { $_ => [ sort { $a cmp $b } @{ $codes{$_} } ] } keys %codes },
         'what each code asks for';
 };

@@ -136,6 +136,7 @@ struct ngx_vaani_redis_node_s {
     unsigned                    listed:1;       /* in the table; or found */
     unsigned                    was_listed:1;   /* in the one before */
     unsigned                    leaving:1;      /* to be closed when idle */
+    unsigned                    replaced:1;     /* another one took over */
 
     /* with a list or Sentinels */
 

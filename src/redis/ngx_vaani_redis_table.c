@@ -53,7 +53,10 @@ static void ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
 static void ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
     vaani_topology_t *table);
 static ngx_uint_t ngx_vaani_redis_table_took_over(
-    ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_node_t *node);
+    ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_node_t *node,
+    ngx_vaani_redis_node_t **from);
+static ngx_vaani_redis_node_t *ngx_vaani_redis_table_left(
+    ngx_vaani_redis_cluster_t *cluster, const char *id);
 static void ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster);
 
 
@@ -608,56 +611,82 @@ ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * Says what has changed, and lets those leave that own nothing any more.
+ * Says what has changed, each master that took over in one line, and lets those
+ * leave that own nothing any more.
  */
 
 static void
 ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
     vaani_topology_t *table)
 {
-    ngx_uint_t               n;
+    ngx_uint_t               n, level;
     ngx_vaani_redis_t       *redis;
-    ngx_vaani_redis_node_t  *node;
+    ngx_vaani_redis_node_t  *node, *from;
 
     redis = cluster->redis;
 
     for (n = 0; n < redis->nnodes; n++) {
         node = redis->nodes[n];
 
-        if (node == NULL || node->leaving) {
+        if (node == NULL || node->leaving
+            || !node->listed || node->was_listed)
+        {
             continue;
         }
 
-        if (node->listed && !node->was_listed) {
+        from = NULL;
+
+        if (cluster->known
+            && ngx_vaani_redis_table_took_over(cluster, node, &from))
+        {
+            ngx_vaani_redis_stats_failover(redis);
+        }
+
+        if (from) {
+            from->replaced = 1;
+
             ngx_log_error(NGX_LOG_NOTICE, cluster->log, 0,
                           "vaani: %V is a master of the cluster now, with %ui "
-                          "slots", &node->url.name, node->nslots);
-
-            if (cluster->known
-                && ngx_vaani_redis_table_took_over(cluster, node))
-            {
-                ngx_vaani_redis_stats_failover(redis);
-            }
+                          "slots; it takes over from %V",
+                          &node->url.name, node->nslots, &from->url.name);
+            continue;
         }
 
-        if (!node->listed && node->was_listed) {
-            ngx_log_error(NGX_LOG_NOTICE, cluster->log, 0,
-                          "vaani: %V is not a master of the cluster with slots "
-                          "any more", &node->url.name);
+        level = cluster->known ? NGX_LOG_NOTICE : NGX_LOG_INFO;
 
-            ngx_vaani_redis_cluster_leave(cluster, node);
+        ngx_log_error(level, cluster->log, 0,
+                      "vaani: %V is a master of the cluster now, with %ui "
+                      "slots", &node->url.name, node->nslots);
+    }
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node == NULL || node->leaving
+            || node->listed || !node->was_listed)
+        {
+            continue;
         }
+
+        level = node->replaced ? NGX_LOG_INFO : NGX_LOG_NOTICE;
+
+        ngx_log_error(level, cluster->log, 0,
+                      "vaani: %V is not a master of the cluster with slots "
+                      "any more", &node->url.name);
+
+        ngx_vaani_redis_cluster_leave(cluster, node);
     }
 }
 
 
 /*
- * Whether a master was a replica in the table before.
+ * Whether a master was a replica in the table before; *from: of one that isn't
+ * in the table any more.
  */
 
 static ngx_uint_t
 ngx_vaani_redis_table_took_over(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_node_t *node)
+    ngx_vaani_redis_node_t *node, ngx_vaani_redis_node_t **from)
 {
     unsigned                n;
     vaani_topology_node_t  *was;
@@ -669,11 +698,40 @@ ngx_vaani_redis_table_took_over(ngx_vaani_redis_cluster_t *cluster,
             && ngx_strlen(was->id) == sizeof(node->id)
             && ngx_memcmp(was->id, node->id, sizeof(node->id)) == 0)
         {
+            if (was->master_index != VAANI_TOPOLOGY_NONE) {
+                *from = ngx_vaani_redis_table_left(cluster,
+                                   cluster->table.nodes[was->master_index].id);
+            }
+
             return 1;
         }
     }
 
     return 0;
+}
+
+
+static ngx_vaani_redis_node_t *
+ngx_vaani_redis_table_left(ngx_vaani_redis_cluster_t *cluster, const char *id)
+{
+    ngx_uint_t               n;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node && !node->leaving && !node->listed && node->was_listed
+            && node->identified && ngx_strlen(id) == sizeof(node->id)
+            && ngx_memcmp(node->id, id, sizeof(node->id)) == 0)
+        {
+            return node;
+        }
+    }
+
+    return NULL;
 }
 
 
