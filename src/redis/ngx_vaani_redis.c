@@ -279,21 +279,23 @@ ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis, ngx_str_t *key)
 }
 
 
-ngx_uint_t
-ngx_vaani_redis_up(ngx_vaani_redis_t *redis, ngx_uint_t *down)
+void
+ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_health_t *health)
 {
-    ngx_uint_t               n, i, nup;
+    ngx_uint_t               n, i;
     ngx_vaani_redis_node_t  *node;
 
-    *down = 0;
+    ngx_memzero(health, sizeof(ngx_vaani_redis_health_t));
+
+    health->cluster = (redis->form == NGX_VAANI_REDIS_CLUSTER);
 
     /* without a master, after a reload: the next event connects */
 
     if (redis->nodes == NULL) {
-        return 1;
+        health->takes = 1;
+        return;
     }
-
-    nup = 0;
 
     for (n = 0; n < redis->nnodes; n++) {
         node = redis->nodes[n];
@@ -304,19 +306,23 @@ ngx_vaani_redis_up(ngx_vaani_redis_t *redis, ngx_uint_t *down)
             continue;
         }
 
+        health->servers++;
+
         /* a key has one connection: all of them are needed */
 
         for (i = 0; i < redis->nconnections; i++) {
             if (!ngx_vaani_redis_conn_up(&node->conns[i])) {
-                (*down)++;
+                health->down++;
                 break;
             }
         }
-
-        nup += (i == redis->nconnections);
     }
 
-    return nup;
+    health->takes = (health->down < health->servers);
+
+    if (redis->form == NGX_VAANI_REDIS_CLUSTER && redis->state) {
+        ngx_vaani_redis_cluster_health(redis->state, health);
+    }
 }
 
 

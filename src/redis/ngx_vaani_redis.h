@@ -203,8 +203,8 @@ typedef struct {
     ngx_vaani_redis_form_e      form;
 
     /*
-     * The URLs as configured, and the first of them.  They agree in "tls", user,
-     * password and database, which are those of all data servers, too.
+     * The URLs as configured, and the first of them.  They agree in "tls",
+     * user, password and database, which are those of all data servers, too.
      */
 
     ngx_vaani_redis_url_t       url;
@@ -361,10 +361,10 @@ ngx_uint_t ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis);
 ngx_uint_t ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot);
 
 /*
- * A digest of who a server of a cluster is and which slots it owns, hexadecimal,
- * NGX_VAANI_REDIS_SCOPE_LEN bytes; NULL unless it's a cluster and the server is
- * known.  It's another one if the server gains or loses slots, or another one
- * takes over from it.
+ * A digest of who a server of a cluster is and which slots it owns, in
+ * hexadecimal, NGX_VAANI_REDIS_SCOPE_LEN bytes; NULL unless it's a cluster and
+ * the server is known.  It's another one if the server gains or loses slots, or
+ * another one takes over from it.
  */
 const u_char *ngx_vaani_redis_scope(ngx_vaani_redis_t *redis,
     ngx_uint_t server);
@@ -425,10 +425,19 @@ ngx_msec_t ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis,
     ngx_str_t *key);
 
 /*
- * How many servers would take commands of this worker, and in *down how many
- * would not.  There is more than one in a cluster only.
+ * Who would take commands of this worker.
  */
-ngx_uint_t ngx_vaani_redis_up(ngx_vaani_redis_t *redis, ngx_uint_t *down);
+
+typedef struct {
+    ngx_uint_t                  servers;    /* more than 1 in a cluster only */
+    ngx_uint_t                  down;       /* of them */
+    ngx_uint_t                  slots;      /* of a cluster, nobody's */
+    unsigned                    cluster:1;
+    unsigned                    takes:1;    /* some commands are taken */
+} ngx_vaani_redis_health_t;
+
+void ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_health_t *health);
 
 
 /*

@@ -131,6 +131,28 @@ ngx_vaani_redis_cluster_exit(ngx_vaani_redis_t *redis)
 }
 
 
+void
+ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_health_t *health)
+{
+    if (!cluster->known) {
+
+        /* commands wait for the first table, unless it can't be had */
+
+        health->takes = (cluster->nrounds == 0);
+        return;
+    }
+
+    health->slots = VAANI_SLOTS - cluster->nowned;
+
+    /* all of its nodes refuse all keys then */
+
+    if (cluster->down) {
+        health->takes = 0;
+    }
+}
+
+
 ngx_uint_t
 ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
 {
@@ -579,8 +601,8 @@ ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
 static void
 ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
 {
-    ngx_queue_t                 parked, down, late, full, *q;
     ngx_uint_t                  server;
+    ngx_queue_t                 parked, down, late, full, *q;
     ngx_vaani_redis_cmd_t      *cmd;
     ngx_vaani_redis_conn_t     *conn;
     ngx_vaani_redis_node_t     *node;

@@ -20,6 +20,7 @@ typedef struct {
 
     uint16_t                    owners[VAANI_SLOTS];    /* numbers of nodes */
     ngx_msec_t                  changed;        /* when one of these did */
+    ngx_uint_t                  nowned;         /* slots that have an owner */
     ngx_uint_t                  nleaving;       /* nodes */
     ngx_msec_t                  down;           /* when a command had waited in
                                                    vain, 0: never */
@@ -48,6 +49,7 @@ typedef struct {
     unsigned                    replaced:1;     /* a node, by another one */
     unsigned                    rotate:1;       /* ask somebody else */
     unsigned                    failing:1;      /* says who was asked */
+    unsigned                    down:1;         /* said all, at the last time */
     unsigned                    last_resort:1;  /* who else is there */
 } ngx_vaani_redis_cluster_t;
 
@@ -55,6 +57,10 @@ typedef struct {
 /*
  * ngx_vaani_redis_cluster.c
  */
+
+/* what servers don't say alone, see ngx_vaani_redis_get_health() */
+void ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_health_t *health);
 
 /* who serves a slot, see ngx_vaani_redis_server() */
 ngx_uint_t ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis,

@@ -266,8 +266,11 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_cluster_check_guests(cluster);
 
+    /* without events, nobody else says that it's up again */
+
     ngx_add_timer(&cluster->refresh,
-                  NGX_VAANI_REDIS_TABLE_EVERY
+                  (cluster->down ? NGX_VAANI_REDIS_MAX_BACKOFF
+                                 : NGX_VAANI_REDIS_TABLE_EVERY)
                   + ngx_random() % NGX_VAANI_REDIS_MAX_BACKOFF);
 
     if (cluster->again || cluster->nrounds) {
@@ -401,6 +404,7 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
 
     cluster->table = table;
     cluster->known = 1;
+    cluster->down = cluster->failing;
     cluster->nrounds = 0;
 
     ngx_vaani_redis_table_over(cluster, changed);
@@ -503,6 +507,7 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
     }
 
     changed = 0;
+    cluster->nowned = 0;
 
     for (slot = 0; slot < VAANI_SLOTS; slot++) {
         owner = (table->slots[slot] == VAANI_TOPOLOGY_NONE)
@@ -510,6 +515,7 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
 
         changed |= (cluster->owners[slot] != owner);
         cluster->owners[slot] = owner;
+        cluster->nowned += (owner != NGX_VAANI_REDIS_NO_OWNER);
     }
 
     ngx_vaani_redis_table_compare(cluster, table);
