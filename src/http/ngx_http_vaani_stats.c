@@ -71,7 +71,9 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
 {
     size_t                       size;
     ngx_str_t                    name;
+    ngx_uint_t                   n;
     ngx_shm_zone_t              *shm_zone;
+    ngx_vaani_redis_t          **redis;
     ngx_http_vaani_main_conf_t  *vmcf;
 
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
@@ -83,6 +85,13 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
     vmcf->stats_size = offsetof(ngx_http_vaani_stats_t, redis)
                        + vmcf->redis.nelts * NGX_HTTP_VAANI_SLOTS
                          * sizeof(ngx_vaani_redis_stats_t);
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        vmcf->stats_size += NGX_HTTP_VAANI_SLOTS
+                            * ngx_vaani_redis_table_size(redis[n]);
+    }
 
     /* the slab pool needs something for each page */
 
@@ -163,7 +172,7 @@ static uint32_t
 ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 {
     u_char                     *last;
-    u_char                      shape[3 * (NGX_INT_T_LEN + 1)];
+    u_char                      shape[4 * (NGX_INT_T_LEN + 1)];
     uint32_t                    layout;
     ngx_str_t                  *reason;
     ngx_uint_t                  n;
@@ -172,10 +181,11 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 
     redis = vmcf->redis.elts;
 
-    last = ngx_sprintf(shape, "%ui %uz %uz\n",
+    last = ngx_sprintf(shape, "%ui %uz %uz %uz\n",
                        (ngx_uint_t) NGX_HTTP_VAANI_STATS_VERSION,
                        sizeof(ngx_http_vaani_stats_t),
-                       sizeof(ngx_vaani_redis_stats_t));
+                       sizeof(ngx_vaani_redis_stats_t),
+                       sizeof(ngx_vaani_redis_table_t));
 
     ngx_crc32_init(layout);
 
@@ -193,7 +203,10 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 
     for (n = 0; n < vmcf->redis.nelts; n++) {
         ngx_crc32_update(&layout, redis[n]->label.data, redis[n]->label.len);
-        ngx_crc32_update(&layout, (u_char *) "\n", 1);
+
+        last = ngx_sprintf(shape, " %uz\n",
+                           ngx_vaani_redis_table_size(redis[n]));
+        ngx_crc32_update(&layout, shape, last - shape);
     }
 
     ngx_crc32_final(layout);
@@ -206,6 +219,7 @@ static void
 ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_http_vaani_stats_t *stats)
 {
+    u_char              *tables;
     ngx_uint_t           n;
     ngx_vaani_redis_t  **redis;
 
@@ -213,9 +227,14 @@ ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
 
     redis = vmcf->redis.elts;
 
+    tables = (u_char *) &stats->redis[vmcf->redis.nelts * NGX_HTTP_VAANI_SLOTS];
+
     for (n = 0; n < vmcf->redis.nelts; n++) {
         redis[n]->stats = &stats->redis[n * NGX_HTTP_VAANI_SLOTS];
         redis[n]->nstats = NGX_HTTP_VAANI_SLOTS;
+        redis[n]->tables = tables;
+
+        tables += NGX_HTTP_VAANI_SLOTS * ngx_vaani_redis_table_size(redis[n]);
     }
 }
 

@@ -66,6 +66,7 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
     cln->data = redis;
 
     ngx_vaani_redis_stats_init(redis);
+    ngx_vaani_redis_show_init(redis, cycle->log);
 
     redis->actions = ngx_vaani_redis_actions[redis->form];
 
@@ -115,6 +116,7 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
     ngx_uint_t  n;
 
     if (redis->nodes == NULL) {
+        ngx_vaani_redis_show_exit(redis);
         return;
     }
 
@@ -127,6 +129,8 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
             ngx_vaani_redis_free_node(redis->nodes[n]);
         }
     }
+
+    ngx_vaani_redis_show_exit(redis);
 
     redis->nodes = NULL;
     redis->nnodes = 0;

@@ -199,6 +199,43 @@ typedef struct {
 } ngx_vaani_redis_stats_t;
 
 
+/*
+ * The servers that one worker knows, in shared memory.  Of more than there is
+ * room for, those that are down come first, then other masters.
+ */
+
+#define NGX_VAANI_REDIS_SHOWN           32
+#define NGX_VAANI_REDIS_SHOWN_LEN       128     /* of a name, with "\0" */
+
+
+typedef enum {
+    NGX_VAANI_REDIS_SHOWN_UNKNOWN = 0,
+    NGX_VAANI_REDIS_SHOWN_MASTER,
+    NGX_VAANI_REDIS_SHOWN_REPLICA,
+    NGX_VAANI_REDIS_SHOWN_UNREACHABLE,
+    NGX_VAANI_REDIS_SHOWN_ROLES         /* their number */
+} ngx_vaani_redis_shown_e;
+
+
+typedef struct {
+    ngx_atomic_t                role;
+    ngx_atomic_t                slots;              /* of a cluster */
+    ngx_atomic_t                connections;
+    ngx_atomic_t                ready;              /* of them */
+    u_char                      name[NGX_VAANI_REDIS_SHOWN_LEN];
+} ngx_vaani_redis_shown_t;
+
+
+typedef struct {
+    ngx_atomic_t                version;            /* odd: it's written */
+    ngx_atomic_t                pid;                /* by this process */
+    ngx_atomic_t                nmasters;           /* also those not shown */
+    ngx_atomic_t                ndown;              /* without connection */
+    ngx_atomic_t                nnodes;
+    ngx_vaani_redis_shown_t     nodes[NGX_VAANI_REDIS_SHOWN];
+} ngx_vaani_redis_table_t;
+
+
 typedef struct {
     ngx_vaani_redis_form_e      form;
 
@@ -232,6 +269,7 @@ typedef struct {
     ngx_str_t                   label;              /* that no other one has */
     ngx_vaani_redis_stats_t    *stats;              /* of all workers */
     ngx_uint_t                  nstats;             /* 0: nothing is counted */
+    u_char                     *tables;             /* of all workers, too */
 
     /* of this worker */
 
@@ -239,6 +277,7 @@ typedef struct {
     ngx_uint_t                  nnodes;             /* none is as high */
     ngx_vaani_redis_actions_t  *actions;            /* of the form, or NULL */
     void                       *state;              /* of these */
+    ngx_event_t                 show;               /* posted */
 } ngx_vaani_redis_t;
 
 
@@ -458,6 +497,28 @@ ngx_uint_t ngx_vaani_redis_alive(ngx_atomic_uint_t pid);
  * "connect", "lost" or "timeout".  Returns NULL behind the last one.
  */
 const ngx_str_t *ngx_vaani_redis_error_name(ngx_uint_t n);
+
+
+/*
+ * ngx_vaani_redis_show.c
+ */
+
+/* how many servers of this Redis are shown at most */
+ngx_uint_t ngx_vaani_redis_nshown(ngx_vaani_redis_t *redis);
+
+/* the bytes of redis->tables for each worker */
+size_t ngx_vaani_redis_table_size(ngx_vaani_redis_t *redis);
+
+/*
+ * Copies what a worker wrote.  Returns 0 if there is nothing: no such process,
+ * or it hasn't written yet.
+ */
+ngx_uint_t ngx_vaani_redis_shown(ngx_vaani_redis_t *redis, ngx_uint_t worker,
+    ngx_vaani_redis_table_t *copy);
+
+/* the words for a role, see ngx_vaani_redis_shown_e, and for the form */
+ngx_str_t *ngx_vaani_redis_role_name(ngx_uint_t role);
+ngx_str_t *ngx_vaani_redis_form_name(ngx_vaani_redis_t *redis);
 
 
 #endif /* _NGX_VAANI_REDIS_H_INCLUDED_ */

@@ -55,6 +55,8 @@ static void ngx_vaani_redis_cluster_resolve_again(
 static ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
     ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 static void ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_cluster_show(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table);
 static void ngx_vaani_redis_cluster_park_again(
     ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_cmd_t *cmd);
 static void ngx_vaani_redis_cluster_handler(ngx_event_t *ev);
@@ -72,7 +74,8 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions = {
     ngx_vaani_redis_cluster_greet,
     ngx_vaani_redis_cluster_refused,
     NULL,
-    ngx_vaani_redis_cluster_lost
+    ngx_vaani_redis_cluster_lost,
+    ngx_vaani_redis_cluster_show
 };
 
 
@@ -149,6 +152,65 @@ ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
 
     if (cluster->down) {
         health->takes = 0;
+    }
+}
+
+
+/*
+ * Masters without a connection, the other ones, then guests, and replicas that
+ * the table has.
+ */
+
+static void
+ngx_vaani_redis_cluster_show(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table)
+{
+    u_char                      url[NGX_VAANI_REDIS_NAME_LEN];
+    unsigned                    m;
+    ngx_str_t                   name;
+    ngx_uint_t                  n, up;
+    vaani_topology_node_t      *replica;
+    ngx_vaani_redis_node_t     *node;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = redis->state;
+
+    for (up = 0; up < 2; up++) {
+        for (n = 0; n < redis->nnodes; n++) {
+            node = redis->nodes[n];
+
+            if (node && node->listed
+                && (ngx_vaani_redis_nready(node) != 0) == up)
+            {
+                ngx_vaani_redis_show_node(redis, table, &node->url.name,
+                                          NGX_VAANI_REDIS_SHOWN_MASTER, node);
+            }
+        }
+    }
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node && !node->listed && !node->leaving) {
+            ngx_vaani_redis_show_node(redis, table, &node->url.name,
+                                      NGX_VAANI_REDIS_SHOWN_UNKNOWN, node);
+        }
+    }
+
+    for (m = 0; m < cluster->table.nnodes; m++) {
+        replica = &cluster->table.nodes[m];
+
+        if (replica->master) {
+            continue;
+        }
+
+        name.data = url;
+        name.len = ngx_vaani_redis_print_place(url, redis->url.tls,
+                                               replica->host, replica->port)
+                   - url;
+
+        ngx_vaani_redis_show_node(redis, table, &name,
+                                  NGX_VAANI_REDIS_SHOWN_REPLICA, NULL);
     }
 }
 

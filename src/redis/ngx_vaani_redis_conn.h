@@ -108,6 +108,8 @@ typedef struct {
  */
 
 #define NGX_VAANI_REDIS_HOST_LEN    256
+#define NGX_VAANI_REDIS_NAME_LEN    (NGX_VAANI_REDIS_HOST_LEN                 \
+                                     + sizeof("rediss://[]:65535"))
 
 struct ngx_vaani_redis_node_s {
     ngx_vaani_redis_t          *redis;
@@ -118,8 +120,7 @@ struct ngx_vaani_redis_node_s {
     /* url refers to these if the place isn't of the configuration */
 
     u_char                      host[NGX_VAANI_REDIS_HOST_LEN];
-    u_char                      name[NGX_VAANI_REDIS_HOST_LEN
-                                     + sizeof("rediss://[]:65535")];
+    u_char                      name[NGX_VAANI_REDIS_NAME_LEN];
     ngx_addr_t                  addr;
     ngx_sockaddr_t              sockaddr;
     u_char                      addr_name[NGX_SOCKADDR_STRLEN];
@@ -183,6 +184,13 @@ struct ngx_vaani_redis_actions_s {
      * its commands are in conn->waiting.  It may take them.
      */
     void                      (*lost)(ngx_vaani_redis_conn_t *conn);
+
+    /*
+     * Shows servers, see ngx_vaani_redis_show_node(), the most important ones
+     * first.  NULL: the only node.
+     */
+    void                      (*show)(ngx_vaani_redis_t *redis,
+                                      ngx_vaani_redis_table_t *table);
 };
 
 
@@ -313,6 +321,25 @@ uint64_t ngx_vaani_redis_now(void);
 
 
 /*
+ * ngx_vaani_redis_show.c: what is shown of servers, see ngx_vaani_redis_table_t
+ */
+
+void ngx_vaani_redis_show_init(ngx_vaani_redis_t *redis, ngx_log_t *log);
+void ngx_vaani_redis_show_exit(ngx_vaani_redis_t *redis);
+
+/* something has changed, and is written when this turn is over */
+void ngx_vaani_redis_show(ngx_vaani_redis_t *redis);
+
+/*
+ * Shows one; node: if there are connections to it, or NULL.  A name that was
+ * shown before keeps its role.
+ */
+void ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table, ngx_str_t *name, ngx_uint_t role,
+    ngx_vaani_redis_node_t *node);
+
+
+/*
  * ngx_vaani_redis_command.c
  *
  * Makes a command of the protocol (RESP2) of two lists of arguments, either
@@ -436,6 +463,16 @@ ngx_int_t ngx_vaani_redis_place(ngx_vaani_redis_node_t *node,
     const char *host, in_port_t port);
 ngx_uint_t ngx_vaani_redis_is_at(ngx_vaani_redis_node_t *node,
     const char *host, in_port_t port);
+
+/*
+ * Writes the URL of a place, NGX_VAANI_REDIS_NAME_LEN bytes at most.  Returns
+ * its end.
+ */
+u_char *ngx_vaani_redis_print_place(u_char *dst, ngx_uint_t tls,
+    const char *host, in_port_t port);
+
+/* how many of its connections are ready */
+ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
 
 
 /*

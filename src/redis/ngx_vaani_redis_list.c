@@ -40,6 +40,7 @@ typedef struct {
     ngx_vaani_redis_list_t     *list;
     ngx_uint_t                  number;
     ngx_vaani_redis_role_e      role;
+    ngx_uint_t                  shown;          /* the latest answer */
     vaani_pace_t                refused;
 } ngx_vaani_redis_member_t;
 
@@ -71,6 +72,8 @@ static ngx_uint_t ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list);
 static ngx_uint_t ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list,
     ngx_uint_t *pending);
 static void ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list);
+static void ngx_vaani_redis_list_show(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table);
 static void ngx_vaani_redis_list_timer(ngx_event_t *ev);
 static void ngx_vaani_redis_list_grace(ngx_event_t *ev);
 
@@ -82,7 +85,8 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_list_actions = {
     ngx_vaani_redis_greet_master,
     ngx_vaani_redis_refused_by_replica,
     NULL,
-    NULL
+    NULL,
+    ngx_vaani_redis_list_show
 };
 
 
@@ -235,6 +239,9 @@ ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch)
     list = member->list;
 
     member->role = NGX_VAANI_REDIS_ROLE_NONE;
+    member->shown = NGX_VAANI_REDIS_SHOWN_UNREACHABLE;
+
+    ngx_vaani_redis_show(list->redis);
 
     ngx_vaani_redis_list_decide(list);
 }
@@ -279,13 +286,20 @@ ngx_vaani_redis_list_answer(void *data, ngx_vaani_redis_status_e status,
 
     if (vaani_role_read(reply, &role) != VAANI_OK) {
         member->role = NGX_VAANI_REDIS_ROLE_NONE;
+        member->shown = NGX_VAANI_REDIS_SHOWN_UNKNOWN;
 
     } else if (role.kind == VAANI_ROLE_MASTER) {
         member->role = NGX_VAANI_REDIS_ROLE_MASTER;
+        member->shown = NGX_VAANI_REDIS_SHOWN_MASTER;
 
     } else {
         member->role = NGX_VAANI_REDIS_ROLE_REPLICA;
+        member->shown = (role.kind == VAANI_ROLE_REPLICA)
+                        ? NGX_VAANI_REDIS_SHOWN_REPLICA
+                        : NGX_VAANI_REDIS_SHOWN_UNKNOWN;
     }
+
+    ngx_vaani_redis_show(member->list->redis);
 
     ngx_vaani_redis_watch_close(watch);
 
@@ -447,6 +461,48 @@ ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list)
     }
 
     list->rivals = (rivals != 0);
+}
+
+
+/*
+ * The one that is connected to, and the others with the roles that they said.
+ */
+
+static void
+ngx_vaani_redis_list_show(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table)
+{
+    ngx_str_t               *name;
+    ngx_uint_t               n, role, others;
+    ngx_vaani_redis_list_t  *list;
+    ngx_vaani_redis_node_t  *node, *there;
+
+    list = redis->state;
+    node = redis->nodes[0];
+
+    for (others = 0; others < 2; others++) {
+        for (n = 0; n < redis->nurls; n++) {
+            name = &redis->urls[n].name;
+            role = list->members[n].shown;
+            there = NULL;
+
+            if (node->listed && node->url.name.len == name->len
+                && ngx_memcmp(node->url.name.data, name->data, name->len) == 0)
+            {
+                there = node;
+
+                /* what takes commands is one, whatever else it doesn't say */
+
+                if (ngx_vaani_redis_nready(node)) {
+                    role = NGX_VAANI_REDIS_SHOWN_MASTER;
+                }
+            }
+
+            if ((there == NULL) == others) {
+                ngx_vaani_redis_show_node(redis, table, name, role, there);
+            }
+        }
+    }
 }
 
 

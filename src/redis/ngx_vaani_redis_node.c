@@ -88,7 +88,6 @@ ngx_vaani_redis_place(ngx_vaani_redis_node_t *node, const char *host,
     u_char                 *p;
     size_t                  len;
     ngx_str_t               text;
-    ngx_uint_t              ipv6;
     ngx_vaani_redis_url_t  *url;
 
     len = ngx_strlen(host);
@@ -101,11 +100,7 @@ ngx_vaani_redis_place(ngx_vaani_redis_node_t *node, const char *host,
 
     ngx_memcpy(node->host, host, len + 1);
 
-    ipv6 = (ngx_strlchr(node->host, node->host + len, ':') != NULL);
-
-    p = ngx_sprintf(node->name, "%s%s%s%s:%d",
-                    url->tls ? "rediss://" : "redis://",
-                    ipv6 ? "[" : "", node->host, ipv6 ? "]" : "", (int) port);
+    p = ngx_vaani_redis_print_place(node->name, url->tls, host, port);
 
     url->name.data = node->name;
     url->name.len = p - node->name;
@@ -243,4 +238,32 @@ ngx_vaani_redis_is_at(ngx_vaani_redis_node_t *node, const char *host,
     return node->url.port == port
            && node->url.server.len == len
            && ngx_strncasecmp(node->url.server.data, (u_char *) host, len) == 0;
+}
+
+
+u_char *
+ngx_vaani_redis_print_place(u_char *dst, ngx_uint_t tls, const char *host,
+    in_port_t port)
+{
+    ngx_uint_t  ipv6;
+
+    ipv6 = (ngx_strchr(host, ':') != NULL);
+
+    return ngx_sprintf(dst, "%s%s%s%s:%d", tls ? "rediss://" : "redis://",
+                       ipv6 ? "[" : "", host, ipv6 ? "]" : "", (int) port);
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node)
+{
+    ngx_uint_t  n, nready;
+
+    nready = 0;
+
+    for (n = 0; n < node->redis->nconnections; n++) {
+        nready += (node->conns[n].state == NGX_VAANI_REDIS_READY);
+    }
+
+    return nready;
 }

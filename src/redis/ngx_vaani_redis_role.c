@@ -183,6 +183,8 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
 
         node->listed = 1;
         same = 0;
+
+        ngx_vaani_redis_show(redis);
     }
 
     for (n = 0; n < redis->nconnections; n++) {

@@ -78,7 +78,8 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
     ngx_vaani_redis_greet_master,
     ngx_vaani_redis_refused_by_replica,
     ngx_vaani_redis_sentinel_good,
-    ngx_vaani_redis_sentinel_bad
+    ngx_vaani_redis_sentinel_bad,
+    NULL
 };
 
 

@@ -111,6 +111,8 @@ ngx_vaani_redis_stats_connections(ngx_vaani_redis_t *redis, ngx_int_t n)
     if (stats && ngx_vaani_redis_owns(stats)) {
         stats->connections += n;
     }
+
+    ngx_vaani_redis_show(redis);
 }
 
 
@@ -179,6 +181,8 @@ ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
         stats->ready += ready ? 1 : -1;
         stats->ready_time = ngx_time();
     }
+
+    ngx_vaani_redis_show(conn->redis);
 }
 
 

@@ -527,6 +527,8 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
         ngx_vaani_redis_table_scopes(cluster);
     }
 
+    ngx_vaani_redis_show(redis);
+
     return changed;
 }
 
