@@ -110,7 +110,11 @@ sub samples_of ($status) {
         }
         $put->('vaani_redis_commands', sum0(map { $_->{commands} } @{ $redis->{workers} }), @server);
         $put->('vaani_redis_waiting_bytes', sum0(map { $_->{bytes} } @{ $redis->{workers} }), @server);
-        $put->("vaani_redis_${_}_total", $redis->{$_}, @server) for qw(connects disconnects);
+        $put->("vaani_redis_${_}_total", $redis->{$_}, @server) for qw(connects disconnects redirects table_refreshes failovers);
+        $put->("vaani_redis_$_", $redis->{$_}, @server) for qw(masters masters_down);
+        for my $node (@{ $redis->{nodes} }) {
+            $put->("vaani_redis_node_$_", $node->{$_}, @server, map { $_ => $node->{$_} } qw(node role)) for qw(connections ready slots);
+        }
         $put->('vaani_redis_errors_total', $redis->{errors}{$_}, @server, code => $_) for keys %{ $redis->{errors} };
 
         for my $i (0 .. $#{ $times->{bounds} }) {

@@ -358,6 +358,61 @@ subtest 'headlines' => sub {
     no_problems;
 };
 
+subtest 'several servers' => sub {
+    my $data = Vaani::Test::StatusPage::status_json();
+    my $redis = $data->{redis}[0];
+    look($data);
+    is $browser->run('document.getElementById("redis-0-nodes")'), undef, 'one server: no table';
+
+    my $node = sub ($n, @more) { Vaani::Test::StatusPage::node_json(node => "redis://192.0.2.$n:6379", @more) };
+    @$redis{qw(server form masters failovers redirects table_refreshes)} = ('redis://192.0.2.1:6379 (cluster)', 'cluster', 3, 4, 17, 230);
+    $redis->{nodes} = [
+        $node->(1, slots => 5461, connections => 2, ready => 2), $node->(2, slots => 5462, connections => 2, ready => 1),
+        $node->(3, slots => 5461, connections => 2, ready => 2), $node->(4, role => 'replica'),
+        $node->(5, role => 'unknown', connections => 2, ready => 2),
+    ];
+    show($data);
+    headline_like qr/^Everything is fine/;
+    text_like '#redis-0-nodes', qr/^Servers \S+ a cluster$/, 'a cluster';
+    my $row = sub ($n) { "[aria-labelledby=redis-0-nodes] tbody tr:nth-child($n)" };
+    text_like $row->(1), qr{^redis://192\.0\.2\.1:6379 master 5,461 2 of 2$}, 'a master';
+    text_like $row->(2), qr{ master 5,462 1 of 2$}, '... with one of two connections';
+    text_like $row->(4), qr{ replica 0 \x{2013}$}, 'a replica';
+    text_like $row->(5), qr{ unknown 0 2 of 2$}, 'one that is unknown';
+    text_like '#redis-0 ~ dl', qr/failovers 4 of each worker redirects 17 table refreshes 230$/, 'numbers';
+    is $browser->text('#notes'), '', 'nothing to note';
+
+    $redis->{masters_down} = 1;
+    $redis->{nodes}[0]{ready} = 0;
+    show($data);
+    headline_like qr/^A part of the cluster is down.*wait on disk/;
+    text_like $row->(1), qr/ master, not connected 5,461 0 of 2$/, 'a master that is down';
+    text_like '#notes', qr{1 of 3 masters of redis://192\.0\.2\.1:6379 \(cluster\) is down: redis://192\.0\.2\.1:6379 with 5,461 slots$}, 'a note';
+    is $browser->run('document.getElementById("state").dataset.state'), 'warn', 'a warning';
+    $data->{spools} = [];
+    show($data);
+    headline_like qr/^A part of the cluster is down.*answered 503/;
+    is $browser->run('document.getElementById("state").dataset.state'), 'bad', '... or worse';
+
+    $redis->{masters} = 40;
+    show($data);
+    text_like '#redis-0-nodes', qr/a cluster \S+ 37 masters are not shown$/, 'more than are shown';
+
+    @$redis{qw(server form masters masters_down)} = ('redis://192.0.2.1:6379 (+2)', 'list', 1, 0);
+    $redis->{nodes} = [ $node->(2, connections => 2, ready => 2), $node->(1), $node->(3, role => 'unreachable') ];
+    show($data);
+    headline_like qr/^Everything is fine/;
+    text_like '#redis-0-nodes', qr/the master among several$/, 'a list';
+    text_like $row->(1), qr{192\.0\.2\.2:6379 master 2 of 2$}, '... its master';
+    text_like $row->(2), qr{ another master \x{2013}$}, '... a rival';
+    text_like $row->(3), qr{ unreachable \x{2013}$}, '... one that does not answer';
+
+    @$redis{qw(form masters nodes)} = ('sentinel', 0, []);
+    show($data);
+    text_like '#redis-0-nodes ~ p', qr/^None is known yet/, 'Sentinels that name none';
+    no_problems;
+};
+
 subtest 'the request fails' => sub {
     look(Vaani::Test::StatusPage::status_json());
     $mock->fail;
@@ -454,7 +509,8 @@ subtest 'text is text' => sub {
     $data->{deliveries}[0]{event} = HOSTILE;
     $data->{transitions} = [ { from => HOSTILE, to => HOSTILE, count => 1 } ];
     $data->{calls}{active} = HOSTILE;
-    @{ $data->{redis}[0] }{qw(server errors)} = (HOSTILE, { HOSTILE, 1 });
+    @{ $data->{redis}[0] }{qw(server errors form)} = (HOSTILE, { HOSTILE, 1 }, 'cluster');
+    $data->{redis}[0]{nodes} = [ { map { ($_ => HOSTILE) } qw(node role slots connections ready) } ];
     @{ $data->{redis}[0]{workers}[0] }{qw(ready error worker pid)} = (0, HOSTILE, HOSTILE, HOSTILE);
     @{ $data->{spools}[0] }{qw(path records)} = (HOSTILE, 1);
     $data->{drift} = [ { map { ($_ => HOSTILE) } qw(event kind name count first last) }, { kind => '__proto__', name => 'constructor' } ];
@@ -489,6 +545,9 @@ subtest 'fields are missing or of another type' => sub {
         my %redis = %{ $data->{redis}[0] };
         my %worker = %{ $redis{workers}[0] };
         push @answers,
+            { %$data, redis => [ map({ my $form = $_; map { { %redis, form => $form, masters_down => 1, %$_ } }
+                { nodes => $odd }, { masters => $odd }, map { { nodes => [ { node => 'x', role => 'master', connections => 1, $_ => $odd } ] } }
+                    qw(node role slots connections ready) } qw(cluster list)) ] },
             { %$data, redis => [ { %redis, workers => [ map { { %worker, $_ => $odd } } sort keys %worker ] } ] },
             { %$data, redis => [ { %redis, round_trip => { bounds => $odd, counts => [ 1, 2, $odd ], p50 => $odd } } ] };
     }
@@ -522,7 +581,10 @@ sub much () {
     my $data = Vaani::Test::StatusPage::status_json();
     $data->{redis} = [
         Vaani::Test::StatusPage::redis_json(workers => 64),
-        Vaani::Test::StatusPage::redis_json(server => 'redis://' . 'a-long-name-' x 12 . ':6379/12'),
+        Vaani::Test::StatusPage::redis_json(server => 'redis://' . 'a-long-name-' x 12 . ':6379/12', form => 'cluster',
+            masters => 32, map({ ($_ => 123_456_789) } qw(redirects table_refreshes failovers)),
+            nodes => [ map { Vaani::Test::StatusPage::node_json(node => 'redis://' . 'a-long-name-' x 9 . ":$_", slots => 512,
+                connections => 64, ready => 64) } 7001 .. 7032 ]),
     ];
     $_->{round_trip}{counts} = [ 1 .. 17 ] for @{ $data->{redis} };
     my $worker = $data->{redis}[0]{workers}[63];

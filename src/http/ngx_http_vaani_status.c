@@ -47,6 +47,8 @@ static void ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
 static void ngx_http_vaani_add(void *sum, void *slot, size_t size);
 static void ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
     ngx_http_vaani_recent_t *recent);
+static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
+    ngx_vaani_redis_shown_t *node);
 static ngx_int_t ngx_http_vaani_grow(ngx_http_vaani_page_t *page);
 
 
@@ -528,6 +530,64 @@ ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
             sum->commands += stats->commands;
             sum->bytes += stats->bytes;
         }
+    }
+}
+
+
+void
+ngx_http_vaani_sum_nodes(ngx_vaani_redis_t *redis,
+    ngx_http_vaani_nodes_t *sum)
+{
+    ngx_uint_t               n, i;
+    ngx_vaani_redis_table_t  table;
+
+    sum->nmasters = 0;
+    sum->ndown = 0;
+    sum->nnodes = 0;
+
+    for (n = 0; n < redis->nstats; n++) {
+
+        if (!ngx_vaani_redis_shown(redis, n, &table)) {
+            continue;
+        }
+
+        sum->nmasters = ngx_max(sum->nmasters, table.nmasters);
+        sum->ndown = ngx_max(sum->ndown, table.ndown);
+
+        for (i = 0; i < table.nnodes; i++) {
+            ngx_http_vaani_add_node(sum, &table.nodes[i]);
+        }
+    }
+}
+
+
+static void
+ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
+    ngx_vaani_redis_shown_t *node)
+{
+    ngx_uint_t                n;
+    ngx_vaani_redis_shown_t  *known;
+
+    if (node->role >= NGX_VAANI_REDIS_SHOWN_ROLES) {
+        return;
+    }
+
+    for (n = 0; n < sum->nnodes; n++) {
+        known = &sum->nodes[n];
+
+        if (known->role == node->role
+            && ngx_strcmp(known->name, node->name) == 0)
+        {
+            known->slots = ngx_max(known->slots, node->slots);
+            known->connections += node->connections;
+            known->ready += node->ready;
+            return;
+        }
+    }
+
+    if (n < NGX_HTTP_VAANI_SHOW_NODES) {
+        sum->nodes[n] = *node;
+        sum->nnodes++;
     }
 }
 

@@ -54,6 +54,21 @@ typedef struct {
 } ngx_http_vaani_snapshot_t;
 
 
+/*
+ * The servers of a Redis, over all workers: each one with each role that a
+ * worker knows it by, mostly one.
+ */
+
+#define NGX_HTTP_VAANI_SHOW_NODES   (2 * NGX_VAANI_REDIS_SHOWN)
+
+typedef struct {
+    ngx_uint_t                  nmasters;   /* of the worker with the most */
+    ngx_uint_t                  ndown;
+    ngx_uint_t                  nnodes;
+    ngx_vaani_redis_shown_t     nodes[NGX_HTTP_VAANI_SHOW_NODES];
+} ngx_http_vaani_nodes_t;
+
+
 /* ngx_http_vaani_status.c */
 
 /*
@@ -84,6 +99,9 @@ const char *ngx_http_vaani_drift_word(ngx_uint_t kind);
  */
 void ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_stats_t *sum);
+
+void ngx_http_vaani_sum_nodes(ngx_vaani_redis_t *redis,
+    ngx_http_vaani_nodes_t *sum);
 
 /*
  * How many calls are in a status now, of those that were counted.  Below 0 if

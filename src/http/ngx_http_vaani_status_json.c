@@ -10,6 +10,8 @@ static void ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
     ngx_http_vaani_slot_t *sum);
 static void ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     ngx_vaani_redis_t *redis);
+static void ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_t *redis);
 static void ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
 static void ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
@@ -209,9 +211,13 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
 
     ngx_http_vaani_print(page, "{\"server\":\"");
     ngx_http_vaani_print_escaped(page, &redis->label);
-    ngx_http_vaani_print(page, "\",\"replies\":%ui,\"connects\":%uA,"
-                         "\"disconnects\":%uA,\"errors\":{", replies,
-                         sum.connects, sum.disconnects);
+    ngx_http_vaani_print(page, "\",\"form\":\"%V\",\"replies\":%ui,"
+                         "\"connects\":%uA,\"disconnects\":%uA,"
+                         "\"redirects\":%uA,\"table_refreshes\":%uA,"
+                         "\"failovers\":%uA,\"errors\":{",
+                         ngx_vaani_redis_form_name(redis), replies,
+                         sum.connects, sum.disconnects, sum.redirects,
+                         sum.refreshes, sum.failovers);
 
     comma = "";
 
@@ -224,7 +230,9 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
         }
     }
 
-    ngx_http_vaani_print(page, "},\"round_trip\":");
+    ngx_http_vaani_print(page, "},");
+    ngx_http_vaani_json_nodes(page, redis);
+    ngx_http_vaani_print(page, ",\"round_trip\":");
     ngx_http_vaani_json_round_trip(page, &sum, replies);
     ngx_http_vaani_print(page, ",\"workers\":[");
 
@@ -240,6 +248,38 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     }
 
     ngx_http_vaani_print(page, "]}");
+}
+
+
+static void
+ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
+    ngx_vaani_redis_t *redis)
+{
+    ngx_str_t                 name;
+    ngx_uint_t                n;
+    ngx_http_vaani_nodes_t    nodes;
+    ngx_vaani_redis_shown_t  *node;
+
+    ngx_http_vaani_sum_nodes(redis, &nodes);
+
+    ngx_http_vaani_print(page, "\"masters\":%ui,\"masters_down\":%ui,"
+                         "\"nodes\":[", nodes.nmasters, nodes.ndown);
+
+    for (n = 0; n < nodes.nnodes; n++) {
+        node = &nodes.nodes[n];
+
+        name.data = node->name;
+        name.len = ngx_strlen(node->name);
+
+        ngx_http_vaani_print(page, "%s{\"node\":\"", n ? "," : "");
+        ngx_http_vaani_print_escaped(page, &name);
+        ngx_http_vaani_print(page, "\",\"role\":\"%V\",\"slots\":%uA,"
+                             "\"connections\":%uA,\"ready\":%uA}",
+                             ngx_vaani_redis_role_name(node->role),
+                             node->slots, node->connections, node->ready);
+    }
+
+    ngx_http_vaani_print(page, "]");
 }
 
 

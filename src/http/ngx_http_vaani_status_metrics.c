@@ -15,6 +15,10 @@ static void ngx_http_vaani_metric_workers(ngx_http_vaani_page_t *page,
 static void ngx_http_vaani_metric_servers(ngx_http_vaani_page_t *page,
     ngx_http_vaani_main_conf_t *vmcf, char *name, char *type, char *help,
     size_t offset);
+static void ngx_http_vaani_metric_masters(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf);
+static void ngx_http_vaani_metric_nodes(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *help, size_t offset);
 static void ngx_http_vaani_metric_errors(ngx_http_vaani_page_t *page,
     ngx_http_vaani_main_conf_t *vmcf);
 static void ngx_http_vaani_metric_round_trips(ngx_http_vaani_page_t *page,
@@ -79,6 +83,29 @@ ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
     ngx_http_vaani_metric_servers(page, vmcf, "redis_disconnects_total",
                         "counter", "Ready connections that ended.",
                         offsetof(ngx_vaani_redis_stats_t, disconnects));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_redirects_total",
+                        "counter", "Commands that a node of a cluster sent to "
+                        "another one.",
+                        offsetof(ngx_vaani_redis_stats_t, redirects));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_table_refreshes_total",
+                        "counter", "Times that a worker asked a cluster who "
+                        "owns which slot.",
+                        offsetof(ngx_vaani_redis_stats_t, refreshes));
+    ngx_http_vaani_metric_servers(page, vmcf, "redis_failovers_total",
+                        "counter", "Changes of a master that a worker "
+                        "followed.",
+                        offsetof(ngx_vaani_redis_stats_t, failovers));
+
+    ngx_http_vaani_metric_masters(page, vmcf);
+    ngx_http_vaani_metric_nodes(page, vmcf, "redis_node_connections",
+                        "Connections to a server that workers have or want.",
+                        offsetof(ngx_vaani_redis_shown_t, connections));
+    ngx_http_vaani_metric_nodes(page, vmcf, "redis_node_ready",
+                        "Those of them that take events.",
+                        offsetof(ngx_vaani_redis_shown_t, ready));
+    ngx_http_vaani_metric_nodes(page, vmcf, "redis_node_slots",
+                        "Slots of a cluster that a server owns.",
+                        offsetof(ngx_vaani_redis_shown_t, slots));
 
     ngx_http_vaani_metric_errors(page, vmcf);
     ngx_http_vaani_metric_round_trips(page, vmcf);
@@ -303,6 +330,76 @@ ngx_http_vaani_metric_servers(ngx_http_vaani_page_t *page,
         ngx_http_vaani_metric_label(page, name, "server", &redis[n]->label);
         ngx_http_vaani_print(page, "} %uA\n",
                              *(ngx_atomic_t *) ((u_char *) &sum + offset));
+    }
+}
+
+
+static void
+ngx_http_vaani_metric_masters(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf)
+{
+    ngx_uint_t               n, down;
+    ngx_vaani_redis_t      **redis;
+    ngx_http_vaani_nodes_t   nodes;
+
+    static char  *names[] = { "redis_masters", "redis_masters_down" };
+
+    redis = vmcf->redis.elts;
+
+    for (down = 0; down < 2; down++) {
+        ngx_http_vaani_metric(page, names[down], "gauge",
+                              down ? "Those of them that a worker has no "
+                                     "connection to."
+                                   : "Masters that are known.");
+
+        for (n = 0; n < vmcf->redis.nelts; n++) {
+            ngx_http_vaani_sum_nodes(redis[n], &nodes);
+
+            ngx_http_vaani_metric_label(page, names[down], "server",
+                                        &redis[n]->label);
+            ngx_http_vaani_print(page, "} %ui\n",
+                                 down ? nodes.ndown : nodes.nmasters);
+        }
+    }
+}
+
+
+/*
+ * offset: of an ngx_atomic_t in ngx_vaani_redis_shown_t.
+ */
+
+static void
+ngx_http_vaani_metric_nodes(ngx_http_vaani_page_t *page,
+    ngx_http_vaani_main_conf_t *vmcf, char *name, char *help, size_t offset)
+{
+    u_char                   *node;
+    ngx_str_t                 label;
+    ngx_uint_t                n, i;
+    ngx_vaani_redis_t       **redis;
+    ngx_http_vaani_nodes_t    nodes;
+
+    ngx_http_vaani_metric(page, name, "gauge", help);
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_http_vaani_sum_nodes(redis[n], &nodes);
+
+        for (i = 0; i < nodes.nnodes; i++) {
+            label.data = nodes.nodes[i].name;
+            label.len = ngx_strlen(nodes.nodes[i].name);
+
+            ngx_http_vaani_metric_label(page, name, "server",
+                                        &redis[n]->label);
+            ngx_http_vaani_print(page, ",node=\"");
+            ngx_http_vaani_print_escaped(page, &label);
+
+            node = (u_char *) &nodes.nodes[i];
+
+            ngx_http_vaani_print(page, "\",role=\"%V\"} %uA\n",
+                            ngx_vaani_redis_role_name(nodes.nodes[i].role),
+                            *(ngx_atomic_t *) (node + offset));
+        }
     }
 }
 

@@ -338,14 +338,14 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
 
         /* one of them waits for that, not each */
 
-        if (cluster->down
-            && ngx_current_msec - cluster->down < NGX_VAANI_REDIS_DOWN_AGAIN)
+        if (cluster->waited
+            && ngx_current_msec - cluster->waited < NGX_VAANI_REDIS_DOWN_AGAIN)
         {
             return NGX_DECLINED;
         }
 
         if (cmd->hops >= NGX_VAANI_REDIS_DOWN_HOPS) {
-            cluster->down = ngx_current_msec;
+            cluster->waited = ngx_current_msec;
             return NGX_DECLINED;
         }
 

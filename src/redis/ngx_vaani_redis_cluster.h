@@ -22,7 +22,7 @@ typedef struct {
     ngx_msec_t                  changed;        /* when one of these did */
     ngx_uint_t                  nowned;         /* slots that have an owner */
     ngx_uint_t                  nleaving;       /* nodes */
-    ngx_msec_t                  down;           /* when a command had waited in
+    ngx_msec_t                  waited;         /* when a command had waited in
                                                    vain, 0: never */
 
     /* commands that belong to no connection for now */

@@ -77,7 +77,9 @@ sub redis_json (%changes) {
     my $workers = delete $changes{workers} // 2;
 
     return {
-        server => 'redis://127.0.0.1:6379', replies => 0, connects => $workers, disconnects => 0, errors => {},
+        server => 'redis://127.0.0.1:6379', form => 'single', replies => 0, connects => $workers, disconnects => 0,
+        redirects => 0, table_refreshes => 0, failovers => 0, errors => {}, masters => 1, masters_down => 0,
+        nodes => [ node_json(connections => $workers, ready => $workers) ],
         round_trip => { bounds => BOUNDS, counts => [ (0) x 17 ], sum => 0, p50 => undef, p90 => undef, p99 => undef },
         workers => [ map { {
             worker => $_, pid => 4000 + $_, connections => 1, ready => 1, since => $since,
@@ -85,6 +87,10 @@ sub redis_json (%changes) {
         } } 0 .. $workers - 1 ],
         %changes,
     };
+}
+
+sub node_json (%changes) {
+    return { node => 'redis://127.0.0.1:6379', role => 'master', slots => 0, connections => 0, ready => 0, %changes };
 }
 
 sub spool_json (%changes) {
