@@ -31,7 +31,7 @@ typedef struct {
     ngx_vaani_redis_t          *redis;
     ngx_uint_t                  current;        /* which of the URLs */
     ngx_uint_t                  ntried;         /* of them, without success */
-    ngx_uint_t                  nold;           /* that named one that is lost */
+    ngx_uint_t                  nold;           /* that named a lost one */
     ngx_event_t                 timer;
     ngx_msec_t                  backoff;
     vaani_pace_t                unknown;
