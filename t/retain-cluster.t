@@ -218,4 +218,36 @@ scenario 'slots that move' => sub {
     all_there($cluster, \@rooms, 'what the new owner lost is there again', 90);
 };
 
+scenario 'a slot that was away while nginx was stopped' => sub {
+    my $cluster = cluster(replicas => 0);
+    my $nginx = nginx_of($cluster);
+    my ($from, $to) = $cluster->masters;
+    my $slot = ($cluster->slots_of($from))[1];    # not the first one, which the marks may be in
+    my @rooms = map { room_in_slot($slot, "away-$_") } 1 .. 50;
+
+    is_deeply send_to($nginx, @rooms), { ok => 50 }, 'events in a slot';
+    $nginx->restart;
+    my $marked = sub () {
+        my ($sizes, %marked) = (sizes($nginx));
+        my $marks = marks($cluster, $from);
+        $marked{ s/.*://r } = $marks->{$_} =~ s/ .*//r for keys %$marks;
+        return !grep { ($marked{$_} // 0) != $sizes->{$_} } keys %$sizes;
+    };
+    ok wait_for($marked, 15), '... that its node has, says its marks' or diag explain marks($cluster, $from);
+    $nginx->stop;
+
+    # There and back, and the marks stay where they are.
+    $cluster->move_slot($slot, $to);
+    $cluster->settle;
+    $cluster->flush($to);
+    $cluster->move_slot($slot, $from);
+    $cluster->settle;
+    ok $marked->(), 'the marks still stand';
+    my $client = $cluster->client;
+    is scalar(grep { $client->cmd(EXISTS => key($_)) } @rooms), 0, '... but all is lost';
+
+    $nginx->restart;
+    all_there($cluster, \@rooms, 'it comes back');
+};
+
 done_testing;

@@ -400,10 +400,10 @@ ngx_uint_t ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis);
 ngx_uint_t ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot);
 
 /*
- * A digest of who a server of a cluster is and which slots it owns, in
+ * A digest of who a server of a cluster is, which slots it owns, and its epoch,
  * hexadecimal, NGX_VAANI_REDIS_SCOPE_LEN bytes; NULL unless it's a cluster and
  * the server is known.  It's another one if the server gains or loses slots, or
- * another one takes over from it.
+ * another one takes over from it; and not the same again if a slot comes back.
  */
 const u_char *ngx_vaani_redis_scope(ngx_vaani_redis_t *redis,
     ngx_uint_t server);

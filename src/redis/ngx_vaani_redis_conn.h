@@ -129,6 +129,7 @@ struct ngx_vaani_redis_node_s {
 
     u_char                      id[40];         /* hexadecimal */
     u_char                      scope[NGX_VAANI_REDIS_SCOPE_LEN];
+    uint64_t                    epoch;          /* its configuration's */
     ngx_uint_t                  nslots;
     u_char                      tag[VAANI_SLOT_TAG_LEN];
     size_t                      tag_len;

@@ -40,6 +40,10 @@ static void ngx_vaani_redis_table_info(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 static void ngx_vaani_redis_table_slots(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_table_nodes(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_table_epoch(ngx_vaani_redis_cluster_t *cluster,
+    u_char *line, u_char *last);
 static const char *ngx_vaani_redis_table_doubt(
     ngx_vaani_redis_cluster_t *cluster, vaani_topology_t *table);
 static ngx_uint_t ngx_vaani_redis_table_is_foreign(
@@ -233,6 +237,15 @@ ngx_vaani_redis_table_ask(ngx_vaani_redis_cluster_t *cluster)
         goto failed;
     }
 
+    ngx_str_set(&args[1], "NODES");
+
+    if (ngx_vaani_redis_watch_ask(&cluster->watch, args, 2,
+                                  ngx_vaani_redis_table_nodes)
+        != NGX_OK)
+    {
+        goto failed;
+    }
+
     return;
 
 failed:
@@ -408,6 +421,95 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
     cluster->nrounds = 0;
 
     ngx_vaani_redis_table_over(cluster, changed);
+}
+
+
+/*
+ * A node that gets a slot has a higher epoch than before: else a slot that was
+ * away for a while would look as if it had never been, see
+ * ngx_vaani_redis_scope().  Who isn't allowed to ask that does without.
+ */
+
+static void
+ngx_vaani_redis_table_nodes(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    u_char                     *p, *last, *end;
+    ngx_vaani_redis_cluster_t  *cluster;
+
+    cluster = watch->data;
+
+    if (status != NGX_VAANI_REDIS_DONE || reply->type != REDIS_REPLY_STRING) {
+        return;
+    }
+
+    last = (u_char *) reply->str + reply->len;
+
+    for (p = (u_char *) reply->str; p < last; p = end + 1) {
+        end = ngx_strlchr(p, last, '\n');
+        end = end ? end : last;
+
+        ngx_vaani_redis_table_epoch(cluster, p, end);
+    }
+
+    if (cluster->replaced) {
+        cluster->changed = ngx_current_msec;
+        cluster->replaced = 0;
+
+        ngx_vaani_redis_table_scopes(cluster);
+    }
+}
+
+
+/*
+ * "<id> <address> <flags> <master> <ping> <pong> <epoch> ...".  Who was asked
+ * may not have heard of the latest one yet.
+ */
+
+static void
+ngx_vaani_redis_table_epoch(ngx_vaani_redis_cluster_t *cluster, u_char *line,
+    u_char *last)
+{
+    u_char                  *p;
+    uint64_t                 epoch;
+    ngx_uint_t               n;
+    ngx_vaani_redis_t       *redis;
+    ngx_vaani_redis_node_t  *node;
+
+    if ((size_t) (last - line) <= sizeof(node->id)) {
+        return;
+    }
+
+    p = line;
+
+    for (n = 0; n < 6; n++) {
+        p = ngx_strlchr(p, last, ' ');
+
+        if (p++ == NULL) {
+            return;
+        }
+    }
+
+    for (epoch = 0; p < last && *p >= '0' && *p <= '9'; p++) {
+        epoch = epoch * 10 + (*p - '0');
+    }
+
+    redis = cluster->redis;
+
+    for (n = 0; n < redis->nnodes; n++) {
+        node = redis->nodes[n];
+
+        if (node && node->listed && node->identified
+            && line[sizeof(node->id)] == ' '
+            && ngx_memcmp(line, node->id, sizeof(node->id)) == 0
+            && epoch > node->epoch)
+        {
+            node->epoch = epoch;
+            cluster->replaced = 1;
+        }
+    }
 }
 
 
@@ -615,6 +717,7 @@ ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_memcpy(node->id, listed->id, sizeof(node->id));
     node->identified = 1;
+    node->epoch = 0;
 }
 
 
@@ -768,6 +871,7 @@ ngx_vaani_redis_table_scopes(ngx_vaani_redis_cluster_t *cluster)
 
         ngx_sha1_init(&sha1);
         ngx_sha1_update(&sha1, node->id, sizeof(node->id));
+        ngx_sha1_update(&sha1, &node->epoch, sizeof(node->epoch));
 
         for (slot = 0; slot < VAANI_SLOTS; slot++) {
             if (cluster->owners[slot] == n) {
