@@ -416,7 +416,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
         node = ngx_vaani_redis_cluster_guest(cluster, host, redirect.port);
     }
 
-    if (node == conn->node) {
+    if (node && node == conn->node) {
 
         ngx_vaani_redis_cluster_resolve_again(conn);
         node = NULL;
