@@ -34,7 +34,7 @@ use Vaani::Test::Events;
 use constant ROOT => "$FindBin::Bin/..";
 use constant DOCS => qw(
     README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
-    docs/guarantee.md docs/operations.md docs/troubleshooting.md docs/security.md
+    docs/redis.md docs/guarantee.md docs/operations.md docs/troubleshooting.md docs/security.md
     docs/architecture.md docs/performance.md docs/migration.md
     examples/README.md
 );
@@ -705,6 +705,7 @@ subtest 'numbers' => sub {
     my $lines = section('docs/operations.md', 'Log lines');
     my $security = prose('docs/security.md');
     my $promise = prose('docs/guarantee.md');
+    my $servers = prose('docs/redis.md');
     my $layout = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/architecture.md' } @blocks;
 
     for my $case (
@@ -712,6 +713,16 @@ subtest 'numbers' => sub {
         [ NGX_VAANI_REDIS_MAX_BYTES       => $bounds,   sub ($n) { $n / 2**20 . ' MiB; a single' } ],
         [ NGX_VAANI_REDIS_MAX_REPLY       => $bounds,   sub ($n) { $n / 2**20 . ' MiB | the connection' } ],
         [ NGX_VAANI_REDIS_MAX_STRIKES     => $bounds,   sub ($n) { "scripts it may miss | $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_HOPS        => $bounds,   sub ($n) { "parkings of a command | $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_GUESTS      => $bounds,   sub ($n) { "guests, in a worker | $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_SERVERS     => $bounds,   sub ($n) { "masters of a cluster | $n |" } ],
+        [ VAANI_TOPOLOGY_MAX_NODES        => $bounds,   sub ($n) { "nodes in a table | $n |" } ],
+        [ NGX_VAANI_REDIS_MAX_HOPS        => $servers,  sub ($n) { "sent on at most $n times" } ],
+        [ NGX_VAANI_REDIS_MAX_SERVERS     => $servers,  sub ($n) { "at most $n masters" } ],
+        [ NGX_VAANI_REDIS_TABLE_EVERY     => $servers,  sub ($n) { 'lost, and every ' . $n / 1000 . ' s.' } ],
+        [ NGX_VAANI_REDIS_ASK_EVERY       => $servers,  sub ($n) { 'a worker asks every ' . $n / 1000 . ' s.' } ],
+        [ NGX_HTTP_VAANI_MAX_URLS         => $servers,  sub ($n) { "Up to $n URLs" } ],
+        [ NGX_VAANI_SPOOL_SETTLED         => $promise,  sub ($n) { 'has not changed for ' . $n / 1000 . ' s,' } ],
         [ NGX_VAANI_SPOOL_SEGMENT         => $bounds,   sub ($n) { 'size of a segment | ' . $n / 2**20 . ' MiB,' } ],
         [ NGX_VAANI_SPOOL_SEGMENT         => $spool,    sub ($n) { 'one that has ' . $n / 2**20 . ' MiB is' } ],
         [ NGX_VAANI_SPOOL_MAX_BYTES       => $bounds,   sub ($n) { 'in a worker | ' . $n / 2**20 . ' MiB |' } ],

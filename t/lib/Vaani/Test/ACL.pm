@@ -13,24 +13,29 @@ use File::Basename qw(dirname);
 use Text::ParseWords qw(shellwords);
 use Vaani::Test::Dir qw(slurp);
 
-our @EXPORT_OK = qw(documented rights with_prefix);
+our @EXPORT_OK = qw(commands documented rights with_prefix);
 
-use constant DOCUMENT => dirname(__FILE__) . '/../../../../docs/operations.md';
+use constant DOCS => dirname(__FILE__) . '/../../../../docs';
 
 # The "ACL SETUSER" commands for a user, each as a reference to its words, in
 # the order of the document. The first gives the rights, the others add some.
-sub documented ($user) {
-    my @commands;
+sub documented ($user, $document = 'operations.md') {
+    my @found;
 
-    for my $block (slurp(DOCUMENT) =~ /^```sh\n(.*?)^```$/msg) {
-        for my $line (split /\n/, $block =~ s/\\\n//gr) {
-            my ($command, @words) = $line =~ /^redis-cli ACL SETUSER (\S+) / ? shellwords($line) : next;
-            push @commands, [ @words[ 3 .. $#words ] ] if $1 eq $user;
-        }
+    for my $command (commands($document)) {
+        my ($at) = grep { $command->[$_] eq 'SETUSER' } 0 .. $#$command;
+        my (undef, $name, @words) = @$command[ $at .. $#$command ];
+        push @found, \@words if $name eq $user;
     }
 
-    die DOCUMENT . " has no \"ACL SETUSER $user\"\n" if !@commands;
-    return @commands;
+    die "docs/$document has no \"ACL SETUSER $user\"\n" if !@found;
+    return @found;
+}
+
+# All of them as they are typed, each as a reference to its words.
+sub commands ($document) {
+    return map { [ shellwords($_) ] } grep { /^redis-cli .*\bACL SETUSER / }
+        map { split /\n/, s/\\\n//gr } slurp(DOCS . "/$document") =~ /^```sh\n(.*?)^```$/msg;
 }
 
 # The same without what makes it a user who can log in.
