@@ -17,29 +17,19 @@ use JSON::PP ();
 use Vaani::Test::ACL qw(documented);
 use Vaani::Test::Browser;
 use Vaani::Test::Events;
-use Vaani::Test::Process ();
+use Vaani::Test::Example qw(command node_bin python_bin require_packages);
 
 use constant ROOT => abs_path("$FindBin::Bin/..");
 
-my $python = $ENV{PYTHON_BIN} || '/usr/bin/python3';    # the one that Debian's packages are for
-my $node = $ENV{NODE_BIN} || 'node';
+my $python = python_bin();
+my $node = node_bin();
 my $json = JSON::PP->new->utf8->canonical;
 my $readme = slurp(ROOT . '/examples/README.md');
 my $migration = slurp(ROOT . '/docs/migration.md');
 
 binmode $_, ':utf8' for map { Test::More->builder->$_ } qw(output failure_output);
 
-$ENV{NODE_PATH} = ROOT . '/build/examples/node_modules';    # see deps-examples
-$ENV{PYTHONDONTWRITEBYTECODE} = 1;
-
-for (
-    [ 'redis-py', $python, '-c', 'import redis' ], [ 'Flask', $python, '-c', 'import flask' ],
-    [ 'ioredis', $node, '-e', 'require("ioredis")' ],
-) {
-    my ($what, @command) = @$_;
-    my ($exit, undef, $error) = run(\@command);
-    die "$what is missing, \"make deps-examples\" installs it:\n$error" if $exit;
-}
+require_packages('redis-py', 'Flask', 'ioredis');
 
 # --- servers
 
@@ -79,69 +69,17 @@ sub post ($uri, @bodies) {
 
 # --- programs
 
-# The command that the document has for a file.
-sub command ($file) {
-    my ($command) = $readme =~ /^((?:python3|node) examples\/\Q$file\E.*)$/m;
-    my ($program, @arguments) = split ' ', $command // die "examples/README.md does not run $file\n";
-    return ($program eq 'node' ? $node : $python, @arguments);
-}
-
-{
-    package Example;
-
-    use Vaani::Test::Dir qw(slurp subdir);
-
-    # Options: argv, dir, and variables of the environment.
-    sub start ($class, $argv, %opt) {
-        my $log = subdir('example');
-        my $dir = delete $opt{dir} // main::ROOT;
-        local @ENV{ keys %opt } = values %opt;
-
-        my $process = Vaani::Test::Process->spawn(
-            argv => $argv, dir => $dir, stdout => "$log/out", stderr => "$log/err");
-        return bless { process => $process, log => $log }, $class;
-    }
-
-    sub out ($self) { return slurp("$self->{log}/out") }
-    sub err ($self) { return slurp("$self->{log}/err") }
-
-    # The lines of one call.
-    sub lines ($self, $room) { return join '', map { "$_\n" } $self->out =~ /^\Q$room\E (.*)$/mg }
-
-    sub says ($self, $regex, $name) {
-        local $Test::Builder::Level = $Test::Builder::Level + 1;
-        return main::ok(main::wait_for(sub { $self->out =~ $regex }, 15), $name)
-            || main::diag($self->out, $self->err);
-    }
-
-    sub says_of ($self, $room, $lines, $name) {
-        local $Test::Builder::Level = $Test::Builder::Level + 1;
-        main::wait_for(sub { $self->lines($room) eq $lines }, 15);
-        return main::is($self->lines($room), $lines, $name) || main::diag($self->err);
-    }
-
-    sub alive ($self) { return $self->{process}->alive }
-
-    # As by kill -9.
-    sub kill ($self) { $self->{process}->kill_group; return }
-
-    sub stop ($self, $signal = 'TERM') {
-        $self->{process}->signal($signal);
-        return $self->{process}->wait(10) ? $self->{process}->status : undef;
-    }
-}
-
 sub count ($text, $regex) { return scalar(() = $text =~ /$regex/g) }
 
 # --- the subscribers and the board, at the same calls
 
 my %subscriber = map {
     my ($name, $file) = @$_;
-    $name => Example->start([ command($file) ], REDIS_URL => redis_url('app'));
+    $name => Vaani::Test::Example->start([ command($file) ], REDIS_URL => redis_url('app'));
 } [ python => 'subscribers/python/subscriber.py' ], [ node => 'subscribers/node/subscriber.js' ];
 
 my $port = free_port();
-my $server = Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
+my $server = Vaani::Test::Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
 my $browser = Vaani::Test::Browser->start;
 my $url = "http://127.0.0.1:$port/";
 
@@ -235,7 +173,7 @@ subtest 'the snippets of the README' => sub {
 
     my @programs = map {
         my ($program, $file, $code) = @$_;
-        Example->start([ $program, spew("$dir/$file", $code) ], PYTHONUNBUFFERED => 1);
+        Vaani::Test::Example->start([ $program, spew("$dir/$file", $code) ], PYTHONUNBUFFERED => 1);
     } [ $python, 'snippet.py', $py ], [ $node, 'snippet.mjs', $js ];
 
     my $subscribers = sub { $admin->cmd(qw(PUBSUB NUMSUB vaani:events))->[1] };
@@ -415,7 +353,7 @@ subtest 'a long outage' => sub {
 
     my %program = map {
         my ($name, $file) = @$_;
-        $name => Example->start([ command($file) ], REDIS_URL => 'redis://app:secret@127.0.0.1:' . $own->port, LOOK => 0.1);
+        $name => Vaani::Test::Example->start([ command($file) ], REDIS_URL => 'redis://app:secret@127.0.0.1:' . $own->port, LOOK => 0.1);
     } [ python => 'subscribers/python/subscriber.py' ], [ node => 'subscribers/node/subscriber.js' ];
 
     for my $name (sort keys %program) {
@@ -476,7 +414,7 @@ CONF
     ok wait_for(sub { $log->() =~ m{^/calls/events 502$}m }, 15), 'nginx answers for it';
     text_like '#connection', qr/^The server of this page does not answer/, '... which the page says';
 
-    $server = Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
+    $server = Vaani::Test::Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
     text_like '#connection', qr/^Live$/, 'it comes back by itself';
     post('/hook', event('call_ringing', room => 'behind'));
     text_like '#going-on', qr/^ringing outbound ?behind/, '... with calls';
@@ -511,7 +449,7 @@ PY
 
 # Nobody else can write while it lives.
 sub lock_database () {
-    my $locker = Example->start([ $python, '-c', <<'PY', $database ]);
+    my $locker = Vaani::Test::Example->start([ $python, '-c', <<'PY', $database ]);
 import signal, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
 db.execute("BEGIN IMMEDIATE")
@@ -529,7 +467,7 @@ sub command_of ($name) {
 }
 
 sub consumer ($name, $claim = 60) {
-    return Example->start([ command_of($name) ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => $claim);
+    return Vaani::Test::Example->start([ command_of($name) ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => $claim);
 }
 
 # A message as the module adds it to the stream: of a call, with what belongs to
@@ -709,7 +647,7 @@ sub names () {
 # A consumer that dies of a message of the room "killer" as by a crash.
 sub mortal ($name) {
     my @command = command('subscribers/stream/consumer.py');
-    return Example->start([ $python, '-c', <<'PY', $command[1], $name ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => 60);
+    return Vaani::Test::Example->start([ $python, '-c', <<'PY', $command[1], $name ], REDIS_URL => redis_url('crm'), DATABASE => $database, CLAIM => 60);
 import json, os, runpy, sys
 loads = json.loads
 def mortal(text, *arguments, **options):
@@ -887,7 +825,7 @@ subtest 'SIGTERM, and names of consumers' => sub {
     is_deeply [ names() ], [qw(dead-1 dead-2 dead-3 worker-1 worker-2)], 'nobody is forgotten at once';
     $consumer->stop;
     $locker->kill;
-    $consumer = Example->start([ command_of('worker-2') ], REDIS_URL => redis_url('crm'), DATABASE => $database,
+    $consumer = Vaani::Test::Example->start([ command_of('worker-2') ], REDIS_URL => redis_url('crm'), DATABASE => $database,
         CLAIM => 0.2, FORGET => 0.5);
     ok wait_for(sub { recorded('left') && join(' ', names()) eq 'worker-2' }, 15), 'what is left is done, then the names go'
         or diag join ' ', names();
@@ -952,7 +890,7 @@ subtest 'migration' => sub {
         mkdir "$dir/before";
         spew("$dir/before/app.py", $before_that);
         my $port = free_port();
-        my $program = Example->start([ $python, qw(-m flask run --port), $port ], dir => "$dir/before");
+        my $program = Vaani::Test::Example->start([ $python, qw(-m flask run --port), $port ], dir => "$dir/before");
         my $to = Vaani::Test::HTTP->new(port => $port);
         ok wait_for(sub { eval { $to->get('/calls/x')->status == 200 } }, 15), 'the Flask program runs' or diag $program->err;
         is $to->post('/vaani/webhook', event('call_postprocessing'))->status, 200, '... and takes the form of old';
@@ -965,7 +903,7 @@ subtest 'migration' => sub {
 
     my $flask_port = free_port();
     my @flask = ($python, qw(-m flask run --port), $flask_port);
-    my $old = Example->start(\@flask, dir => $dir);
+    my $old = Vaani::Test::Example->start(\@flask, dir => $dir);
 
     my ($after, $before, $turned) = map {
         s{127\.0\.0\.1:5000}{127.0.0.1:$flask_port}r =~ s{redis://127\.0\.0\.1:6379}{$redis->url}er
@@ -1006,7 +944,7 @@ subtest 'migration' => sub {
     like $called->get("/calls/$room")->body, qr/"active"/, 'the Flask program keeps a state';
     is $redis->client->hgetall("vaani:call:$room")->{call_duration_ms}, 42500, '... the module a better one';
 
-    my $new = Example->start([ $python, 'consumer.py', 'worker-1' ], dir => $dir,
+    my $new = Vaani::Test::Example->start([ $python, 'consumer.py', 'worker-1' ], dir => $dir,
         REDIS_URL => redis_url('crm'), DATABASE => $file);
     $new->says(qr/^ready$/m, 'the consumer runs');
     $call->('both');

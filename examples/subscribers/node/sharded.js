@@ -1,0 +1,94 @@
+// Follows the calls of a Redis Cluster by its sharded channels.
+//
+//     npm ci
+//     node sharded.js
+//
+// REDIS_URL names any node of the cluster, redis://127.0.0.1:6379 if it is not set;
+// PARTITIONS is that of "vaani_partitions", 256; LOOK is the time between two looks
+// at the calls, 30 s. nginx publishes:
+//
+//     vaani_partitions 256;
+//     vaani_prefix     "vaani:{$vaani_partition}";
+//     vaani_channel    "vaani:{$vaani_partition}:events" sharded;
+
+'use strict';
+
+const Redis = require('ioredis');
+
+const PARTITIONS = Number(process.env.PARTITIONS ?? 256);
+const LOOK = 1000 * Number(process.env.LOOK ?? 30);
+const RETRY = 1000;     // ms until the next attempt to connect
+const FINISHED = ['rejected', 'no_answer', 'failed', 'ended'];
+
+const url = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379';
+const { username, password } = new URL(url);
+
+// One connection to each node for the channels of its slots, another one for
+// commands.
+const cluster = new Redis.Cluster([url], {
+  shardedSubscribers: true,
+  slotsRefreshInterval: 2000,    // ms; a slot that moved takes its channels along
+  clusterRetryStrategy: () => RETRY,
+  redisOptions: {                // of all nodes
+    username: decodeURIComponent(username),
+    password: decodeURIComponent(password),
+    disableClientInfo: true,
+  },
+});
+
+const calls = new Map();         // those that are going on: key => seq
+let last = Promise.resolve();
+
+// One after the other: a message must not overtake the reading of a hash.
+function queue(work) {
+  last = last.then(work).catch((error) => console.error('not understood:', error.message));
+}
+
+// Put your own work here.
+function changed({ room_name, status, seq }, why) {
+  console.log(room_name, status, `seq ${seq}:`, why);
+}
+
+function keep(key, call, why, complete) {
+  if (complete) calls.delete(key);    // an event that comes even later is read from the hash
+  else calls.set(key, call.seq);
+  changed(call, why);
+}
+
+// The next message of a call has the next seq. With any other one something was
+// missed, and the hash knows.
+async function take({ key, room_name, status, seq, event, known = true }) {
+  if (!known || typeof key !== 'string') return;
+
+  if (seq === (calls.get(key) ?? 0) + 1) keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
+  else await read(key);
+}
+
+async function read(key) {
+  const [room_name, status, seq, event, complete] =
+    await cluster.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
+
+  if (seq !== null && Number(seq) !== calls.get(key)) {
+    keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, complete);
+  } else if (seq === null || FINISHED.includes(status)) {    // expired, or nothing comes any more
+    calls.delete(key);
+  }
+}
+
+// A missed last message leaves no gap.
+function readAll() {
+  for (const key of calls.keys()) queue(() => read(key));
+}
+
+async function follow() {
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    await cluster.ssubscribe(`vaani:{${partition}}:events`);
+  }
+  console.log('following', PARTITIONS, 'channels');
+  setInterval(readAll, LOOK);
+}
+
+cluster.on('smessage', (channel, text) => queue(() => take(JSON.parse(text))));
+cluster.on('subscribersReady', readAll);    // slots have moved, or a node is new
+cluster.on('error', (error) => console.error('Redis:', error.message));
+cluster.once('ready', () => follow().catch((error) => { console.error('Redis:', error.message); process.exit(1); }));
