@@ -201,6 +201,7 @@ help:
 	@echo "make bench-profile what the CPU of an event consists of, by callgrind"
 	@echo "make bench-json    how fast bodies are validated"
 	@echo "make bench-spool   what the spool costs"
+	@echo "make bench-cluster what a Redis Cluster costs and brings"
 	@echo "make bench-memory  what calls and events take, in bytes"
 	@echo "make fuzz          fuzz src/core and the journal, FUZZ_SECONDS=60 each"
 	@echo "make coverage      what the unit tests reach of src/core, the journal"
