@@ -11,6 +11,14 @@
 
 #define VAANI_TOPOLOGY_MIN_ALLOC    8
 
+/*
+ * What a table may cost that names the same slots and nodes again and again:
+ * one of 1000 nodes with every slot in a range of its own stays below.
+ */
+
+#define VAANI_TOPOLOGY_MAX_RANGES   (8 * VAANI_SLOTS)
+#define VAANI_TOPOLOGY_MAX_LOOKED   (32 * 1024 * 1024)
+
 
 #define vaani_text_is(str, size, literal)                                     \
     ((size) == sizeof(literal) - 1 && memcmp(str, literal, size) == 0)
@@ -24,6 +32,8 @@ typedef struct {
     vaani_topology_t     *topology;
     const char           *asked_host;
     const char          **why;
+    unsigned              nslots;       /* of all ranges */
+    unsigned              nlooked;      /* nodes, for those that are named */
 } vaani_topology_reader_t;
 
 
@@ -69,6 +79,8 @@ vaani_topology_read(vaani_topology_t *t, const redisReply *reply,
     r.topology = t;
     r.asked_host = asked_host;
     r.why = why;
+    r.nslots = 0;
+    r.nlooked = 0;
 
     if (reply->type != REDIS_REPLY_ARRAY) {
         return vaani_topology_error(&r, "the reply is not an array");
@@ -131,6 +143,12 @@ vaani_topology_range(vaani_topology_reader_t *r, const redisReply *reply)
         || first > last)
     {
         return vaani_topology_error(r, "a range has invalid slots");
+    }
+
+    r->nslots += last - first + 1;
+
+    if (r->nslots > VAANI_TOPOLOGY_MAX_RANGES) {
+        return vaani_topology_error(r, "there are too many ranges");
     }
 
     t = r->topology;
@@ -351,8 +369,18 @@ vaani_topology_add(vaani_topology_reader_t *r,
     for (n = 0; n < t->nnodes; n++) {
         if (vaani_topology_same(&t->nodes[n], node)) {
             *index = n;
-            return VAANI_OK;
+            break;
         }
+    }
+
+    r->nlooked += n + 1;
+
+    if (r->nlooked > VAANI_TOPOLOGY_MAX_LOOKED) {
+        return vaani_topology_error(r, "nodes are named too often");
+    }
+
+    if (n < t->nnodes) {
+        return VAANI_OK;
     }
 
     if (t->nnodes == VAANI_TOPOLOGY_MAX_NODES) {

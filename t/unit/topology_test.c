@@ -622,6 +622,66 @@ test_many_nodes(void **state)
 }
 
 
+/*
+ * The same range or node, again and again: seconds of work for a few MB.
+ */
+
+static char *
+repeated(const char *begin, const char *text, unsigned n, const char *end)
+{
+    char  *p, *notation;
+
+    notation = vaani_test_malloc(strlen(begin) + n * strlen(text)
+                                 + strlen(end) + 1);
+
+    for (p = notation + sprintf(notation, "%s", begin); n; n--) {
+        p += sprintf(p, "%s", text);
+    }
+
+    (void) sprintf(p, "%s", end);
+
+    return notation;
+}
+
+
+static void
+test_repetitions(void **state)
+{
+    int               rc;
+    char             *nodes, *begin, *notation;
+    const char       *why;
+    vaani_topology_t  t;
+
+    (void) state;
+
+    notation = repeated("[", "[0 16383 ['a' 1]]", 8, "]");
+    good_topology(&t, notation);
+    vaani_topology_free(&t);
+    free(notation);
+
+    notation = repeated("[", "[0 16383 ['a' 1]]", 9, "]");
+    rc = read_topology(&t, notation, &why);
+    assert_int_equal(rc, VAANI_ERROR);
+    assert_string_equal(why, "there are too many ranges");
+    check_empty(&t);
+    free(notation);
+
+    nodes = many_nodes(VAANI_TOPOLOGY_MAX_NODES);
+    begin = vaani_test_malloc(strlen(nodes) + 2);
+    (void) sprintf(begin, "%.*s", (int) strlen(nodes) - 2, nodes);
+
+    notation = repeated(begin, " ['a' 1024]", 70000, "]]");
+    rc = read_topology(&t, notation, &why);
+    assert_int_equal(rc, VAANI_ERROR);
+    assert_string_equal(why, "nodes are named too often");
+    check_empty(&t);
+
+    free(notation);
+    free(begin);
+    free(nodes);
+}
+
+
 static void
 test_no_memory(void **state)
 {
@@ -1010,6 +1070,7 @@ main(void)
         cmocka_unit_test(test_bad_topologies),
         cmocka_unit_test(test_null_bytes),
         cmocka_unit_test(test_many_nodes),
+        cmocka_unit_test(test_repetitions),
         cmocka_unit_test(test_no_memory)
     };
 
