@@ -37,9 +37,12 @@
 
 #define NGX_VAANI_REDIS_MAX_REPLY       (1024 * 1024)
 
-/* and the most elements of an array in it */
+/*
+ * and the most elements of all arrays in it: ROLE names each replica of a
+ * master by an array of 3
+ */
 
-#define NGX_VAANI_REDIS_MAX_ELEMENTS    16
+#define NGX_VAANI_REDIS_MAX_ELEMENTS    4096
 
 /* how often a command may end its connection, or find no script */
 

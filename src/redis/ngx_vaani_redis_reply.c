@@ -24,8 +24,6 @@ typedef int  ngx_vaani_redis_elements_t;
 
 static void *ngx_vaani_redis_create_array(const redisReadTask *task,
     ngx_vaani_redis_elements_t n);
-static void *ngx_vaani_redis_create_watch_array(const redisReadTask *task,
-    ngx_vaani_redis_elements_t n);
 static ngx_uint_t ngx_vaani_redis_is_push(redisReply *reply);
 static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
@@ -38,7 +36,6 @@ static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
 
 static redisReplyObjectFunctions  *ngx_vaani_redis_default_functions;
 static redisReplyObjectFunctions   ngx_vaani_redis_functions;
-static redisReplyObjectFunctions   ngx_vaani_redis_watch_functions;
 
 
 ngx_int_t
@@ -88,18 +85,10 @@ ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn)
         ngx_vaani_redis_default_functions = reader->fn;
         ngx_vaani_redis_functions = *reader->fn;
         ngx_vaani_redis_functions.createArray = ngx_vaani_redis_create_array;
-        ngx_vaani_redis_watch_functions = *reader->fn;
-        ngx_vaani_redis_watch_functions.createArray =
-                                           ngx_vaani_redis_create_watch_array;
     }
 
-    if (conn->watch) {
-        reader->fn = &ngx_vaani_redis_watch_functions;
-        reader->privdata = conn;
-
-    } else {
-        reader->fn = &ngx_vaani_redis_functions;
-    }
+    reader->fn = &ngx_vaani_redis_functions;
+    reader->privdata = conn;
 
     return reader;
 }
@@ -107,33 +96,23 @@ ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn)
 
 /*
  * hiredis makes room for as many elements as are announced, and looks at each
- * of them when it frees the array: seconds for a line of a few bytes.
+ * of them when it frees the array: seconds for a line of a few bytes.  A table
+ * of a cluster has many, in all of it: what counts is their number, until the
+ * reply is complete.
  */
 
 static void *
 ngx_vaani_redis_create_array(const redisReadTask *task,
     ngx_vaani_redis_elements_t n)
 {
-    if (n > NGX_VAANI_REDIS_MAX_ELEMENTS) {
-        return NULL;
-    }
-
-    return ngx_vaani_redis_default_functions->createArray(task, n);
-}
-
-
-/*
- * A table of a cluster has many elements, in all of it: what counts is their
- * number, until the reply is complete.
- */
-
-static void *
-ngx_vaani_redis_create_watch_array(const redisReadTask *task,
-    ngx_vaani_redis_elements_t n)
-{
     ngx_vaani_redis_conn_t *conn = task->privdata;
 
-    if (n < 0 || (size_t) n > NGX_VAANI_REDIS_MAX_TABLE - conn->nelements) {
+    size_t  max;
+
+    max = conn->watch ? NGX_VAANI_REDIS_MAX_TABLE
+                      : NGX_VAANI_REDIS_MAX_ELEMENTS;
+
+    if (n < 0 || (size_t) n > max - conn->nelements) {
         return NULL;
     }
 
