@@ -17,6 +17,7 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::NameServer;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
+use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Topology;
 
 use constant TLS => join('', run([ nginx_bin(), '-V' ])) =~ /TLS SNI support enabled/;
@@ -663,6 +664,47 @@ scenario 'redirects without an end' => sub {
     my $rate = ($count->{CLUSTER} // 0) / (now() - $from);
     cmp_ok $rate, '<=', 30, sprintf '... without a storm of tables: %.1f per second', $rate;
     cmp_ok $count->{EVALSHA} / 150, '<=', 20, "... or of commands: $count->{EVALSHA}";
+
+    # It is connected to again and again for each of these.
+    my $mark = $nginx->log_mark;
+    $from = now();
+    post($nginx, event('call_started', room => new_room())) while now() - $from < 3;
+    my $lines = () = $nginx->log_lines(qr/\[(?:notice|warn|error|crit)\]/, $mark);
+    cmp_ok $lines, '<=', 15, "... or of lines: $lines in 3 s";
+};
+
+scenario 'slots that nobody owns' => sub {
+    my $fake = fake_node(sub ($port) { slots_reply([ 0, 8191, '127.0.0.1', $port ]) }, sub ($port) { ":258\r\n" });
+    my $nginx = endpoint('redis://127.0.0.1:' . $fake->port . ' cluster', '', workers => 1);
+    my ($owned, $lost) = map { room_in_slot($_, 'lost') } 1, 9000;
+    ok_within($nginx, 3, 'other slots', $owned);
+    my $from = now();
+    is post($nginx, event('call_started', room => "$lost$_")), '503', "an event of theirs: $_" for 1 .. 20;
+    cmp_ok now() - $from, '<', 3, '... that do not each wait for an owner';
+    is post($nginx, event('call_ringing', room => $owned)), 'ok', '... nor others';
+};
+
+scenario 'a redirect late, to a node that hangs' => sub {
+    my $hangs = fake_node(sub ($port) { slots_reply() }, sub ($port) { pause(5); '' });
+    my $late = fake_node(
+        sub ($port) { slots_reply([ 0, SLOTS - 1, '127.0.0.1', $port ]) },
+        sub ($port) { pause(1.8); "-ASK 1 127.0.0.1:@{[ $hangs->port ]}\r\n" },
+    );
+    my $nginx = Vaani::Test::Nginx->start(workers => 1, http => "server { listen unix:%%SOCK%%; location = /hook {
+        vaani_webhook; vaani_redis redis://127.0.0.1:@{[ $late->port ]} cluster; vaani_redis_timeout 2s; } }");
+    my $from = now();
+    is post($nginx, event('call_started', room => new_room())), '503', 'no answer in all';
+    cmp_ok now() - $from, '<', 3, '... is given up after vaani_redis_timeout';
+};
+
+scenario 'seeds that fail each in its own way' => sub {
+    my $closes = Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub (@) { });
+    my $nginx = endpoint(join(' ', 'redis://127.0.0.1:' . free_port(), 'redis://127.0.0.1:' . $closes->port, 'cluster'), '', workers => 1);
+    post($nginx, event('call_started', room => new_room()));
+    my $mark = $nginx->log_mark;
+    pause(4);
+    my $lines = () = $nginx->log_lines(qr/\[(?:notice|warn|error|crit)\]/, $mark);
+    cmp_ok $lines, '<=', 6, "$lines lines in 4 s";
 };
 
 my %BAD_TABLES = (

@@ -230,6 +230,40 @@ scenario 'servers that lie' => sub {
     }
 };
 
+# ROLE of a master with so many replicas, then replies to EVALSHA.
+sub fake_master ($replicas, $evalsha) {
+    my $role = "*3\r\n\$6\r\nmaster\r\n:1\r\n*$replicas\r\n" . "*3\r\n\$8\r\n10.0.0.1\r\n\$4\r\n6379\r\n\$1\r\n7\r\n" x $replicas;
+    return Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($sock, $fake, @) {
+        $fake->report('connected');
+        while (my $command = read_command($sock)) {
+            my $name = uc $command->[0];
+            send_bytes($sock, $name eq 'ROLE' ? $role
+                : $name eq 'EVALSHA' ? $evalsha
+                : $name eq 'SCRIPT' ? '$40' . "\r\n" . 'a' x 40 . "\r\n" : "+OK\r\n") or return;
+        }
+    });
+}
+
+scenario 'many replicas' => sub {
+    my $nginx = endpoint(fake_master(100, ":258\r\n")->url . ' redis://127.0.0.1:' . free_port(), '', workers => 1);
+    ok_within($nginx, 3, 'a master with 100 replicas');
+};
+
+scenario 'a master by its word only' => sub {
+    my $fake = fake_master(0, "-READONLY You can't write against a read only replica.\r\n");
+    my $nginx = endpoint($fake->url . ' redis://127.0.0.1:' . free_port(), '', workers => 1);
+    is post($nginx, an_event()), '503', 'it says master, and READONLY';
+    my $from = now();
+    my $mark = $nginx->log_mark;
+    1 while $fake->next_report(0);
+    post($nginx, an_event()) while now() - $from < 3;
+    my $connections = 0;
+    $connections++ while $fake->next_report(0);
+    cmp_ok $connections, '<=', 45, "it is connected to $connections times in 3 s";
+    my $lines = () = $nginx->log_lines(qr/\[(?:notice|warn|error|crit)\]/, $mark);
+    cmp_ok $lines, '<=', 10, "... with $lines lines";
+};
+
 # --- under load
 
 sub nginx_of (@nodes) { return nginx_with(urls(@nodes), workers => 2) }

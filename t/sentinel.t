@@ -19,6 +19,7 @@ use Vaani::Test::NameServer;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
 use Vaani::Test::Retain;
 use Vaani::Test::Sentinel qw(lying_sentinel);
+use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Topology;
 
 use constant TLS => join('', run([ nginx_bin(), '-V' ])) =~ /TLS SNI support enabled/;
@@ -356,6 +357,17 @@ scenario 'a Sentinel that is behind the others' => sub {
     my $room = new_room();
     ok_within($nginx, 3, 'the others are asked, too', $room);
     ok has($new, $room), '... and the master has the event';
+};
+
+scenario 'Sentinels that disagree about servers that are all gone' => sub {
+    my @liars = map { lying_sentinel(address => [ '127.0.0.1', free_port() ]) } 1, 2;
+    my $nginx = endpoint(join(' ', (map { $_->url } @liars), 'sentinel=vaani'), 'vaani_redis_connections 4;', workers => 1);
+    is post($nginx, an_event()), '503', 'nobody is there';
+    my ($from, $asked) = ($nginx->log_mark, $liars[0]->asked + $liars[1]->asked);
+    pause(3);
+    my $lines = () = $nginx->log_lines(qr/\[(?:notice|warn|error|crit)\]/, $from);
+    cmp_ok $lines, '<=', 30, "... which needs few lines: $lines in 3 s";
+    cmp_ok $liars[0]->asked + $liars[1]->asked - $asked, '<=', 120, '... and few questions';
 };
 
 # --- under load

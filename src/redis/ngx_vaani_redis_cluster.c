@@ -57,6 +57,8 @@ static ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
 static void ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_cluster_show(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_table_t *table);
+static ngx_uint_t ngx_vaani_redis_cluster_is_down(
+    ngx_vaani_redis_cluster_t *cluster);
 static void ngx_vaani_redis_cluster_park_again(
     ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_cmd_t *cmd);
 static void ngx_vaani_redis_cluster_handler(ngx_event_t *ev);
@@ -338,9 +340,7 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
 
         /* one of them waits for that, not each */
 
-        if (cluster->waited
-            && ngx_current_msec - cluster->waited < NGX_VAANI_REDIS_DOWN_AGAIN)
-        {
+        if (ngx_vaani_redis_cluster_is_down(cluster)) {
             return NGX_DECLINED;
         }
 
@@ -454,7 +454,21 @@ ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
     for (n = 0; n < conn->redis->nconnections; n++) {
         other = &conn->node->conns[n];
 
-        if (other != conn && ngx_queue_empty(&other->inflight)) {
+        if (other == conn) {
+            other->condemned = 1;
+            other->demoted = 1;
+            continue;
+        }
+
+        /* they were made for such a reason, as this one was */
+
+        if (ngx_current_msec - conn->ready_since
+            < NGX_VAANI_REDIS_MAX_BACKOFF)
+        {
+            continue;
+        }
+
+        if (ngx_queue_empty(&other->inflight)) {
             ngx_vaani_redis_move(other);
 
         } else {
@@ -584,6 +598,18 @@ ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn)
 }
 
 
+/*
+ * Whether a command has waited in vain lately.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_cluster_is_down(ngx_vaani_redis_cluster_t *cluster)
+{
+    return cluster->waited
+           && ngx_current_msec - cluster->waited < NGX_VAANI_REDIS_DOWN_AGAIN;
+}
+
+
 static void
 ngx_vaani_redis_cluster_park_again(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_cmd_t *cmd)
@@ -616,6 +642,16 @@ ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
 
     if (cluster->nrounds) {
         return NGX_VAANI_REDIS_DOWN;
+    }
+
+    /* the table has no owner: one of them waits for another table, not each */
+
+    if (cluster->known) {
+        ngx_vaani_redis_cluster_refresh(cluster, 1);
+
+        if (ngx_vaani_redis_cluster_is_down(cluster)) {
+            return NGX_VAANI_REDIS_DOWN;
+        }
     }
 
     cmd->deadline = ngx_current_msec + redis->timeout;
@@ -699,6 +735,16 @@ ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
         }
 
         if (node == NULL || cluster->asking) {
+
+            if (node == NULL && cluster->known && !cluster->asking
+                && cmd->hops++ >= NGX_VAANI_REDIS_DOWN_HOPS)
+            {
+                cluster->waited = ngx_current_msec;
+
+                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
+                                               NGX_VAANI_REDIS_DOWN);
+                continue;
+            }
 
             if (cluster->nrounds && !cluster->asking) {
                 ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,

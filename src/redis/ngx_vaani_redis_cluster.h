@@ -38,6 +38,7 @@ typedef struct {
     vaani_topology_t            table;
     ngx_event_t                 refresh;
     ngx_msec_t                  done;           /* when it was the last time */
+    ngx_msec_t                  flipped;        /* when it was another one */
     ngx_msec_t                  backoff;
     ngx_uint_t                  candidate;      /* who is asked, see there */
     ngx_uint_t                  ntried;         /* in this round */

@@ -110,8 +110,13 @@ ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_shut(conn);
 
-    conn->backoff = 0;
-    conn->down = 0;
+    /* those who name the places may disagree, and none of these be any good */
+
+    if (!conn->moved) {
+        conn->moved = 1;
+        conn->backoff = 0;
+        conn->down = 0;
+    }
 
     ngx_vaani_redis_resolve(conn);
 }
@@ -263,18 +268,41 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
 static void
 ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
 {
+    ngx_uint_t  level;
+
     if (!conn->demoted) {
         ngx_vaani_redis_fail(conn, 0, "can't take events");
         return;
     }
 
-    ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+    /* it says one thing and does another: that must not go on at full speed */
+
+    if (ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF) {
+        conn->pause = 0;
+
+    } else {
+        conn->pause = conn->pause ? ngx_min(conn->pause * 2,
+                                            NGX_VAANI_REDIS_SEEK_BACKOFF)
+                                  : NGX_VAANI_REDIS_MIN_BACKOFF;
+    }
+
+    level = (conn->pause > NGX_VAANI_REDIS_MIN_BACKOFF) ? NGX_LOG_INFO
+                                                        : NGX_LOG_WARN;
+
+    ngx_log_error(level, &conn->log, 0,
                   "vaani: %V is not the master any more; connecting again, "
                   "%ui events wait for it",
                   &conn->node->url.name, conn->ncommands);
 
     ngx_vaani_redis_close(conn);
-    ngx_vaani_redis_connect(conn);
+
+    if (conn->pause) {
+        conn->state = NGX_VAANI_REDIS_LOCATING;
+        ngx_add_timer(&conn->reconnect, conn->pause);
+
+    } else {
+        ngx_vaani_redis_connect(conn);
+    }
 
     ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
 }
@@ -492,7 +520,8 @@ void
 ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd)
 {
-    size_t  size;
+    size_t          size;
+    ngx_msec_int_t  left;
 
     size = cmd->buf.end - cmd->buf.start;
 
@@ -506,8 +535,14 @@ ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
      * for what is due when it fires.
      */
 
-    if (!conn->deadline.timer_set) {
-        ngx_add_timer(&conn->deadline, conn->redis->timeout);
+    if (!conn->deadline.timer_set
+        || (ngx_msec_int_t) (conn->deadline.timer.key - cmd->deadline) > 0)
+    {
+        /* one that was redirected has less time left */
+
+        left = cmd->deadline - ngx_current_msec;
+
+        ngx_add_timer(&conn->deadline, (ngx_msec_t) ngx_max(left, 1));
     }
 
     if (conn->watch == NULL) {
@@ -802,9 +837,8 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     if (conn->watch) {
         /* one of several may end; its certificate has to be seen to */
 
-        if (level == NGX_LOG_ERR && !tls) {
-            level = NGX_LOG_WARN;
-        }
+        level = !ngx_vaani_redis_watch_is_news(conn->watch, failure)
+                ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;
 
         ngx_log_error(level, &conn->log, err,
                       "vaani: %V %s; another server is asked for the master",
@@ -921,7 +955,7 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
 static void
 ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 {
-    ngx_uint_t               i, hung;
+    ngx_uint_t               i, hung, level;
     ngx_msec_t               left, next;
     ngx_queue_t              expired, *q, *following, *queues[2];
     ngx_vaani_redis_cmd_t   *cmd;
@@ -981,7 +1015,10 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
                                     "didn't reply in time");
 
         if (conn->watch) {
-            ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+            level = ngx_vaani_redis_watch_is_news(conn->watch, 0)
+                    ? NGX_LOG_WARN : NGX_LOG_INFO;
+
+            ngx_log_error(level, &conn->log, 0,
                           "vaani: %V did not reply within %M ms; another "
                           "server is asked for the master",
                           &conn->node->url.name, conn->redis->timeout);

@@ -19,7 +19,7 @@ typedef struct ngx_vaani_redis_watch_s  ngx_vaani_redis_watch_t;
 
 typedef enum {
     NGX_VAANI_REDIS_CLOSED = 0,     /* waits for the reconnect timer */
-    NGX_VAANI_REDIS_LOCATING,       /* asks who the master is */
+    NGX_VAANI_REDIS_LOCATING,       /* asks who the master is, or is about to */
     NGX_VAANI_REDIS_RESOLVING,
     NGX_VAANI_REDIS_CONNECTING,
     NGX_VAANI_REDIS_HANDSHAKING,    /* TLS */
@@ -215,7 +215,7 @@ struct ngx_vaani_redis_conn_s {
 
     redisReader                *reader;
     size_t                      nread;          /* of an unfinished reply, */
-    size_t                      nelements;      /* if it's a watch's */
+    size_t                      nelements;
 
     ngx_queue_t                 waiting;        /* until READY */
     ngx_queue_t                 inflight;       /* in the order of replies */
@@ -235,6 +235,7 @@ struct ngx_vaani_redis_conn_s {
     ngx_uint_t                  nsetup;         /* replies still expected */
     ngx_uint_t                  ncloses;        /* tells it from the next one */
     ngx_msec_t                  backoff;
+    ngx_msec_t                  pause;          /* after it was demoted */
     ngx_msec_t                  ready_since;
 
     uint32_t                    failure;        /* logged last, its digest */
@@ -258,6 +259,7 @@ struct ngx_vaani_redis_conn_s {
     unsigned                    condemned:1;    /* to be closed when idle */
     unsigned                    demoted:1;      /* the same, and its commands
                                                    wait for the next one */
+    unsigned                    moved:1;        /* and not ready since then */
     unsigned                    exiting:1;      /* closed for good */
 
     ngx_uint_t                  life;           /* see ngx_vaani_redis_life() */
@@ -483,11 +485,24 @@ ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
  * went, and isn't opened again by itself.
  */
 
+/* kinds of failures that are told apart in the log, and how often each, ms */
+
+#define NGX_VAANI_REDIS_NEWS            4
+#define NGX_VAANI_REDIS_NEWS_EVERY      10000
+
 struct ngx_vaani_redis_watch_s {
     ngx_vaani_redis_node_t      node;
     ngx_vaani_redis_conn_t      conn;
     void                       *data;
     ngx_uint_t                  informed;       /* the role was asked by INFO */
+
+    /* what was logged of late, and whether that was the last thing */
+
+    struct {
+        uint32_t                failure;
+        ngx_msec_t              time;           /* 0: never */
+    }                           news[NGX_VAANI_REDIS_NEWS];
+    ngx_uint_t                  told;
 
     /* whose credentials, may be empty */
 
@@ -512,6 +527,10 @@ void ngx_vaani_redis_watch_init(ngx_vaani_redis_watch_t *watch,
 void ngx_vaani_redis_watch_open(ngx_vaani_redis_watch_t *watch,
     ngx_vaani_redis_url_t *url);
 void ngx_vaani_redis_watch_close(ngx_vaani_redis_watch_t *watch);
+
+/* whether a failure was not logged of late; it is then */
+ngx_uint_t ngx_vaani_redis_watch_is_news(ngx_vaani_redis_watch_t *watch,
+    uint32_t failure);
 
 /*
  * Asks something.  Returns NGX_OK; or NGX_ERROR, and the handler is never

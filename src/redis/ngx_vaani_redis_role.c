@@ -98,7 +98,7 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
         && conn->redis->form == NGX_VAANI_REDIS_SENTINEL
         && !conn->node->hinted)
     {
-        /* once: there may be no end of them */
+        /* each second time: it may be wrong, or too early */
 
         conn->node->hinted = 1;
 
@@ -111,6 +111,7 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
     }
 
     conn->node->wrong = 1;
+    conn->node->hinted = 0;
 
     ngx_vaani_redis_fail(conn, 0, "is not a master");
 
@@ -150,7 +151,7 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
 {
     u_char                   was[sizeof(((ngx_vaani_redis_node_t *) 0)->name)];
     size_t                   len;
-    ngx_uint_t               n, same;
+    ngx_uint_t               n, same, moved, level;
     ngx_vaani_redis_node_t  *node;
     ngx_vaani_redis_conn_t  *conn;
 
@@ -173,12 +174,24 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
             return;
         }
 
+        /* it's no news if nobody could connect to the one before */
+
+        moved = 1;
+
+        for (n = 0; n < redis->nconnections; n++) {
+            moved &= node->conns[n].moved;
+        }
+
+        level = moved ? NGX_LOG_INFO : NGX_LOG_NOTICE;
+
         if (node->listed) {
-            ngx_log_error(NGX_LOG_NOTICE, &node->conns[0].log, 0,
+            ngx_log_error(level, &node->conns[0].log, 0,
                           "vaani: %V is the master now, it was %*s",
                           &node->url.name, len, was);
 
-            ngx_vaani_redis_stats_failover(redis);
+            if (!moved) {
+                ngx_vaani_redis_stats_failover(redis);
+            }
         }
 
         node->listed = 1;
@@ -193,7 +206,9 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
         if (!same) {
             ngx_vaani_redis_move(conn);
 
-        } else if (conn->state == NGX_VAANI_REDIS_LOCATING) {
+        } else if (conn->state == NGX_VAANI_REDIS_LOCATING
+                   && !conn->reconnect.timer_set)
+        {
             ngx_vaani_redis_resolve(conn);
         }
     }

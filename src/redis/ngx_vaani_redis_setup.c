@@ -210,7 +210,9 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
 
     /* a replica can be connected to as well */
 
-    level = (conn->down && !conn->refusing) ? NGX_LOG_NOTICE : NGX_LOG_INFO;
+    level = (conn->watch ? conn->watch->told
+                         : (conn->down && !conn->refusing))
+            ? NGX_LOG_NOTICE : NGX_LOG_INFO;
 
     ngx_log_error(level, &conn->log, 0, "vaani: connected to %V",
                   &conn->node->url.name);
@@ -220,6 +222,7 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     conn->state = NGX_VAANI_REDIS_READY;
     conn->down = 0;
     conn->demoted = 0;
+    conn->moved = 0;
     conn->nrefused = 0;
     conn->life = ngx_vaani_redis_new_life();
     conn->ready_since = ngx_current_msec;
@@ -235,6 +238,7 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     }
 
     if (conn->watch) {
+        conn->watch->told = 0;
         conn->watch->ready(conn->watch);
 
     } else if (conn->redis->actions && conn->redis->actions->ready) {

@@ -267,7 +267,11 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_stats_refresh(cluster->redis);
 
-    if (changed) {
+    /* slots may be moved one by one, or nodes disagree: redirects will do */
+
+    if (changed
+        && ngx_current_msec - cluster->flipped >= NGX_VAANI_REDIS_TABLE_PAUSE)
+    {
         cluster->backoff = 0;
 
     } else {
@@ -275,6 +279,10 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
                            ? ngx_min(cluster->backoff * 2,
                                      NGX_VAANI_REDIS_TABLE_PAUSE)
                            : NGX_VAANI_REDIS_MIN_BACKOFF;
+    }
+
+    if (changed) {
+        cluster->flipped = ngx_current_msec;
     }
 
     ngx_vaani_redis_cluster_check_guests(cluster);
