@@ -156,7 +156,9 @@ ngx_vaani_redis_show_handler(ngx_event_t *ev)
 
         node = redis->nodes[0];
 
-        if (redis->form == NGX_VAANI_REDIS_ONE || node->listed) {
+        if (node
+            && (redis->form == NGX_VAANI_REDIS_ONE || node->listed))
+        {
             ngx_vaani_redis_show_node(redis, table, &node->url.name,
                                       NGX_VAANI_REDIS_SHOWN_MASTER, node);
         }
@@ -214,6 +216,8 @@ ngx_vaani_redis_shown_node(ngx_vaani_redis_table_t *table, ngx_uint_t nshown,
     u_char                    text[NGX_VAANI_REDIS_SHOWN_LEN];
     ngx_uint_t                n;
     ngx_vaani_redis_shown_t  *shown;
+
+    ngx_memzero(text, sizeof(text));
 
     ngx_vaani_redis_shown_name(text, name);
 

@@ -592,6 +592,10 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
 
     redis = cluster->redis;
 
+    /* NGX_VAANI_REDIS_NO_OWNER */
+
+    ngx_memset(numbers, 0xff, sizeof(numbers));
+
     for (n = 0; n < redis->nnodes; n++) {
         if (redis->nodes[n]) {
             redis->nodes[n]->was_listed = redis->nodes[n]->listed;
@@ -601,8 +605,6 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
     }
 
     for (n = 0; n < table->nnodes; n++) {
-        numbers[n] = NGX_VAANI_REDIS_NO_OWNER;
-
         if (!table->nodes[n].master || table->nodes[n].nslots == 0) {
             continue;
         }

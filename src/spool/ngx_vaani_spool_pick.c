@@ -155,7 +155,7 @@ ngx_vaani_spool_peek(ngx_vaani_spool_replay_t *replay, int fd,
     peek = *p;
 
     if (peek == NULL || peek->number != number) {
-        peek = malloc(sizeof(ngx_vaani_spool_peek_t));
+        peek = calloc(1, sizeof(ngx_vaani_spool_peek_t));
 
         if (peek == NULL) {
             return NULL;
