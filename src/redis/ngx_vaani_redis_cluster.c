@@ -63,7 +63,8 @@ static void ngx_vaani_redis_cluster_park_again(
     ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_cmd_t *cmd);
 static void ngx_vaani_redis_cluster_handler(ngx_event_t *ev);
 static void ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended,
+    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended);
+static void ngx_vaani_redis_cluster_end(ngx_queue_t *queue,
     ngx_vaani_redis_status_e status);
 static void ngx_vaani_redis_cluster_free_idle(
     ngx_vaani_redis_cluster_t *cluster);
@@ -729,8 +730,7 @@ ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
                ? NULL : cluster->redis->nodes[server];
 
         if ((ngx_msec_int_t) (cmd->deadline - ngx_current_msec) <= 0) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &late,
-                                           NGX_VAANI_REDIS_TIMEOUT);
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &late);
             continue;
         }
 
@@ -741,14 +741,12 @@ ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
             {
                 cluster->waited = ngx_current_msec;
 
-                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
-                                               NGX_VAANI_REDIS_DOWN);
+                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
                 continue;
             }
 
             if (cluster->nrounds && !cluster->asking) {
-                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
-                                               NGX_VAANI_REDIS_DOWN);
+                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
                 continue;
             }
 
@@ -759,19 +757,16 @@ ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
         conn = &node->conns[cmd->connection];
 
         if (!ngx_vaani_redis_conn_up(conn)) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &down,
-                                           NGX_VAANI_REDIS_DOWN);
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
             continue;
         }
 
         if (!ngx_vaani_redis_has_room(conn, cmd)) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &full,
-                                           NGX_VAANI_REDIS_FULL);
+            ngx_vaani_redis_cluster_unpark(cluster, cmd, &full);
             continue;
         }
 
-        ngx_vaani_redis_cluster_unpark(cluster, cmd, NULL,
-                                       NGX_VAANI_REDIS_DONE);
+        ngx_vaani_redis_cluster_unpark(cluster, cmd, NULL);
 
         ngx_vaani_redis_hand_over(conn, cmd);
     }
@@ -784,36 +779,35 @@ ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
 
     cluster->timer.cancelable = (cluster->nparked == 0);
 
-    while (!ngx_queue_empty(&down)) {
-        q = ngx_queue_head(&down);
+    ngx_vaani_redis_cluster_end(&down, NGX_VAANI_REDIS_DOWN);
+    ngx_vaani_redis_cluster_end(&late, NGX_VAANI_REDIS_TIMEOUT);
+    ngx_vaani_redis_cluster_end(&full, NGX_VAANI_REDIS_FULL);
+}
+
+
+/*
+ * Commands that were parked in vain: their handlers may do anything.
+ */
+
+static void
+ngx_vaani_redis_cluster_end(ngx_queue_t *queue,
+    ngx_vaani_redis_status_e status)
+{
+    ngx_queue_t  *q;
+
+    while (!ngx_queue_empty(queue)) {
+        q = ngx_queue_head(queue);
         ngx_queue_remove(q);
 
         ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
-                            NGX_VAANI_REDIS_DOWN, NULL, 0);
-    }
-
-    while (!ngx_queue_empty(&late)) {
-        q = ngx_queue_head(&late);
-        ngx_queue_remove(q);
-
-        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
-                            NGX_VAANI_REDIS_TIMEOUT, NULL, 0);
-    }
-
-    while (!ngx_queue_empty(&full)) {
-        q = ngx_queue_head(&full);
-        ngx_queue_remove(q);
-
-        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
-                            NGX_VAANI_REDIS_FULL, NULL, 0);
+                            status, NULL, NGX_VAANI_REDIS_NOBODY);
     }
 }
 
 
 static void
 ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended,
-    ngx_vaani_redis_status_e status)
+    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended)
 {
     cluster->nparked--;
     cluster->nbytes -= cmd->buf.end - cmd->buf.start;
