@@ -28,6 +28,10 @@
 
 #define NGX_VAANI_REDIS_DOWN_AGAIN      2000
 
+/* how often it's said that there are too many masters, ms */
+
+#define NGX_VAANI_REDIS_CROWDED_EVERY   60000
+
 /* how long a node is kept that isn't in the table, but was redirected to, ms */
 
 #define NGX_VAANI_REDIS_GUEST           10000
@@ -528,6 +532,7 @@ ngx_vaani_redis_node_t *
 ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
     const char *host, in_port_t port)
 {
+    uint64_t                 skipped;
     ngx_uint_t               n;
     ngx_vaani_redis_t       *redis;
     ngx_vaani_redis_node_t  *node;
@@ -537,6 +542,16 @@ ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
     for (n = 0; n < redis->nnodes && redis->nodes[n]; n++) { /* void */ }
 
     if (n == NGX_VAANI_REDIS_MAX_SERVERS) {
+
+        if (vaani_pace(&cluster->crowded, ngx_current_msec,
+                       NGX_VAANI_REDIS_CROWDED_EVERY, &skipped))
+        {
+            ngx_log_error(NGX_LOG_ERR, cluster->log, 0,
+                          "vaani: the cluster has more than %d masters; events "
+                          "for the slots of %s:%d are not applied",
+                          NGX_VAANI_REDIS_MAX_SERVERS, host, (int) port);
+        }
+
         return NULL;
     }
 

@@ -44,6 +44,7 @@ typedef struct {
     ngx_uint_t                  ntried;         /* in this round */
     ngx_uint_t                  nrounds;        /* in vain, of late */
     vaani_pace_t                complained;
+    vaani_pace_t                crowded;
     unsigned                    known:1;        /* there is a table */
     unsigned                    asking:1;
     unsigned                    again:1;        /* when that is done */

@@ -32,7 +32,7 @@ use constant SLOTS => 16384;
 use constant BUS => 10_000;    # the bus has the port of the clients and that
 
 # What the module needs in a cluster in addition to docs/operations.md.
-use constant RIGHTS => [qw(+cluster|slots +cluster|nodes +asking)];
+use constant RIGHTS => [qw(+cluster|slots +cluster|info +cluster|myid +cluster|nodes +asking)];
 
 # How many slots are moved in one go.
 use constant BATCH => 256;
