@@ -206,7 +206,7 @@ scenario 'slots that move' => sub {
         my $status = spool_status($nginx);
         $checked = $status->{looked_at};
         return $checked >= 100;
-    }, 30), 'all of it is applied again where it is now' or diag explain spool_status($nginx);
+    }, 90), 'all of it is applied again where it is now' or diag explain spool_status($nginx);
     sleep 3;
     my $status = spool_status($nginx);
     cmp_ok $status->{looked_at}, '<=', 112, '... once';    # and what had no mark yet at the start

@@ -433,7 +433,8 @@ more_scenario 'under load: the master hangs, and goes on later' => sub {
     topology_account('Sentinel: SIGSTOP of the master', $load, $set, $nginx);
 };
 
-more_scenario 'under load: SENTINEL FAILOVER and FAILOVER' => sub {
+# Sentinels that did not ask for a failover may make another one seconds later.
+long_scenario 'under load: SENTINEL FAILOVER and FAILOVER' => sub {
     my $set = servers();
     my $nginx = nginx_of($set);
     my $load = load_on($nginx);
