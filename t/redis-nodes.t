@@ -32,7 +32,7 @@ sub an_event () { return event('call_started', room => new_room()) }
 
 # An nginx with the locations /status and /health, of one worker.
 sub nginx_of ($redis, %opt) {
-    my $settings = "vaani_redis $redis; vaani_redis_connect_timeout 300ms; vaani_redis_timeout 300ms;";
+    my $settings = "vaani_redis $redis; " . short();
     my $spooled = $opt{spool}
         ? "location = /spooled { vaani_webhook; vaani_spool %%DIR%%/spool; $settings }
            location = /health-spooled { vaani_health; vaani_spool %%DIR%%/spool; $settings }" : '';

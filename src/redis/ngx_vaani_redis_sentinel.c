@@ -383,7 +383,7 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
 
 /*
- * Whether the connections to another master stand.
+ * Whether the connections to another master stand, or are about to.
  */
 
 static ngx_uint_t
@@ -401,7 +401,7 @@ ngx_vaani_redis_sentinel_stands(ngx_vaani_redis_sentinel_t *sentinel,
 
     for (n = 0; n < sentinel->redis->nconnections; n++) {
 
-        if (node->conns[n].state == NGX_VAANI_REDIS_READY
+        if (node->conns[n].state >= NGX_VAANI_REDIS_RESOLVING
             && !node->conns[n].condemned)
         {
             return 1;

@@ -22,7 +22,7 @@ use Vaani::Test::Socket qw(now pause);
 
 our @EXPORT = qw(
     answer endpoint first_answer flows_again longest_since nginx_with ok_within partition partition_options
-    partitioned_acl post room_in_partition room_in_slot topology_account PARTITIONS
+    partitioned_acl post room_in_partition room_in_slot short topology_account PARTITIONS
 );
 
 use constant PARTITIONS => 16;
@@ -38,9 +38,10 @@ sub busy () {
     return $factor < 1 ? 1 : $factor > 10 ? 10 : $factor;
 }
 
-# Timeouts that a server which hangs doesn't make tests wait for.
+# Timeouts that a server which hangs doesn't make tests wait for: the same ones
+# for all locations, which would have connections of their own otherwise.
 sub short () {
-    my $ms = int(300 * (busy() > 4 ? 4 : busy()));
+    state $ms = int(300 * (busy() > 4 ? 4 : busy()));
     return "vaani_redis_connect_timeout ${ms}ms; vaani_redis_timeout ${ms}ms;";
 }
 
