@@ -22,11 +22,12 @@ use constant CUT_AT => 1024 * 1024;
 
 # $target: /path of a unix socket, a port on 127.0.0.1, or host:port.
 # Options: timeout (s, for each call), password, user, db, patient (repeats
-# what is answered by LOADING).
+# what is answered by LOADING, or lost with the connection).
 sub connect ($class, $target, %opt) {
     my $self = bless {
         target  => $target,
         patient => $opt{patient},
+        options => {%opt},
         timeout => $opt{timeout} // 30,
         fh      => connect_socket($target, $opt{timeout} // 30),
         buf     => '',
@@ -58,7 +59,7 @@ sub encode_command (@args) {
 # One command; its reply decoded: string, integer, array ref, undef for a null.
 # Dies with the message of an error reply.
 sub cmd ($self, @args) {
-    my ($reply) = $self->pipeline([@args]);
+    my ($reply) = $self->_answer(\@args);
 
     # Nothing tells when a server has read its data set.
     my $deadline = now() + $self->{timeout};
@@ -68,6 +69,16 @@ sub cmd ($self, @args) {
     }
     die "$reply->{message}\n" if ref $reply eq 'Vaani::Test::RESP::Error';
     return $reply;
+}
+
+# Sentinels kill the connections of servers whose role they change.
+sub _answer ($self, $args) {
+    my ($reply) = eval { $self->pipeline([@$args]) };
+    return $reply if !$@;
+    die $@ if !$self->{patient} || $@ !~ /\blost\b/;
+
+    %$self = %{ (ref $self)->connect($self->{target}, %{ $self->{options} }) };
+    return ($self->pipeline([@$args]))[0];
 }
 
 # ($reply, undef) or (undef, $error), also when the connection is lost.
