@@ -38,7 +38,6 @@ typedef struct ngx_vaani_redis_list_s  ngx_vaani_redis_list_t;
 typedef struct {
     ngx_vaani_redis_watch_t     watch;
     ngx_vaani_redis_list_t     *list;
-    ngx_uint_t                  number;
     ngx_vaani_redis_role_e      role;
     ngx_uint_t                  shown;          /* the latest answer */
     vaani_pace_t                refused;
@@ -118,7 +117,6 @@ ngx_vaani_redis_list_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
         member = &list->members[n];
 
         member->list = list;
-        member->number = n;
 
         ngx_vaani_redis_watch_init(&member->watch, redis, cycle->log);
 

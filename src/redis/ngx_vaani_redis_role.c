@@ -9,8 +9,6 @@
 
 static ngx_int_t ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
-static ngx_int_t ngx_vaani_redis_check_info(ngx_vaani_redis_conn_t *conn,
-    redisReply *reply);
 static ngx_int_t ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 
@@ -62,15 +60,8 @@ ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
     ngx_str_set(&info[0], "INFO");
     ngx_str_set(&info[1], "replication");
 
-    return ngx_vaani_redis_add_setup(conn, info, 2, ngx_vaani_redis_check_info)
+    return ngx_vaani_redis_add_setup(conn, info, 2, ngx_vaani_redis_judge_role)
            == NGX_OK ? NGX_OK : NGX_DECLINED;
-}
-
-
-static ngx_int_t
-ngx_vaani_redis_check_info(ngx_vaani_redis_conn_t *conn, redisReply *reply)
-{
-    return ngx_vaani_redis_judge_role(conn, reply);
 }
 
 

@@ -54,8 +54,9 @@ static ngx_vaani_redis_node_t *ngx_vaani_redis_table_node(
     ngx_vaani_redis_cluster_t *cluster, vaani_topology_node_t *listed);
 static void ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_node_t *node, vaani_topology_node_t *listed);
-static void ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
-    vaani_topology_t *table);
+static void ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster);
+static ngx_uint_t ngx_vaani_redis_table_is(ngx_vaani_redis_node_t *node,
+    const char *id);
 static ngx_uint_t ngx_vaani_redis_table_took_over(
     ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_node_t *node,
     ngx_vaani_redis_node_t **from);
@@ -630,7 +631,7 @@ ngx_vaani_redis_table_apply(ngx_vaani_redis_cluster_t *cluster,
         cluster->nowned += (owner != NGX_VAANI_REDIS_NO_OWNER);
     }
 
-    ngx_vaani_redis_table_compare(cluster, table);
+    ngx_vaani_redis_table_compare(cluster);
 
     if (changed || cluster->replaced) {
         cluster->changed = ngx_current_msec;
@@ -668,9 +669,7 @@ ngx_vaani_redis_table_node(ngx_vaani_redis_cluster_t *cluster,
             continue;
         }
 
-        if (listed->id[0] && node->identified
-            && ngx_memcmp(listed->id, node->id, sizeof(node->id)) == 0)
-        {
+        if (ngx_vaani_redis_table_is(node, listed->id)) {
             if (!ngx_vaani_redis_is_at(node, listed->host, listed->port)) {
 
                 (void) ngx_vaani_redis_place(node, listed->host,
@@ -709,8 +708,7 @@ ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
     ngx_uint_t  n;
 
     if (ngx_strlen(listed->id) != sizeof(node->id)
-        || (node->identified
-            && ngx_memcmp(node->id, listed->id, sizeof(node->id)) == 0))
+        || ngx_vaani_redis_table_is(node, listed->id))
     {
         return;
     }
@@ -731,14 +729,24 @@ ngx_vaani_redis_table_identify(ngx_vaani_redis_cluster_t *cluster,
 }
 
 
+/* whether a node is known to have an id, of a table */
+
+static ngx_uint_t
+ngx_vaani_redis_table_is(ngx_vaani_redis_node_t *node, const char *id)
+{
+    return node->identified
+           && ngx_strlen(id) == sizeof(node->id)
+           && ngx_memcmp(node->id, id, sizeof(node->id)) == 0;
+}
+
+
 /*
  * Says what has changed, each master that took over in one line, and lets those
  * leave that own nothing any more.
  */
 
 static void
-ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster,
-    vaani_topology_t *table)
+ngx_vaani_redis_table_compare(ngx_vaani_redis_cluster_t *cluster)
 {
     ngx_uint_t               n, level;
     ngx_vaani_redis_t       *redis;
@@ -815,10 +823,7 @@ ngx_vaani_redis_table_took_over(ngx_vaani_redis_cluster_t *cluster,
     for (n = 0; n < cluster->table.nnodes; n++) {
         was = &cluster->table.nodes[n];
 
-        if (!was->master && node->identified
-            && ngx_strlen(was->id) == sizeof(node->id)
-            && ngx_memcmp(was->id, node->id, sizeof(node->id)) == 0)
-        {
+        if (!was->master && ngx_vaani_redis_table_is(node, was->id)) {
             if (was->master_index != VAANI_TOPOLOGY_NONE) {
                 *from = ngx_vaani_redis_table_left(cluster,
                                    cluster->table.nodes[was->master_index].id);
@@ -845,8 +850,7 @@ ngx_vaani_redis_table_left(ngx_vaani_redis_cluster_t *cluster, const char *id)
         node = redis->nodes[n];
 
         if (node && !node->leaving && !node->listed && node->was_listed
-            && node->identified && ngx_strlen(id) == sizeof(node->id)
-            && ngx_memcmp(node->id, id, sizeof(node->id)) == 0)
+            && ngx_vaani_redis_table_is(node, id))
         {
             return node;
         }
