@@ -251,7 +251,14 @@ sub coordinated_failover ($self, $to = undef) {
     my $old = $self->master;
     $to //= ($self->replicas)[0];
     $self->catch_up($to);
-    $old->admin->cmd(FAILOVER => 'TO', $to->hostname // '127.0.0.1', $to->own_port);
+
+    # A replica that has said that its link is up may not be online for its master yet.
+    my $error;
+    Vaani::Test::wait_for(sub {
+        (undef, $error) = $old->admin->try_cmd(FAILOVER => 'TO', $to->hostname // '127.0.0.1', $to->own_port);
+        return ($error // '') !~ /is not online/;
+    }, PATIENCE);
+    die "FAILOVER: $error\n" if defined $error;
     $self->await('the new master', sub { $to->role eq 'master' && $old->role eq 'slave' });
     return $to;
 }
