@@ -14,14 +14,13 @@
 -- ARGV, as vaani_transition.c writes it, is as short as it can be, since each
 -- argument and each number costs Redis more than most of what is done below:
 --
---   digits, event, received_at (Unix time, ms), ttl (ms, 0: never),
---   head and tail (members of the message, each with its comma), payload,
---   with a stream its maxlen (0: any);
+--   digits, head and tail (members of the message, each with its comma),
+--   payload, with a stream its maxlen (0: any);
 --
---   for an event of the table: status, since when the sender counts (Unix
---   time, ms), digest of the body; the delivery id, the outcome, the duration (ms; if its unit is open, its readings as
+--   for an event of the table: the status, if it is none of the ladder; the
+--   delivery id; the duration (ms; if its unit is open, its readings as
 --   milliseconds and as seconds), the span of the sender's times (ms), the
---   phone number and the end reason, if the digits say that there is one;
+--   phone number and the end reason, each if the digits say that there is one;
 --   pairs of fields and values;
 --
 --   and for all events the channels; behind an empty argument those that are
@@ -34,8 +33,14 @@
 -- whether there is a span, the number of pairs, whether the event was received
 -- before the sender began to count, the length of the name of the room in
 -- bytes, two digits, the direction and its source, the source of the phone
--- number and that of the end reason (vaani_source_e).  '0' alone stands for an
--- event that the table doesn't know.
+-- number and that of the end reason (vaani_source_e), whether the status is
+-- none of the ladder, the lengths of the time of receipt and of the event's name.
+--
+-- Behind them stand the period of the expiry (3 bytes), the code of the event
+-- (1), the digest of the body (8, blanks: there is none), since when the sender
+-- counts (13, Unix time, ms), the time of receipt (Unix time, ms), the name of
+-- the event, and the time after which the hash expires (ms, 0: never).
+-- '0' alone stands for an event that the table doesn't know.
 --
 -- Whatever can be refused comes before the first write, or is a write that
 -- Redis refuses together with it (OOM, READONLY): a script isn't rolled back.
@@ -51,12 +56,14 @@
 local key, stream = KEYS[1], KEYS[2]
 local argv, call, byte, sub = ARGV, redis.call, string.byte, string.sub
 
-local digits, event, received_at, ttl, head, tail, payload = unpack(argv, 1, 7)
+local digits = argv[1]
 local position, new_rank, new_outcome_rank, transfer, has_id, timed, has_span,
     npairs, uncounted, high, low, direction, direction_source, number_source,
-    reason_source = byte(digits, 1, 15)
+    reason_source, has_status, received_len, event_len, period_1, period_2,
+    period_3, code, last_1, last_2, last_3, last_4 = byte(digits, 1, 26)
+local received_at
 
-local ZERO = 48
+local ZERO, BLANK = 48, 32
 
 -- Of two times, as text: to make numbers of them would take longer.
 
@@ -78,195 +85,212 @@ end
 -- body.  Equal ones that are neighbours are one delivery, if there is no id to
 -- tell.
 
-local OUTCOMES = 32
-local TRANSFERS = 128
+local add_transfer
 
-local function step(state, entry)
-    local kind, body, attempt = entry[2], entry[3], entry[4]
-    local number = attempt.transfer_phone_number or ''
-    local pending, early = state.pending, state.early
-    local match
+if transfer and transfer ~= ZERO then
+    local OUTCOMES = 32
+    local TRANSFERS = 128
 
-    if not entry[5] and state.kind == kind and state.body == body then
-        return
+    local function step(state, entry)
+        local kind, body, attempt = entry[2], entry[3], entry[4]
+        local number = attempt.transfer_phone_number or ''
+        local pending, early = state.pending, state.early
+        local match
+
+        if not entry[5] and state.kind == kind and state.body == body then
+            return
+        end
+
+        state.kind, state.body = kind, body
+        state.total = state.total + 1
+        state.count[kind] = state.count[kind] + 1
+        state.early_one = nil
+
+        if kind == 'i' then
+
+            for i = #early, 1, -1 do
+                if early[i] == number then
+                    match = i
+                    break
+                end
+            end
+
+            if match then
+                table.remove(early, match)
+                state.early_one = true
+            else
+                table.insert(pending, attempt)
+            end
+
+        else
+            for i = #pending, 1, -1 do
+                if (pending[i].transfer_phone_number or '') == number then
+                    match = i
+                    break
+                end
+            end
+
+            if match then
+                table.remove(pending, match)
+            else
+                table.insert(early, number)
+            end
+
+            state[kind] = attempt
+        end
+
+        if #pending > OUTCOMES then
+            table.remove(pending, 1)
+        end
+
+        if #early > OUTCOMES then
+            table.remove(early, 1)
+        end
     end
 
-    state.kind, state.body = kind, body
-    state.total = state.total + 1
-    state.count[kind] = state.count[kind] + 1
-    state.early_one = nil
 
-    if kind == 'i' then
+    -- Until 0.6 there was no list, but what followed from it.
 
-        for i = #early, 1, -1 do
-            if early[i] == number then
-                match = i
+    local function old_transfers(known)
+        local was = call('HMGET', key, 'transfers_initiated',
+                         'transfers_successful', 'transfers_failed',
+                         '_body:transfer')
+        local count = { i = tonumber(was[1] or 0), s = tonumber(was[2] or 0),
+                        f = tonumber(was[3] or 0) }
+
+        return { pending = known.pending or {}, early = known.early or {},
+                 s = known.successful, f = known.failed, count = count,
+                 total = count.i + count.s + count.f,
+                 old = was[4] or nil }
+    end
+
+
+    -- Within a millisecond an attempt comes before its outcome.
+
+    local function rank(entry)
+        return (entry[2] == 'i' and '0' or '1') .. entry[3] .. entry[2]
+    end
+
+
+    -- Adds the event that is being delivered.  Returns repeated, if it is the
+    -- same delivery as another one; split, by how many transitions more there
+    -- are than one; the list to be kept, if it changed; and what the hash is to
+    -- have.
+
+    function add_transfer(body, id, arg)
+        local text = call('HMGET', key, '_transfers')[1]
+        local known = text and cjson.decode(text) or {}
+        local list, base = known.list or {}, known.base
+        local total = known.total
+        local fields = {}
+
+        if not known.list then
+            base = old_transfers(known)
+            total = base.total
+        end
+
+        -- before 1.0 digests were longer
+
+        for _, entry in ipairs(list) do
+            entry[3] = sub(entry[3], 1, 8)
+        end
+
+        base.body = base.body and sub(base.body, 1, 8)
+        base.old = base.old and sub(base.old, 1, 8)
+
+        for i = arg, arg + 2 * (npairs - ZERO) - 2, 2 do
+            fields[argv[i]] = argv[i + 1]
+        end
+
+        local entry = { received_at, string.char(transfer), body, fields, id }
+        local at = #list + 1
+
+        while at > 1 do
+            local other = list[at - 1]
+            local time = other[1]
+
+            if time == received_at and other[2] == entry[2] and other[3] == body
+               and other[5] == id
+            then
+                return { repeated = true, split = 0 }
+            end
+
+            if before(time, received_at)
+               or time == received_at and rank(other) < rank(entry)
+            then
                 break
             end
+
+            at = at - 1
         end
 
-        if match then
-            table.remove(early, match)
-            state.early_one = true
-        else
-            table.insert(pending, attempt)
-        end
+        table.insert(list, at, entry)
 
-    else
-        for i = #pending, 1, -1 do
-            if (pending[i].transfer_phone_number or '') == number then
-                match = i
-                break
-            end
-        end
+        -- the digest of what came last is all that 0.6 left to compare with
 
-        if match then
-            table.remove(pending, match)
-        else
-            table.insert(early, number)
-        end
-
-        state[kind] = attempt
-    end
-
-    if #pending > OUTCOMES then
-        table.remove(pending, 1)
-    end
-
-    if #early > OUTCOMES then
-        table.remove(early, 1)
-    end
-end
-
-
--- Until 0.6 there was no list, but what followed from it.
-
-local function old_transfers(known)
-    local was = call('HMGET', key, 'transfers_initiated',
-                     'transfers_successful', 'transfers_failed',
-                     '_body:transfer')
-    local count = { i = tonumber(was[1] or 0), s = tonumber(was[2] or 0),
-                    f = tonumber(was[3] or 0) }
-
-    return { pending = known.pending or {}, early = known.early or {},
-             s = known.successful, f = known.failed, count = count,
-             total = count.i + count.s + count.f, old = was[4] or nil }
-end
-
-
--- Within a millisecond an attempt comes before its outcome.
-
-local function rank(entry)
-    return (entry[2] == 'i' and '0' or '1') .. entry[3] .. entry[2]
-end
-
-
--- Adds the event that is being delivered.  Returns repeated, if it is the same
--- delivery as another one; split, by how many transitions more there are than
--- one; the list to be kept, if it changed; and what the hash is to have.
-
-local function add_transfer(body, id, arg)
-    local text = call('HMGET', key, '_transfers')[1]
-    local known = text and cjson.decode(text) or {}
-    local list, base = known.list or {}, known.base
-    local total = known.total
-    local fields = {}
-
-    if not known.list then
-        base = old_transfers(known)
-        total = base.total
-    end
-
-    for i = arg, arg + 2 * (npairs - ZERO) - 2, 2 do
-        fields[argv[i]] = argv[i + 1]
-    end
-
-    local entry = { received_at, string.char(transfer), body, fields, id }
-    local at = #list + 1
-
-    while at > 1 do
-        local other = list[at - 1]
-        local time = other[1]
-
-        if time == received_at and other[2] == entry[2] and other[3] == body
-           and other[5] == id
-        then
+        if base.old and at == 1 and not id and body == base.old then
             return { repeated = true, split = 0 }
         end
 
-        if before(time, received_at)
-           or time == received_at and rank(other) < rank(entry)
-        then
-            break
+        while #list > TRANSFERS do
+            step(base, table.remove(list, 1))
         end
 
-        at = at - 1
-    end
+        local state = cjson.decode(cjson.encode(base))
+        local late = before(received_at, list[#list][1])
 
-    table.insert(list, at, entry)
+        for i = 1, #list do
+            step(state, list[i])
 
-    -- the digest of what came last is all that 0.6 left to compare with
-
-    if base.old and at == 1 and not id and body == base.old then
-        return { repeated = true, split = 0 }
-    end
-
-    while #list > TRANSFERS do
-        step(base, table.remove(list, 1))
-    end
-
-    local state = cjson.decode(cjson.encode(base))
-    local late = before(received_at, list[#list][1])
-
-    for i = 1, #list do
-        step(state, list[i])
-
-        if list[i] == entry and state.early_one then
-            late = true
+            if list[i] == entry and state.early_one then
+                late = true
+            end
         end
-    end
 
-    local kept = cjson.encode({ base = base, list = list,
-                                total = state.total })
+        local kept = cjson.encode({ base = base, list = list,
+                                    total = state.total })
 
-    if state.total == total then
-        return { repeated = true, split = 0, list = kept }
-    end
-
-    local count = state.count
-    local shown, status = state.f, 'failed'
-
-    if count.i > count.s + count.f then
-        shown, status = state.pending[#state.pending], 'initiated'
-    elseif count.s > 0 then
-        shown, status = state.s, 'successful'
-    end
-
-    local result = {
-        split = state.total - total - 1, late = late, removed = {},
-        set = { 'transfer_status', status, 'transfers_initiated', count.i,
-                'transfers_successful', count.s, 'transfers_failed', count.f,
-                '_transfers', kept }
-    }
-
-    for _, field in ipairs({ 'transfer_type', 'transfer_phone_number',
-                             'transfer_agent_identity', 'transfer_reason',
-                             'transfer_sip_status' })
-    do
-        if shown and shown[field] then
-            table.insert(result.set, field)
-            table.insert(result.set, shown[field])
-        else
-            table.insert(result.removed, field)
+        if state.total == total then
+            return { repeated = true, split = 0, list = kept }
         end
-    end
 
-    return result
+        local count = state.count
+        local shown, status = state.f, 'failed'
+
+        if count.i > count.s + count.f then
+            shown, status = state.pending[#state.pending], 'initiated'
+        elseif count.s > 0 then
+            shown, status = state.s, 'successful'
+        end
+
+        local result = {
+            split = state.total - total - 1, late = late, removed = {},
+            set = { 'transfer_status', status, 'transfers_initiated', count.i,
+                    'transfers_successful', count.s,
+                    'transfers_failed', count.f,
+                    '_transfers', kept }
+        }
+
+        for _, field in ipairs({ 'transfer_type', 'transfer_phone_number',
+                                 'transfer_agent_identity', 'transfer_reason',
+                                 'transfer_sip_status' })
+        do
+            if shown and shown[field] then
+                table.insert(result.set, field)
+                table.insert(result.set, shown[field])
+            else
+                table.insert(result.removed, field)
+            end
+        end
+
+        return result
+    end
 end
 
 
-local arg = stream and 9 or 8
-local set, removed, message, result
+local arg = stream and 6 or 5
+local fields, n, removed, expire, message, result
+local seq_text, state, status, last_event, updated_at, at_field, at
 
 
 if position == ZERO then
@@ -277,54 +301,203 @@ if position == ZERO then
 
     call('HDEL', key, '_')
 
-    message = '{' .. head .. (known[1] and '"seq":' .. known[1] .. ',' or '')
+    message = '{' .. argv[2] .. (known[1] and '"seq":' .. known[1] .. ',' or '')
         .. '"known":false,'
         .. (known[2] and '"status":' .. cjson.encode(known[2]) .. ',' or '')
-        .. tail .. payload .. '}'
+        .. argv[3] .. argv[4] .. '}'
     result = -1
 
 else
-    local new_status, since, digest, id = unpack(argv, arg, arg + 3)
-    local new_outcome
+    local received_end = 43 + received_len - ZERO
+    local event_end = received_end + event_len - ZERO
+    local event = sub(digits, received_end + 1, event_end)
+    local id, id_field, new_status, old, durations
 
-    arg = arg + (has_id > ZERO and 4 or 3)
+    -- to look for it takes less than to make a table
 
-    if new_outcome_rank > ZERO then
-        new_outcome = argv[arg]
+    local function status_of(rank)
+        return rank == 49 and 'started' or rank == 50 and 'dialing'
+               or rank == 51 and 'ringing' or rank == 52 and 'active'
+               or rank == 53 and 'failed' or rank == 54 and 'no_answer'
+               or rank == 55 and 'rejected' or 'ended'
+    end
+
+    received_at = sub(digits, 44, received_end)
+
+    if has_status > ZERO then
+        new_status = argv[arg]
         arg = arg + 1
+    else
+        new_status = status_of(new_rank)
+    end
+
+    if has_id > ZERO then
+        id = argv[arg]
+        id_field = '_id:' .. id
+        arg = arg + 1
+        old = call('HMGET', key, '_state', 'updated_at', id_field)
+
+    elseif timed > ZERO then
+        old = call('HMGET', key, '_state', 'updated_at', '_duration')
+        durations = old[3] or ''
+
+    else
+        old = call('HMGET', key, '_state', 'updated_at')
+    end
+
+    -- _state, in one field, since each one costs memory and time:
+    --
+    --   1       '~'; '^' if the status is none of the ladder
+    --   2..7    the rank of the status, the highest position of an event so
+    --           far, the rank of the outcome, the sources of the phone number,
+    --           the end reason and the direction
+    --   8..11   seq, digits as above, the first one without a limit
+    --   12..14  the period in which the expiry was set last
+    --   15..18  of the digest of last_event
+    --   19..    of each body of an event that says nothing of a transfer: the
+    --           code of the event, and the digest; sorted by the code, the
+    --           latest body first, 16 of a code at most
+    --
+    -- With the five events of a call it has no more than 64 bytes: Redis stores
+    -- a hash with a longer value in another form, that takes twice the memory.
+    -- So what is known of durations has its own field, _duration.
+
+    state, updated_at = old[1] or '', old[2]
+
+    local form, rank, reached, outcome_rank, numbered, reasoned, directed,
+        seq_1, seq_2, seq_3, seq_4, was_1, was_2, was_3 = byte(state, 1, 14)
+    local was, previous, seq = form
+
+    if form == 126 or form == 94 then
+        seq = ((seq_1 * 64 + seq_2) * 64 + seq_3) * 64 + seq_4 - 48 * 266305
+        previous = form == 126 and status_of(rank)
+                   or call('HMGET', key, 'status')[1]
+
+    elseif not form then
+        rank, reached, outcome_rank, numbered, reasoned, directed =
+            ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+        seq = 0
+
+    else
+
+        -- Before 1.0 the digests had fields of their own, _body:<event>, of 22
+        -- bytes each; until 0.6 the fourth and last character was the position
+        -- of the event that gave the duration; until 0.5.0 they were numbers
+        -- with blanks between them
+
+        local codes = {
+            '!call_started', '#call_ringing', '$user_picked_up_at',
+            '%call_rejected', '&call_no_answer', '(call_failed', ')call_ended',
+            '*call_postprocessing'
+        }
+        local names = { 'phone_number', 'end_reason', 'direction',
+                        'call_duration_ms', 'seq', 'status' }
+
+        for i = 1, #codes do
+            names[5 + 2 * i] = 'at:' .. sub(codes[i], 2)
+            names[6 + 2 * i] = '_body:' .. sub(codes[i], 2)
+        end
+
+        local had, bodies = call('HMGET', key, unpack(names)), {}
+        local last = '0000'
+
+        durations = ''
+
+        seq, previous = had[5] + 0, had[6]
+
+        if #state > 9 then
+            rank, reached, outcome_rank, numbered, reasoned, directed =
+                byte(state, 1, 6)
+            last, durations = sub(state, 7, 10), sub(state, 11)
+
+        else
+            local given
+            rank, reached, outcome_rank, given = byte(state, 1, 4)
+
+            if reached == BLANK then
+                rank, reached, outcome_rank, given =
+                    string.match(state, '^(%d+) (%d+) (%d+) (%d+)$')
+                rank, reached = rank + ZERO, reached + ZERO
+                outcome_rank, given = outcome_rank + ZERO, given + ZERO
+            end
+
+            numbered = had[1] and (had[1] == '' and 49 or 51) or ZERO
+            reasoned = had[2] and (had[2] == '' and 49 or 51) or ZERO
+            directed = had[3] and 49 or ZERO
+
+            if had[4] then
+                durations = (given == 54 and '|' or '||') .. had[4]
+            end
+        end
+
+        removed = {}
+
+        for i = 1, #codes do
+            local kind, body = sub(codes[i], 1, 1), had[6 + 2 * i]
+
+            if body and body ~= '' then
+                for at = 1, #body, 22 do
+                    bodies[#bodies + 1] = kind .. sub(body, at, at + 7)
+                end
+
+                removed[#removed + 1] = names[6 + 2 * i]
+
+            elseif had[5 + 2 * i] then
+                bodies[#bodies + 1] = kind .. '        '
+            end
+        end
+
+        form = previous == status_of(rank) and 126 or 94
+        was_1 = nil
+        state = '~0000000000   ' .. last .. table.concat(bodies)
     end
 
     -- A delivery without an id is recognised by its body: the latest 16 of its
-    -- kind are remembered, digests of 22 bytes each.  An equal transfer body
-    -- may be a new attempt, which the list of transfers tells.
+    -- kind are remembered.  An equal transfer body may be a new attempt, which
+    -- the list of transfers tells.
 
-    local at_field, body_field = 'at:' .. event, '_body:' .. event
-    local id_field = has_id > ZERO and '_id:' .. id
-    local old
+    local first, last = 19, 18    -- of the entries of this event
+    local known_body, transfers, duplicate
 
-    if id_field then
-        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, body_field, id_field)
+    at_field = 'at:' .. event
+
+    if transfer == ZERO then
+        local other = byte(state, first)
+
+        while other and other < code do
+            first = first + 9
+            other = byte(state, first)
+        end
+
+        last = first - 1
+
+        while other == code do
+            last = last + 9
+            other = byte(state, last + 1)
+        end
+
+        if last > first then
+            at = call('HMGET', key, at_field)[1]
+
+            -- what was spooled while its event was unknown has no digest
+
+            known_body = byte(digits, 23) ~= BLANK
+                         and string.find(sub(state, first, last),
+                                         sub(digits, 23, 30), 1, true)
+        end
+
+        duplicate = id_field and old[3] or not id_field and known_body
+
     else
-        old = call('HMGET', key, 'seq', '_state', 'status', 'created_at',
-                   'updated_at', at_field, body_field)
+        duplicate = id_field and old[3]
+
+        if not duplicate then
+            transfers = add_transfer(sub(digits, 23, 30), id, arg)
+            duplicate = transfers.repeated
+        end
+
+        at = call('HMGET', key, at_field)[1]
     end
-
-    local bodies = old[7] or ''
-
-    -- what was spooled while its event was unknown has no digest
-
-    local known_body = digest ~= '' and string.find(bodies, digest, 1, true)
-
-    local duplicate = id_field and old[8] or not id_field and known_body
-    local transfers
-
-    if transfer ~= ZERO and not duplicate then
-        transfers = add_transfer(digest, id_field and id or nil, arg)
-        duplicate = transfers.repeated
-    end
-
-    local created_at, updated_at, at = old[4], old[5], old[6]
 
     if duplicate then
 
@@ -343,131 +516,124 @@ else
             call('HSET', key, at_field, received_at)
         end
 
-        if before(received_at, created_at) then
+        if before(received_at, call('HMGET', key, 'created_at')[1] or '') then
             call('HSET', key, 'created_at', received_at)
         end
 
         return 0
     end
 
-    local seq = (old[1] or 0) + 1 + (transfers and transfers.split or 0)
+    seq = seq + 1 + (transfers and transfers.split or 0)
+    seq_4 = seq % 64
 
-    local seq_text = string.format('%d', seq)
+    if seq < 64 then
+        seq_1, seq_2, seq_3 = 0, 0, 0
 
-    -- _state: the rank of the status, the highest position of an event so far,
-    -- the rank of the outcome, the sources of the phone number, the end reason
-    -- and the direction; four characters of the digest of last_event; and once
-    -- there is a duration that of call_ended, the two readings of
-    -- call_postprocessing's (the second one empty if the unit is known), and the
-    -- span, each behind a bar.
-
-    local rank, reached, outcome_rank, numbered, reasoned, directed =
-        ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-    local last, durations = '', ''
-
-    if old[2] and #old[2] > 9 then
-        rank, reached, outcome_rank, numbered, reasoned, directed =
-            byte(old[2], 1, 6)
-        last, durations = sub(old[2], 7, 10), sub(old[2], 11)
-
-    elseif old[2] then
-
-        -- until 0.6 the fourth and last one was the position of the event that
-        -- gave the duration; until 0.5.0 they were numbers with blanks between
-        -- them
-
-        local given
-        rank, reached, outcome_rank, given = byte(old[2], 1, 4)
-
-        if reached == 32 then
-            rank, reached, outcome_rank, given =
-                string.match(old[2], '^(%d+) (%d+) (%d+) (%d+)$')
-            rank, reached = rank + ZERO, reached + ZERO
-            outcome_rank, given = outcome_rank + ZERO, given + ZERO
-        end
-
-        local was = call('HMGET', key, 'phone_number', 'end_reason',
-                         'direction', 'call_duration_ms')
-
-        numbered = was[1] and (was[1] == '' and 49 or 51) or ZERO
-        reasoned = was[2] and (was[2] == '' and 49 or 51) or ZERO
-        directed = was[3] and 49 or ZERO
-
-        if was[4] then
-            durations = given == 54 and '|' .. was[4] .. '|||'
-                        or '||' .. was[4] .. '||'
-        end
+    else
+        seq_3 = (seq - seq_4) / 64 % 64
+        seq_2 = (seq - seq_4 - seq_3 * 64) / 4096 % 64
+        seq_1 = (seq - seq_4 - seq_3 * 64 - seq_2 * 4096) / 262144
     end
+
+    seq_text = seq < 10 and string.char(ZERO + seq)
+               or string.format('%d', seq)
 
     local late = position < reached
     local counted = rank
 
-    if uncounted > ZERO or updated_at and before(updated_at, since) then
+    if uncounted > ZERO
+       or updated_at and updated_at < sub(digits, 31, 43)
+    then
         counted = ZERO + 15
     end
 
     -- Of this kind another body came before: which of its values is the later
     -- one is looked for field by field.
 
-    local times, present
-
-    local function wins(field, known)
-        if not times then
-            return true
-        end
-
-        if known then
-            local time, other = string.match(times[field] or times[''],
-                                             '^(%d*) (.*)$')
-
-            if before(received_at, time)
-               or time == received_at and digest < other
-            then
-                return false
-            end
-        end
-
-        times[field] = received_at .. ' ' .. digest
-
-        return true
-    end
+    local times, present, wins
 
     if at and transfer == ZERO then
+        local digest = sub(digits, 23, 30)
+
         times = call('HMGET', key, '_times:' .. event)[1]
         times = times and cjson.decode(times)
-                or { [''] = at .. ' ' .. sub(bodies, 1, 22) }
+                or { [''] = at .. ' ' .. sub(state, first + 1, first + 8) }
+
+        wins = function (field, known)
+            if known then
+                local time, other = string.match(times[field] or times[''],
+                                                 '^(%d*) (.*)$')
+
+                if before(received_at, time)
+                   or time == received_at and digest < other
+                then
+                    return false
+                end
+            end
+
+            times[field] = received_at .. ' ' .. digest
+
+            return true
+        end
     end
 
-    local previous = old[3]
-    local previous_json = previous and cjson.encode(previous)
-    local status, status_json = previous, previous_json or 'null'
+    -- What each event writes is written without a table, which takes time; what
+    -- is to stay is written again.
 
-    set = { 'seq', seq_text, '_state', '' }
-    local n = 4
+    fields, n = {}, 0
+    status = previous or ''
 
-    if not known_body and transfer == ZERO then
-        set[5], set[6] = body_field, sub(digest .. bodies, 1, 352)
-        n = 6
+    if new_rank >= rank and (not times or wins('status', new_rank == rank)) then
+        rank, status = new_rank, new_status
+        form = has_status > ZERO and 94 or 126
+    end
+
+    -- Spooled events come with the time of their receipt, so the earlier and
+    -- the later time is looked for, not the time of the earlier and the later
+    -- arrival.
+
+    if not at or before(received_at, at) then
+        at = received_at
+    end
+
+    if not updated_at then
+        last_event, updated_at = event, received_at
+        fields[1], fields[2] = 'created_at', received_at
+        n = 2
+
+    elseif before(updated_at, received_at) then
+        last_event, updated_at = event, received_at
+
+    else
+        last_event = call('HMGET', key, 'last_event')[1] or event
+
+        if updated_at == received_at
+           and sub(state, 15, 18) .. last_event < sub(digits, 23, 26) .. event
+        then
+            last_event = event
+
+        else
+            last_1, last_2, last_3, last_4 = byte(state, 15, 18)
+
+            if before(received_at, call('HMGET', key, 'created_at')[1] or '')
+            then
+                fields[1], fields[2] = 'created_at', received_at
+                n = 2
+            end
+        end
     end
 
     if id_field then
-        set[n + 1], set[n + 2] = id_field, seq_text
+        fields[n + 1], fields[n + 2] = id_field, seq_text
         n = n + 2
     end
 
-    if new_rank >= rank and wins('status', new_rank == rank) then
-        rank, status = new_rank, new_status
-
-        if status ~= previous then
-            status_json = cjson.encode(status)
-            set[n + 1], set[n + 2] = 'status', status
-            n = n + 2
-        end
-    end
-
     if new_outcome_rank > outcome_rank then
+        local outcomes = { 'completed', 'failed', 'no_answer', 'rejected' }
+
         outcome_rank = new_outcome_rank
-        set[n + 1], set[n + 2] = 'outcome', new_outcome
+        fields[n + 1] = 'outcome'
+        fields[n + 2] = outcomes[new_outcome_rank - ZERO]
         n = n + 2
     end
 
@@ -476,11 +642,15 @@ else
     end
 
     -- Durations: call_postprocessing's stands before that of call_ended, that
-    -- before the span of the sender's times.
+    -- before the span of the sender's times.  In _duration: that of call_ended,
+    -- the two readings of call_postprocessing's (the second one empty if the
+    -- unit is known), and the span, each behind a bar; empty ones at the end
+    -- are left out.
 
     if timed > ZERO or has_span > ZERO then
         local ended, ms, seconds, span =
-            string.match(durations, '^|(%d*)|(%d*)|(%d*)|(%d*)$')
+            string.match(durations or call('HMGET', key, '_duration')[1] or '',
+                         '^|(%d*)|?(%d*)|?(%d*)|?(%d*)$')
 
         ended, ms, seconds, span = ended or '', ms or '', seconds or '',
                                    span or ''
@@ -496,16 +666,16 @@ else
             end
 
             if timed == 49 then
-                if wins('ended', ended ~= '') then
+                if not times or wins('ended', ended ~= '') then
                     ended = one
                 end
-            elseif wins('duration', ms ~= '') then
+            elseif not times or wins('duration', ms ~= '') then
                 ms, seconds = one, two
             end
         end
 
         if has_span > ZERO then
-            if wins('span', span ~= '') then
+            if not times or wins('span', span ~= '') then
                 span = argv[arg]
             end
 
@@ -533,39 +703,52 @@ else
             duration = ended ~= '' and ended or span
         end
 
-        durations = '|' .. ended .. '|' .. ms .. '|' .. seconds .. '|' .. span
-        set[n + 1], set[n + 2] = 'call_duration_ms', duration
+        durations = string.match('|' .. ended .. '|' .. ms .. '|' .. seconds
+                                 .. '|' .. span, '^(.-)|*$')
+
+        fields[n + 1], fields[n + 2] = 'call_duration_ms', duration
+        n = n + 2
+    end
+
+    if durations then
+        fields[n + 1], fields[n + 2] = '_duration', durations
         n = n + 2
     end
 
     -- What several kinds of events tell: the source that stands higher wins.
 
-    local function take(field, source, known)
-        if source == ZERO then
-            return known
-        end
-
-        if source >= known and wins(field, source == known) then
-            known = source
-            set[n + 1], set[n + 2] = field, argv[arg]
+    if number_source > ZERO then
+        if number_source >= numbered
+           and (not times or wins('phone_number', number_source == numbered))
+        then
+            numbered = number_source
+            fields[n + 1], fields[n + 2] = 'phone_number', argv[arg]
             n = n + 2
         end
 
         arg = arg + 1
-
-        return known
     end
 
-    numbered = take('phone_number', number_source, numbered)
-    reasoned = take('end_reason', reason_source, reasoned)
+    if reason_source > ZERO then
+        if reason_source >= reasoned
+           and (not times or wins('end_reason', reason_source == reasoned))
+        then
+            reasoned = reason_source
+            fields[n + 1], fields[n + 2] = 'end_reason', argv[arg]
+            n = n + 2
+        end
+
+        arg = arg + 1
+    end
 
     if direction_source > directed
        or direction_source == 50 and directed == 50
     then
-        if wins('direction', direction_source == directed) then
+        if not times or wins('direction', direction_source == directed) then
             directed = direction_source
-            set[n + 1] = 'direction'
-            set[n + 2] = ({ 'inbound', 'outbound', 'web' })[direction - ZERO]
+            fields[n + 1] = 'direction'
+            fields[n + 2] = direction == 49 and 'inbound'
+                         or direction == 50 and 'outbound' or 'web'
             n = n + 2
         end
     end
@@ -574,44 +757,25 @@ else
     local last_pair = arg + 2 * (npairs - ZERO) - 1
     arg = last_pair + 1
 
-    -- Spooled events come with the time of their receipt, so the earlier and
-    -- the later time is looked for, not the time of the earlier and the later
-    -- arrival.
+    local entry, others = '', sub(state, first)
 
-    local latest = not updated_at or before(updated_at, received_at)
+    if not known_body and transfer == ZERO then
+        entry = sub(digits, 22, 30)
 
-    if latest then
-        set[n + 1], set[n + 2] = 'updated_at', received_at
-        n = n + 2
-
-    elseif updated_at == received_at then
-        latest = last .. (call('HMGET', key, 'last_event')[1] or '')
-                 < sub(digest, 1, 4) .. event
+        if last - first >= 16 * 9 - 1 then
+            others = sub(state, first, last - 9) .. sub(state, last + 1)
+        end
     end
 
-    if latest then
-        last = sub(digest, 1, 4)
-        set[n + 1], set[n + 2] = 'last_event', event
-        n = n + 2
-    end
-
-    if not created_at or before(received_at, created_at) then
-        set[n + 1], set[n + 2] = 'created_at', received_at
-        n = n + 2
-    end
-
-    if not at or before(received_at, at) then
-        set[n + 1], set[n + 2] = at_field, received_at
-        n = n + 2
-    end
-
-    set[4] = string.char(rank, reached, outcome_rank, numbered, reasoned,
-                         directed)
-             .. (#last == 4 and last or '0000') .. durations
+    state = string.char(form, rank, reached, outcome_rank, numbered, reasoned,
+                        directed, ZERO + seq_1, ZERO + seq_2, ZERO + seq_3,
+                        ZERO + seq_4, period_1, period_2, period_3, last_1,
+                        last_2, last_3, last_4)
+            .. sub(state, 19, first - 1) .. entry .. others
 
     if seq == 1 then
-        set[n + 1] = 'room_name'
-        set[n + 2] = sub(key, -((high - ZERO) * 64 + low - ZERO))
+        fields[n + 1] = 'room_name'
+        fields[n + 2] = sub(key, -((high - ZERO) * 64 + low - ZERO))
         n = n + 2
     end
 
@@ -619,13 +783,13 @@ else
     if transfer == ZERO then
 
         if times and npairs > ZERO then
-            local fields = {}
+            local names = {}
 
             for i = first_pair, last_pair, 2 do
-                fields[#fields + 1] = argv[i]
+                names[#names + 1] = argv[i]
             end
 
-            present = call('HMGET', key, unpack(fields))
+            present = call('HMGET', key, unpack(names))
         end
 
         for i = first_pair, last_pair, 2 do
@@ -633,39 +797,64 @@ else
             if not times
                or wins(argv[i], present[(i - first_pair) / 2 + 1])
             then
-                set[n + 1], set[n + 2] = argv[i], argv[i + 1]
+                fields[n + 1], fields[n + 2] = argv[i], argv[i + 1]
                 n = n + 2
             end
         end
 
         if times then
-            set[n + 1], set[n + 2] = '_times:' .. event, cjson.encode(times)
+            fields[n + 1] = '_times:' .. event
+            fields[n + 2] = cjson.encode(times)
             n = n + 2
         end
 
     else
         late = late or transfers.late
-        removed = transfers.removed
+        removed = removed or {}
+
+        for _, field in ipairs(transfers.removed or {}) do
+            removed[#removed + 1] = field
+        end
 
         for i = 1, #transfers.set do
-            set[n + i] = transfers.set[i]
+            fields[n + i] = transfers.set[i]
         end
+
+        n = n + #transfers.set
     end
 
 
-    message = '{' .. head .. '"seq":' .. seq_text
+    -- a status of the ladder has nothing that is to be escaped
+
+    local status_json = form == 126 and '"' .. status .. '"'
+                        or cjson.encode(status)
+
+    if previous then
+        previous = previous == status and status_json
+                   or was == 126 and '"' .. previous .. '"'
+                   or cjson.encode(previous)
+    end
+
+    message = '{' .. argv[2] .. '"seq":' .. seq_text
         .. ',"status":' .. status_json
-        .. (previous and ',"previous_status":' .. previous_json or '')
+        .. (previous and ',"previous_status":' .. previous or '')
         .. (late and ',"late":true,' or ',"late":false,')
-        .. tail .. payload .. '}'
+        .. argv[3] .. argv[4] .. '}'
 
     result = seq * 256 + (counted - ZERO) * 16
              + (uncounted > ZERO and 15 or rank - ZERO)
+
+    -- The expiry is set once in a period, which is a hundredth of it, and is
+    -- longer by one: so it comes no earlier than it should, and at most that
+    -- much later.
+
+    expire = (period_1 ~= was_1 or period_2 ~= was_2 or period_3 ~= was_3)
+             and sub(digits, event_end + 1)
 end
 
 
 if stream then
-    local maxlen = argv[8]
+    local maxlen = argv[5]
 
     if maxlen == '0' then
         call('XADD', stream, '*', 'message', message)
@@ -674,17 +863,21 @@ if stream then
     end
 end
 
-if set then
-    call('HSET', key, unpack(set))
+if fields then
+    call('HSET', key, 'seq', seq_text, '_state', state, 'status', status,
+         'last_event', last_event, 'updated_at', updated_at, at_field, at,
+         unpack(fields, 1, n))
 
     if removed and #removed > 0 then
         call('HDEL', key, unpack(removed))
     end
 
-    if ttl == '0' then
-        call('PERSIST', key)
-    else
-        call('PEXPIRE', key, ttl)
+    if expire then
+        if expire == '0' then
+            call('PERSIST', key)
+        else
+            call('PEXPIRE', key, expire)
+        end
     end
 end
 
@@ -702,7 +895,7 @@ for i = arg, #argv do
     else
         local reply = redis.pcall(publish, channel, message)
 
-        if type(reply) == 'table' then
+        if reply ~= 0 and type(reply) == 'table' then
             refused = reply.err
         end
     end

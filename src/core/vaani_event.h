@@ -103,6 +103,8 @@ typedef enum {
 
 typedef struct {
     vaani_str_t                name;
+    u_char                     code;        /* of its bodies in the hash of a
+                                               call: never changes */
     vaani_position_e           position;
     vaani_str_t                status;      /* that the event brings */
     vaani_str_t                outcome;

@@ -25,33 +25,33 @@ static unsigned vaani_event_rank(const vaani_str_t *ladder,
 
 static const vaani_event_type_t  vaani_events[] = {
 
-    { vaani_string("call_started"), VAANI_POSITION_STARTED,
+    { vaani_string("call_started"), '!', VAANI_POSITION_STARTED,
       vaani_string("started"), vaani_none, vaani_none, 0, 0,
       { { vaani_string("status"), vaani_none, VAANI_FIELD_STATUS, 0 },
         vaani_special("phone_number", VAANI_FIELD_NUMBER),
         vaani_last_field } },
 
-    { vaani_string("call_ringing"), VAANI_POSITION_RINGING,
+    { vaani_string("call_ringing"), '#', VAANI_POSITION_RINGING,
       vaani_string("ringing"), vaani_none, vaani_none, 1, 0,
       { vaani_const_status,
         vaani_last_field } },
 
-    { vaani_string("user_picked_up_at"), VAANI_POSITION_ANSWERED,
+    { vaani_string("user_picked_up_at"), '$', VAANI_POSITION_ANSWERED,
       vaani_string("active"), vaani_none, vaani_none, 0, 0,
       { vaani_const_status,
         vaani_last_field } },
 
-    { vaani_string("call_rejected"), VAANI_POSITION_UNSUCCESSFUL,
+    { vaani_string("call_rejected"), '%', VAANI_POSITION_UNSUCCESSFUL,
       vaani_string("rejected"), vaani_string("rejected"), vaani_none, 1, 0,
       { vaani_const_status,
         vaani_last_field } },
 
-    { vaani_string("call_no_answer"), VAANI_POSITION_UNSUCCESSFUL,
+    { vaani_string("call_no_answer"), '&', VAANI_POSITION_UNSUCCESSFUL,
       vaani_string("no_answer"), vaani_string("no_answer"), vaani_none, 1, 0,
       { vaani_const_status,
         vaani_last_field } },
 
-    { vaani_string("call_failed"), VAANI_POSITION_UNSUCCESSFUL,
+    { vaani_string("call_failed"), '(', VAANI_POSITION_UNSUCCESSFUL,
       vaani_string("failed"), vaani_string("failed"), vaani_none, 1, 0,
       { vaani_const_status,
         vaani_optional("error", "error", VAANI_FIELD_STRING),
@@ -59,14 +59,14 @@ static const vaani_event_type_t  vaani_events[] = {
 
     /* who is being transferred has been answered, hence "active" */
 
-    { vaani_string("human_transfer_initiated"), VAANI_POSITION_TRANSFER,
+    { vaani_string("human_transfer_initiated"), '+', VAANI_POSITION_TRANSFER,
       vaani_string("active"), vaani_none, vaani_string("initiated"), 0, 0,
       { vaani_required("transfer_type", "transfer_type", VAANI_FIELD_STRING),
         vaani_required("phone_number", "transfer_phone_number",
                        VAANI_FIELD_STRING),
         vaani_last_field } },
 
-    { vaani_string("human_transfer_successful"), VAANI_POSITION_TRANSFER,
+    { vaani_string("human_transfer_successful"), '+', VAANI_POSITION_TRANSFER,
       vaani_string("active"), vaani_none, vaani_string("successful"), 0, 0,
       { vaani_required("transfer_type", "transfer_type", VAANI_FIELD_STRING),
         vaani_required("phone_number", "transfer_phone_number",
@@ -75,7 +75,7 @@ static const vaani_event_type_t  vaani_events[] = {
                        VAANI_FIELD_STRING),
         vaani_last_field } },
 
-    { vaani_string("human_transfer_failed"), VAANI_POSITION_TRANSFER,
+    { vaani_string("human_transfer_failed"), '+', VAANI_POSITION_TRANSFER,
       vaani_string("active"), vaani_none, vaani_string("failed"), 0, 0,
       { vaani_required("transfer_type", "transfer_type", VAANI_FIELD_STRING),
         vaani_required("phone_number", "transfer_phone_number",
@@ -85,13 +85,13 @@ static const vaani_event_type_t  vaani_events[] = {
                        VAANI_FIELD_STRING),
         vaani_last_field } },
 
-    { vaani_string("call_ended"), VAANI_POSITION_ENDED,
+    { vaani_string("call_ended"), ')', VAANI_POSITION_ENDED,
       vaani_string("ended"), vaani_string("completed"), vaani_none, 0, 0,
       { { vaani_string("call_duration"), vaani_none, VAANI_FIELD_SECONDS, 1 },
         vaani_special("end_reason", VAANI_FIELD_REASON),
         vaani_last_field } },
 
-    { vaani_string("call_postprocessing"), VAANI_POSITION_POSTPROCESSED,
+    { vaani_string("call_postprocessing"), '*', VAANI_POSITION_POSTPROCESSED,
       vaani_string("ended"), vaani_string("completed"), vaani_none, 0, 1,
       { vaani_special("call_duration", VAANI_FIELD_DURATION),
         vaani_optional("transcript", "transcript", VAANI_FIELD_TRANSCRIPT),

@@ -5,13 +5,24 @@
 
 
 /*
- * 1 + 2 keys, 8 + 10 scalars, postprocessed, what stands before sharded
+ * 1 + 2 keys, 5 + 7 scalars, postprocessed, what stands before sharded
  * channels; and twice the row's fields
  */
 
-#define VAANI_MAX_ARGS         24
+#define VAANI_MAX_ARGS         18
 
-#define VAANI_NDIGITS          15
+#define VAANI_NDIGITS          18
+
+/* what stands in a call's hash, where each byte counts */
+
+#define VAANI_DIGEST_LEN       8
+#define VAANI_PERIOD_LEN       3
+
+#define VAANI_SINCE_LEN        13
+
+/* the expiry is set once in so many parts of its time */
+
+#define VAANI_TTL_PERIODS      100
 
 #define vaani_digit(n)         ((u_char) ('0' + (n)))
 
@@ -20,14 +31,18 @@ typedef struct {
     vaani_str_t         *args;
     size_t               nargs;
     size_t               nfields;       /* of the event's row, that it has */
+    unsigned             has_status;    /* it is none of the ladder */
     u_char              *last;          /* free memory for what is composed */
-    vaani_str_t          received_at;
 } vaani_args_t;
 
 
 static size_t vaani_args_fields(const vaani_event_t *event);
 static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
+static u_char *vaani_args_period(u_char *p, const vaani_delivery_t *delivery);
+static u_char *vaani_args_digest(u_char *p, const vaani_str_t *digest);
+static u_char *vaani_args_since(u_char *p, uint64_t since);
+static u_char *vaani_args_ttl(u_char *p, uint64_t ttl);
 static void vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_channels(vaani_args_t *a,
@@ -72,7 +87,8 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
            + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_repaired)
            + sizeof(vaani_tail_payload)
-           + VAANI_NDIGITS + 8 * VAANI_UINT64_LEN;
+           + VAANI_NDIGITS + 1 + VAANI_DIGEST_LEN + VAANI_PERIOD_LEN
+           + VAANI_SINCE_LEN + event->name.len + 7 * VAANI_UINT64_LEN;
 
     a.args = alloc->alloc(alloc->ctx, size);
 
@@ -81,6 +97,7 @@ vaani_transition_args(const vaani_event_t *event,
     }
 
     a.nargs = 0;
+    a.has_status = 0;
     a.last = (u_char *) (a.args + n);
 
     vaani_args_literal(&a, delivery->stream.len ? "2" : "1");
@@ -91,10 +108,6 @@ vaani_transition_args(const vaani_event_t *event,
     }
 
     vaani_args_digits(&a, event, delivery);
-    vaani_args_add(&a, &event->name);
-    vaani_args_uint(&a, delivery->received_at);
-    a.received_at = a.args[a.nargs - 1];
-    vaani_args_uint(&a, delivery->ttl);
     vaani_args_head(&a, event, delivery);
     vaani_args_tail(&a, event, delivery);
     vaani_args_add(&a, &delivery->payload);
@@ -150,8 +163,10 @@ static void
 vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery)
 {
-    u_char                    *p;
+    u_char                    *p, *end, *lens;
     size_t                     npairs;
+    unsigned                   rank;
+    const vaani_str_t         *status;
     const vaani_event_type_t  *type;
 
     type = event->type;
@@ -162,9 +177,14 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
 
     } else {
         npairs = a->nfields + (type->postprocessed ? 1 : 0);
+        rank = vaani_status_rank(&event->status);
+        status = vaani_status_name(rank);
+
+        a->has_status = (status == NULL
+                         || !vaani_str_eq(status, &event->status));
 
         *p++ = vaani_digit(type->position);
-        *p++ = vaani_digit(vaani_status_rank(&event->status));
+        *p++ = vaani_digit(rank);
         *p++ = vaani_digit(vaani_outcome_rank(&type->outcome));
         *p++ = type->transfer.len ? type->transfer.data[0] : '0';
         *p++ = vaani_digit(delivery->id.len != 0);
@@ -178,11 +198,100 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = vaani_digit(event->direction_source);
         *p++ = vaani_digit(event->number_source);
         *p++ = vaani_digit(event->reason_source);
+        *p++ = vaani_digit(a->has_status);
+
+        lens = p;
+        p += 2;
+
+        p = vaani_args_period(p, delivery);
+        *p++ = type->code;
+        p = vaani_args_digest(p, &delivery->digest);
+        p = vaani_args_since(p, delivery->since);
+
+        end = vaani_write_uint(p, delivery->received_at);
+        lens[0] = vaani_digit(end - p);
+        lens[1] = vaani_digit(event->name.len);
+
+        p = vaani_write(end, event->name.data, event->name.len);
+        p = vaani_args_ttl(p, delivery->ttl);
     }
 
     a->args[a->nargs].data = a->last;
     a->args[a->nargs++].len = p - a->last;
     a->last = p;
+}
+
+
+/*
+ * What tells a period from others that come soon before or after it, and from
+ * those of another time to live.
+ */
+
+static u_char *
+vaani_args_period(u_char *p, const vaani_delivery_t *delivery)
+{
+    size_t    n;
+    uint64_t  len, period;
+
+    static const char  digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    if (delivery->ttl == 0) {
+        memset(p, '.', VAANI_PERIOD_LEN);
+        return p + VAANI_PERIOD_LEN;
+    }
+
+    len = delivery->ttl / VAANI_TTL_PERIODS;
+    period = delivery->applied_at / (len ? len : 1);
+
+    for (n = VAANI_PERIOD_LEN; n > 0; n--) {
+        p[n - 1] = digits[period % 64];
+        period /= 64;
+    }
+
+    return p + VAANI_PERIOD_LEN;
+}
+
+
+static u_char *
+vaani_args_digest(u_char *p, const vaani_str_t *digest)
+{
+    if (digest->len >= VAANI_DIGEST_LEN) {
+        return vaani_write(p, digest->data, VAANI_DIGEST_LEN);
+    }
+
+    memset(p, ' ', VAANI_DIGEST_LEN);
+
+    return p + VAANI_DIGEST_LEN;
+}
+
+
+static u_char *
+vaani_args_since(u_char *p, uint64_t since)
+{
+    size_t  n;
+
+    for (n = VAANI_SINCE_LEN; n > 0; n--) {
+        p[n - 1] = vaani_digit(since % 10);
+        since /= 10;
+    }
+
+    return p + VAANI_SINCE_LEN;
+}
+
+
+/*
+ * Longer by a period, see transition.lua; but not than a number can be.
+ */
+
+static u_char *
+vaani_args_ttl(u_char *p, uint64_t ttl)
+{
+    uint64_t  period;
+
+    period = ttl / VAANI_TTL_PERIODS;
+
+    return vaani_write_uint(p, ttl <= UINT64_MAX - period ? ttl + period : ttl);
 }
 
 
@@ -195,16 +304,12 @@ vaani_args_event(vaani_args_t *a, const vaani_event_t *event,
 
     type = event->type;
 
-    vaani_args_add(a, &event->status);
-    vaani_args_uint(a, delivery->since);
-    vaani_args_add(a, &delivery->digest);
+    if (a->has_status) {
+        vaani_args_add(a, &event->status);
+    }
 
     if (delivery->id.len) {
         vaani_args_add(a, &delivery->id);
-    }
-
-    if (type->outcome.len) {
-        vaani_args_add(a, &type->outcome);
     }
 
     if (event->duration.kind != VAANI_DURATION_NONE) {
@@ -303,7 +408,7 @@ vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
     p = a->last;
 
     p = vaani_write(p, vaani_tail_time, sizeof(vaani_tail_time) - 1);
-    p = vaani_write(p, a->received_at.data, a->received_at.len);
+    p = vaani_write_uint(p, delivery->received_at);
 
     if (event->room.data) {
         p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);

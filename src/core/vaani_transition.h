@@ -31,6 +31,7 @@ typedef struct {
 
     uint64_t             ttl;           /* ms, 0: never expires */
     uint64_t             received_at;   /* Unix time, ms */
+    uint64_t             applied_at;    /* when it is sent, Unix time, ms */
 
     vaani_str_t          digest;        /* of the body, printable */
     vaani_str_t          id;            /* of the delivery, printable, empty:

@@ -64,6 +64,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     delivery->maxlen = vlcf->stream_maxlen;
     delivery->ttl = vlcf->ttl;
     delivery->received_at = ngx_http_vaani_received_at(item);
+    delivery->applied_at = item->ctx->received_at;
     delivery->payload = item->part.payload;
     delivery->repaired = item->event.repaired;
     delivery->since = ngx_http_vaani_counted_since();

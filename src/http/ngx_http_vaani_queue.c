@@ -230,6 +230,8 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
         lane = ngx_vaani_redis_lane(redis, &key);
     }
 
+    delivery.applied_at = ngx_http_vaani_now();
+
     (void) ngx_http_vaani_eval(redis, lane, &event, &delivery, pool,
                                ngx_http_vaani_replay_handler, slot, &status);
 

@@ -302,6 +302,8 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
         return;
     }
 
+    delivery.applied_at = vaani_spool_now();
+
     if (spool->mode == VAANI_SPOOL_LIST) {
         vaani_spool_print(path, record, &delivery, &event, &reason, since,
                           tries, spool->kind == VAANI_SPOOL_KEPT);

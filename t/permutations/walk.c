@@ -209,6 +209,7 @@ walk_deliver(redisContext *redis, walk_delivery_t *delivery, char *line,
     what.key.data = (u_char *) walk_room;
     what.key.len = strlen(walk_room);
     what.received_at = strtoull(received_at, NULL, 10);
+    what.applied_at = what.received_at;
     what.payload = part.payload;
     what.digest.data = (u_char *) digest;
     what.digest.len = VAANI_WALK_DIGEST;

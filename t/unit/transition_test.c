@@ -30,7 +30,8 @@ static const vaani_delivery_t  test_sample = {
     .nchannels = 2,
     .ttl = 604800000,
     .received_at = 1790000000123ULL,
-    .digest = vaani_string("digest"),
+    .applied_at = 1790000000123ULL,
+    .digest = vaani_string("0123digest"),
     .id = vaani_string("id"),
     .nonce = vaani_string("nonce"),
     .message = vaani_string("message"),
@@ -46,6 +47,8 @@ static int test_args(const char *body, const vaani_delivery_t *delivery,
 static void test_known(void **state);
 static void test_postprocessing(void **state);
 static void test_digits(void **state);
+static void test_status(void **state);
+static void test_period(void **state);
 static void test_unknown(void **state);
 static void test_no_room(void **state);
 static void test_number_for_room(void **state);
@@ -116,6 +119,9 @@ test_args(const char *body, const vaani_delivery_t *delivery,
 
 #define HEAD(event, room)                                                     \
     "\"id\":\"message\",\"event\":\"" event "\",\"room_name\":\"" room "\","
+#define DIGITS(digits, has_status, len, code, event)                          \
+    digits has_status "=" len "IQd" code "0123dige" "1600000000000"           \
+    "1790000000123" event "610848000"
 #define TAIL                                                                  \
     "\"received_at\":1790000000123,\"key\":\"vaani:call:r\",\"payload\":"
 
@@ -125,33 +131,33 @@ test_known(void **state)
 {
     static const char  *ended[] = {
         "2", "vaani:call:r", "stream",
-        "681011000010003", "call_ended", "1790000000123", "604800000",
+        DIGITS("681011000010003", "0", ":", ")", "call_ended"),
         HEAD("call_ended", "\\u0072"), TAIL, "payload", "1000",
-        "ended", "1600000000000", "digest", "id", "completed", "1500",
+        "id", "1500",
         "hangup", "vaani:events", "vaani:room:r"
     };
 
     static const char  *ringing[] = {
         "2", "vaani:call:r", "stream",
-        "230010000012100", "call_ringing", "1790000000123", "604800000",
+        DIGITS("230010000012100", "0", "<", "#", "call_ringing"),
         HEAD("call_ringing", "r"), TAIL, "payload", "1000",
-        "ringing", "1600000000000", "digest", "id",
+        "id",
         "vaani:events", "vaani:room:r"
     };
 
     static const char  *started[] = {
         "2", "vaani:call:r", "stream",
-        "1200100000:1330", "call_started", "1790000000123", "604800000",
+        DIGITS("1200100000:1330", "0", "<", "!", "call_started"),
         HEAD("call_started", "inbound-11"), TAIL, "payload", "1000",
-        "dialing", "1600000000000", "digest", "id", "+1",
+        "id", "+1",
         "vaani:events", "vaani:room:r"
     };
 
     static const char  *failed[] = {
         "2", "vaani:call:r", "stream",
-        "552010010012100", "call_failed", "1790000000123", "604800000",
+        DIGITS("552010010012100", "0", ";", "(", "call_failed"),
         HEAD("call_failed", "r"), TAIL, "payload", "1000",
-        "failed", "1600000000000", "digest", "id", "failed",
+        "id",
         "error", "e", "vaani:events", "vaani:room:r"
     };
 
@@ -184,19 +190,17 @@ test_postprocessing(void **state)
 {
     static const char  *open[] = {
         "2", "vaani:call:r", "stream",
-        "781013010010000", "call_postprocessing", "1790000000123",
-        "604800000",
+        DIGITS("781013010010000", "0", "C", "*", "call_postprocessing"),
         HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
-        "ended", "1600000000000", "digest", "id", "completed", "42", "41500",
+        "id", "42", "41500",
         "postprocessed", "1", "vaani:events", "vaani:room:r"
     };
 
     static const char  *known[] = {
         "2", "vaani:call:r", "stream",
-        "781012130013221", "call_postprocessing", "1790000000123",
-        "604800000",
+        DIGITS("781012130013221", "0", "C", "*", "call_postprocessing"),
         HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
-        "ended", "1600000000000", "digest", "id", "completed", "41500",
+        "id", "41500",
         "42000", "web-user", "",
         "picked_up_at", "1791531077000", "call_ended_at", "1791531119000",
         "postprocessed", "1", "vaani:events", "vaani:room:r"
@@ -204,10 +208,9 @@ test_postprocessing(void **state)
 
     static const char  *span[] = {
         "2", "vaani:call:r", "stream",
-        "781010130010010", "call_postprocessing", "1790000000123",
-        "604800000",
+        DIGITS("781010130010010", "0", "C", "*", "call_postprocessing"),
         HEAD("call_postprocessing", "r"), TAIL, "payload", "1000",
-        "ended", "1600000000000", "digest", "id", "completed", "42000", "",
+        "id", "42000", "",
         "picked_up_at", "1791531077000", "call_ended_at", "1791531119000",
         "postprocessed", "1", "vaani:events", "vaani:room:r"
     };
@@ -264,17 +267,109 @@ test_digits(void **state)
     assert_int_equal(test_args(body, &delivery, &arena, &args, &nargs),
                      VAANI_OK);
 
-    assert_int_equal(args[3].len, 15);
-    assert_memory_equal(args[3].data, "440f00031400000", 15);
+    assert_memory_equal(args[3].data, "440f000314000000", 16);
 
-    /* without an id the fields follow the digest of the body */
+    /* without an id the fields follow what all events have */
 
-    assert_int_equal(args[13].len, 6);
-    assert_memory_equal(args[13].data, "digest", 6);
-    assert_int_equal(args[14].len, 13);
-    assert_memory_equal(args[14].data, "transfer_type", 13);
+    assert_int_equal(args[8].len, 13);
+    assert_memory_equal(args[8].data, "transfer_type", 13);
 
     vaani_test_arena_free(&arena);
+
+    /* an event that was unknown when it was spooled has no digest */
+
+    delivery.digest.len = 0;
+
+    vaani_test_arena_init(&arena);
+
+    assert_int_equal(test_args(body, &delivery, &arena, &args, &nargs),
+                     VAANI_OK);
+    assert_memory_equal(args[3].data + 21, "+        1790", 13);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+/*
+ * A status that the ladder doesn't have stands by itself.
+ */
+
+static void
+test_status(void **state)
+{
+    size_t              nargs;
+    vaani_str_t        *args;
+    vaani_test_arena_t  arena;
+
+    (void) state;
+
+    vaani_test_arena_init(&arena);
+
+    assert_int_equal(test_args("{\"event\":\"call_started\","
+                               "\"room_name\":\"r\",\"status\":\"on hold\"}",
+                               &test_sample, &arena, &args, &nargs),
+                     VAANI_OK);
+
+    assert_memory_equal(args[3].data, "1100100000100001", 16);
+    assert_int_equal(args[8].len, 7);
+    assert_memory_equal(args[8].data, "on hold", 7);
+
+    vaani_test_arena_free(&arena);
+}
+
+
+/*
+ * The expiry has another period after each hundredth of it, and the script adds
+ * that; without an expiry, there is one period.
+ */
+
+static void
+test_period(void **state)
+{
+    size_t               n, nargs;
+    vaani_str_t         *args;
+    vaani_delivery_t     delivery;
+    vaani_test_arena_t   arena;
+
+    static const struct {
+        uint64_t         ttl;           /* ms */
+        uint64_t         applied_at;
+        const char      *period;
+        const char      *expiry;        /* what ends the digits */
+    } tests[] = {
+        { 0, 1790000000123ULL, "...", "call_ringing0" },
+        { 1, 64 * 64 * 64 - 1, "___", "call_ringing1" },
+        { 1, 64 * 64 * 64, "AAA", "call_ringing1" },
+        { 99, 63, "AA_", "call_ringing99" },
+        { 100, 63, "AA_", "call_ringing101" },
+        { 1000, 639, "AA_", "call_ringing1010" },
+        { 1000, 640, "ABA", "call_ringing1010" },
+        { 604800000, 1790000000123ULL, "IQd", "call_ringing610848000" },
+        { UINT64_MAX, 1790000000123ULL, "AAA",
+          "call_ringing18446744073709551615" }
+    };
+
+    (void) state;
+
+    for (n = 0; n < vaani_test_nelems(tests); n++) {
+        delivery = test_sample;
+        delivery.ttl = tests[n].ttl;
+        delivery.applied_at = tests[n].applied_at;
+
+        vaani_test_arena_init(&arena);
+
+        assert_int_equal(test_args("{\"event\":\"call_ringing\","
+                                   "\"room_name\":\"r\"}",
+                                   &delivery, &arena, &args, &nargs),
+                         VAANI_OK);
+
+        assert_memory_equal(args[3].data + 18, tests[n].period, 3);
+        assert_int_equal(args[3].len, 56 + strlen(tests[n].expiry));
+        assert_memory_equal(args[3].data + 56, tests[n].expiry,
+                            strlen(tests[n].expiry));
+
+        vaani_test_arena_free(&arena);
+    }
 }
 
 
@@ -286,7 +381,7 @@ static void
 test_unknown(void **state)
 {
     static const char  *unknown[] = {
-        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "2", "vaani:call:r", "stream", "0",
         HEAD("x", "r"), TAIL, "payload", "1000", "vaani:events", "vaani:room:r"
     };
 
@@ -304,7 +399,7 @@ static void
 test_no_room(void **state)
 {
     static const char  *unknown[] = {
-        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "2", "vaani:call:r", "stream", "0",
         "\"id\":\"message\",\"event\":\"x\",",
         "\"received_at\":1790000000123,\"payload\":", "payload", "1000",
         "vaani:events", "vaani:room:r"
@@ -324,7 +419,7 @@ static void
 test_number_for_room(void **state)
 {
     static const char  *unknown[] = {
-        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "2", "vaani:call:r", "stream", "0",
         HEAD("x", "12.50"), TAIL, "payload", "1000", "vaani:events",
         "vaani:room:r"
     };
@@ -341,7 +436,7 @@ test_no_stream(void **state)
     vaani_delivery_t  delivery;
 
     static const char  *unknown[] = {
-        "1", "vaani:call:r", "0", "x", "0", "0",
+        "1", "vaani:call:r", "0",
         HEAD("x", "r"),
         "\"received_at\":0,\"key\":\"vaani:call:r\",\"payload\":",
         "payload"
@@ -371,13 +466,13 @@ test_sharded(void **state)
     vaani_delivery_t  delivery;
 
     static const char  *one[] = {
-        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "2", "vaani:call:r", "stream", "0",
         HEAD("x", "r"), TAIL, "payload", "1000", "vaani:events", "",
         "vaani:room:r"
     };
 
     static const char  *all[] = {
-        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        "2", "vaani:call:r", "stream", "0",
         HEAD("x", "r"), TAIL, "payload", "1000", "", "vaani:events",
         "vaani:room:r"
     };
@@ -400,7 +495,7 @@ test_replayed(void **state)
     vaani_delivery_t  delivery;
 
     static const char  *unknown[] = {
-        "1", "a\"b", "0", "x", "0", "604800000",
+        "1", "a\"b", "0",
         "\"id\":\"m\\\"\\\\\",\"event\":\"x\",\"room_name\":\"r\",",
         ("\"received_at\":0,\"key\":\"a\\\"b\",\"replayed\":true,"
          "\"repaired\":true,\"payload\":"),
@@ -479,14 +574,12 @@ test_largest(void **state)
         assert_int_equal(args[3].data[5], known ? '0' : '3');
         assert_int_equal(args[3].data[6], known ? '1' : '0');
 
-        assert_int_equal(nargs, 3 + 8 + 4 + 1 + (known ? 1 : 2) + 2 + 11 * 2
-                                + 3);
+        assert_int_equal(nargs, 3 + 5 + 1 + (known ? 1 : 2) + 2 + 11 * 2 + 3);
 
         /* five values and five times; after them, the channels */
 
         assert_memory_equal(args[nargs - 5].data, "postprocessed", 13);
-        assert_memory_equal(args[5].data, "18446744073709551615", args[5].len);
-        assert_int_equal(args[5].len, 20);
+        assert_memory_equal(args[3].data + 43, "18446744073709551615", 20);
 
         vaani_test_arena_free(&arena);
     }
@@ -600,6 +693,8 @@ main(void)
         cmocka_unit_test(test_known),
         cmocka_unit_test(test_postprocessing),
         cmocka_unit_test(test_digits),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_period),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_number_for_room),
