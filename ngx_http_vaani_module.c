@@ -251,6 +251,13 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       0,
       NULL },
 
+    { ngx_string("vaani_payload"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vaani_payload,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("vaani_ttl"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_vaani_ttl,
@@ -462,6 +469,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->channels = NGX_CONF_UNSET_PTR;
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
+    conf->payload_max = NGX_CONF_UNSET_SIZE;
     conf->partitions = NGX_CONF_UNSET_UINT;
     conf->ttl = NGX_HTTP_VAANI_UNSET_TTL;
     conf->delivery_id = NGX_CONF_UNSET_PTR;
@@ -504,6 +512,8 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
     ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
+    ngx_conf_merge_size_value(conf->payload_max, prev->payload_max,
+                              NGX_MAX_SIZE_T_VALUE);
     ngx_conf_merge_uint_value(conf->partitions, prev->partitions, 0);
 
     if (conf->ttl == NGX_HTTP_VAANI_UNSET_TTL) {

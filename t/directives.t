@@ -81,6 +81,7 @@ my %GOOD = (
     vaani_partitions            => '16',
     vaani_channel               => 'events',
     vaani_stream                => 'stream',
+    vaani_payload               => 'max=16k',
     vaani_ttl                   => '1h',
     vaani_delivery_id           => '$http_x_id',
     vaani_validation            => 'lenient',
@@ -187,7 +188,7 @@ subtest 'twice' => sub {
             ? accepted("$directive in $where", $where => "$text $text")
             : refused(qr/^"$directive" directive is duplicate$/, "$directive in $where", $where => "$text\n$text");
     }
-    for my $directive (qw(vaani_stream vaani_ttl vaani_spool vaani_redis_sentinel_password_file)) {
+    for my $directive (qw(vaani_stream vaani_payload vaani_ttl vaani_spool vaani_redis_sentinel_password_file)) {
         for my $order ([ 'off', $GOOD{$directive} ], [ $GOOD{$directive}, 'off' ], [ 'off', 'off' ]) {
             refused qr/^"$directive" directive is duplicate$/, "$directive @$order",
                 http => join "\n", map { "$directive $_;" } @$order;
@@ -207,6 +208,13 @@ subtest 'values' => sub {
         vaani_partitions => {
             good => [qw(1 2 256 16384)],
             bad  => [qw(0 16385 -1 x 1x 1.5 99999999999999999999 off $arg_n), '""'],
+        },
+        vaani_payload => {
+            good => [qw(on off max=1 max=100 max=16k max=1M)],
+            bad  => [
+                qw(max max= max=0 max=-1 max=x max=1x max=1.5k max=on max=99999999999999999999 max=99999999999999999999m
+                    MAX=1 ON Off 16k 1 maximum=1 $uri max=$arg_n), '""', '"max= 1"',
+            ],
         },
         vaani_ttl => {
             good => [qw(off 1 1s 500ms 7d 1w 1M 1y 1h30m), '"1w 2d"'],
@@ -266,6 +274,7 @@ subtest 'values' => sub {
     refused qr/^the URL has "$_->[0]=" twice in "vaani_redis"$/, "$_->[1]", http => "vaani_redis unix:/run/redis.sock?$_->[1];"
         for [ db => 'db=1&db=2' ], [ user => 'user=a&db=1&user=b' ], [ db => 'db=0&user=a&db=0' ];
     refused qr/^"vaani_ttl" directive invalid value$/, 'the directive is told', server => 'vaani_ttl 0;';
+    refused qr/^invalid parameter "16k"$/, 'a size without its name', location => 'vaani_payload 16k;';
     refused qr/^invalid value "lax"$/, 'the value is told', server => 'vaani_validation lax;';
 
     my $after_off = qr/^"vaani_channel" directive is set after "vaani_channel off"$/;

@@ -9,6 +9,7 @@
 #                               or location
 #   <!-- message -->            JSON: a message of a call with the usual events
 #   <!-- replayed message -->   the same, of an event that was in the spool
+#   <!-- message without payload -->   the same, with "vaani_payload"
 #   <!-- answer to: BODY -->    JSON: the answer to a POST of BODY
 #   <!-- strict answer to: BODY -->
 #                               the same, with "vaani_validation strict"
@@ -827,6 +828,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         location = /hook { vaani_webhook; }
         location = /strict { vaani_webhook; vaani_validation strict; }
         location = /spool { vaani_webhook; vaani_spool %%DIR%%/spool; }
+        location = /short { vaani_webhook; vaani_payload max=16k; }
     }
 CONF
 my $http = $nginx->http;
@@ -963,6 +965,28 @@ subtest 'replayed messages' => sub {
 
     is_deeply [ grep { $_ ne 'repaired' } map { (codes($_->[0]))[0] } rows(section('docs/data-model.md', 'Messages')) ],
         members($examples[0]->{text}), 'the table has the members of a replayed message, too';
+};
+
+subtest 'messages without payloads' => sub {
+    my @examples = grep { ($_->{marker} // '') eq 'message without payload' } @blocks;
+    cmp_ok scalar @examples, '>=', 1, 'there are examples';
+
+    for my $block (@examples) {
+        my $want = $json->decode($block->{text});
+        my @call = call_path('outbound-answered/none', $want->{room_name});
+        my $body = $call[ $want->{seq} - 1 ];
+        $body =~ s/(?="transcript")/'"x":"' . 'y' x ($want->{payload_bytes} - length($body) - 7) . '",'/e;
+
+        $client->cmd('FLUSHALL');
+        deliver($_) for @call[ 0 .. $want->{seq} - 2 ];
+        my $subscriber = $redis->client->subscribe('vaani:events');
+        is $http->post('/short', $body)->status, 200, where($block) . ': is accepted';
+        my $got = $json->decode(my $real = ($subscriber->next_message(10) // {})->{payload} // '{}');
+
+        is_deeply [ $block->{text} =~ /"(\w+)":/g ], [ $real =~ /"(\w+)":/g ], where($block) . ': the members and their order';
+        delete @$_{qw(received_at id)} for $want, $got;
+        is_deeply $got, $want, where($block) . ': their values';
+    }
 };
 
 subtest 'answers' => sub {

@@ -51,6 +51,8 @@ static void vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
+static void vaani_args_payload(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
 static void vaani_args_add(vaani_args_t *a, const vaani_str_t *str);
 static void vaani_args_literal(vaani_args_t *a, const char *str);
 static void vaani_args_uint(vaani_args_t *a, uint64_t value);
@@ -65,6 +67,7 @@ static const char  vaani_tail_key[] = ",\"key\":\"";
 static const char  vaani_tail_replayed[] = ",\"replayed\":true";
 static const char  vaani_tail_repaired[] = ",\"repaired\":true";
 static const char  vaani_tail_payload[] = ",\"payload\":";
+static const char  vaani_no_payload[] = "null,\"payload_bytes\":";
 
 
 int
@@ -87,6 +90,7 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_tail_key) + vaani_json_escaped_len(&delivery->key)
            + sizeof(vaani_tail_replayed) + sizeof(vaani_tail_repaired)
            + sizeof(vaani_tail_payload)
+           + sizeof(vaani_no_payload) + VAANI_UINT64_LEN
            + VAANI_NDIGITS + 1 + VAANI_DIGEST_LEN + VAANI_PERIOD_LEN
            + VAANI_SINCE_LEN + event->name.len + 7 * VAANI_UINT64_LEN;
 
@@ -110,7 +114,7 @@ vaani_transition_args(const vaani_event_t *event,
     vaani_args_digits(&a, event, delivery);
     vaani_args_head(&a, event, delivery);
     vaani_args_tail(&a, event, delivery);
-    vaani_args_add(&a, &delivery->payload);
+    vaani_args_payload(&a, event, delivery);
 
     if (delivery->stream.len) {
         vaani_args_uint(&a, delivery->maxlen);
@@ -427,6 +431,32 @@ vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
     }
 
     p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
+}
+
+
+/*
+ * The value of the last member of the message.  Of an unknown event it is all
+ * that there is; of another one the hash has the fields, and a long payload
+ * costs Redis more than the rest of the event.
+ */
+
+static void
+vaani_args_payload(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
+{
+    u_char  *p;
+
+    if (!delivery->omit_payload || event->type == NULL) {
+        vaani_args_add(a, &delivery->payload);
+        return;
+    }
+
+    p = vaani_write(a->last, vaani_no_payload, sizeof(vaani_no_payload) - 1);
+    p = vaani_write_uint(p, delivery->payload.len);
 
     a->args[a->nargs].data = a->last;
     a->args[a->nargs++].len = p - a->last;

@@ -49,6 +49,8 @@ typedef struct {
                                            ms */
 
     vaani_str_t          payload;       /* the event, on one line */
+    unsigned             omit_payload;  /* messages have its size instead,
+                                           unless the event is unknown */
 } vaani_delivery_t;
 
 

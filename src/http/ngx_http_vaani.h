@@ -187,6 +187,8 @@ struct ngx_http_vaani_loc_conf_s {
                                                the two default ones */
     ngx_http_vaani_name_t      *stream;     /* NULL: none */
     ngx_uint_t                  stream_maxlen;      /* 0: any */
+    size_t                      payload_max;        /* bytes: a longer one is
+                                               left out of messages */
     ngx_uint_t                  partitions;         /* 0: none */
     uint64_t                    ttl;        /* ms; 0: never */
 
@@ -305,6 +307,7 @@ void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_place_t *place);
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -66,6 +66,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     delivery->received_at = ngx_http_vaani_received_at(item);
     delivery->applied_at = item->ctx->received_at;
     delivery->payload = item->part.payload;
+    delivery->omit_payload = (delivery->payload.len > vlcf->payload_max);
     delivery->repaired = item->event.repaired;
     delivery->since = ngx_http_vaani_counted_since();
 

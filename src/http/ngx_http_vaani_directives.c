@@ -117,6 +117,51 @@ ngx_http_vaani_set_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *vlcf,
 
 
 char *
+ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ssize_t     max;
+    ngx_str_t  *value, size;
+
+    if (vlcf->payload_max != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "on") == 0) {
+        vlcf->payload_max = NGX_MAX_SIZE_T_VALUE;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        vlcf->payload_max = 0;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[1].data, "max=", 4) == 0) {
+        size.data = value[1].data + 4;
+        size.len = value[1].len - 4;
+
+        max = ngx_parse_size(&size);
+
+        /* elsewhere in nginx a size of 0 means any size */
+
+        if (max > 0) {
+            vlcf->payload_max = max;
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
+                       &value[1]);
+
+    return NGX_CONF_ERROR;
+}
+
+
+char *
 ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vaani_loc_conf_t *vlcf = conf;

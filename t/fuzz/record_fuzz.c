@@ -128,7 +128,7 @@ fuzz_form(const vaani_delivery_t *delivery, const u_char *data, size_t size,
     flags = delivery->nsharded ? size - 3 : size - 1;
 
     vaani_fuzz_check(memcmp(p, data, flags) == 0);
-    vaani_fuzz_check(p[flags] == (data[flags] & 3));
+    vaani_fuzz_check(p[flags] == (data[flags] & 7));
     vaani_fuzz_check(memcmp(p + flags + 1, data + flags + 1, size - flags - 1)
                      == 0);
 }
@@ -150,6 +150,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
         vaani_fuzz_check(delivery->message.data == NULL);
         vaani_fuzz_check(delivery->name.data == NULL);
         vaani_fuzz_check(delivery->repaired == 0);
+        vaani_fuzz_check(delivery->omit_payload == 0);
         vaani_fuzz_check(delivery->nsharded == 0);
 
     } else {
@@ -260,7 +261,8 @@ fuzz_delivery(const u_char *data, size_t size)
 static void
 fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels, fuzz_input_t *in)
 {
-    size_t  n;
+    size_t    n;
+    unsigned  flags;
 
     memset(delivery, 0, sizeof(vaani_delivery_t));
 
@@ -284,7 +286,9 @@ fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels, fuzz_input_t *in)
     delivery->payload = fuzz_take_str(in, 2);
     delivery->message = fuzz_take_str(in, 1);
     delivery->name = fuzz_take_str(in, 1);
-    delivery->repaired = fuzz_take(in, 1) & 1;
+    flags = fuzz_take(in, 1);
+    delivery->repaired = flags & 1;
+    delivery->omit_payload = (flags >> 1) & 1;
     delivery->nsharded = fuzz_take(in, 1) % (delivery->nchannels + 1);
 }
 
@@ -303,6 +307,7 @@ fuzz_equal(const vaani_delivery_t *d1, const vaani_delivery_t *d2)
         || !vaani_str_eq(&d1->message, &d2->message)
         || !vaani_str_eq(&d1->name, &d2->name)
         || d1->repaired != d2->repaired
+        || d1->omit_payload != d2->omit_payload
         || d1->received_at != d2->received_at
         || d1->ttl != d2->ttl
         || d1->maxlen != d2->maxlen

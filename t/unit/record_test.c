@@ -63,6 +63,7 @@ check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
     assert_true(read->ttl == expected->ttl);
     assert_true(read->received_at == expected->received_at);
     assert_int_equal(read->repaired, expected->repaired);
+    assert_int_equal(read->omit_payload, expected->omit_payload);
     assert_int_equal(read->since, 0);
     assert_int_equal(read->nchannels, expected->nchannels);
     assert_int_equal(read->nsharded, expected->nsharded);
@@ -87,22 +88,28 @@ test_delivery(void **state)
 
     (void) state;
 
-    for (n = 0; n < 2; n++) {
+    for (n = 0; n < 4; n++) {
         vaani_test_arena_init(&arena);
 
         sample = test_sample;
 
-        if (n) {
+        if (n & 1) {
             sample.repaired = 0;
             sample.name.len = 0;
             sample.message.len = 0;
         }
+
+        /* of its messages; the record always has it */
+
+        sample.omit_payload = n / 2;
 
         size = vaani_record_size(&sample);
         data = vaani_test_malloc(size);
 
         assert_ptr_equal(vaani_record_write(data, &sample), data + size);
         assert_int_equal(data[0], 2);
+        assert_int_equal(data[size - 1],
+                         sample.repaired | 4 * sample.omit_payload);
         assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
                          VAANI_OK);
 
@@ -143,6 +150,7 @@ test_sharded(void **state)
     for (n = 1; n <= sample.nchannels; n++) {
         sample.nsharded = n;
         sample.repaired = n & 1;
+        sample.omit_payload = n > 1;
 
         size = vaani_record_size(&sample);
         data = vaani_test_malloc(size);
@@ -150,7 +158,8 @@ test_sharded(void **state)
         assert_int_equal(size, plain + 2);
         assert_ptr_equal(vaani_record_write(data, &sample), data + size);
         assert_int_equal(data[0], 2);
-        assert_int_equal(data[plain - 1], 2 | sample.repaired);
+        assert_int_equal(data[plain - 1],
+                         sample.repaired | 2 | 4 * sample.omit_payload);
 
         for (len = 0; len <= size; len++) {
             cut = vaani_test_malloc(len);
@@ -275,6 +284,7 @@ test_version_1(void **state)
     sample.message.len = 0;
     sample.name.len = 0;
     sample.repaired = 0;
+    sample.omit_payload = 0;
 
     for (len = 0; len <= size; len++) {
         cut = vaani_test_malloc(len);

@@ -55,6 +55,7 @@ static void test_number_for_room(void **state);
 static void test_no_stream(void **state);
 static void test_sharded(void **state);
 static void test_replayed(void **state);
+static void test_omitted(void **state);
 static void test_largest(void **state);
 static void test_no_memory(void **state);
 
@@ -521,6 +522,41 @@ test_replayed(void **state)
 
 
 /*
+ * Instead of its payload, an event has the size of it; one that isn't known has
+ * nothing else to say.
+ */
+
+static void
+test_omitted(void **state)
+{
+    vaani_delivery_t  delivery;
+
+    static const char  *ringing[] = {
+        "2", "vaani:call:r", "stream",
+        "230010000012100", "call_ringing", "1790000000123", "604800000",
+        HEAD("call_ringing", "r"), TAIL, "null,\"payload_bytes\":7", "1000",
+        "ringing", "1600000000000", "digest", "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *unknown[] = {
+        "2", "vaani:call:r", "stream", "0", "x", "1790000000123", "604800000",
+        HEAD("x", "r"), TAIL, "payload", "1000", "vaani:events", "vaani:room:r"
+    };
+
+    (void) state;
+
+    delivery = test_sample;
+    delivery.omit_payload = 1;
+
+    check_args("{\"event\":\"call_ringing\",\"room_name\":\"r\"}", &delivery,
+               ringing);
+
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, unknown);
+}
+
+
+/*
  * All that can be there is there, and as long as it can be: the sanitizers see
  * whether there is room for it.
  */
@@ -549,6 +585,8 @@ test_largest(void **state)
     delivery.replayed = 1;
     delivery.repaired = 1;
     delivery.nsharded = 2;
+    delivery.omit_payload = 1;
+    delivery.payload.len = SIZE_MAX;
 
     for (known = 0; known < 2; known++) {
         vaani_test_arena_init(&arena);
@@ -580,6 +618,8 @@ test_largest(void **state)
 
         assert_memory_equal(args[nargs - 5].data, "postprocessed", 13);
         assert_memory_equal(args[3].data + 43, "18446744073709551615", 20);
+        assert_memory_equal(args[6].data, "null,\"payload_bytes\":",
+                            sizeof("null,\"payload_bytes\":") - 1);
 
         vaani_test_arena_free(&arena);
     }
@@ -701,6 +741,7 @@ main(void)
         cmocka_unit_test(test_no_stream),
         cmocka_unit_test(test_sharded),
         cmocka_unit_test(test_replayed),
+        cmocka_unit_test(test_omitted),
         cmocka_unit_test(test_largest),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_read),
