@@ -37,6 +37,8 @@ my $conf = <<"CONF";
         listen 127.0.0.1:%%PORT%%;
         location = /hook       { vaani_webhook; client_max_body_size 1m; }
         location = /strict     { vaani_webhook; vaani_validation strict; }
+        location = /bare       { vaani_webhook; vaani_payload off; }
+        location = /short      { vaani_webhook; vaani_payload max=200; }
         location = /token      { vaani_webhook; vaani_token \$arg_token $token; }
         location = /other      { vaani_webhook; vaani_token \$arg_key $token; }
         location = /header     { vaani_webhook; vaani_token \$http_x_vaani $token; }
@@ -308,6 +310,11 @@ subtest 'formats' => sub {
         is $exit, 0, "every path in every form: @$options" or diag $err;
         is $summary->{watch}{checked}, $all, "... $all calls, whose hashes are right";
         # Two events of each path are in one body in one of the forms.
+        is $summary->{watch}{heard}, $summary->{answers}{ok} + @paths, '... each event is published';
+    }
+    for my $where ('/bare', '/short') {
+        my ($exit, $summary, $err) = numbers(@WATCH, '--check', qw(--path all --format all --shuffle --duplicates 0.5), url($where));
+        is $exit, 0, "... without payloads: $where" or diag $err;
         is $summary->{watch}{heard}, $summary->{answers}{ok} + @paths, '... each event is published';
     }
     ($exit, my $summary) = numbers(@WATCH, '--check', '--path', 'all', '--format', join(',', @formats[ 0 .. 8 ]), url('/strict'));
@@ -993,6 +1000,24 @@ subtest '--watch' => sub {
     my $watch = $json->decode(slurp(tmpdir() . '/spied.out'))->{watch};
     is "$watch->{heard} $watch->{surplus} $watch->{gaps} $watch->{others} $watch->{missing}", '6 1 1 1 0', '... is counted, and others are not';
     like slurp(tmpdir() . '/spied.err'), qr/^vaani-call: spied: seq 2 came after 2$/m, '... and told';
+
+    # The same without payloads: one of an event that was not sent, and one that was
+    # published twice.
+    $spy = $redis->client->subscribe('vaani:events');
+    $process = Vaani::Test::Process->spawn(
+        argv => [ $^X, TOOL, '--json', @WATCH, '--room', 'bared', @slow, url('/bare') ],
+        stdout => tmpdir() . '/bared.out', stderr => tmpdir() . '/bared.err',
+    );
+    $message = ($spy->next_messages(2))[1]{payload};
+    like $message, qr/"event":"call_ringing".*,"payload":null,"payload_bytes":\d+\}\z/, 'a message without its payload';
+    $client->cmd('PUBLISH', 'vaani:events', $message =~ s/"payload_bytes":\K/1/r);
+    $client->cmd('PUBLISH', 'vaani:events', $message =~ s/"seq":2/"seq":3/r);
+    $process->wait;
+    is $process->status >> 8, 1, 'messages too many, without payloads';
+    $watch = $json->decode(slurp(tmpdir() . '/bared.out'))->{watch};
+    is "$watch->{surplus} $watch->{missing}", '2 0', '... are counted';
+    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: a transition \(call_ringing\) of an event that was not sent$/m, '... and told';
+    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: call_ringing was published again$/m, '... and told';
 
     # Redis hangs up: the calls go on.
     $spy = $redis->client->subscribe('vaani:events');
