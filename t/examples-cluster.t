@@ -28,6 +28,7 @@ for my $node ($cluster->nodes) {
 
 my $nginx = nginx_with(join(' ', $cluster->urls, 'cluster'),
     partition_options(more => "
+        vaani_payload max=80;
         vaani_channel 'vaani:{\$vaani_partition}:events' sharded;"));
 my $http = $nginx->http;
 
@@ -109,6 +110,11 @@ subtest 'calls' => sub {
     recorded_ok(join(' ', 1 .. @events), 'all are recorded', @rooms);
     $subscriber->says_of($_, transitions(), "$_: heard of") for @rooms;
     ok wait_for(sub { pending() == 0 }), 'all is acknowledged';
+
+    my $stream = 'vaani:{' . partition($rooms[0]) . '}:stream';
+    my @entries = map { $json->decode($_->[1][1]) } @{ $cluster->client->cmd(XRANGE => $stream, '-', '+') };
+    is_deeply [ map { defined $_->{payload} ? 1 : 0 } grep { $_->{room_name} eq $rooms[0] } @entries ], [ 0, 1, 1, 0, 0 ],
+        'most messages were without their payload';
 
     # It is published, and belongs to no call.
     deliver(event('brand_new', room => ABSENT), event('call_put_on_hold', room => 'unknown'));

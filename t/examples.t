@@ -48,8 +48,11 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     vaani_spool %%DIR%%/spool;
     server {
         listen unix:%%SOCK%%;
+        client_body_buffer_size 1m;
         location = /hook { vaani_webhook; }
         location = /stream { vaani_webhook; vaani_stream vaani:stream maxlen=10000; }
+        location = /off { vaani_webhook; vaani_payload off; vaani_stream vaani:stream maxlen=10000; }
+        location = /max { vaani_webhook; vaani_payload max=16k; }
     }
 CONF
 my $http = $nginx->http;
@@ -144,7 +147,8 @@ subtest 'calls' => sub {
     is $browser->text('#going-on'), '', '... and is not going on any more';
 
     each_subscriber(sub ($name, $program) {
-        $program->says_of('one', transitions(1, @names) . "is over: outbound, completed, 42500 ms\n", "$name: every transition once, in order");
+        $program->says_of('one', transitions(1, @names) . "is over: outbound, completed, 42500 ms, a transcript of 10 words\n",
+            "$name: every transition once, in order");
     });
 
     # A duplicate and an unknown event change nothing, and leave no gap.
@@ -157,6 +161,26 @@ subtest 'calls' => sub {
         is $program->lines('none'), '', '... without a call';
     });
     text_like '#ended', qr/^failed outbound ?failed SIP_404_NOT_FOUND completed /, 'the board has it';
+};
+
+subtest 'calls without payloads' => sub {
+    my $spy = $redis->client->subscribe('vaani:events');
+    for my $case ([ '/off', 'none', 20_000 ], [ '/max', 'short', 20_000 ]) {
+        my ($uri, $which, $words) = @$case;
+        my $room = "payload-$which";
+        my @bodies = call_path('outbound-answered/none', $room);
+        pop @bodies;
+        post($uri, @bodies, event('call_postprocessing', room => $room, transcript => "\x{928}\x{92e}\x{938}\x{94d}\x{924}\x{947} " x $words));
+
+        my @messages = map { $json->decode($_->{payload}) } $spy->next_messages(5);
+        is_deeply [ map { defined $_->{payload} ? 'some' : $_->{payload_bytes} > $words ? 'long' : 'null' } @messages ],
+            [ ($uri eq '/off' ? 'null' : 'some') x 4, 'long' ], "$uri: what messages have";
+        each_subscriber(sub ($name, $program) {
+            $program->says_of($room, transitions(1, map { $_->{event} } @messages)
+                . "is over: outbound, completed, 42500 ms, a transcript of $words words\n", "$name: the transcript is read from the hash");
+        });
+        text_like '#ended', qr/^completed outbound ?\+1234567890 ?\Q$room\E 0:43/, 'the board has the call';
+    }
 };
 
 subtest 'the snippets of the README' => sub {
@@ -797,6 +821,20 @@ subtest 'the state of calls' => sub {
     $consumer->stop;
 };
 
+subtest 'messages without payloads' => sub {
+    anew('without-payloads');
+    my $consumer = consumer('worker-1');
+    my $transcript = '[13:33:14] AGENT: Hello. ' x 3000;
+    my @bodies = call_path('outbound-answered/none', 'bare');
+    post('/off', @bodies[ 0 .. $#bodies - 1 ], event('call_postprocessing', room => 'bare', transcript => $transcript));
+    ok wait_for(sub { eval { recorded('bare') == 5 && !pending() } }, 10), 'all are recorded' or diag $consumer->err;
+    is_deeply query('SELECT DISTINCT payload FROM transitions'), [ ['null'] ], '... without a payload';
+    is_deeply query('SELECT room_name, status, call_duration_ms, transcript FROM calls'), [ [ 'bare', 'ended', 42500, $transcript ] ],
+        'the call has its transcript';
+    is dead_letters(), 0, 'no dead letters';
+    $consumer->stop;
+};
+
 subtest 'SIGTERM, and names of consumers' => sub {
     anew('names');
     my $consumer = consumer('worker-1', 0.2);
@@ -854,10 +892,17 @@ subtest 'a database of the version before' => sub {
     query('CREATE TABLE transitions (key TEXT, seq INTEGER, event TEXT, received_at INTEGER, room_name TEXT, status TEXT,'
         . ' payload TEXT, PRIMARY KEY (key, seq, event, received_at))');
     query("INSERT INTO transitions VALUES ('k', 1, 'call_started', 1, 'r', 'dialing', 'null')");
+    query('CREATE TABLE calls (key TEXT PRIMARY KEY, room_name TEXT, direction TEXT, status TEXT, outcome TEXT, phone_number TEXT,'
+        . ' call_duration_ms INTEGER, call_started_at INTEGER, picked_up_at INTEGER, call_ended_at INTEGER, recording_url TEXT,'
+        . ' summary TEXT, dispositions TEXT, updated_at INTEGER)');
+    query("INSERT INTO calls (key, room_name, updated_at) VALUES ('k', 'r', 1)");
+    $admin->cmd(qw(HSET vaani:call:new room_name new status ended updated_at 20 transcript Hello.));
     add_message(room => 'new', event => 'call_started');
     my $consumer = consumer('worker-1');
     ok wait_for(sub { eval { recorded('new') } }, 10), 'goes on' or diag $consumer->err;
     is query('SELECT count(*) FROM transitions_without_id')->[0][0], 1, '... the rows are kept';
+    is_deeply query('SELECT room_name, updated_at, transcript FROM calls ORDER BY key'), [ [ 'r', 1, undef ], [ 'new', 20, 'Hello.' ] ],
+        '... and transcripts have a column';
     $consumer->stop;
 };
 

@@ -18,8 +18,9 @@ const RETRY = 1000;     // ms until the next attempt to connect
 const FINISHED = ['rejected', 'no_answer', 'failed', 'ended'];
 
 // What is worth knowing of a call that is over. The hash has it in one form, and
-// the payload of a message in whatever form Vaani sent it.
-const DETAILS = ['room_name', 'direction', 'outcome', 'call_duration_ms', 'dispositions'];
+// the payload of a message in whatever form Vaani sent it, or not at all: with
+// "vaani_payload", "payload" is null.
+const DETAILS = ['room_name', 'direction', 'outcome', 'call_duration_ms', 'dispositions', 'transcript'];
 
 const OPTIONS = {
   // While Redis is unreachable, wait for it as long as it takes.
@@ -41,7 +42,8 @@ const reconnectOnError = (error) => (error.message.startsWith('LOADING') ? 2 : f
 //
 //     'call', key, { room_name, status, seq }, why    for each change,
 //     'over', key, { room_name, direction, outcome,   when its transcript was there
-//                    call_duration_ms, dispositions }
+//                    call_duration_ms, dispositions,
+//                    transcript }
 //     'gone', key                                     when a hash has expired,
 //     'following', 'error'                            of the connection.
 class Calls extends EventEmitter {
@@ -168,8 +170,9 @@ if (require.main === module) {
   // Put your own work here and below.
   calls.on('call', (key, { room_name, status, seq }, why) => console.log(room_name, status, `seq ${seq}:`, why));
 
-  calls.on('over', (key, { room_name, direction, outcome, call_duration_ms, dispositions }) => {
-    const known = [direction, outcome, call_duration_ms && `${call_duration_ms} ms`, dispositions];
+  calls.on('over', (key, { room_name, direction, outcome, call_duration_ms, dispositions, transcript }) => {
+    const words = transcript && `a transcript of ${transcript.match(/\S+/g)?.length ?? 0} words`;
+    const known = [direction, outcome, call_duration_ms && `${call_duration_ms} ms`, dispositions, words];
     console.log(room_name, 'is over:', known.filter(Boolean).join(', '));
   });
 }

@@ -22,8 +22,9 @@ RETRY = 1      # seconds until the next attempt to connect
 FINISHED = ("rejected", "no_answer", "failed", "ended")
 
 # What is worth knowing of a call that is over. The hash has it in one form, and
-# the payload of a message in whatever form Vaani sent it.
-DETAILS = ("room_name", "direction", "outcome", "call_duration_ms", "dispositions")
+# the payload of a message in whatever form Vaani sent it, or not at all: with
+# "vaani_payload", "payload" is null.
+DETAILS = ("room_name", "direction", "outcome", "call_duration_ms", "dispositions", "transcript")
 
 
 class Calls:
@@ -38,9 +39,10 @@ class Calls:
         subscriber that is too far behind."""
         print(call["room_name"], call["status"], f"seq {call['seq']}:", why, flush=True)
 
-    def over(self, room, direction, outcome, ms, dispositions):
-        """And here: the call is complete, its transcript is in the hash."""
-        known = (direction, outcome, ms and f"{ms} ms", dispositions)
+    def over(self, room, direction, outcome, ms, dispositions, transcript):
+        """And here: the call is complete. What it does not have is None."""
+        words = transcript and f"a transcript of {len(transcript.split())} words"
+        known = (direction, outcome, ms and f"{ms} ms", dispositions, words)
         print(room, "is over:", ", ".join(value for value in known if value), flush=True)
 
     def seq(self, key):

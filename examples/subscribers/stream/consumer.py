@@ -40,10 +40,11 @@ TRIES = 5      # after that a message is put aside
 RETRY = 1      # seconds until the next attempt to reach Redis or the database
 
 # Fields of the hash of a call. They are the same whatever form the event had:
-# the payload may have them in "data", as null, or not at all.
+# the payload may have them in "data", as null, or not at all, and with
+# "vaani_payload" there may be no payload.
 FIELDS = ("room_name", "direction", "status", "outcome", "phone_number",
           "call_duration_ms", "call_started_at", "picked_up_at", "call_ended_at",
-          "recording_url", "summary", "dispositions", "updated_at")
+          "recording_url", "summary", "dispositions", "updated_at", "transcript")
 
 # Removes consumers that have nothing pending. One step, since the messages that
 # a consumer takes between a look at it and its removal would be lost.
@@ -122,16 +123,25 @@ class Work(Database):
             key TEXT PRIMARY KEY, room_name TEXT, direction TEXT, status TEXT,
             outcome TEXT, phone_number TEXT, call_duration_ms INTEGER,
             call_started_at INTEGER, picked_up_at INTEGER, call_ended_at INTEGER,
-            recording_url TEXT, summary TEXT, dispositions TEXT, updated_at INTEGER
+            recording_url TEXT, summary TEXT, dispositions TEXT, updated_at INTEGER,
+            transcript TEXT
         );
     """
 
     def upgrade(self):
         # Earlier versions of this file had another key, which took different
         # messages for the same one.
-        names = [row[1] for row in self.db.execute("PRAGMA table_info(transitions)")]
+        names = self.columns("transitions")
         if names and "id" not in names:
             self.db.execute("ALTER TABLE transitions RENAME TO transitions_without_id")
+
+        # And the transcript was in the payload of its transition only.
+        names = self.columns("calls")
+        if names and "transcript" not in names:
+            self.db.execute("ALTER TABLE calls ADD COLUMN transcript TEXT")
+
+    def columns(self, table):
+        return [row[1] for row in self.db.execute(f"PRAGMA table_info({table})")]
 
     def do(self, id, message, call):
         """Raises an exception if it fails; it is tried again then.
