@@ -315,6 +315,11 @@ function readEvent(text) {
   return event;
 }
 
+function onOneLine(text) {
+  return text.includes('\n') || text.includes('\r')
+    ? text.replace(/[\r\n]/g, ' ') : text;
+}
+
 function digits(...numbers) {
   return String.fromCharCode(...numbers.map((number) => 48 + number));
 }
@@ -332,7 +337,7 @@ function transitionArgs(event, text, bytes, id, digest) {
     '0', name, String(receivedAt), TTL,
     `"id":${JSON.stringify(id || randomUUID())},"event":${JSON.stringify(name)}${named},`,
     `"received_at":${receivedAt}${keyed},"payload":`,
-    /[\r\n]/.test(text) ? text.replace(/[\r\n]/g, ' ') : text,
+    onOneLine(text),
   ];
 
   if (row) {

@@ -459,6 +459,15 @@ local function digest(text)
 end
 
 
+local function on_one_line(text)
+    if find(text, "\n", 1, true) or find(text, "\r", 1, true) then
+        text = string.gsub(text, "[\r\n]", " ")
+    end
+
+    return text
+end
+
+
 -- KEYS and ARGV as the head of transition.lua has them.  id is the delivery's,
 -- if it has one.
 
@@ -474,7 +483,7 @@ local function transition_args(event, text, id)
             .. (room and ',"room_name":' .. encode(room) or "") .. ",",
         '"received_at":' .. received_at
             .. (room and ',"key":' .. encode(key) or "") .. ',"payload":',
-        find(text, "[\r\n]") and string.gsub(text, "[\r\n]", " ") or text
+        on_one_line(text)
     }
 
     local function add(value)

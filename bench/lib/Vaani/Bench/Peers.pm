@@ -22,7 +22,7 @@ use constant PATH  => '/vaani/webhook';
 # hardly more events and used hardly less CPU for them.
 use constant FLASK_THREADS => 16;
 
-our @NAMES = ('module', 'module, spool', 'OpenResty', 'Node.js', 'Flask', 'nothing');
+our @NAMES = ('module', 'module, spool', 'OpenResty', 'Node.js', 'Bun', 'Rust', 'Flask', 'nothing');
 
 my %START = (
     'module' => sub ($self) {
@@ -54,6 +54,10 @@ my %START = (
             $ENV{NODE_BIN} // 'node', peers('node/server.js'),
         );
     },
+    'Bun' => sub ($self) {
+        $self->_program({ NODE_ENV => 'production' }, BUILD . '/bun/node_modules/.bin/bun', peers('bun/server.mjs'));
+    },
+    'Rust' => sub ($self) { $self->_program({}, BUILD . '/rust/target/release/vaani-bench-rust') },
     'Flask' => sub ($self) {
         $self->_program(
             { PYTHONDONTWRITEBYTECODE => 1 },
