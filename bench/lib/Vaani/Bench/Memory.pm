@@ -1,6 +1,7 @@
 package Vaani::Bench::Memory;
 
-# What the worker of the module needs: over many events, and for a connection.
+# What the worker of the module needs: over many events, and for a connection; and
+# what a call takes in Redis.
 
 use v5.20;
 use warnings;
@@ -8,16 +9,18 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Exporter 'import';
+use List::Util qw(sum);
 use Vaani::Bench::Measure qw(client rss);
 use Vaani::Bench::Peers ();
-use Vaani::Test::Events qw(event);
+use Vaani::Test::Events qw(call_path event);
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Socket qw(connect_socket read_some wait_readable write_all);
 
-our @EXPORT_OK = qw(growth of_connections);
+our @EXPORT_OK = qw(growth of_calls of_connections);
 
 use constant PARTS => 10;
 use constant CONNECTIONS => 2000;
+use constant CALLS => 20;
 
 # RSS after a tenth of so many events and after all of them. Redis forgets each
 # tenth: its memory is not looked at.
@@ -77,6 +80,35 @@ sub of_connections ($redis) {
     $answered->($_) for @idle;
 
     return ('an idle connection' => $idle / CONNECTIONS, 'an event under way on it' => $in_flight / CONNECTIONS);
+}
+
+# The hash of an answered call without a transfer, KiB, before call_postprocessing
+# and after it, with the short transcript of Vaani's documentation.
+sub of_calls ($redis) {
+    my $server = Vaani::Bench::Peers->start('module', redis => $redis->socket);
+    my $http = Vaani::Test::HTTP->new(port => $server->port);
+    my $client = $redis->client;
+    my (@before, @after);
+
+    $client->cmd('FLUSHALL');
+    for my $n (1 .. CALLS) {
+        my $room = sprintf 'room_%012d', $n;
+        my @bodies = call_path('outbound-answered/none', $room);
+
+        for my $i (0 .. $#bodies) {
+            my $response = $http->post(Vaani::Bench::Peers::PATH, $bodies[$i]);
+            $response->body eq qq({"status":"ok"}\n) or die "not accepted: $bodies[$i]\n";
+            my $usage = $client->cmd('MEMORY', 'USAGE', "vaani:call:$room", 'SAMPLES', 0);
+            push @before, $usage if $i == $#bodies - 1;
+            push @after, $usage if $i == $#bodies;
+        }
+    }
+    $server->stop;
+
+    return (
+        'a call in Redis before `call_postprocessing`' => sum(@before) / @before / 1024,
+        'a call in Redis after it' => sum(@after) / @after / 1024,
+    );
 }
 
 1;

@@ -33,7 +33,11 @@ my %START = (
     },
     'module, spool' => sub ($self) {
         $self->_nginx(location =>
-            "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_spool %%DIR%%/spool max=1g;");
+            "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_spool %%DIR%%/spool max=1g retain=off;");
+    },
+    'module, retain' => sub ($self) {
+        $self->_nginx(location =>
+            "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_spool %%DIR%%/spool max=1g retain=2h;");
     },
     'OpenResty' => sub ($self) {
         my %file = (table => peers('events.json'), script => script(), redis => "unix:$self->{redis}");
@@ -79,6 +83,11 @@ sub start ($class, $name, %opt) {
     my $self = bless { name => $name, workers => 1, %opt, port => free_port() }, $class;
     ($START{$name} // die "no such peer: $name\n")->($self);
     return $self;
+}
+
+sub stop ($self) {
+    $self->{nginx} ? $self->{nginx}->stop : $self->{process}->kill_group;
+    return;
 }
 
 sub name ($self) { return $self->{name} }
