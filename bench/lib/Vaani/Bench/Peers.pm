@@ -39,6 +39,9 @@ my %START = (
         $self->_nginx(location =>
             "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_spool %%DIR%%/spool max=1g retain=2h;");
     },
+    'module, max=16k' => sub ($self) {
+        $self->_nginx(location => "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_payload max=16k;");
+    },
     'OpenResty' => sub ($self) {
         my %file = (table => peers('events.json'), script => script(), redis => "unix:$self->{redis}");
         my $settings = join ', ', map { qq($_ = "$file{$_}") } sort keys %file;
