@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import string
 import time
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -19,6 +20,8 @@ import redis
 from flask import Flask, Response, request
 
 TTL = 7 * 24 * 3600 * 1000
+PERIOD = TTL // 100
+BODY_DIGEST = 8
 MAX_INT = 2**53 - 1
 MAX_NAME = 256
 DIGEST_BYTES = 16
@@ -26,6 +29,7 @@ SPAN_SLACK = 5000
 SHORTEST_CALL = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MILLISECOND = timedelta(milliseconds=1)
+BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 # Durations, sources of numbers and reasons, directions and their sources, as the
 # script has them.
@@ -306,6 +310,12 @@ def digits(*numbers):
     return "".join(chr(48 + number) for number in numbers)
 
 
+def period_of(received_at):
+    """What tells a period of the expiry from others soon before or after it."""
+    period = received_at // PERIOD
+    return "".join(BASE64URL[period >> shift & 63] for shift in (12, 6, 0))
+
+
 def transition_args(event, data, delivery):
     """KEYS and ARGV as the head of transition.lua has them."""
     name, room, row = event.name, event.room, event.row
@@ -316,22 +326,19 @@ def transition_args(event, data, delivery):
 
     args = [
         "0",
-        name,
-        received_at,
-        TTL,
         f'"id":{quoted(delivery or uuid.uuid4().hex)},"event":{quoted(name)}{named},',
         f'"received_at":{received_at}{keyed},"payload":',
         data.replace(b"\r", b" ").replace(b"\n", b" "),
     ]
 
     if row:
-        outcome = row.get("outcome")
+        rank = STATUS_RANK.get(event.status)
 
         args[0] = (
             digits(
                 row["position"],
-                STATUS_RANK.get(event.status, 1),
-                OUTCOME_RANK.get(outcome, 0),
+                rank or 1,
+                OUTCOME_RANK.get(row.get("outcome"), 0),
             )
             + row.get("transfer", "0")[0]
             + digits(
@@ -345,14 +352,20 @@ def transition_args(event, data, delivery):
                 event.direction_source,
                 event.number_source,
                 event.reason_source,
+                rank is None,
+                len(str(received_at)),
+                len(name),
             )
+            + period_of(received_at)
+            + row["code"]
+            + digest(data)[:BODY_DIGEST].decode()
+            + f"{since:013}{received_at}{name}{TTL + PERIOD}"
         )
-        args += event.status, since, digest(data)
 
+        if rank is None:
+            args.append(event.status)
         if delivery:
             args.append(digest(delivery.encode()))
-        if outcome:
-            args.append(outcome)
         if event.timed:
             args.append(event.ms)
         if event.timed == OPEN:

@@ -13,7 +13,11 @@ const fs = require('node:fs');
 
 const { BENCH_TABLE, BENCH_SCRIPT } = process.env;
 
-const TTL = String(7 * 24 * 3600 * 1000);
+const TTL = 7 * 24 * 3600 * 1000;
+const PERIOD = TTL / 100;
+const EXPIRY = String(TTL + PERIOD);
+const BODY_DIGEST = 8;
+const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const MAX_NAME = 256;
 const SPAN_SLACK = 5000;
 const SHORTEST_CALL = 1000;
@@ -51,6 +55,7 @@ const JSON_NUMBER = /^[ \t\r\n]*-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?[ \t\
 const TIME = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)?$/;
 
 const since = Date.now();
+const sinceText = String(since).padStart(13, '0');
 
 class Problem extends Error {
   constructor(status, detail, field) {
@@ -324,6 +329,14 @@ function digits(...numbers) {
   return String.fromCharCode(...numbers.map((number) => 48 + number));
 }
 
+// What tells a period of the expiry from others that come soon before or after it.
+function periodOf(time) {
+  const period = Math.floor(time / PERIOD);
+
+  return BASE64URL[(period >> 12) & 63] + BASE64URL[(period >> 6) & 63]
+    + BASE64URL[period & 63];
+}
+
 // KEYS and ARGV as the head of transition.lua has them.  id is the delivery's, if
 // it has one; digest makes text of text or bytes.
 function transitionArgs(event, text, bytes, id, digest) {
@@ -334,7 +347,7 @@ function transitionArgs(event, text, bytes, id, digest) {
   const keyed = room === undefined ? '' : `,"key":${JSON.stringify(key)}`;
 
   const args = [
-    '0', name, String(receivedAt), TTL,
+    '0',
     `"id":${JSON.stringify(id || randomUUID())},"event":${JSON.stringify(name)}${named},`,
     `"received_at":${receivedAt}${keyed},"payload":`,
     onOneLine(text),
@@ -343,17 +356,20 @@ function transitionArgs(event, text, bytes, id, digest) {
   if (row) {
     const length = Buffer.byteLength(room);
 
-    args[0] = digits(row.position, statusRank.get(event.status) ?? 1,
-      outcomeRank.get(row.outcome) ?? 0)
+    const receivedText = String(receivedAt);
+    const rank = statusRank.get(event.status);
+
+    args[0] = digits(row.position, rank ?? 1, outcomeRank.get(row.outcome) ?? 0)
       + (row.transfer?.[0] ?? '0')
       + digits(id ? 1 : 0, event.timed, event.span ? 1 : 0, pairs.length / 2,
         receivedAt < since ? 1 : 0, length >> 6, length & 63, event.direction,
-        event.directionSource, event.numberSource, event.reasonSource);
+        event.directionSource, event.numberSource, event.reasonSource,
+        rank ? 0 : 1, receivedText.length, name.length)
+      + periodOf(receivedAt) + row.code + digest(bytes).slice(0, BODY_DIGEST)
+      + sinceText + receivedText + name + EXPIRY;
 
-    args.push(event.status, String(since), digest(bytes));
-
+    if (!rank) args.push(event.status);
     if (id) args.push(digest(id));
-    if (row.outcome) args.push(row.outcome);
     if (event.timed) args.push(String(event.ms));
     if (event.timed === DURATION.OPEN) args.push(String(event.ifSeconds));
     if (event.span) args.push(String(event.span));

@@ -15,7 +15,12 @@ local encode, base64url = cjson.encode, base64.encode_base64url
 local find, lower, sub = string.find, string.lower, string.sub
 local null = cjson.null
 
-local TTL = tostring(7 * 24 * 3600 * 1000)
+local TTL = 7 * 24 * 3600 * 1000
+local PERIOD = TTL / 100
+local EXPIRY = format("%.0f", TTL + PERIOD)
+local BODY_DIGEST = 8
+local BASE64URL =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 local MAX_INT = 9007199254740991
 local MAX_NAME = 256
 local DIGEST_BYTES = 16
@@ -75,7 +80,7 @@ function _M.init(conf)
         outcome_rank[name] = rank
     end
 
-    since = format("%.0f", ngx.now() * 1000)
+    since = format("%013.0f", ngx.now() * 1000)
 end
 
 
@@ -468,16 +473,34 @@ local function on_one_line(text)
 end
 
 
+-- What tells a period of the expiry from others that come soon before or after
+-- it.
+
+local function period_of(time)
+    local period = floor(time / PERIOD)
+    local text = ""
+
+    for _ = 1, 3 do
+        local digit = period % 64 + 1
+
+        text = sub(BASE64URL, digit, digit) .. text
+        period = floor(period / 64)
+    end
+
+    return text
+end
+
+
 -- KEYS and ARGV as the head of transition.lua has them.  id is the delivery's,
 -- if it has one.
 
 local function transition_args(event, text, id)
-    local room, row, n = event.room, event.row, 10
+    local room, row, n = event.room, event.row, 7
     local key = "vaani:call:" .. (room or "")
     local received_at = format("%.0f", ngx.now() * 1000)
 
     local args = {
-        "1", key, "0", event.name, received_at, TTL,
+        "1", key, "0",
         '"id":' .. encode(id or base64url(random:read(16))) .. ',"event":'
             .. encode(event.name)
             .. (room and ',"room_name":' .. encode(room) or "") .. ",",
@@ -496,7 +519,9 @@ local function transition_args(event, text, id)
             return string.char(48 + number)
         end
 
-        args[3] = digit(row.position) .. digit(status_rank[event.status] or 1)
+        local rank = status_rank[event.status]
+
+        args[3] = digit(row.position) .. digit(rank or 1)
             .. digit(outcome_rank[row.outcome or ""] or 0)
             .. sub(row.transfer or "0", 1, 1) .. digit(id and 1 or 0)
             .. digit(event.timed) .. digit(event.span and 1 or 0)
@@ -504,17 +529,17 @@ local function transition_args(event, text, id)
             .. digit(floor(#room / 64)) .. digit(#room % 64)
             .. digit(event.direction) .. digit(event.direction_source)
             .. digit(event.number_source) .. digit(event.reason_source)
+            .. digit(rank and 0 or 1) .. digit(#received_at)
+            .. digit(#event.name) .. period_of(received_at) .. row.code
+            .. sub(digest(text), 1, BODY_DIGEST) .. since .. received_at
+            .. event.name .. EXPIRY
 
-        add(event.status)
-        add(since)
-        add(digest(text))
+        if not rank then
+            add(event.status)
+        end
 
         if id then
             add(digest(id))
-        end
-
-        if row.outcome then
-            add(row.outcome)
         end
 
         if event.timed ~= 0 then

@@ -11,7 +11,10 @@ use sha1::{Digest, Sha1};
 
 use crate::redis::Command;
 
-const TTL: &str = "604800000";
+const TTL: u64 = 7 * 24 * 3600 * 1000;
+const PERIOD: u64 = TTL / 100;
+const BODY_DIGEST: usize = 8;
+const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const MAX_INT: u64 = (1 << 53) - 1;
 const MAX_NAME: usize = 256;
 const DIGEST_BYTES: usize = 16;
@@ -74,6 +77,7 @@ struct Field {
 }
 
 struct Row {
+    code: u8,
     position: u8,
     status: String,
     outcome: Option<String>,
@@ -139,6 +143,7 @@ impl Row {
         let string = |value: &Value| value.as_str().map(str::to_string);
 
         Row {
+            code: row["code"].as_str().unwrap().as_bytes()[0],
             position: row["position"].as_u64().unwrap() as u8,
             status: string(&row["status"]).unwrap(),
             outcome: string(&row["outcome"]),
@@ -473,27 +478,20 @@ pub fn transition_args(command: &mut Command, table: &Table, event: &Event, body
     command.arg(&key);
 
     match event.row {
-        Some(row) => command.arg(digits(table, row, event, id.is_some(), received_at)),
+        Some(row) => command.arg(numbers(table, row, event, &digest(body), id.is_some(), received_at)),
         None => command.arg("0"),
     }
 
-    command.arg(event.name);
-    command.number(received_at);
-    command.arg(TTL);
     command.arg(message_head(event, id));
     command.arg(message_tail(room.and(Some(&key)), received_at));
     command.arg(on_one_line(body));
 
-    if let Some(row) = event.row {
-        command.arg(&*event.status);
-        command.number(table.since);
-        command.arg(digest(body));
-
+    if event.row.is_some() {
+        if rank(&table.statuses, &event.status) == 0 {
+            command.arg(&*event.status);
+        }
         if let Some(id) = id {
             command.arg(digest(id.as_bytes()));
-        }
-        if let Some(outcome) = &row.outcome {
-            command.arg(outcome);
         }
         if event.timed != 0 {
             command.number(event.ms);
@@ -561,13 +559,21 @@ fn message_tail(key: Option<&String>, received_at: u64) -> Vec<u8> {
     tail
 }
 
-fn digits(table: &Table, row: &Row, event: &Event, has_id: bool, received_at: u64) -> [u8; 15] {
+fn numbers(
+    table: &Table, row: &Row, event: &Event, digest: &str, has_id: bool, received_at: u64,
+) -> Vec<u8> {
+    let mut numbers = Vec::with_capacity(128);
+    let mut buffer = itoa::Buffer::new();
+
     let room = event.room.as_ref().map_or(0, |room| room.len());
     let transfer = row.transfer.as_ref().map_or(0, |transfer| transfer.as_bytes()[0] - b'0');
+    let status = rank(&table.statuses, &event.status);
+    let received = buffer.format(received_at).as_bytes();
+    let period = received_at / PERIOD;
 
-    [
+    let digits = [
         row.position,
-        rank(&table.statuses, &event.status).max(1),
+        status.max(1),
         row.outcome.as_ref().map_or(0, |outcome| rank(&table.outcomes, outcome)),
         transfer,
         has_id.into(),
@@ -581,8 +587,20 @@ fn digits(table: &Table, row: &Row, event: &Event, has_id: bool, received_at: u6
         event.direction_source,
         event.number_source,
         event.reason_source,
-    ]
-    .map(|number| b'0' + number)
+        (status == 0).into(),
+        received.len() as u8,
+        event.name.len() as u8,
+    ];
+
+    numbers.extend(digits.iter().map(|digit| b'0' + digit));
+    numbers.extend([12, 6, 0].iter().map(|shift| BASE64URL[(period >> shift) as usize % 64]));
+    numbers.push(row.code);
+    numbers.extend_from_slice(&digest.as_bytes()[..BODY_DIGEST]);
+    write!(numbers, "{:013}", table.since).unwrap();
+    numbers.extend_from_slice(received);
+    numbers.extend_from_slice(event.name.as_bytes());
+    write!(numbers, "{}", TTL + PERIOD).unwrap();
+    numbers
 }
 
 fn on_one_line(body: &[u8]) -> Cow<[u8]> {
