@@ -2,7 +2,9 @@
 /*
  * How fast a body is validated: bytes a second for a call_postprocessing with
  * a transcript of a mebibyte, of several kinds of text; once only the scan, and
- * once with all that is made of an event, escapes decoded.  Single-threaded,
+ * once with all that is made of an event, escapes decoded.  The words of a text
+ * come in random order: a processor learns the branches of a short text that is
+ * repeated, and no transcript repeats.  Single-threaded,
  * the best of several rounds: what else the machine does only slows it down.
  *
  *     json [rounds]
@@ -19,18 +21,19 @@
 
 #define BENCH_TEXT_LEN  (1024 * 1024)
 #define BENCH_ROUNDS    200
+#define BENCH_WORDS     64
 
 
 typedef struct {
     const char  *name;
-    const char  *text;          /* repeated until there is enough */
+    const char  *words;         /* each followed by a space */
 } bench_text_t;
 
 
 typedef int (*bench_pt)(const u_char *body, size_t len, vaani_alloc_t *alloc);
 
 
-static size_t bench_make(u_char *body, const char *text);
+static size_t bench_make(u_char *body, const char *words);
 static double bench_seconds(bench_pt run, const u_char *body, size_t len,
     size_t rounds);
 static int bench_scan(const u_char *body, size_t len, vaani_alloc_t *alloc);
@@ -49,17 +52,39 @@ static size_t  bench_used;
 
 static const bench_text_t  bench_texts[] = {
     { "English, no escapes",
-      "Agent: Good morning, this is the clinic. How can I help you today?  " },
+      "Agent: Good morning, this is the clinic. How can I help you today? " },
 
     { "English, a line break each turn",
-      "User: I would like to move my appointment to Thursday afternoon.\\n" },
+      "User: I would like to move my appointment to Thursday afternoon.\\n " },
+
+    { "English, typographic quotes",
+      "Agent: Good morning, this is the clinic. I’m here to help you, so what "
+      "can we do for you today? User: I would like to move my appointment to "
+      "Thursday, if that’s possible. " },
 
     { "Hindi (3 bytes a letter)",
       "एजेंट: नमस्ते, मैं आपकी क्या सहायता कर सकता हूँ? "
       "ग्राहक: मुझे समय बदलना है। " },
 
+    { "Hindi, a line break each turn",
+      "एजेंट: नमस्ते, मैं आपकी क्या सहायता कर सकता हूँ?\\n "
+      "ग्राहक: मुझे समय बदलना है।\\n " },
+
+    { "Hindi and English",
+      "Agent: नमस्ते, Dr. Sharma की clinic में आपका स्वागत है। User: मेरा "
+      "appointment 14:30 पर है, 12 तारीख, please reschedule कर दीजिए। " },
+
     { "German (2 bytes now and then)",
-      "Agentin: Schönen guten Tag, möchten Sie den Termin für März ändern?  " },
+      "Agentin: Schönen guten Tag, möchten Sie den Termin für März ändern? " },
+
+    { "English, with emoji (4 bytes)",
+      "Agent: Great 😀 you are all set 👍 see you on Thursday 📅 at ten, bye "
+      "👋🏽 " },
+
+    { "Hindi, each letter escaped",
+      "\\u0928\\u092e\\u0938\\u094d\\u0924\\u0947, "
+      "\\u0906\\u092a\\u0915\\u0940 \\u0938\\u0939\\u093e\\u092f"
+      "\\u0924\\u093e \\ud83d\\ude4f " },
 
     { NULL, NULL }
 };
@@ -77,7 +102,7 @@ main(int argc, char **argv)
     printf("%-34s %12s %12s\n", "GB/s", "scan", "event");
 
     for (text = bench_texts; text->name; text++) {
-        len = bench_make(bench_body, text->text);
+        len = bench_make(bench_body, text->words);
         scan = bench_seconds(bench_scan, bench_body, len, rounds);
         parse = bench_seconds(bench_parse, bench_body, len, rounds);
 
@@ -95,18 +120,36 @@ main(int argc, char **argv)
 
 
 static size_t
-bench_make(u_char *body, const char *text)
+bench_make(u_char *body, const char *words)
 {
-    size_t  n, len;
+    size_t       n, len, nwords;
+    uint32_t     seed;
+    const char  *word[BENCH_WORDS + 1];
 
     n = sprintf((char *) body, "{\"event\":\"call_postprocessing\","
                 "\"room_name\":\"room_1\",\"call_duration\":42000,"
                 "\"transcript\":\"");
 
-    len = strlen(text);
+    word[0] = words;
+
+    for (nwords = 1; *words; words++) {
+        if (*words == ' ' && nwords < BENCH_WORDS) {
+            word[nwords++] = words + 1;
+        }
+    }
+
+    word[nwords] = words;
+
+    seed = 1;
 
     do {
-        memcpy(body + n, text, len);
+        seed = seed * 1664525 + 1013904223;
+        len = (seed >> 16) % nwords;
+
+        words = word[len];
+        len = word[len + 1] - words;
+
+        memcpy(body + n, words, len);
         n += len;
     } while (n < BENCH_TEXT_LEN);
 
