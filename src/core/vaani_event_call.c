@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "vaani_event_reader.h"
+#include "vaani_utf8.h"
 
 
 static int vaani_event_room(vaani_event_reader_t *r,

@@ -2,11 +2,8 @@
 #include <string.h>
 
 #include "vaani_json.h"
+#include "vaani_utf8.h"
 
-
-#if (defined __BYTE_ORDER__ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
-#define VAANI_LITTLE_ENDIAN    1
-#endif
 
 /* most tokens have no space before them */
 
@@ -52,9 +49,6 @@
 
 #define VAANI_JSON_SHORT       16
 
-#define VAANI_JSON_ONES        0x0101010101010101ULL
-#define VAANI_JSON_HIGHS       0x8080808080808080ULL
-
 
 typedef struct {
     const u_char        *start;
@@ -93,9 +87,10 @@ static int vaani_json_number(vaani_json_scanner_t *s);
 static int vaani_json_digits(vaani_json_scanner_t *s);
 static int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded,
     unsigned *lone);
-static int vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded,
-    unsigned *lone);
-static int vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code);
+static const u_char *vaani_json_escaped(vaani_json_scanner_t *s,
+    const u_char *p, size_t *decoded, unsigned *lone);
+static const u_char *vaani_json_hex4(vaani_json_scanner_t *s, const u_char *p,
+    unsigned *code);
 static int vaani_json_listed(vaani_json_scanner_t *s);
 static int vaani_json_fail(vaani_json_scanner_t *s, const u_char *where,
     const char *message);
@@ -844,73 +839,69 @@ vaani_json_digits(vaani_json_scanner_t *s)
 static int
 vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
 {
-    int            rc;
     size_t         n;
-    const u_char  *start;
+    const u_char  *p, *start;
 
-    *decoded = 0;
-    s->pos++;
+    n = 0;
+    p = s->pos + 1;
 
     for ( ;; ) {
-        start = s->pos;
-        s->pos = vaani_json_plain(start, s->end);
-        *decoded += s->pos - start;
+        start = p;
+        p = vaani_utf8_text(p, s->end);
+        n += p - start;
 
-        if (s->pos == s->end) {
-            return vaani_json_fail(s, s->pos, "unexpected end of data");
+        if (p == s->end) {
+            return vaani_json_fail(s, p, "unexpected end of data");
         }
 
-        if (*s->pos == '"') {
-            s->pos++;
+        if (*p == '"') {
+            s->pos = p + 1;
+            *decoded = n;
             return VAANI_OK;
         }
 
-        if (*s->pos == '\\') {
-            rc = vaani_json_escaped(s, decoded, lone);
+        if (*p == '\\') {
 
-            if (rc != VAANI_OK) {
-                return rc;
-            }
+            /* one comes with others: some senders escape all but ASCII */
+
+            do {
+                p = vaani_json_escaped(s, p, &n, lone);
+
+                if (p == NULL) {
+                    return VAANI_ERROR;
+                }
+            } while (p < s->end && *p == '\\');
 
             continue;
         }
 
-        if (*s->pos < 0x20) {
-            return vaani_json_fail(s, s->pos,
-                                   "a control character in a string "
-                                   "must be escaped");
+        if (*p < 0x20) {
+            return vaani_json_fail(s, p, "a control character in a string "
+                                         "must be escaped");
         }
 
-        /* one comes with others: most scripts have no plain letters */
-
-        do {
-            n = vaani_utf8_len(s->pos, s->end);
-
-            if (n == 0) {
-                return vaani_json_fail(s, s->pos, "invalid UTF-8");
-            }
-
-            s->pos += n;
-            *decoded += n;
-        } while (s->pos < s->end && *s->pos >= 0x80);
+        return vaani_json_fail(s, p, "invalid UTF-8");
     }
 }
 
 
-static int
-vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
+/*
+ * The end of the escape that is at p, or NULL after an error.
+ */
+
+static const u_char *
+vaani_json_escaped(vaani_json_scanner_t *s, const u_char *p, size_t *decoded,
+    unsigned *lone)
 {
     unsigned       code, low;
-    const u_char  *start;
+    const u_char  *next;
 
-    start = s->pos;
-    s->pos++;
-
-    if (s->pos == s->end) {
-        return vaani_json_fail(s, s->pos, "unexpected end of data");
+    if (s->end - p < 2) {
+        (void) vaani_json_fail(s, s->end, "unexpected end of data");
+        return NULL;
     }
 
-    switch (*s->pos) {
+    switch (p[1]) {
 
     case '"':
     case '\\':
@@ -920,45 +911,40 @@ vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
     case 'n':
     case 'r':
     case 't':
-        s->pos++;
         *decoded += 1;
-        return VAANI_OK;
+        return p + 2;
 
     case 'u':
-        s->pos++;
+        p = vaani_json_hex4(s, p + 2, &code);
         break;
 
     default:
-        return vaani_json_fail(s, start, "invalid escape");
+        (void) vaani_json_fail(s, p, "invalid escape");
+        return NULL;
     }
 
-    if (vaani_json_hex4(s, &code) != VAANI_OK) {
-        return VAANI_ERROR;
+    if (p == NULL) {
+        return NULL;
     }
 
     if (code < 0xd800 || code > 0xdfff) {
         *decoded += (code < 0x80) ? 1 : (code < 0x800) ? 2 : 3;
-        return VAANI_OK;
+        return p;
     }
 
-    if (code <= 0xdbff
-        && s->end - s->pos >= 2 && s->pos[0] == '\\' && s->pos[1] == 'u')
-    {
-        start = s->pos;
-        s->pos += 2;
+    if (code <= 0xdbff && s->end - p >= 2 && p[0] == '\\' && p[1] == 'u') {
+        next = vaani_json_hex4(s, p + 2, &low);
 
-        if (vaani_json_hex4(s, &low) != VAANI_OK) {
-            return VAANI_ERROR;
+        if (next == NULL) {
+            return NULL;
         }
 
         if (low >= 0xdc00 && low <= 0xdfff) {
             *decoded += 4;
-            return VAANI_OK;
+            return next;
         }
 
         /* it is looked at for itself */
-
-        s->pos = start;
     }
 
     /* it stands alone, and is decoded as U+FFFD */
@@ -966,140 +952,46 @@ vaani_json_escaped(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
     *lone = 1;
     *decoded += 3;
 
-    return VAANI_OK;
+    return p;
 }
 
 
-static int
-vaani_json_hex4(vaani_json_scanner_t *s, unsigned *code)
+static const u_char *
+vaani_json_hex4(vaani_json_scanner_t *s, const u_char *p, unsigned *code)
 {
-    u_char    c;
-    unsigned  n;
+    unsigned              a, b, c, d;
+    static const u_char   hex[256] = {
+        ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13,
+        ['4'] = 0x14, ['5'] = 0x15, ['6'] = 0x16, ['7'] = 0x17,
+        ['8'] = 0x18, ['9'] = 0x19,
+        ['a'] = 0x1a, ['b'] = 0x1b, ['c'] = 0x1c, ['d'] = 0x1d,
+        ['e'] = 0x1e, ['f'] = 0x1f,
+        ['A'] = 0x1a, ['B'] = 0x1b, ['C'] = 0x1c, ['D'] = 0x1d,
+        ['E'] = 0x1e, ['F'] = 0x1f
+    };
 
-    *code = 0;
+    if (s->end - p >= 4) {
+        a = hex[p[0]];
+        b = hex[p[1]];
+        c = hex[p[2]];
+        d = hex[p[3]];
 
-    for (n = 0; n < 4; n++) {
-
-        if (s->pos == s->end) {
-            return vaani_json_fail(s, s->pos, "unexpected end of data");
-        }
-
-        c = *s->pos | 0x20;
-
-        if (*s->pos >= '0' && *s->pos <= '9') {
-            *code = *code * 16 + (*s->pos - '0');
-
-        } else if (c >= 'a' && c <= 'f') {
-            *code = *code * 16 + (c - 'a' + 10);
-
-        } else {
-            return vaani_json_fail(s, s->pos, "expected a hexadecimal digit");
-        }
-
-        s->pos++;
-    }
-
-    return VAANI_OK;
-}
-
-
-/*
- * The length of the well-formed multibyte character (RFC 3629, section 4)
- * that p begins with, or 0.  What the second byte may be depends on the
- * first one: that excludes overlong forms, surrogates and all over U+10FFFF.
- */
-
-size_t
-vaani_utf8_len(const u_char *p, const u_char *end)
-{
-    size_t  n, i;
-    u_char  low, high;
-
-    low = 0x80;
-    high = 0xbf;
-
-    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-        n = 2;
-
-    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        n = 3;
-
-        if (p[0] == 0xe0) {
-            low = 0xa0;
-
-        } else if (p[0] == 0xed) {
-            high = 0x9f;
-        }
-
-    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        n = 4;
-
-        if (p[0] == 0xf0) {
-            low = 0x90;
-
-        } else if (p[0] == 0xf4) {
-            high = 0x8f;
-        }
-
-    } else {
-        return 0;
-    }
-
-    if ((size_t) (end - p) < n || p[1] < low || p[1] > high) {
-        return 0;
-    }
-
-    for (i = 2; i < n; i++) {
-        if (p[i] < 0x80 || p[i] > 0xbf) {
-            return 0;
+        if (a & b & c & d & 0x10) {
+            *code = (a & 0xf) << 12 | (b & 0xf) << 8 | (c & 0xf) << 4
+                    | (d & 0xf);
+            return p + 4;
         }
     }
 
-    return n;
-}
-
-
-/*
- * Transcripts are long, and nearly all of their bytes are plain, so eight of
- * them are looked at together.
- */
-
-const u_char *
-vaani_json_plain(const u_char *p, const u_char *end)
-{
-    uint64_t  w, quote, slash, special;
-
-    while (end - p >= 8) {
-        memcpy(&w, p, 8);
-
-        quote = w ^ (VAANI_JSON_ONES * '"');
-        slash = w ^ (VAANI_JSON_ONES * '\\');
-
-        /*
-         * A borrow can mark a plain byte above a special one, but never
-         * leaves a special byte unmarked.
-         */
-
-        special = (w | (w - VAANI_JSON_ONES * 0x20)
-                   | (quote - VAANI_JSON_ONES)
-                   | (slash - VAANI_JSON_ONES)) & VAANI_JSON_HIGHS;
-
-        if (special) {
-#if (VAANI_LITTLE_ENDIAN)
-            /* above is behind: the first one is right */
-            p += __builtin_ctzll(special) / 8;
-#endif
-            break;
-        }
-
-        p += 8;
-    }
-
-    while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\') {
+    while (p < s->end && hex[*p]) {
         p++;
     }
 
-    return p;
+    (void) vaani_json_fail(s, p, (p == s->end) ? "unexpected end of data"
+                                               : "expected a hexadecimal "
+                                                 "digit");
+
+    return NULL;
 }
 
 

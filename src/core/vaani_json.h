@@ -228,18 +228,6 @@ u_char *vaani_write_uint(u_char *dst, uint64_t value);
 size_t vaani_json_escaped_len(const vaani_str_t *src);
 u_char *vaani_json_escape(u_char *dst, const vaani_str_t *src);
 
-/*
- * The first byte from p on that isn't plain, or end: a quote, a backslash, a
- * control character or a part of a multibyte character.
- */
-const u_char *vaani_json_plain(const u_char *p, const u_char *end);
-
-/*
- * The length in bytes, 2 to 4, of the well-formed multibyte character (RFC
- * 3629) that p begins with and end doesn't cut off; 0 if there is none.
- */
-size_t vaani_utf8_len(const u_char *p, const u_char *end);
-
 
 /*
  * For the scanner, see vaani_json_members.c: lists one more member, whose

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "vaani_json.h"
+#include "vaani_utf8.h"
 
 
 int

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "vaani_repair.h"
+#include "vaani_utf8.h"
 
 
 /* a part of the text, and what it becomes */

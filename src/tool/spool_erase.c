@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "vaani_spool.h"
+#include "vaani_utf8.h"
 
 
 /* how often, and how long apart, the lock is tried: 5 s */

@@ -1,0 +1,42 @@
+
+/*
+ * The text of JSON strings, many bytes at a time where the compiler has
+ * vectors; with VAANI_NO_VECTORS set, eight.  The results are the same.
+ */
+
+
+#ifndef _VAANI_UTF8_H_INCLUDED_
+#define _VAANI_UTF8_H_INCLUDED_
+
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+
+#if (defined __BYTE_ORDER__ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#define VAANI_LITTLE_ENDIAN    1
+#endif
+
+
+/*
+ * The first byte from p on that isn't plain, or end: a quote, a backslash, a
+ * control character or a part of a multibyte character.
+ */
+const u_char *vaani_json_plain(const u_char *p, const u_char *end);
+
+/*
+ * The first byte from p on that can't stand for itself in a string, or end: a
+ * quote, a backslash, a control character, or the first byte of what is no
+ * well-formed multibyte character (RFC 3629) before end.
+ */
+const u_char *vaani_utf8_text(const u_char *p, const u_char *end);
+
+/*
+ * The length in bytes, 2 to 4, of the well-formed multibyte character (RFC
+ * 3629) that p begins with and end doesn't cut off; 0 if there is none.
+ */
+size_t vaani_utf8_len(const u_char *p, const u_char *end);
+
+
+#endif /* _VAANI_UTF8_H_INCLUDED_ */
