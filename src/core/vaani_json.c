@@ -703,7 +703,7 @@ vaani_json_key(vaani_json_scanner_t *s)
     raw.data = start;
     raw.len = s->pos - start;
 
-    rc = vaani_json_add(list, &raw, decoded, lone, s->alloc, &member);
+    rc = vaani_json_add(list, &raw, decoded, s->alloc, &member);
 
     if (rc == VAANI_ERROR) {
         return vaani_json_fail(s, start, "too many members in an object");

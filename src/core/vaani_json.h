@@ -4,9 +4,9 @@
  *
  * The scan checks a whole text in one pass and lists the members of the
  * top-level object, and of one object inside it, as slices of that text;
- * nothing is copied unless a key is escaped.  cJSON decodes the escaped
- * strings of the members that are asked for.  It isn't given the text itself:
- * it lets through much that RFC 8259 forbids, ends strings at U+0000, reads 63
+ * nothing is copied unless a key is escaped.  Of the other strings, those are
+ * decoded that are asked for and have escapes.  cJSON isn't given the text: it
+ * lets through much that RFC 8259 forbids, ends strings at U+0000, reads 63
  * characters of a number at most, and would copy every transcript.
  */
 
@@ -237,8 +237,7 @@ u_char *vaani_json_escape(u_char *dst, const vaani_str_t *src);
  * Returns VAANI_OK; VAANI_ERROR if there are too many of them; VAANI_NOMEM.
  */
 int vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
-    size_t decoded, unsigned lone, vaani_alloc_t *alloc,
-    vaani_json_member_t **member);
+    size_t decoded, vaani_alloc_t *alloc, vaani_json_member_t **member);
 
 /*
  * Looks for a key that was listed twice: *again becomes the first repetition

@@ -2,22 +2,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "vaani_json.h"
+#include "vaani_utf8.h"
 
 
 static int vaani_json_decode(const vaani_str_t *raw, size_t decoded,
-    unsigned lone, vaani_alloc_t *alloc, vaani_str_t *value);
-static void vaani_json_replace_lone(u_char *p, u_char *end);
+    vaani_alloc_t *alloc, vaani_str_t *value);
+
+/* inlined, it would cost each string without escapes some registers */
+
+static void vaani_json_unescape(u_char *dst, size_t len, const u_char *p)
+    __attribute__((noinline));
+
+static u_char *vaani_json_character(u_char *dst, const u_char **p);
 static unsigned vaani_json_code(const u_char *p);
 static int vaani_json_cmp_members(const void *one, const void *two);
 
 
 int
 vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
-    size_t decoded, unsigned lone, vaani_alloc_t *alloc,
-    vaani_json_member_t **member)
+    size_t decoded, vaani_alloc_t *alloc, vaani_json_member_t **member)
 {
     size_t                size;
     vaani_json_member_t  *members;
@@ -46,45 +50,21 @@ vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
 
     memset(*member, 0, sizeof(vaani_json_member_t));
 
-    return vaani_json_decode(key, decoded, lone, alloc, &(*member)->key);
+    return vaani_json_decode(key, decoded, alloc, &(*member)->key);
 }
 
 
-/*
- * The scan has checked the string and counted its decoded bytes, which is
- * what makes cJSON's result usable beyond a U+0000.
- */
-
 static int
-vaani_json_decode(const vaani_str_t *raw, size_t decoded, unsigned lone,
-    vaani_alloc_t *alloc, vaani_str_t *value)
+vaani_json_decode(const vaani_str_t *raw, size_t decoded, vaani_alloc_t *alloc,
+    vaani_str_t *value)
 {
-    cJSON        *string;
-    u_char       *data;
-    vaani_str_t   src;
+    u_char  *data;
+
+    value->len = decoded;
 
     if (raw->len == decoded + 2) {
         value->data = raw->data + 1;
-        value->len = decoded;
         return VAANI_OK;
-    }
-
-    src = *raw;
-
-    if (lone) {
-
-        /* cJSON takes none */
-
-        data = alloc->alloc(alloc->ctx, raw->len);
-
-        if (data == NULL) {
-            return VAANI_NOMEM;
-        }
-
-        memcpy(data, raw->data, raw->len);
-        vaani_json_replace_lone(data, data + raw->len);
-
-        src.data = data;
     }
 
     data = alloc->alloc(alloc->ctx, decoded);
@@ -93,59 +73,139 @@ vaani_json_decode(const vaani_str_t *raw, size_t decoded, unsigned lone,
         return VAANI_NOMEM;
     }
 
-    string = cJSON_ParseWithLength((const char *) src.data, src.len);
-
-    if (string == NULL) {
-        return VAANI_NOMEM;
-    }
-
-    memcpy(data, string->valuestring, decoded);
+    vaani_json_unescape(data, decoded, raw->data + 1);
     value->data = data;
-    value->len = decoded;
-
-    cJSON_Delete(string);
 
     return VAANI_OK;
 }
 
 
 /*
- * Makes U+FFFD of each surrogate that stands alone; the escape is as long.
+ * The scan has checked the string and counted its decoded bytes: what is read
+ * needs no check, and its end is where as many are written.
  */
 
 static void
-vaani_json_replace_lone(u_char *p, u_char *end)
+vaani_json_unescape(u_char *dst, size_t len, const u_char *p)
 {
-    unsigned  code;
+    size_t   n;
+    u_char  *last;
 
-    for (p = memchr(p, '\\', end - p); p; p = memchr(p, '\\', end - p)) {
+    last = dst + len;
 
-        if (p[1] != 'u') {
-            p += 2;
-            continue;
+    for ( ;; ) {
+        n = vaani_utf8_copy(dst, p, last - dst);
+        dst += n;
+        p += n;
+
+        if (dst == last) {
+            return;
         }
 
-        code = vaani_json_code(p + 2);
+        /* one comes with others: some senders escape all but ASCII */
 
-        if (code >= 0xd800 && code <= 0xdfff) {
-
-            if (code <= 0xdbff && p[6] == '\\' && p[7] == 'u'
-                && (vaani_json_code(p + 8) & 0xfc00) == 0xdc00)
-            {
-                p += 12;
-                continue;
-            }
-
-            memcpy(p + 2, "fffd", 4);
-        }
-
-        p += 6;
+        do {
+            dst = vaani_json_character(dst, &p);
+        } while (*p == '\\');
     }
 }
 
 
 /*
- * Four hexadecimal digits that the scan has checked.
+ * Decodes the escape at *p, which becomes its end, and returns the end of what
+ * was written.
+ */
+
+static u_char *
+vaani_json_character(u_char *dst, const u_char **p)
+{
+    unsigned       code, low;
+    const u_char  *src;
+
+    src = *p;
+    *p += 2;
+
+    switch (src[1]) {
+
+    case 'b':
+        *dst++ = '\b';
+        return dst;
+
+    case 'f':
+        *dst++ = '\f';
+        return dst;
+
+    case 'n':
+        *dst++ = '\n';
+        return dst;
+
+    case 'r':
+        *dst++ = '\r';
+        return dst;
+
+    case 't':
+        *dst++ = '\t';
+        return dst;
+
+    case 'u':
+        break;
+
+    default:
+
+        /* a quote, a backslash or a slash */
+
+        *dst++ = src[1];
+        return dst;
+    }
+
+    code = vaani_json_code(src + 2);
+    *p += 4;
+
+    if (code < 0x80) {
+        *dst++ = (u_char) code;
+        return dst;
+    }
+
+    if (code < 0x800) {
+        *dst++ = (u_char) (0xc0 | code >> 6);
+        *dst++ = (u_char) (0x80 | (code & 0x3f));
+        return dst;
+    }
+
+    if (code >= 0xd800 && code <= 0xdfff) {
+        low = 0;
+
+        if (code <= 0xdbff && src[6] == '\\' && src[7] == 'u') {
+            low = vaani_json_code(src + 8);
+        }
+
+        if (low >= 0xdc00 && low <= 0xdfff) {
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+            *p += 6;
+
+            *dst++ = (u_char) (0xf0 | code >> 18);
+            *dst++ = (u_char) (0x80 | (code >> 12 & 0x3f));
+            *dst++ = (u_char) (0x80 | (code >> 6 & 0x3f));
+            *dst++ = (u_char) (0x80 | (code & 0x3f));
+            return dst;
+        }
+
+        /* it stands alone */
+
+        code = 0xfffd;
+    }
+
+    *dst++ = (u_char) (0xe0 | code >> 12);
+    *dst++ = (u_char) (0x80 | (code >> 6 & 0x3f));
+    *dst++ = (u_char) (0x80 | (code & 0x3f));
+
+    return dst;
+}
+
+
+/*
+ * Four hexadecimal digits that the scan has checked: the letters of either case
+ * end in 1 to 6, and have a bit that the digits don't.
  */
 
 static unsigned
@@ -156,8 +216,7 @@ vaani_json_code(const u_char *p)
     code = 0;
 
     for (n = 0; n < 4; n++) {
-        code = code * 16
-               + (p[n] <= '9' ? p[n] - '0' : (p[n] | 0x20) - 'a' + 10);
+        code = code * 16 + (p[n] & 0xf) + (p[n] >> 6) * 9;
     }
 
     return code;
@@ -271,6 +330,5 @@ int
 vaani_json_string(const vaani_json_member_t *member, vaani_alloc_t *alloc,
     vaani_str_t *value)
 {
-    return vaani_json_decode(&member->raw, member->decoded, member->lone,
-                             alloc, value);
+    return vaani_json_decode(&member->raw, member->decoded, alloc, value);
 }

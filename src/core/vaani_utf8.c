@@ -96,6 +96,42 @@ vaani_utf8_text(const u_char *p, const u_char *end)
 }
 
 
+size_t
+vaani_utf8_copy(u_char *dst, const u_char *src, size_t len)
+{
+    size_t         n;
+    const u_char  *slash;
+
+#if (VAANI_VECTORS)
+
+    size_t          first;
+    vaani_vector_t  v;
+
+    for (n = 0; len - n >= VAANI_VECTOR_LEN; n += VAANI_VECTOR_LEN) {
+        memcpy(&v, src + n, VAANI_VECTOR_LEN);
+        memcpy(dst + n, &v, VAANI_VECTOR_LEN);
+
+        if (vaani_vector_first(v == '\\', &first)) {
+            return n + first;
+        }
+    }
+
+#else
+    n = 0;
+#endif
+
+    slash = memchr(src + n, '\\', len - n);
+
+    if (slash) {
+        len = slash - src;
+    }
+
+    memcpy(dst + n, src + n, len - n);
+
+    return len;
+}
+
+
 /*
  * Transcripts are long, and nearly all of their bytes are plain, so many of
  * them are looked at together.

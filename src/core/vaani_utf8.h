@@ -33,6 +33,12 @@ const u_char *vaani_json_plain(const u_char *p, const u_char *end);
 const u_char *vaani_utf8_text(const u_char *p, const u_char *end);
 
 /*
+ * Copies src to dst up to the first backslash, len bytes at most.  Returns how
+ * many it has copied; what is behind them in dst, up to len, is overwritten.
+ */
+size_t vaani_utf8_copy(u_char *dst, const u_char *src, size_t len);
+
+/*
  * The length in bytes, 2 to 4, of the well-formed multibyte character (RFC
  * 3629) that p begins with and end doesn't cut off; 0 if there is none.
  */

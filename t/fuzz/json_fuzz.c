@@ -201,6 +201,8 @@ fuzz_member(vaani_json_members_t *list, const vaani_json_member_t *member,
         vaani_fuzz_check(vaani_json_string(member, alloc, &value) == VAANI_OK);
         vaani_fuzz_check(value.len == member->decoded);
         vaani_fuzz_check(vaani_str_eq(&value, &expected->string));
+        vaani_fuzz_check(member->lone
+                         || vaani_ref_cjson_same(&member->raw, &value));
 
         /* what has no escapes isn't copied */
 

@@ -1299,6 +1299,10 @@ check_members(const vaani_json_members_t *list, const vaani_ref_list_t *ref,
                         && vaani_str_eq(&value, &r->string),
                         "%s: rc %d, string %zu",
                         vaani_test_show(text, len), rc, n);
+
+        vaani_test_that(m->lone || vaani_ref_cjson_same(&m->raw, &value),
+                        "%s: string %zu is another to cJSON",
+                        vaani_test_show(text, len), n);
     }
 
     vaani_test_arena_free(&arena);
@@ -3087,6 +3091,49 @@ test_strings(void **state)
 
 
 /*
+ * Text of each length before, between and behind escapes: it is copied in
+ * steps of sixteen bytes.
+ */
+
+static void
+test_escapes_between(void **state)
+{
+    char                *p, text[256];
+    size_t               n, m, i, j;
+    static const char   *escapes[] = {
+        "\\n", "\\u0928", "\\ud83d\\ude4f", "\\udc00", "\\\\\\\"\\/", "\\u0000"
+    };
+    static const char   *letters[] = { "a", "\xe0\xa4\xa8" };
+
+    (void) state;
+
+    for (i = 0; i < vaani_test_nelems(escapes); i++) {
+        for (j = 0; j < 2 * vaani_test_nelems(letters); j++) {
+            for (n = 0; n <= 36; n++) {
+                p = text + sprintf(text, "{\"a\":\"");
+
+                for (m = 0; m < n; m++) {
+                    p += sprintf(p, "%s", letters[j / 2]);
+                }
+
+                p += sprintf(p, "%s", escapes[i]);
+
+                for (m = 0; m < n * 7 % 19; m++) {
+                    p += sprintf(p, "%s", letters[j % 2]);
+                }
+
+                p += sprintf(p, "%s%.*s\"}",
+                             escapes[(i + n) % vaani_test_nelems(escapes)],
+                             (int) (n % 5), "tail");
+
+                check_reference((u_char *) text, p - text);
+            }
+        }
+    }
+}
+
+
+/*
  * All the escapes of four digits, in strings with something around them.
  */
 
@@ -3662,6 +3709,7 @@ main(void)
         cmocka_unit_test(test_elements),
         cmocka_unit_test(test_line_breaks),
         cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_escapes_between),
         cmocka_unit_test(test_unicode_escapes)
     };
 

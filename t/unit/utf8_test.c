@@ -28,6 +28,7 @@ static void test_sequences(void **state);
 static void test_code_points(void **state);
 static void test_random(void **state);
 static void test_lengths(void **state);
+static void test_copy(void **state);
 static void check(const u_char *text, size_t len);
 static size_t expect(const u_char *text, size_t len);
 static size_t character(const u_char *p, size_t len);
@@ -265,6 +266,45 @@ test_lengths(void **state)
 }
 
 
+static void
+test_copy(void **state)
+{
+    u_char  src[TEST_LEN], *exact, *dst;
+    size_t  n, len, slash, copied;
+
+    (void) state;
+
+    for (len = 0; len < TEST_LEN; len++) {
+        for (slash = 0; slash <= len; slash++) {
+
+            for (n = 0; n < len; n++) {
+                src[n] = (u_char) ('\\' + 1 + (n * 37 + len) % 255);
+            }
+
+            if (slash < len) {
+                src[slash] = '\\';
+
+                if (slash + 2 < len) {
+                    src[slash + 2] = '\\';
+                }
+            }
+
+            exact = vaani_test_malloc(len);
+            dst = vaani_test_malloc(len);
+            memcpy(exact, src, len);
+
+            copied = vaani_utf8_copy(dst, exact, len);
+
+            assert_int_equal(copied, slash);
+            assert_memory_equal(dst, src, copied);
+
+            free(exact);
+            free(dst);
+        }
+    }
+}
+
+
 /*
  * The text is all that there is: what is read outside of it is found.
  */
@@ -423,6 +463,7 @@ main(void)
         cmocka_unit_test(test_code_points),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_copy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -719,4 +719,31 @@ vaani_ref_integer(const vaani_str_t *number, int shift, uint64_t *value)
 }
 
 
+/*
+ * Whether cJSON decodes a string to the same value.  It takes no surrogate that
+ * stands alone, and does not tell how long a value with U+0000 is.
+ */
+
+static inline unsigned
+vaani_ref_cjson_same(const vaani_str_t *raw, const vaani_str_t *value)
+{
+    cJSON     *json;
+    unsigned   same;
+
+    json = cJSON_ParseWithLength((const char *) raw->data, raw->len);
+
+    if (json == NULL) {
+        return 0;
+    }
+
+    same = cJSON_IsString(json)
+           && memcmp(json->valuestring, value->data, value->len) == 0
+           && json->valuestring[value->len] == '\0';
+
+    cJSON_Delete(json);
+
+    return same;
+}
+
+
 #endif /* _VAANI_REFERENCE_H_INCLUDED_ */
