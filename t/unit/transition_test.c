@@ -48,6 +48,8 @@ static void test_known(void **state);
 static void test_postprocessing(void **state);
 static void test_digits(void **state);
 static void test_status(void **state);
+static void test_codes(void **state);
+static void test_ladders(void **state);
 static void test_period(void **state);
 static void test_unknown(void **state);
 static void test_no_room(void **state);
@@ -316,6 +318,75 @@ test_status(void **state)
     assert_memory_equal(args[8].data, "on hold", 7);
 
     vaani_test_arena_free(&arena);
+}
+
+
+/*
+ * What stands for an event in the hash of a call can't be part of a digest, nor
+ * stand for another event; it was the same in every version.
+ */
+
+static void
+test_codes(void **state)
+{
+    size_t                     n;
+    const vaani_event_type_t  *type;
+
+    static const char  codes[] = "!#$%&(+++)*";
+
+    (void) state;
+
+    for (n = 0; (type = vaani_event_row(n)) != NULL; n++) {
+        assert_true(n < sizeof(codes) - 1);
+        assert_int_equal(type->code, codes[n]);
+        assert_int_equal(type->code == '+', type->transfer.len != 0);
+    }
+
+    assert_int_equal(n, sizeof(codes) - 1);
+}
+
+
+/*
+ * The script has the names of the ladders, too.
+ */
+
+static void
+test_ladders(void **state)
+{
+    char                name[64], *p;
+    size_t              len;
+    unsigned            rank;
+    const vaani_str_t  *status;
+
+    static char  script[65536];
+
+    (void) state;
+
+    assert_true(vaani_transition_script.len < sizeof(script));
+    memcpy(script, vaani_transition_script.data, vaani_transition_script.len);
+
+    for (rank = 1; (status = vaani_status_name(rank)) != NULL; rank++) {
+        len = vaani_status_name(rank + 1)
+              ? snprintf(name, sizeof(name), "rank == %u and '%.*s'",
+                         '0' + rank, (int) status->len,
+                         (const char *) status->data)
+              : snprintf(name, sizeof(name), "or '%.*s'\nend",
+                         (int) status->len, (const char *) status->data);
+
+        assert_true(len < sizeof(name));
+        vaani_test_that(strstr(script, name) != NULL, "no %s", name);
+    }
+
+    p = strstr(script, "local outcomes = {");
+    assert_non_null(p);
+
+    for (rank = 1; rank <= 4; rank++) {
+        p = strchr(p, '\'') + 1;
+        len = strcspn(p, "'");
+        assert_int_equal(vaani_outcome_rank(&(vaani_str_t) { len,
+                                            (const u_char *) p }), rank);
+        p += len + 1;
+    }
 }
 
 
@@ -733,6 +804,8 @@ main(void)
         cmocka_unit_test(test_postprocessing),
         cmocka_unit_test(test_digits),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_ladders),
         cmocka_unit_test(test_period),
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_no_room),
