@@ -1030,6 +1030,39 @@ subtest 'a slow Redis' => sub {
     is_deeply answers(at_once($nginx, map { an_event() } 1 .. 10)), { ok => 10 }, 'ten at once';
 };
 
+# With epoll, a unix socket that is watched for writes wakes nginx up each time
+# that Redis reads from it, once more for each event.
+subtest 'a unix socket is watched for writes only while one is incomplete' => sub {
+    my $redis = Vaani::Test::Redis->start;
+    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
+    my ($worker) = $nginx->worker_pids;
+
+    # What the worker waits for: masks of epoll, of all its descriptors.
+    my $masks = sub () {
+        return map { /^tfd:/m ? map { hex } /^tfd:.*?events: *([0-9a-f]+)/mg : () }
+            map { eval { slurp($_) } // '' } glob "/proc/$worker/fdinfo/*";
+    };
+    my $writes = sub () { return scalar grep { $_ & 4 } $masks->() };    # EPOLLOUT
+
+    is post($nginx), 'ok', 'an event';
+    plan skip_all => 'no epoll that can be looked into' if !$masks->();
+    ok wait_for(sub { $writes->() == 0 }), 'not watched when it is done';
+
+    $redis->suspend;
+    my $http = $nginx->http;
+    $http->send_raw(join '', format_request(method => 'POST', uri => '/vaani',
+        body => event('call_postprocessing', room => new_room(), transcript => 'x' x 5_000_000)));
+    ok wait_for(sub { $writes->() == 1 }), 'watched while the socket is full';
+    $redis->resume;
+    is_deeply answers($http), { ok => 1 }, '... and all of it is written';
+    is $redis->client->cmd('HSTRLEN', key("room-$rooms"), 'transcript'), 5_000_000, '... whole';
+    ok wait_for(sub { $writes->() == 0 }), '... then no more';
+
+    my @bodies = map { event('call_postprocessing', room => new_room(), transcript => "$_" x 1_000_000) } 1 .. 5;
+    is_deeply [ post_many($nginx, '/vaani', \@bodies) ], [ (200) x 5 ], 'more than the socket takes at once';
+    ok wait_for(sub { $writes->() == 0 }), '... and no more afterwards';
+};
+
 subtest 'big bodies' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);

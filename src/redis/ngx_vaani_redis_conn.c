@@ -22,6 +22,7 @@ static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static ngx_int_t ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+static ngx_int_t ngx_vaani_redis_handle_write(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
@@ -668,9 +669,35 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
         }
     }
 
-    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+    if (ngx_vaani_redis_handle_write(conn) != NGX_OK) {
         ngx_vaani_redis_lost(conn, 0, "can't be waited for");
     }
+}
+
+
+/*
+ * Each time Redis reads from a unix socket, the kernel reports to epoll that
+ * the socket is writable: nginx would wake up between a command and its reply,
+ * and sleep again.  The socket is watched only while a write is incomplete.
+ */
+
+static ngx_int_t
+ngx_vaani_redis_handle_write(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_event_t  *wev;
+
+    wev = conn->peer.connection->write;
+
+    if (conn->addr.sockaddr->sa_family == AF_UNIX
+        && (ngx_event_flags & NGX_USE_EPOLL_EVENT)
+        && conn->out == NULL)
+    {
+        return wev->active ? ngx_del_event(wev, NGX_WRITE_EVENT,
+                                           NGX_CLEAR_EVENT)
+                           : NGX_OK;
+    }
+
+    return ngx_handle_write_event(wev, 0);
 }
 
 
