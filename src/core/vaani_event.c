@@ -5,7 +5,7 @@
 
 
 static int vaani_event_name(vaani_event_reader_t *r);
-static void vaani_event_news(vaani_event_reader_t *r,
+static int vaani_event_news(vaani_event_reader_t *r,
     vaani_json_members_t *list, unsigned nested);
 static unsigned vaani_event_known(vaani_event_reader_t *r,
     const vaani_str_t *key);
@@ -117,14 +117,15 @@ vaani_event_read(vaani_event_t *event, vaani_json_t *json,
 
     rc = vaani_event_fields(&r);
 
-    if (rc != VAANI_OK) {
-        return rc;
+    if (rc == VAANI_OK) {
+        rc = vaani_event_news(&r, &json->top, 0);
     }
 
-    vaani_event_news(&r, &json->top, 0);
-    vaani_event_news(&r, &json->inner, 1);
+    if (rc == VAANI_OK) {
+        rc = vaani_event_news(&r, &json->inner, 1);
+    }
 
-    return VAANI_OK;
+    return rc;
 }
 
 
@@ -185,10 +186,11 @@ vaani_event_name(vaani_event_reader_t *r)
 
 
 /*
- * Notes the members that the table doesn't have.
+ * Notes the members that the table doesn't have.  Returns VAANI_OK or
+ * VAANI_NOMEM.
  */
 
-static void
+static int
 vaani_event_news(vaani_event_reader_t *r, vaani_json_members_t *list,
     unsigned nested)
 {
@@ -211,8 +213,14 @@ vaani_event_news(vaani_event_reader_t *r, vaani_json_members_t *list,
             continue;
         }
 
-        vaani_event_note(r, VAANI_NOTE_NEW, &member->key, nested);
+        if (vaani_event_note(r, VAANI_NOTE_NEW, &member->key, nested)
+            != VAANI_OK)
+        {
+            return VAANI_NOMEM;
+        }
     }
+
+    return VAANI_OK;
 }
 
 
@@ -244,7 +252,12 @@ vaani_event_known(vaani_event_reader_t *r, const vaani_str_t *key)
 }
 
 
-void
+/*
+ * Nearly all events are as the table says: there is room for notes only once
+ * there is a note.
+ */
+
+int
 vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     const vaani_str_t *name, unsigned nested)
 {
@@ -254,7 +267,16 @@ vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     event = r->event;
 
     if (event->nnotes == VAANI_EVENT_MAX_NOTES) {
-        return;
+        return VAANI_OK;
+    }
+
+    if (event->notes == NULL) {
+        event->notes = r->alloc->alloc(r->alloc->ctx, VAANI_EVENT_MAX_NOTES
+                                                      * sizeof(vaani_note_t));
+
+        if (event->notes == NULL) {
+            return VAANI_NOMEM;
+        }
     }
 
     note = &event->notes[event->nnotes++];
@@ -262,6 +284,8 @@ vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     note->kind = kind;
     note->name = *name;
     note->nested = nested;
+
+    return VAANI_OK;
 }
 
 

@@ -165,7 +165,7 @@ typedef struct {
     /* the values of type->fields that go to the hash as they are */
     vaani_str_t                values[VAANI_EVENT_MAX_FIELDS];
 
-    vaani_note_t               notes[VAANI_EVENT_MAX_NOTES];
+    vaani_note_t              *notes;       /* NULL: none */
     size_t                     nnotes;
 } vaani_event_t;
 

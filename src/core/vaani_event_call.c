@@ -96,7 +96,12 @@ vaani_event_call(vaani_event_reader_t *r)
         }
 
         if (rc == VAANI_ERROR) {
-            vaani_event_note(r, VAANI_NOTE_IGNORED, key, nested);
+
+            if (vaani_event_note(r, VAANI_NOTE_IGNORED, key, nested)
+                != VAANI_OK)
+            {
+                return VAANI_NOMEM;
+            }
 
             if (!failed) {
                 failed = 1;
@@ -111,16 +116,22 @@ vaani_event_call(vaani_event_reader_t *r)
             continue;
         }
 
-        if (rc == VAANI_CONVERTED) {
-            vaani_event_note(r, VAANI_NOTE_CONVERTED, key, nested);
+        if (rc == VAANI_CONVERTED
+            && vaani_event_note(r, VAANI_NOTE_CONVERTED, key, nested)
+               != VAANI_OK)
+        {
+            return VAANI_NOMEM;
         }
 
         if (event->room.data == NULL) {
             event->room = room;
             event->room_json = json;
 
-        } else if (!vaani_str_eq(&room, &event->room)) {
-            vaani_event_note(r, VAANI_NOTE_CALL, key, nested);
+        } else if (!vaani_str_eq(&room, &event->room)
+                   && vaani_event_note(r, VAANI_NOTE_CALL, key, nested)
+                      != VAANI_OK)
+        {
+            return VAANI_NOMEM;
         }
     }
 

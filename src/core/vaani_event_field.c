@@ -87,11 +87,13 @@ vaani_event_fields(vaani_event_reader_t *r)
             return rc;
         }
 
-        if (rc != VAANI_OK) {
-            vaani_event_note(r, rc == VAANI_CONVERTED
-                                       ? VAANI_NOTE_CONVERTED
-                                       : VAANI_NOTE_IGNORED,
-                             &field->name, nested);
+        if (rc != VAANI_OK
+            && vaani_event_note(r, rc == VAANI_CONVERTED ? VAANI_NOTE_CONVERTED
+                                                         : VAANI_NOTE_IGNORED,
+                                &field->name, nested)
+               != VAANI_OK)
+        {
+            return VAANI_NOMEM;
         }
     }
 

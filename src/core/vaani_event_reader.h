@@ -44,8 +44,9 @@ int vaani_event_fields(vaani_event_reader_t *r);
 
 /*
  * Notes a member that isn't as the table says, unless there are too many.
+ * Returns VAANI_OK or VAANI_NOMEM.
  */
-void vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
+int vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     const vaani_str_t *name, unsigned nested);
 
 

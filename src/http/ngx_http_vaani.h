@@ -242,19 +242,21 @@ typedef struct {
 
     ngx_http_vaani_result_e     result;
     ngx_str_t                   reason;     /* one word, static */
-    vaani_event_error_t         error;      /* if it was rejected */
     ngx_uint_t                  status;     /* HTTP's, if it was rejected */
     ngx_vaani_redis_status_e    redis_status;
-
-    vaani_event_t               event;
-    vaani_part_t                part;
-    vaani_delivery_t            delivery;
-    u_char                      digest[NGX_HTTP_VAANI_DIGEST_LEN];
-    u_char                      id_digest[NGX_HTTP_VAANI_DIGEST_LEN];
-
-    vaani_transition_t          transition; /* what Redis made of it */
     unsigned                    kept:1;     /* it was rejected and is kept */
     unsigned                    keeping:1;  /* it was taken and is being kept */
+
+    vaani_transition_t          transition; /* what Redis made of it */
+
+    /* from here on nothing is set before the event is read, not even to 0 */
+
+    vaani_event_t               event;
+    vaani_event_error_t         error;      /* if it was rejected */
+    vaani_part_t                part;
+    vaani_delivery_t            delivery;   /* if it was prepared */
+    u_char                      digest[NGX_HTTP_VAANI_DIGEST_LEN];
+    u_char                      id_digest[NGX_HTTP_VAANI_DIGEST_LEN];
 } ngx_http_vaani_item_t;
 
 
@@ -275,7 +277,6 @@ struct ngx_http_vaani_ctx_s {
     ngx_uint_t                  nwaiting;   /* items that aren't done, and one
                                                while they are being sent */
     ngx_http_vaani_item_t      *current;    /* that variables are about */
-    ngx_http_vaani_item_t       item;       /* mostly the only one */
 
     uint64_t                    received_at;        /* Unix time, ms */
     ngx_str_t                   delivery_id;
@@ -287,6 +288,8 @@ struct ngx_http_vaani_ctx_s {
     unsigned                    redis_asked:1;
     unsigned                    redis_answered:1;
     unsigned                    in_flight:1;
+
+    ngx_http_vaani_item_t       item;       /* mostly the only one */
 };
 
 

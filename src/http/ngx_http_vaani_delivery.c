@@ -22,6 +22,21 @@ static ngx_int_t ngx_http_vaani_indexed(ngx_http_vaani_item_t *item,
 static ngx_int_t ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str,
     ngx_str_t *escaped);
 static u_char *ngx_http_vaani_hex(u_char *dst, uint64_t digits);
+static void *ngx_http_vaani_scratch_alloc(void *ctx, size_t size);
+
+
+/*
+ * Memory for what is needed until a command is made of it: on the stack, which
+ * is in the cache, as far as it goes.
+ */
+
+#define NGX_HTTP_VAANI_SCRATCH          2048
+
+typedef struct {
+    ngx_pool_t                 *pool;       /* for what is larger */
+    size_t                      used;
+    u_char                      bytes[NGX_HTTP_VAANI_SCRATCH];
+} ngx_http_vaani_scratch_t;
 
 
 static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
@@ -37,6 +52,8 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
     delivery = &item->delivery;
+
+    ngx_memzero(delivery, sizeof(vaani_delivery_t));
 
     prefix = ngx_http_vaani_default_prefix;
 
@@ -124,15 +141,19 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     ngx_pool_t *pool, ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status)
 {
-    size_t          n, nargs;
-    ngx_str_t      *argv;
-    vaani_str_t    *args;
-    vaani_alloc_t   alloc;
+    size_t                     n, nargs;
+    ngx_str_t                 *argv;
+    vaani_str_t               *args;
+    vaani_alloc_t              alloc;
+    ngx_http_vaani_scratch_t   scratch;
 
     *status = NGX_VAANI_REDIS_FAILED;
 
-    alloc.alloc = ngx_http_vaani_palloc;
-    alloc.ctx = pool;
+    scratch.pool = pool;
+    scratch.used = 0;
+
+    alloc.alloc = ngx_http_vaani_scratch_alloc;
+    alloc.ctx = &scratch;
 
     if (vaani_transition_args(event, delivery, &alloc, &args, &nargs)
         != VAANI_OK)
@@ -140,7 +161,7 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
         return NULL;
     }
 
-    argv = ngx_palloc(pool, nargs * sizeof(ngx_str_t));
+    argv = ngx_http_vaani_scratch_alloc(&scratch, nargs * sizeof(ngx_str_t));
 
     if (argv == NULL) {
         return NULL;
@@ -153,6 +174,26 @@ ngx_http_vaani_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
 
     return ngx_vaani_redis_eval(redis, lane, argv, nargs, handler, data,
                                 status);
+}
+
+
+static void *
+ngx_http_vaani_scratch_alloc(void *ctx, size_t size)
+{
+    ngx_http_vaani_scratch_t *scratch = ctx;
+
+    u_char  *p, *end;
+
+    p = ngx_align_ptr(scratch->bytes + scratch->used, NGX_ALIGNMENT);
+    end = scratch->bytes + NGX_HTTP_VAANI_SCRATCH;
+
+    if (p > end || size > (size_t) (end - p)) {
+        return ngx_palloc(scratch->pool, size);
+    }
+
+    scratch->used = p + size - scratch->bytes;
+
+    return p;
 }
 
 

@@ -20,11 +20,16 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
-    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_vaani_ctx_t));
+    ctx = ngx_palloc(r->pool, sizeof(ngx_http_vaani_ctx_t));
 
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    /* most of it is written once, later: two passes over it would cost more */
+
+    ngx_memzero(ctx, offsetof(ngx_http_vaani_ctx_t, item)
+                     + offsetof(ngx_http_vaani_item_t, event));
 
     ctx->request = r;
     ctx->alloc.alloc = ngx_http_vaani_palloc;
