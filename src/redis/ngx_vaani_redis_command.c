@@ -5,11 +5,11 @@
 /*
  * Commands come and go by the ten thousand a second, and are larger than what
  * malloc() keeps at hand.  Blocks that are large enough for most of them are
- * kept here instead, up to 512K in a worker.
+ * kept here instead, up to 960K in a worker.
  */
 
-#define NGX_VAANI_REDIS_BLOCK_SIZE  2048
-#define NGX_VAANI_REDIS_MAX_BLOCKS  256
+#define NGX_VAANI_REDIS_BLOCK_SIZE  1536
+#define NGX_VAANI_REDIS_MAX_BLOCKS  640
 
 
 static ngx_vaani_redis_cmd_t *ngx_vaani_redis_alloc_command(size_t size,
