@@ -949,14 +949,14 @@ my %CODE = (
 sub as_written_by ($version, $room, $last_event) {
     my ($ranks, $last, $bodies) = $client->cmd('HGET', key($room), '_state')
         =~ /^~(.{6}).{4}.{3}(.{4})((?:[!#\$%&()*].{8})*)\z/ or die 'unknown state';
-    my $durations = $client->cmd('HGET', key($room), '_duration') // '';
+    my $durations = $client->cmd('HGET', key($room), '_ms') // '';
     my %given = (call_ended => 6, call_postprocessing => 7);    # the position of what gave the duration
 
     my @numbers = ((map { ord($_) - ord '0' } split //, substr $ranks, 0, 3), $given{$last_event} // 0);
     my $state = $version eq 'until 0.5' ? "@numbers"
         : $version eq '0.6' ? join '', map { chr $_ + ord '0' } @numbers
         : "$ranks$last$durations" . ($durations ne '' ? '|' x (4 - $durations =~ tr/|//) : '');
-    $client->cmd('HDEL', key($room), '_duration');
+    $client->cmd('HDEL', key($room), '_ms');
 
     my %digests;
     $digests{$1} .= "$2ABCDEFGHIJKLMN" while $bodies =~ /(.)(.{8})/g;
@@ -994,7 +994,7 @@ subtest 'a call that is under way during an upgrade' => sub {
             }
 
             # The bodies of the two differ, as their rooms do.
-            my @known = map { join ' ', @{ $client->cmd('HMGET', key($_), '_state', '_duration') } } $upgraded, $other;
+            my @known = map { join ' ', @{ $client->cmd('HMGET', key($_), '_state', '_ms') } } $upgraded, $other;
             s/^.{14}\K.{4}//, s/[!#\$%&()*]\K.{8}//g for @known;
             is $known[0], $known[1], '... and what is known';
             is_deeply [ grep { /^_body:/ } @{ $client->cmd('HKEYS', key($upgraded)) } ], [], '... in one field';

@@ -338,7 +338,7 @@ else
         old = call('HMGET', key, '_state', 'updated_at', id_field)
 
     elseif timed > ZERO then
-        old = call('HMGET', key, '_state', 'updated_at', '_duration')
+        old = call('HMGET', key, '_state', 'updated_at', '_ms')
         durations = old[3] or ''
 
     else
@@ -360,7 +360,7 @@ else
     --
     -- With the five events of a call it has no more than 64 bytes: Redis stores
     -- a hash with a longer value in another form, that takes twice the memory.
-    -- So what is known of durations has its own field, _duration.
+    -- So what is known of durations has its own field, _ms.
 
     state, updated_at = old[1] or '', old[2]
 
@@ -642,14 +642,14 @@ else
     end
 
     -- Durations: call_postprocessing's stands before that of call_ended, that
-    -- before the span of the sender's times.  In _duration: that of call_ended,
+    -- before the span of the sender's times.  In _ms: that of call_ended,
     -- the two readings of call_postprocessing's (the second one empty if the
     -- unit is known), and the span, each behind a bar; empty ones at the end
     -- are left out.
 
     if timed > ZERO or has_span > ZERO then
         local ended, ms, seconds, span =
-            string.match(durations or call('HMGET', key, '_duration')[1] or '',
+            string.match(durations or call('HMGET', key, '_ms')[1] or '',
                          '^|(%d*)|?(%d*)|?(%d*)|?(%d*)$')
 
         ended, ms, seconds, span = ended or '', ms or '', seconds or '',
@@ -711,7 +711,7 @@ else
     end
 
     if durations then
-        fields[n + 1], fields[n + 2] = '_duration', durations
+        fields[n + 1], fields[n + 2] = '_ms', durations
         n = n + 2
     end
 
