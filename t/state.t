@@ -948,7 +948,7 @@ my %CODE = (
 # numbers, "0.6" has not, "before 1.0" has the digest of the last event and durations.
 sub as_written_by ($version, $room, $last_event) {
     my ($ranks, $last, $bodies) = $client->cmd('HGET', key($room), '_state')
-        =~ /^~(.{6}).{4}.{3}(.{4})((?:[!#\$%&()*].{8})*)\z/ or die 'unknown state';
+        =~ /^(.{6})~.{4}.{3}(.{4})((?:[!#\$%&()*].{8})*)\z/ or die 'unknown state';
     my $durations = $client->cmd('HGET', key($room), '_ms') // '';
     my %given = (call_ended => 6, call_postprocessing => 7);    # the position of what gave the duration
 
@@ -1019,6 +1019,35 @@ subtest 'transfers of a call that is under way during an upgrade' => sub {
     deliver(event('human_transfer_successful', room => $room));
     my $hash = (call($room))[0];
     is_deeply [ @$hash{qw(seq transfers_initiated transfers_failed transfers_successful)} ], [ 3, 1, 1, 1 ], 'transfers are counted';
+};
+
+# Old workers answer what they have begun while new ones take what comes. What an earlier
+# version reads of _state, and writes back, are the rank of the status, the furthest
+# position and the rank of the outcome, one character each, and one more.
+subtest 'an earlier version applies an event during an upgrade' => sub {
+    my $room = new_room();
+    deliver(event($_, room => $room)) for qw(call_started user_picked_up_at);
+    next_ms();
+
+    my $now = now_ms();
+    my ($rank, $reached, $outcome) = split //, $client->cmd('HGET', key($room), '_state');
+    is "$rank$reached$outcome", '430', 'an earlier version reads what it knows';
+    $client->cmd(
+        'HSET', key($room), _state => '8616', seq => 3, status => 'ended', outcome => 'completed',
+        last_event => 'call_ended', updated_at => $now, 'at:call_ended' => $now, '_body:call_ended' => 'x' x 22,
+        call_duration_ms => 5000
+    );
+    next_ms();
+
+    deliver(event('call_ringing', room => $room));
+    my $hash = (call($room))[0];
+    is_deeply [ @$hash{qw(seq status outcome last_event call_duration_ms)} ], [ 4, 'ended', 'completed', 'call_ringing', 5000 ],
+        'the call goes on';
+
+    $client->cmd('HDEL', key($room), 'seq');
+    $client->cmd('HSET', key($room), _state => '8616');
+    deliver(event('call_rejected', room => $room));
+    is_deeply [ @{ (call($room))[0] }{qw(seq status outcome)} ], [ 1, 'ended', 'rejected' ], '... also without its seq';
 };
 
 # --- a hash that somebody has edited

@@ -347,10 +347,10 @@ else
 
     -- _state, in one field, since each one costs memory and time:
     --
-    --   1       '~'; '^' if the status is none of the ladder
-    --   2..7    the rank of the status, the highest position of an event so
+    --   1..6    the rank of the status, the highest position of an event so
     --           far, the rank of the outcome, the sources of the phone number,
     --           the end reason and the direction
+    --   7       '~'; '^' if the status is none of the ladder
     --   8..11   seq, digits as above, the first one without a limit
     --   12..14  the period in which the expiry was set last
     --   15..18  of the digest of last_event
@@ -361,10 +361,13 @@ else
     -- With the five events of a call it has no more than 64 bytes: Redis stores
     -- a hash with a longer value in another form, that takes twice the memory.
     -- So what is known of durations has its own field, _ms.
+    --
+    -- The first four are where earlier versions look for them: during an upgrade
+    -- they may apply an event in between, and write back only these four.
 
     state, updated_at = old[1] or '', old[2]
 
-    local form, rank, reached, outcome_rank, numbered, reasoned, directed,
+    local rank, reached, outcome_rank, numbered, reasoned, directed, form,
         seq_1, seq_2, seq_3, seq_4, was_1, was_2, was_3 = byte(state, 1, 14)
     local was, previous, seq = form
 
@@ -373,7 +376,7 @@ else
         previous = form == 126 and status_of(rank)
                    or call('HMGET', key, 'status')[1]
 
-    elseif not form then
+    elseif not rank then
         rank, reached, outcome_rank, numbered, reasoned, directed =
             ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
         seq = 0
@@ -403,7 +406,7 @@ else
 
         durations = ''
 
-        seq, previous = had[5] + 0, had[6]
+        seq, previous = tonumber(had[5] or 0) or 0, had[6]
 
         if #state > 9 then
             rank, reached, outcome_rank, numbered, reasoned, directed =
@@ -449,7 +452,7 @@ else
 
         form = previous == status_of(rank) and 126 or 94
         was_1 = nil
-        state = '~0000000000   ' .. last .. table.concat(bodies)
+        state = '000000~0000   ' .. last .. table.concat(bodies)
     end
 
     -- A delivery without an id is recognised by its body: the latest 16 of its
@@ -767,8 +770,8 @@ else
         end
     end
 
-    state = string.char(form, rank, reached, outcome_rank, numbered, reasoned,
-                        directed, ZERO + seq_1, ZERO + seq_2, ZERO + seq_3,
+    state = string.char(rank, reached, outcome_rank, numbered, reasoned,
+                        directed, form, ZERO + seq_1, ZERO + seq_2, ZERO + seq_3,
                         ZERO + seq_4, period_1, period_2, period_3, last_1,
                         last_2, last_3, last_4)
             .. sub(state, 19, first - 1) .. entry .. others
