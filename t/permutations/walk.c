@@ -526,7 +526,7 @@ walk_same_end(const walk_state_t *one, const walk_state_t *two)
     vaani_str_t   first[VAANI_WALK_FIELDS], second[VAANI_WALK_FIELDS];
 
     static const vaani_str_t  state = vaani_string("_state");
-    static const vaani_str_t  duration = vaani_string("_duration");
+    static const vaani_str_t  duration = vaani_string("_ms");
 
     nfields = walk_fields(one, first);
 
