@@ -36,7 +36,7 @@ const cluster = new Redis.Cluster([url], {
   },
 });
 
-const calls = new Map();         // those that are going on: key => seq
+const calls = new Map();         // those that are going on, and the latest: key => { seq, over }
 let last = Promise.resolve();
 
 // One after the other: a message must not overtake the reading of a hash.
@@ -49,35 +49,40 @@ function changed({ room_name, status, seq }, why) {
   console.log(room_name, status, `seq ${seq}:`, why);
 }
 
-function keep(key, call, why, complete) {
-  if (complete) calls.delete(key);    // an event that comes even later is read from the hash
-  else calls.set(key, call.seq);
+function keep(key, call, why, over) {
+  calls.set(key, { seq: call.seq, over });
   changed(call, why);
 }
 
-// The next message of a call has the next seq. With any other one something was
-// missed, and the hash knows.
+// The next message of a call has the next seq. One that was read already says nothing
+// new. With any other one something was missed, and the hash knows.
 async function take({ key, room_name, status, seq, event, known = true }) {
   if (!known || typeof key !== 'string') return;
 
-  if (seq === (calls.get(key) ?? 0) + 1) keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
-  else await read(key);
+  const known_seq = calls.get(key)?.seq ?? 0;
+
+  if (seq === known_seq + 1) keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
+  else if (seq > known_seq) await read(key);
 }
 
 async function read(key) {
-  const [room_name, status, seq, event, complete] =
+  const [room_name, status, seq, event, over] =
     await cluster.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
 
-  if (seq !== null && Number(seq) !== calls.get(key)) {
-    keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, complete);
+  if (seq !== null && Number(seq) !== calls.get(key)?.seq) {
+    keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, over);
   } else if (seq === null || FINISHED.includes(status)) {    // expired, or nothing comes any more
     calls.delete(key);
   }
 }
 
-// A missed last message leaves no gap.
+// A missed last message leaves no gap. A call that is over is forgotten a look later: its
+// messages may still be on their way.
 function readAll() {
-  for (const key of calls.keys()) queue(() => read(key));
+  for (const [key, { over }] of calls) {
+    if (over) calls.delete(key);
+    else queue(() => read(key));
+  }
 }
 
 async function follow() {
