@@ -14,6 +14,7 @@ use File::Path qw(remove_tree);
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Topology qw(busy);
 use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);
 
@@ -269,7 +270,7 @@ scenario 'retain is over' => sub {
 
     # retain, an eighth of it, and what idle workers sleep: 2 s until the file is
     # closed, four times as long until the directory is seen.
-    my $late = 2 + 0.25 + 2 + 4 * 2 + 2;
+    my $late = (2 + 0.25 + 2 + 4 * 2 + 2) * busy();
     my ($youngest, $oldest);
     my $watch = sub ($until) {
         return wait_for(sub {

@@ -20,6 +20,7 @@ use Vaani::Test::Nginx ();
 use Vaani::Test::Retain qw(account_ok arrives);
 use Vaani::Test::Socket qw(now pause);
 
+our @EXPORT_OK = qw(busy);
 our @EXPORT = qw(
     answer endpoint first_answer flows_again longest_since nginx_with ok_within partition partition_options
     partitioned_acl post room_in_partition room_in_slot short topology_account PARTITIONS
