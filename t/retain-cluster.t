@@ -209,7 +209,8 @@ scenario 'slots that move' => sub {
     }, 90), 'all of it is applied again where it is now' or diag explain spool_status($nginx);
     sleep 3;
     my $status = spool_status($nginx);
-    cmp_ok $status->{looked_at}, '<=', 112, '... once';    # and what had no mark yet at the start
+    # And what had no mark yet, at the start or while slots moved.
+    cmp_ok $status->{looked_at}, '<', 150, '... once';
     is $status->{brought_back}, 0, '... of which nothing was missing';
     $nginx->log_unlike(qr/lost events/, 'no loss is logged');
 };
