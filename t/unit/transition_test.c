@@ -300,9 +300,13 @@ test_digits(void **state)
 static void
 test_status(void **state)
 {
-    size_t              nargs;
-    vaani_str_t        *args;
-    vaani_test_arena_t  arena;
+    size_t               nargs;
+    vaani_str_t          text, *args;
+    vaani_event_t        event;
+    vaani_test_arena_t   arena;
+    vaani_event_error_t  error;
+
+    static const vaani_str_t  none;
 
     (void) state;
 
@@ -316,6 +320,28 @@ test_status(void **state)
     assert_memory_equal(args[3].data, "1100100000100001", 16);
     assert_int_equal(args[8].len, 7);
     assert_memory_equal(args[8].data, "on hold", 7);
+
+    vaani_test_arena_free(&arena);
+
+    /* nor one that is empty, which no event is read with */
+
+    vaani_test_arena_init(&arena);
+
+    text = (vaani_str_t) vaani_string("{\"event\":\"call_started\","
+                                      "\"room_name\":\"r\"}");
+
+    assert_int_equal(vaani_event_parse(&event, &text, &none, 0, 0,
+                                       &arena.alloc, &error),
+                     VAANI_OK);
+
+    event.status.len = 0;
+
+    assert_int_equal(vaani_transition_args(&event, &test_sample, &arena.alloc,
+                                           &args, &nargs),
+                     VAANI_OK);
+
+    assert_memory_equal(args[3].data, "1000100000100001", 16);
+    assert_int_equal(args[8].len, 0);
 
     vaani_test_arena_free(&arena);
 }
