@@ -1600,7 +1600,14 @@ test_no_memory(void **state)
         vaani_string("{\"event\":\"\\u0000\",\"room_name\":\"\\\\\","
                      "\"a\":0,\"b\":0,\"c\":0,\"d\":0,\"e\":0,\"f\":0,"
                      "\"g\":0,\"h\":0,\"i\":0,\"j\":0,\"k\":0,\"l\":0,"
-                     "\"m\":0,\"n\":0,\"o\":0,\"p\":0,\"q\":0,\"r\":0}")
+                     "\"m\":0,\"n\":0,\"o\":0,\"p\":0,\"q\":0,\"r\":0}"),
+
+        /* the first note is of a member, of another call */
+
+        vaani_string("{\"event\":\"call\\u005fringing\","
+                     "\"room_name\":\"r\\/\",\"a\":0}"),
+        vaani_string("{\"event\":\"call\\u005fringing\","
+                     "\"room_name\":\"r\\/\",\"call_id\":\"s\"}")
     };
 
     (void) state;
