@@ -15,7 +15,7 @@ my $deb = $ENV{VAANI_DEB} // die "VAANI_DEB is the package to look into\n";
 my $dir = tmpdir() . '/package';
 
 sub output (@command) {
-    my ($exit, $out, $err) = run(\@command, timeout => 300);
+    my ($exit, $out, $err) = run(\@command, timeout => 900);
     die "@command: $err\n" if $exit != 0;
     return $out;
 }
@@ -84,7 +84,7 @@ subtest 'manual pages' => sub {
 
 subtest 'lintian' => sub {
     my ($changes) = glob dirname($deb) . '/*.changes';
-    my ($exit, $out, $err) = run([ qw(lintian --allow-root --fail-on), 'error,warning', $changes ], timeout => 300);
+    my ($exit, $out, $err) = run([ qw(lintian --allow-root --fail-on), 'error,warning', $changes ], timeout => 900);
     is $exit, 0, 'has nothing to say' or diag $out, $err;
 };
 
