@@ -173,11 +173,8 @@ vaani_json_character(u_char *dst, const u_char **p)
     }
 
     if (code >= 0xd800 && code <= 0xdfff) {
-        low = 0;
-
-        if (code <= 0xdbff && src[6] == '\\' && src[7] == 'u') {
-            low = vaani_json_code(src + 8);
-        }
+        low = (code <= 0xdbff && src[6] == '\\' && src[7] == 'u')
+              ? vaani_json_code(src + 8) : 0;
 
         if (low >= 0xdc00 && low <= 0xdfff) {
             code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);

@@ -3100,14 +3100,14 @@ test_escapes_between(void **state)
 {
     char                *p, text[256];
     size_t               n, m, i, j;
-    static const char   *escapes[] = {
+    static const char   *pieces[] = {
         "\\n", "\\u0928", "\\ud83d\\ude4f", "\\udc00", "\\\\\\\"\\/", "\\u0000"
     };
     static const char   *letters[] = { "a", "\xe0\xa4\xa8" };
 
     (void) state;
 
-    for (i = 0; i < vaani_test_nelems(escapes); i++) {
+    for (i = 0; i < vaani_test_nelems(pieces); i++) {
         for (j = 0; j < 2 * vaani_test_nelems(letters); j++) {
             for (n = 0; n <= 36; n++) {
                 p = text + sprintf(text, "{\"a\":\"");
@@ -3116,14 +3116,14 @@ test_escapes_between(void **state)
                     p += sprintf(p, "%s", letters[j / 2]);
                 }
 
-                p += sprintf(p, "%s", escapes[i]);
+                p += sprintf(p, "%s", pieces[i]);
 
                 for (m = 0; m < n * 7 % 19; m++) {
                     p += sprintf(p, "%s", letters[j % 2]);
                 }
 
                 p += sprintf(p, "%s%.*s\"}",
-                             escapes[(i + n) % vaani_test_nelems(escapes)],
+                             pieces[(i + n) % vaani_test_nelems(pieces)],
                              (int) (n % 5), "tail");
 
                 check_reference((u_char *) text, p - text);

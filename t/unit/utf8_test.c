@@ -215,7 +215,7 @@ test_random(void **state)
 
         check(text, len);
 
-        for (changes = draw(&seed, 3); changes > 0; changes--) {
+        for (changes = draw(&seed, 3); changes > 0 && len > 0; changes--) {
             n = draw(&seed, len);
 
             if (draw(&seed, 2)) {
@@ -224,10 +224,6 @@ test_random(void **state)
             } else {
                 len--;
                 memmove(text + n, text + n + 1, len - n);
-            }
-
-            if (len == 0) {
-                break;
             }
         }
 
