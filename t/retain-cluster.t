@@ -189,7 +189,10 @@ scenario 'a cluster is restarted empty' => sub {
     is $logged->(), 180, '... and that is logged';
 };
 
-scenario 'slots that move' => sub {
+# A cluster without replicas, and an nginx that was restarted since it sent one of
+# the nodes 100 events; then half of its slots went to another node. Returns both,
+# that other node, and the rooms.
+sub half_moved () {
     my $cluster = cluster(replicas => 0);
     my $nginx = nginx_of($cluster);
     my ($from, $to) = $cluster->masters;
@@ -198,15 +201,15 @@ scenario 'slots that move' => sub {
     is_deeply send_to($nginx, @rooms), { ok => 100 }, 'events for a node';
     $nginx->restart;
     $cluster->reshard(scalar($cluster->slots_of($from)) / 2, $from, $to);
+    return ($cluster, $nginx, $to, @rooms);
+}
+
+scenario 'slots that move' => sub {
+    my ($cluster, $nginx, $to, @rooms) = half_moved();
     $cluster->settle;
 
     # Both are looked at once more, and have everything.
-    my $checked = 0;
-    ok wait_for(sub {
-        my $status = spool_status($nginx);
-        $checked = $status->{looked_at};
-        return $checked >= 100;
-    }, 90), 'all of it is applied again where it is now' or diag explain spool_status($nginx);
+    ok wait_for(sub { spool_status($nginx)->{looked_at} >= 100 }, 90), 'all of it is applied again where it is now' or diag explain spool_status($nginx);
     sleep 3;
     my $status = spool_status($nginx);
     # And what had no mark yet, at the start or while slots moved.
@@ -216,14 +219,7 @@ scenario 'slots that move' => sub {
 };
 
 scenario 'slots that move, and are lost by their new owner' => sub {
-    my $cluster = cluster(replicas => 0);
-    my $nginx = nginx_of($cluster);
-    my ($from, $to) = $cluster->masters;
-    my @rooms = rooms_of($cluster, $from, 100);
-
-    is_deeply send_to($nginx, @rooms), { ok => 100 }, 'events for a node';
-    $nginx->restart;
-    $cluster->reshard(scalar($cluster->slots_of($from)) / 2, $from, $to);
+    my ($cluster, $nginx, $to, @rooms) = half_moved();
     $cluster->flush($to);
     $cluster->settle;
     all_there($cluster, \@rooms, 'they are there again');
