@@ -719,6 +719,7 @@ else
     end
 
     -- What several kinds of events tell: the source that stands higher wins.
+    -- Written out for each field: a function would be made anew for each event.
 
     if number_source > ZERO then
         if number_source >= numbered

@@ -13,7 +13,7 @@
 
 #define VAANI_NDIGITS          18
 
-/* what stands in a call's hash, where each byte counts */
+/* lengths in the hash of a call: each byte counts there */
 
 #define VAANI_DIGEST_LEN       8
 #define VAANI_PERIOD_LEN       3
@@ -227,8 +227,8 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
 
 
 /*
- * What tells a period from others that come soon before or after it, and from
- * those of another time to live.
+ * The period of the expiry: it differs from the periods shortly before and
+ * after it, and from those of another TTL.
  */
 
 static u_char *

@@ -348,8 +348,8 @@ test_status(void **state)
 
 
 /*
- * What stands for an event in the hash of a call can't be part of a digest, nor
- * stand for another event; it was the same in every version.
+ * The code of an event can't be part of a digest, belongs to one event alone,
+ * and is the same in every version.
  */
 
 static void
@@ -433,7 +433,7 @@ test_period(void **state)
         uint64_t         ttl;           /* ms */
         uint64_t         applied_at;
         const char      *period;
-        const char      *expiry;        /* what ends the digits */
+        const char      *expiry;        /* the digits end with it */
     } tests[] = {
         { 0, 1790000000123ULL, "...", "call_ringing0" },
         { 1, 64 * 64 * 64 - 1, "___", "call_ringing1" },
