@@ -251,6 +251,13 @@ static ngx_command_t  ngx_http_vaani_commands[] = {
       0,
       NULL },
 
+    { ngx_string("vaani_index"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_http_vaani_index,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vaani_loc_conf_t, index),
+      NULL },
+
     { ngx_string("vaani_payload"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_vaani_payload,
@@ -469,6 +476,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
     conf->channels = NGX_CONF_UNSET_PTR;
     conf->stream = NGX_CONF_UNSET_PTR;
     conf->stream_maxlen = NGX_CONF_UNSET_UINT;
+    conf->index = NGX_CONF_UNSET;
     conf->payload_max = NGX_CONF_UNSET_SIZE;
     conf->partitions = NGX_CONF_UNSET_UINT;
     conf->ttl = NGX_HTTP_VAANI_UNSET_TTL;
@@ -512,6 +520,12 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->channels, prev->channels, NULL);
     ngx_conf_merge_ptr_value(conf->stream, prev->stream, NULL);
     ngx_conf_merge_uint_value(conf->stream_maxlen, prev->stream_maxlen, 0);
+
+    if (conf->index == NGX_CONF_UNSET) {
+        conf->index_place = prev->index_place;
+    }
+
+    ngx_conf_merge_value(conf->index, prev->index, 0);
     ngx_conf_merge_size_value(conf->payload_max, prev->payload_max,
                               NGX_MAX_SIZE_T_VALUE);
     ngx_conf_merge_uint_value(conf->partitions, prev->partitions, 0);

@@ -10,6 +10,8 @@
 -- KEYS[1]  the hash of the call; its name ends with that of the room; for an
 --          event of no call a name that is read, but not written
 -- KEYS[2]  the stream, if there is one
+-- and for an event of the table, with an index, its two sorted sets of rooms:
+-- the calls without an outcome, and all of them
 --
 -- ARGV, as vaani_transition.c writes it, is as short as it can be, since each
 -- argument and each number costs Redis more than most of what is done below:
@@ -31,10 +33,11 @@
 -- transfer (0: nothing), whether there is an id, the kind of the duration (0:
 -- none, 1: call_ended's, 2: call_postprocessing's, 3: its unit is open),
 -- whether there is a span, the number of pairs, whether the event was received
--- before the sender began to count, the length of the name of the room in
--- bytes, two digits, the direction and its source, the source of the phone
--- number and that of the end reason (vaani_source_e), whether the status is
--- none of the ladder, the lengths of the time of receipt and of the event's name.
+-- before the sender began to count (with an index 2 more), the length of the
+-- name of the room in bytes, two digits, the direction and its source, the
+-- source of the phone number and that of the end reason (vaani_source_e),
+-- whether the status is none of the ladder, the lengths of the time of receipt
+-- and of the event's name.
 --
 -- Behind them stand the period of the expiry (3 bytes), the code of the event
 -- (1), the digest of the body (8, blanks: there is none), since when the sender
@@ -61,14 +64,29 @@ local position, new_rank, new_outcome_rank, transfer, has_id, timed, has_span,
     npairs, uncounted, high, low, direction, direction_source, number_source,
     reason_source, has_status, received_len, event_len, period_1, period_2,
     period_3, code, last_1, last_2, last_3, last_4 = byte(digits, 1, 26)
-local received_at
+local active, calls, received_at
 
 local ZERO, BLANK = 48, 32
+
+if uncounted and uncounted > 49 then
+    uncounted = uncounted - 2
+    active, calls = KEYS[3], KEYS[4]
+
+    if not calls then
+        stream, active, calls = nil, KEYS[2], KEYS[3]
+    end
+end
 
 -- Of two times, as text: to make numbers of them would take longer.
 
 local function before(one, other)
     return #one < #other or #one == #other and one < other
+end
+
+-- The name of the room is what the key ends with.
+
+local function room_of(key)
+    return sub(key, -((high - ZERO) * 64 + low - ZERO))
 end
 
 -- Transfers.  The events of them are kept in the order of their receipt; what
@@ -291,6 +309,7 @@ end
 local arg = stream and 6 or 5
 local fields, n, removed, expire, message, result
 local seq_text, state, status, last_event, updated_at, at_field, at
+local had_outcome, has_outcome
 
 
 if position == ZERO then
@@ -521,6 +540,10 @@ else
 
         if before(received_at, call('HMGET', key, 'created_at')[1] or '') then
             call('HSET', key, 'created_at', received_at)
+
+            if calls and outcome_rank == ZERO then
+                call('ZADD', active, received_at, room_of(key))
+            end
         end
 
         return 0
@@ -631,6 +654,8 @@ else
         n = n + 2
     end
 
+    had_outcome = outcome_rank > ZERO
+
     if new_outcome_rank > outcome_rank then
         local outcomes = { 'completed', 'failed', 'no_answer', 'rejected' }
 
@@ -639,6 +664,8 @@ else
         fields[n + 2] = outcomes[new_outcome_rank - ZERO]
         n = n + 2
     end
+
+    has_outcome = outcome_rank > ZERO
 
     if position > reached then
         reached = position
@@ -779,7 +806,7 @@ else
 
     if seq == 1 then
         fields[n + 1] = 'room_name'
-        fields[n + 2] = sub(key, -((high - ZERO) * 64 + low - ZERO))
+        fields[n + 2] = room_of(key)
         n = n + 2
     end
 
@@ -854,6 +881,50 @@ else
 
     expire = (period_1 ~= was_1 or period_2 ~= was_2 or period_3 ~= was_3)
              and sub(digits, event_end + 1)
+end
+
+
+-- The index comes first: if it is refused, nothing has happened.  A call is
+-- active from its first event to its outcome, whichever comes first.
+
+if calls and fields then
+    local room = room_of(key)
+
+    if updated_at == received_at then
+        call('ZADD', calls, received_at, room)
+    end
+
+    if not has_outcome then
+
+        if fields[1] == 'created_at' then
+            call('ZADD', active, received_at, room)
+        end
+
+    elseif not had_outcome then
+        call('ZREM', active, room)
+    end
+
+    -- Calls whose hashes have expired.  There is about one for each that
+    -- begins; of many that were left by a pause some go each time, since
+    -- nothing else runs in Redis meanwhile.
+
+    if expire == '0' then
+        call('PERSIST', active)
+        call('PERSIST', calls)
+
+    elseif expire then
+        local old = call('ZRANGEBYSCORE', calls, '-inf',
+                         string.format('%.0f', received_at - expire), 'LIMIT',
+                         0, 100)
+
+        if old[1] then
+            call('ZREM', active, unpack(old))
+            call('ZREM', calls, unpack(old))
+        end
+
+        call('PEXPIRE', active, expire)
+        call('PEXPIRE', calls, expire)
+    end
 end
 
 

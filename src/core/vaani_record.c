@@ -20,6 +20,7 @@
 #define VAANI_RECORD_REPAIRED  1
 #define VAANI_RECORD_SHARDED   2
 #define VAANI_RECORD_OMIT      4       /* the payload, from messages */
+#define VAANI_RECORD_INDEX     8
 
 
 typedef struct {
@@ -89,6 +90,10 @@ vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
     dst = vaani_record_write_str(dst, &delivery->name);
 
     flags = delivery->repaired ? VAANI_RECORD_REPAIRED : 0;
+
+    if (delivery->index) {
+        flags |= VAANI_RECORD_INDEX;
+    }
 
     if (delivery->omit_payload) {
         flags |= VAANI_RECORD_OMIT;
@@ -165,6 +170,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
 
         delivery->repaired = flags & VAANI_RECORD_REPAIRED;
         delivery->omit_payload = (flags & VAANI_RECORD_OMIT) != 0;
+        delivery->index = (flags & VAANI_RECORD_INDEX) != 0;
 
         if (flags & VAANI_RECORD_SHARDED) {
 

@@ -5,11 +5,11 @@
 
 
 /*
- * 1 + 2 keys, 5 + 7 scalars, postprocessed, what stands before sharded
+ * 1 + 4 keys, 5 + 7 scalars, postprocessed, what stands before sharded
  * channels; and twice the row's fields
  */
 
-#define VAANI_MAX_ARGS         18
+#define VAANI_MAX_ARGS         20
 
 #define VAANI_NDIGITS          18
 
@@ -37,6 +37,10 @@ typedef struct {
 
 
 static size_t vaani_args_fields(const vaani_event_t *event);
+static void vaani_args_keys(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
+static void vaani_args_set(vaani_args_t *a, const vaani_str_t *prefix,
+    const char *name);
 static void vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static u_char *vaani_args_period(u_char *p, const vaani_delivery_t *delivery);
@@ -59,6 +63,8 @@ static void vaani_args_uint(vaani_args_t *a, uint64_t value);
 static u_char *vaani_write(u_char *dst, const void *src, size_t len);
 
 
+static const char  vaani_active[] = ":active";
+static const char  vaani_calls[] = ":calls";
 static const char  vaani_head_id[] = "\"id\":\"";
 static const char  vaani_head_event[] = "\",\"event\":";
 static const char  vaani_head_room[] = ",\"room_name\":";
@@ -92,7 +98,9 @@ vaani_transition_args(const vaani_event_t *event,
            + sizeof(vaani_tail_payload)
            + sizeof(vaani_no_payload) + VAANI_UINT64_LEN
            + VAANI_NDIGITS + 1 + VAANI_DIGEST_LEN + VAANI_PERIOD_LEN
-           + VAANI_SINCE_LEN + event->name.len + 7 * VAANI_UINT64_LEN;
+           + VAANI_SINCE_LEN + event->name.len + 7 * VAANI_UINT64_LEN
+           + sizeof(vaani_active) + sizeof(vaani_calls)
+           + 2 * delivery->key.len;
 
     a.args = alloc->alloc(alloc->ctx, size);
 
@@ -104,13 +112,7 @@ vaani_transition_args(const vaani_event_t *event,
     a.has_status = 0;
     a.last = (u_char *) (a.args + n);
 
-    vaani_args_literal(&a, delivery->stream.len ? "2" : "1");
-    vaani_args_add(&a, &delivery->key);
-
-    if (delivery->stream.len) {
-        vaani_args_add(&a, &delivery->stream);
-    }
-
+    vaani_args_keys(&a, event, delivery);
     vaani_args_digits(&a, event, delivery);
     vaani_args_head(&a, event, delivery);
     vaani_args_tail(&a, event, delivery);
@@ -160,6 +162,53 @@ vaani_args_fields(const vaani_event_t *event)
 
 
 /*
+ * The index of a call has keys that begin as that of its hash.
+ */
+
+static void
+vaani_args_keys(vaani_args_t *a, const vaani_event_t *event,
+    const vaani_delivery_t *delivery)
+{
+    unsigned     index;
+    vaani_str_t  prefix;
+
+    static const char  *nkeys[] = { "1", "2", "3", "4" };
+
+    index = (delivery->index && event->type);
+
+    vaani_args_literal(a, nkeys[(delivery->stream.len != 0) + 2 * index]);
+    vaani_args_add(a, &delivery->key);
+
+    if (delivery->stream.len) {
+        vaani_args_add(a, &delivery->stream);
+    }
+
+    if (index) {
+        prefix.data = delivery->key.data;
+        prefix.len = delivery->key.len - (sizeof(":call:") - 1)
+                     - event->room.len;
+
+        vaani_args_set(a, &prefix, vaani_active);
+        vaani_args_set(a, &prefix, vaani_calls);
+    }
+}
+
+
+static void
+vaani_args_set(vaani_args_t *a, const vaani_str_t *prefix, const char *name)
+{
+    u_char  *p;
+
+    p = vaani_write(a->last, prefix->data, prefix->len);
+    p = vaani_write(p, name, strlen(name));
+
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = p - a->last;
+    a->last = p;
+}
+
+
+/*
  * Whatever is a small number, in one argument; see transition.lua.
  */
 
@@ -195,7 +244,8 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = vaani_digit(event->duration.kind);
         *p++ = vaani_digit(event->duration.span != 0);
         *p++ = vaani_digit(npairs);
-        *p++ = vaani_digit(delivery->received_at < delivery->since);
+        *p++ = vaani_digit((delivery->received_at < delivery->since)
+                           + 2 * delivery->index);
         *p++ = vaani_digit(event->room.len / 64);
         *p++ = vaani_digit(event->room.len % 64);
         *p++ = vaani_digit(event->direction);

@@ -25,6 +25,9 @@ typedef struct {
                                            call, any key of the same slot */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
+    unsigned             index;         /* 1: sorted sets of rooms are kept,
+                                           whose keys begin as that of the
+                                           call, "<prefix>:call:<room>" */
     vaani_str_t         *channels;      /* none is empty */
     size_t               nchannels;
     size_t               nsharded;      /* of them, the last ones: SPUBLISH */

@@ -89,6 +89,11 @@ typedef struct {
 } ngx_http_vaani_scheme_t;
 
 
+/* of keys and channels, without "vaani_prefix" */
+
+#define NGX_HTTP_VAANI_PREFIX           "vaani"
+
+
 /* where a directive was set; line 0: nowhere */
 
 typedef struct {
@@ -187,6 +192,8 @@ struct ngx_http_vaani_loc_conf_s {
                                                the two default ones */
     ngx_http_vaani_name_t      *stream;     /* NULL: none */
     ngx_uint_t                  stream_maxlen;      /* 0: any */
+    ngx_flag_t                  index;      /* of calls, in sorted sets */
+    ngx_http_vaani_place_t      index_place;
     size_t                      payload_max;        /* bytes: a longer one is
                                                left out of messages */
     ngx_uint_t                  partitions;         /* 0: none */
@@ -345,6 +352,7 @@ ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
 char *ngx_http_vaani_prefix(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_index(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*

@@ -39,9 +39,6 @@ typedef struct {
 } ngx_http_vaani_scratch_t;
 
 
-static ngx_str_t  ngx_http_vaani_default_prefix = ngx_string("vaani");
-
-
 ngx_int_t
 ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
@@ -55,7 +52,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     ngx_memzero(delivery, sizeof(vaani_delivery_t));
 
-    prefix = ngx_http_vaani_default_prefix;
+    ngx_str_set(&prefix, NGX_HTTP_VAANI_PREFIX);
 
     if (vlcf->prefix
         && ngx_http_complex_value(r, &vlcf->prefix->value, &prefix) != NGX_OK)
@@ -79,6 +76,7 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     }
 
     delivery->maxlen = vlcf->stream_maxlen;
+    delivery->index = vlcf->index;
     delivery->ttl = vlcf->ttl;
     delivery->received_at = ngx_http_vaani_received_at(item);
     delivery->applied_at = item->ctx->received_at;

@@ -16,6 +16,8 @@ static ngx_uint_t ngx_http_vaani_has_partition(ngx_str_t *text);
 static ngx_uint_t ngx_http_vaani_is_word(u_char ch);
 static char *ngx_http_vaani_check_slot(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_name_t *name);
+static char *ngx_http_vaani_check_index(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
 static void ngx_http_vaani_hash_tag(ngx_http_vaani_name_t *name,
     ngx_str_t *tag);
 
@@ -147,6 +149,17 @@ ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+char *
+ngx_http_vaani_index(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vaani_loc_conf_t *vlcf = conf;
+
+    ngx_http_vaani_set_place(cf, cmd, &vlcf->index_place);
+
+    return ngx_conf_set_flag_slot(cf, cmd, conf);
+}
+
+
 /*
  * Compiles the first parameter.
  */
@@ -175,7 +188,8 @@ ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     if (ngx_http_vaani_check_partition(cf, conf, conf->prefix) != NGX_CONF_OK
         || ngx_http_vaani_check_partition(cf, conf, conf->stream)
            != NGX_CONF_OK
-        || ngx_http_vaani_check_slot(cf, conf, conf->stream) != NGX_CONF_OK)
+        || ngx_http_vaani_check_slot(cf, conf, conf->stream) != NGX_CONF_OK
+        || ngx_http_vaani_check_index(cf, conf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -305,6 +319,74 @@ ngx_http_vaani_check_slot(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
                   name->place.directive, name->place.file, name->place.line);
 
     return NGX_CONF_ERROR;
+}
+
+
+/*
+ * The keys of the index begin as those of calls, and must be no other ones.
+ */
+
+static char *
+ngx_http_vaani_check_index(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    ngx_str_t   tag, prefix, *stream;
+    ngx_uint_t  n;
+
+    static ngx_str_t  sets[] = {
+        ngx_string(":active"),
+        ngx_string(":calls")
+    };
+
+    if (!conf->index) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_http_vaani_hash_tag(conf->prefix, &tag);
+
+    if (conf->redis->form == NGX_VAANI_REDIS_CLUSTER && tag.len == 0) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%s\" needs a hash tag in \"vaani_prefix\" in a "
+                      "cluster, set \"vaani_partitions 256\" and "
+                      "\"vaani_prefix vaani:{$vaani_partition}\" in %s:%ui",
+                      conf->index_place.directive, conf->index_place.file,
+                      conf->index_place.line);
+
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->stream == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    stream = &conf->stream->value.value;
+
+    if (conf->prefix) {
+        prefix = conf->prefix->value.value;
+
+    } else {
+        ngx_str_set(&prefix, NGX_HTTP_VAANI_PREFIX);
+    }
+
+    for (n = 0; n < sizeof(sets) / sizeof(ngx_str_t); n++) {
+
+        if (stream->len == prefix.len + sets[n].len
+            && ngx_strncmp(stream->data, prefix.data, prefix.len) == 0
+            && ngx_strncmp(stream->data + prefix.len, sets[n].data,
+                           sets[n].len)
+               == 0)
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"%s\" has a key that \"vaani_index\" needs, name "
+                          "it otherwise in %s:%ui",
+                          conf->stream->place.directive,
+                          conf->stream->place.file,
+                          conf->stream->place.line);
+
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 
