@@ -884,15 +884,32 @@ else
 end
 
 
--- The index comes first: if it is refused, nothing has happened.  A call is
--- active from its first event to its outcome, whichever comes first.
+-- The index comes first: if it is refused, nothing has happened.
 
 if calls and fields then
     local room = room_of(key)
 
+    -- Calls whose hashes have expired leave it.  For each call that begins
+    -- there is about one; of many, which a pause has left, some go each time,
+    -- since nothing else runs in Redis meanwhile.
+
+    if expire and expire ~= '0' then
+        local old = call('ZRANGEBYSCORE', calls, '-inf',
+                         string.format('%.0f', received_at - expire), 'LIMIT',
+                         0, 100)
+
+        if old[1] then
+            call('ZREM', active, unpack(old))
+            call('ZREM', calls, unpack(old))
+        end
+    end
+
     if updated_at == received_at then
         call('ZADD', calls, received_at, room)
     end
+
+    -- A call is active from its first event to its outcome, whichever comes
+    -- first.
 
     if not has_outcome then
 
@@ -904,24 +921,11 @@ if calls and fields then
         call('ZREM', active, room)
     end
 
-    -- Calls whose hashes have expired.  There is about one for each that
-    -- begins; of many that were left by a pause some go each time, since
-    -- nothing else runs in Redis meanwhile.
-
     if expire == '0' then
         call('PERSIST', active)
         call('PERSIST', calls)
 
     elseif expire then
-        local old = call('ZRANGEBYSCORE', calls, '-inf',
-                         string.format('%.0f', received_at - expire), 'LIMIT',
-                         0, 100)
-
-        if old[1] then
-            call('ZREM', active, unpack(old))
-            call('ZREM', calls, unpack(old))
-        end
-
         call('PEXPIRE', active, expire)
         call('PEXPIRE', calls, expire)
     end

@@ -32,6 +32,7 @@ typedef struct {
     size_t               nargs;
     size_t               nfields;       /* of the event's row, that it has */
     unsigned             has_status;    /* it is none of the ladder */
+    unsigned             index;         /* its keys are given */
     u_char              *last;          /* free memory for what is composed */
 } vaani_args_t;
 
@@ -162,31 +163,33 @@ vaani_args_fields(const vaani_event_t *event)
 
 
 /*
- * The index of a call has keys that begin as that of its hash.
+ * The index of a call has keys that begin as that of its hash.  A key of another
+ * form, in a record of the spool, has no index.
  */
 
 static void
 vaani_args_keys(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery)
 {
-    unsigned     index;
+    size_t       len;
     vaani_str_t  prefix;
 
     static const char  *nkeys[] = { "1", "2", "3", "4" };
 
-    index = (delivery->index && event->type);
+    len = sizeof(":call:") - 1 + event->room.len;
 
-    vaani_args_literal(a, nkeys[(delivery->stream.len != 0) + 2 * index]);
+    a->index = (delivery->index && event->type && delivery->key.len >= len);
+
+    vaani_args_literal(a, nkeys[(delivery->stream.len != 0) + 2 * a->index]);
     vaani_args_add(a, &delivery->key);
 
     if (delivery->stream.len) {
         vaani_args_add(a, &delivery->stream);
     }
 
-    if (index) {
+    if (a->index) {
         prefix.data = delivery->key.data;
-        prefix.len = delivery->key.len - (sizeof(":call:") - 1)
-                     - event->room.len;
+        prefix.len = delivery->key.len - len;
 
         vaani_args_set(a, &prefix, vaani_active);
         vaani_args_set(a, &prefix, vaani_calls);
@@ -245,7 +248,7 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         *p++ = vaani_digit(event->duration.span != 0);
         *p++ = vaani_digit(npairs);
         *p++ = vaani_digit((delivery->received_at < delivery->since)
-                           + 2 * delivery->index);
+                           + 2 * a->index);
         *p++ = vaani_digit(event->room.len / 64);
         *p++ = vaani_digit(event->room.len % 64);
         *p++ = vaani_digit(event->direction);

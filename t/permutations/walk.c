@@ -14,6 +14,9 @@
  * it "end <hash as a JSON object>", and for what must not be "wrong <what>".
  * What differs between equal states only in its order, the bodies in "_state"
  * and "_transfers", tells states apart, but not ends.
+ *
+ * The index follows from the hash: it is looked at in each state, and is no part
+ * of it.
  */
 
 
@@ -64,6 +67,8 @@ typedef struct {
 } walk_states_t;
 
 
+static void walk_load(redisContext *redis, const vaani_str_t *script,
+    char *sha);
 static void walk_path(redisContext *redis, const char *name,
     walk_delivery_t *deliveries, unsigned n);
 static void walk_deliver(redisContext *redis, walk_delivery_t *delivery,
@@ -84,7 +89,41 @@ static redisReply *walk_reply(redisContext *redis);
 static void walk_die(const char *what);
 
 
+/* the keys of the path's call and of the index; ARGV: the fields of the hash */
+
+static const vaani_str_t  walk_restore_script = vaani_string(
+    "redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])\n"
+    "if ARGV[1] then\n"
+    "    redis.call('HSET', KEYS[1], unpack(ARGV))\n"
+    "    local call = redis.call('HMGET', KEYS[1], 'created_at', 'updated_at',\n"
+    "                            'outcome', 'room_name')\n"
+    "    redis.call('ZADD', KEYS[3], call[2], call[4])\n"
+    "    if not call[3] then\n"
+    "        redis.call('ZADD', KEYS[2], call[1], call[4])\n"
+    "    end\n"
+    "end\n");
+
+static const vaani_str_t  walk_read_script = vaani_string(
+    "local call = redis.call('HMGET', KEYS[1], 'created_at', 'updated_at',\n"
+    "                        'outcome', 'room_name')\n"
+    "if (redis.call('ZSCORE', KEYS[2], call[4]) or false)\n"
+    "   ~= (not call[3] and call[1])\n"
+    "then\n"
+    "    return redis.error_reply('active is not what the hash says')\n"
+    "end\n"
+    "if redis.call('ZSCORE', KEYS[3], call[4]) ~= call[2] then\n"
+    "    return redis.error_reply('calls is not what the hash says')\n"
+    "end\n"
+    "if redis.call('ZCARD', KEYS[3]) ~= 1 then\n"
+    "    return redis.error_reply('calls has another room')\n"
+    "end\n"
+    "return redis.call('HGETALL', KEYS[1])\n");
+
+static char        walk_restore_sha[64], walk_read_sha[64];
+
 static const char  walk_key[] = "vaani:call:";
+static const char  walk_active[] = "vaani:active";
+static const char  walk_calls[] = "vaani:calls";
 
 /* of the path: the key, with the name of its room */
 
@@ -97,7 +136,6 @@ main(int argc, char **argv)
     char             *line, name[256], sha[64];
     size_t            size;
     unsigned          n;
-    redisReply       *reply;
     redisContext     *redis;
     walk_delivery_t   deliveries[VAANI_WALK_DELIVERIES];
 
@@ -111,17 +149,9 @@ main(int argc, char **argv)
         walk_die("cannot connect");
     }
 
-    reply = redisCommand(redis, "SCRIPT LOAD %b", vaani_transition_script.data,
-                         vaani_transition_script.len);
-
-    if (reply == NULL || reply->type != REDIS_REPLY_STRING
-        || reply->len >= (int) sizeof(sha))
-    {
-        walk_die("cannot load the script");
-    }
-
-    memcpy(sha, reply->str, reply->len + 1);
-    freeReplyObject(reply);
+    walk_load(redis, &vaani_transition_script, sha);
+    walk_load(redis, &walk_restore_script, walk_restore_sha);
+    walk_load(redis, &walk_read_script, walk_read_sha);
 
     line = NULL;
     size = 0;
@@ -158,6 +188,24 @@ main(int argc, char **argv)
     redisFree(redis);
 
     return 0;
+}
+
+
+static void
+walk_load(redisContext *redis, const vaani_str_t *script, char *sha)
+{
+    redisReply  *reply;
+
+    reply = redisCommand(redis, "SCRIPT LOAD %b", script->data, script->len);
+
+    if (reply == NULL || reply->type != REDIS_REPLY_STRING
+        || reply->len >= 64)
+    {
+        walk_die("cannot load a script");
+    }
+
+    memcpy(sha, reply->str, reply->len + 1);
+    freeReplyObject(reply);
 }
 
 
@@ -214,6 +262,7 @@ walk_deliver(redisContext *redis, walk_delivery_t *delivery, char *line,
 
     what.key.data = (u_char *) walk_room;
     what.key.len = strlen(walk_room);
+    what.index = 1;
     what.received_at = strtoull(received_at, NULL, 10);
     what.applied_at = what.received_at;
     what.payload = part.payload;
@@ -314,10 +363,14 @@ walk_path(redisContext *redis, const char *name, walk_delivery_t *deliveries,
                 walk_restore(redis, &states.states[i]);
                 redisAppendFormattedCommand(redis, deliveries[x].command,
                                             deliveries[x].len);
-                redisAppendCommand(redis, "HGETALL %s", walk_room);
+                redisAppendCommand(redis, "EVALSHA %s 3 %s %s %s",
+                                   walk_read_sha, walk_room, walk_active,
+                                   walk_calls);
                 redisAppendFormattedCommand(redis, deliveries[x].command,
                                             deliveries[x].len);
-                redisAppendCommand(redis, "HGETALL %s", walk_room);
+                redisAppendCommand(redis, "EVALSHA %s 3 %s %s %s",
+                                   walk_read_sha, walk_room, walk_active,
+                                   walk_calls);
             }
         }
 
@@ -327,10 +380,6 @@ walk_path(redisContext *redis, const char *name, walk_delivery_t *deliveries,
                 set = state->set;
 
                 freeReplyObject(walk_reply(redis));
-
-                if (state->len) {
-                    freeReplyObject(walk_reply(redis));
-                }
 
                 reply = walk_reply(redis);
 
@@ -408,34 +457,34 @@ walk_path(redisContext *redis, const char *name, walk_delivery_t *deliveries,
 static void
 walk_restore(redisContext *redis, const walk_state_t *state)
 {
-    size_t        n, nfields, lens[VAANI_WALK_FIELDS + 2];
-    const char   *argv[VAANI_WALK_FIELDS + 2];
+    size_t        n, nfields, lens[VAANI_WALK_FIELDS + 6];
+    const char   *argv[VAANI_WALK_FIELDS + 6];
     vaani_str_t   fields[VAANI_WALK_FIELDS];
-
-    redisAppendCommand(redis, "DEL %s", walk_room);
-
-    if (state->len == 0) {
-        return;
-    }
 
     nfields = walk_fields(state, fields);
 
-    argv[0] = "HSET";
-    argv[1] = walk_room;
-    lens[0] = strlen(argv[0]);
-    lens[1] = strlen(argv[1]);
+    argv[0] = "EVALSHA";
+    argv[1] = walk_restore_sha;
+    argv[2] = "3";
+    argv[3] = walk_room;
+    argv[4] = walk_active;
+    argv[5] = walk_calls;
 
-    for (n = 0; n < nfields; n++) {
-        argv[n + 2] = (const char *) fields[n].data;
-        lens[n + 2] = fields[n].len;
+    for (n = 0; n < 6; n++) {
+        lens[n] = strlen(argv[n]);
     }
 
-    redisAppendCommandArgv(redis, nfields + 2, argv, lens);
+    for (n = 0; n < nfields; n++) {
+        argv[n + 6] = (const char *) fields[n].data;
+        lens[n + 6] = fields[n].len;
+    }
+
+    redisAppendCommandArgv(redis, nfields + 6, argv, lens);
 }
 
 
 /*
- * The reply to HGETALL, its fields sorted; the caller frees it.
+ * The hash that was read, its fields sorted; the caller frees it.
  */
 
 static char *
@@ -447,6 +496,12 @@ walk_read(redisContext *redis, size_t *len)
     vaani_str_t   fields[VAANI_WALK_FIELDS];
 
     reply = walk_reply(redis);
+
+    if (reply->type != REDIS_REPLY_ARRAY) {
+        printf("wrong index: %s\n", reply->str ? reply->str : "no hash");
+        exit(1);
+    }
+
     nfields = reply->elements;
 
     if (nfields > VAANI_WALK_FIELDS) {

@@ -64,6 +64,7 @@ check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
     assert_true(read->received_at == expected->received_at);
     assert_int_equal(read->repaired, expected->repaired);
     assert_int_equal(read->omit_payload, expected->omit_payload);
+    assert_int_equal(read->index, expected->index);
     assert_int_equal(read->since, 0);
     assert_int_equal(read->nchannels, expected->nchannels);
     assert_int_equal(read->nsharded, expected->nsharded);
@@ -88,7 +89,7 @@ test_delivery(void **state)
 
     (void) state;
 
-    for (n = 0; n < 4; n++) {
+    for (n = 0; n < 8; n++) {
         vaani_test_arena_init(&arena);
 
         sample = test_sample;
@@ -101,7 +102,8 @@ test_delivery(void **state)
 
         /* of its messages; the record always has it */
 
-        sample.omit_payload = n / 2;
+        sample.omit_payload = n / 2 % 2;
+        sample.index = n / 4;
 
         size = vaani_record_size(&sample);
         data = vaani_test_malloc(size);
@@ -109,7 +111,8 @@ test_delivery(void **state)
         assert_ptr_equal(vaani_record_write(data, &sample), data + size);
         assert_int_equal(data[0], 2);
         assert_int_equal(data[size - 1],
-                         sample.repaired | 4 * sample.omit_payload);
+                         sample.repaired | 4 * sample.omit_payload
+                         | 8 * sample.index);
         assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
                          VAANI_OK);
 

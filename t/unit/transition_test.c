@@ -58,6 +58,7 @@ static void test_no_stream(void **state);
 static void test_sharded(void **state);
 static void test_replayed(void **state);
 static void test_omitted(void **state);
+static void test_index(void **state);
 static void test_largest(void **state);
 static void test_no_memory(void **state);
 
@@ -555,6 +556,95 @@ test_no_stream(void **state)
 
 
 /*
+ * The keys of the index begin as that of the call; an event that is none of a
+ * call has none of them, nor has a key that is not made of a room's name.
+ */
+
+static void
+test_index(void **state)
+{
+    vaani_delivery_t  delivery;
+
+    static const char  *both[] = {
+        "4", "vaani:call:r", "stream", "vaani:active", "vaani:calls",
+        DIGITS("230010002012100", "0", "<", "#", "call_ringing"),
+        HEAD("call_ringing", "r"), TAIL, "payload", "1000",
+        "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *alone[] = {
+        "3", "vaani:call:r", "vaani:active", "vaani:calls",
+        DIGITS("230010002012100", "0", "<", "#", "call_ringing"),
+        HEAD("call_ringing", "r"), TAIL, "payload",
+        "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *early[] = {
+        "3", "vaani:call:r", "vaani:active", "vaani:calls",
+        "230010003012100" "0" "=" "<" "IQd" "#" "0123dige" "1790000000124"
+        "1790000000123" "call_ringing" "610848000",
+        HEAD("call_ringing", "r"), TAIL, "payload",
+        "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *no_prefix[] = {
+        "3", ":call:r", ":active", ":calls",
+        DIGITS("230010002012100", "0", "<", "#", "call_ringing"),
+        HEAD("call_ringing", "r"),
+        "\"received_at\":1790000000123,\"key\":\":call:r\",\"payload\":",
+        "payload",
+        "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *short_key[] = {
+        "1", "call:r",
+        DIGITS("230010000012100", "0", "<", "#", "call_ringing"),
+        HEAD("call_ringing", "r"),
+        "\"received_at\":1790000000123,\"key\":\"call:r\",\"payload\":",
+        "payload",
+        "id",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  *unknown[] = {
+        "1", "vaani:call:r", "0",
+        HEAD("x", "r"), TAIL, "payload",
+        "vaani:events", "vaani:room:r"
+    };
+
+    static const char  ringing[] =
+        "{\"event\":\"call_ringing\",\"room_name\":\"r\"}";
+
+    (void) state;
+
+    delivery = test_sample;
+
+    delivery.index = 1;
+    check_args(ringing, &delivery, both);
+
+    delivery.stream.len = 0;
+    check_args(ringing, &delivery, alone);
+    check_args("{\"event\":\"x\",\"room_name\":\"r\"}", &delivery, unknown);
+
+    delivery.since = delivery.received_at + 1;
+    check_args(ringing, &delivery, early);
+
+    delivery.since = test_sample.since;
+    delivery.key.data = (const u_char *) ":call:r";
+    delivery.key.len = 7;
+    check_args(ringing, &delivery, no_prefix);
+
+    delivery.key.data++;
+    delivery.key.len--;
+    check_args(ringing, &delivery, short_key);
+}
+
+
+/*
  * Sharded channels come last, behind an argument that is no channel.
  */
 
@@ -837,6 +927,7 @@ main(void)
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_number_for_room),
         cmocka_unit_test(test_no_stream),
+        cmocka_unit_test(test_index),
         cmocka_unit_test(test_sharded),
         cmocka_unit_test(test_replayed),
         cmocka_unit_test(test_omitted),

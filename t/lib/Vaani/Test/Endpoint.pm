@@ -12,10 +12,11 @@ use JSON::PP qw(decode_json);
 use Vaani::Test::Dir qw(slurp);
 use Vaani::Test::HTTP qw(format_request);
 
-our @EXPORT = qw(at_once spool_config stream_counts RETAIN STREAM);
+our @EXPORT = qw(at_once spool_config stream_counts INDEX RETAIN STREAM);
 
-# The rights that spool_config() needs besides.
+# The rights that spool_config() needs besides, and those of vaani_index.
 use constant STREAM => [qw(~vaani:stream +xadd)];
+use constant INDEX => [qw(~vaani:active ~vaani:calls +zadd +zrem +zrangebyscore)];
 use constant RETAIN => [ @{ +STREAM }, qw(~vaani:mark:* +get +set +eval) ];
 
 # An endpoint with a stream and a spool.

@@ -27,6 +27,7 @@ use Vaani::Test::Dir qw(tmpdir);
 use Vaani::Test::Events qw(call_paths);
 use Vaani::Test::HTTP::Request qw(format_request);
 use Vaani::Test::HTTP::Response;
+use Vaani::Test::Index qw(index_problems);
 use Vaani::Test::Process;
 use Vaani::Test::Socket qw(now pause read_some try_connect write_some);
 
@@ -255,6 +256,10 @@ sub verify ($self, $redis, %opt) {
         $self->_verify_room($_, $rooms{$_}, { @{ shift @calls } }, $messages->{$_} // [],
             \%arrived, \%opt, $account, $problem)
             for @page;
+    }
+    if ($opt{index}) {
+        my $key = $opt{key} // sub ($room) { "vaani:call:$room" };
+        $problem->($_) for index_problems($client, map { $key->($_) } sort keys %rooms);
     }
 
     return $account;

@@ -16,7 +16,7 @@ use Exporter 'import';
 use Test::More ();
 use Vaani::Test ();
 use Vaani::Test::Dir qw(slurp spew tmpdir);
-use Vaani::Test::Endpoint qw(spool_config RETAIN);
+use Vaani::Test::Endpoint qw(spool_config INDEX RETAIN);
 use Vaani::Test::Faults ();
 use Vaani::Test::Nginx ();
 use Vaani::Test::Nginx::Config ();
@@ -57,9 +57,9 @@ sub long_scenario ($name, $code) {
 }
 
 # It keeps nothing over a restart unless "config" says so.
-sub redis (%opt) { return Vaani::Test::Redis->start(acl => RETAIN, %opt) }
+sub redis (%opt) { return Vaani::Test::Redis->start(acl => [ @{ +RETAIN }, @{ +INDEX } ], %opt) }
 
-# With retain=1h, or what "spool" says; further options as of spool_config() and
+# With retain=1h, or what "spool" says, and an index, unless "index" is 0; further options as of spool_config() and
 # Vaani::Test::Nginx->start(). /status is its status page.
 sub nginx ($redis, %opt) {
     my %start = map { exists $opt{$_} ? ($_ => delete $opt{$_}) : () } qw(workers main log_level allow_log);
@@ -69,7 +69,8 @@ sub nginx ($redis, %opt) {
 
 # The text of the configuration, for a reload.
 sub http ($redis, %opt) {
-    return spool_config($redis, spool => 'retain=1h', %opt)
+    my $index = $opt{index} // 1 ? 'vaani_index on;' : '';
+    return spool_config($redis, spool => 'retain=1h', %opt, more => $index . ($opt{more} // ''))
         =~ s/(?=location \/hook)/location = \/status { vaani_status; }\n            /r;
 }
 
@@ -136,7 +137,7 @@ sub account_ok ($fault, $load, $redis, $nginx, %opt) {
 sub verify_ok ($fault, $load, $redis, $nginx, %opt) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-    my $account = $load->verify($redis, spool => $nginx->dir . '/spool', healed => 1, %opt);
+    my $account = $load->verify($redis, spool => $nginx->dir . '/spool', healed => 1, index => 1, %opt);
     Vaani::Test::Faults::add_row($fault, $account);
 
     Test::More::is($account->{lost}, 0, 'nothing acknowledged is lost');

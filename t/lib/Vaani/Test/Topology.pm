@@ -14,7 +14,7 @@ use Vaani::Test ();
 use Vaani::Test::ACL ();
 use Vaani::Test::Cluster ();
 use Vaani::Test::Dir qw(slurp tail);
-use Vaani::Test::Endpoint qw(RETAIN);
+use Vaani::Test::Endpoint qw(INDEX RETAIN);
 use Vaani::Test::Events qw(event);
 use Vaani::Test::Nginx ();
 use Vaani::Test::Retain qw(account_ok arrives);
@@ -115,18 +115,20 @@ sub partition_options (%opt) {
     return (
         stream => '"' . PREFIX . ':stream"',
         more   => 'vaani_partitions ' . PARTITIONS . '; vaani_prefix "' . PREFIX . qq("; $more),
+        index  => 1,
         %opt,
     );
 }
 
 # What the user of Redis needs for these.
 sub partitioned_acl () {
-    return [ @{ +RETAIN }, Vaani::Test::ACL::with_prefix('vaani:{*}'), '~vaani:{*}:stream' ];
+    my @index = map { s/^~vaani:/~vaani:{*}:/r } @{ +INDEX };
+    return [ @{ +RETAIN }, @index, Vaani::Test::ACL::with_prefix('vaani:{*}'), '~vaani:{*}:stream' ];
 }
 
 # An nginx with a spool, of these parameters of vaani_redis; options as of
-# Vaani::Test::Retain::nginx().
-sub nginx_with ($redis, %opt) { return Vaani::Test::Retain::nginx($redis, %opt) }
+# Vaani::Test::Retain::nginx(). Only with partitions it has an index.
+sub nginx_with ($redis, %opt) { return Vaani::Test::Retain::nginx($redis, index => 0, %opt) }
 
 # The end of a scenario with partitions, or without: nothing lost, nothing twice,
 # no 503, no answer later than "longest" (ms, default 2000).
@@ -135,9 +137,10 @@ sub topology_account ($fault, $load, $servers, $nginx, %opt) {
     my $longest = int((delete $opt{longest} // 2000) * busy());
 
     my %where = delete $opt{partitions} ? (
+        index  => 1,
         stream => [ map { "vaani:{$_}:stream" } 0 .. PARTITIONS - 1 ],
         key    => sub ($room) { 'vaani:{' . partition($room) . "}:call:$room" },
-    ) : ();
+    ) : (index => 0);
     my $account = account_ok($fault, $load, $servers, $nginx, %where, %opt);
 
     Test::More::is($account->{refused}, 0, 'no event is refused');
