@@ -600,11 +600,31 @@ subtest 'names in a cluster' => sub {
         refused $message, "$prefix vaani_stream $_", http => "$cluster $prefix", server => "vaani_stream $_;"
             for 'x', '"{}"', '"{c"', '"${host}"', '"{$vaani_event}"', '"{${vaani_partition}}"';
     }
+    my $untagged = qr/^"vaani_index" needs a hash tag in "vaani_prefix" in a cluster, set "vaani_partitions 256" and "vaani_prefix vaani:\{\$vaani_partition\}"$/;
+    for my $prefix ('', 'vaani_prefix x;', 'vaani_prefix "{}";', 'vaani_prefix "${host}";') {
+        refused $untagged, "$prefix vaani_index", http => "$cluster $prefix", $_ => 'vaani_index on;' for qw(server location);
+        accepted "$prefix vaani_index off", http => "$cluster $prefix vaani_index on;", location => 'vaani_index off;';
+    }
+    accepted 'an index with a hash tag', http => "$cluster $tagged", location => 'vaani_index on;';
+    accepted 'an index of one server', http => 'vaani_redis redis://127.0.0.1; vaani_index on;';
+
     accepted 'not without a cluster', http => 'vaani_redis redis://127.0.0.1 redis://127.0.0.2; vaani_stream x; vaani_channel y sharded;';
     accepted 'not of another endpoint', http => 'vaani_stream x; vaani_redis redis://127.0.0.1;',
         location => "$cluster vaani_stream off; } location /x { vaani_webhook;";
     accepted 'nor without one', webhook => '', http => "$cluster vaani_stream x;";
     accepted 'a health check has no names', server => "location /x { vaani_health; $cluster vaani_stream x; }";
+};
+
+subtest 'vaani_index' => sub {
+    my $taken = qr/^"vaani_stream" has a key that "vaani_index" needs, name it otherwise$/;
+    refused $taken, "vaani:$_", http => 'vaani_index on;', location => "vaani_stream vaani:$_;" for qw(active calls);
+    refused $taken, 'by a prefix', server => 'vaani_prefix "$host-x"; vaani_index on;', location => 'vaani_stream "$host-x:calls" maxlen=9;';
+    all_accepted 'other keys', map { "vaani_index on; $_" }
+        'vaani_stream vaani:call;', 'vaani_stream active;', 'vaani_stream :calls;', 'vaani_prefix x; vaani_stream vaani:calls;';
+    accepted 'no index', http => 'vaani_stream vaani:calls;';
+    refused qr/^invalid value "maybe" in "vaani_index" directive, it must be "on" or "off"$/, 'another word', $_ => 'vaani_index maybe;'
+        for @EVERYWHERE;
+    refused qr/^"vaani_index" directive is duplicate$/, 'twice', $_ => 'vaani_index on; vaani_index on;' for @EVERYWHERE;
 };
 
 # --- what the settings do

@@ -35,8 +35,8 @@ my ($exit, $out, $err) = run([ $^X, ROOT . '/bench/memory' ], timeout => 600);
 is $exit, 0, 'bench/memory' or diag $err;
 my @measured = tables($out);
 
-is scalar @documented, 2, 'two tables in the document';
-is scalar @measured, 2, 'two tables are measured';
+is scalar @documented, 3, 'three tables in the document';
+is scalar @measured, 3, 'three tables are measured';
 
 for my $n (0 .. $#measured) {
     my ($head, @rows) = @{ $measured[$n] };

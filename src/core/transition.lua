@@ -64,12 +64,13 @@ local position, new_rank, new_outcome_rank, transfer, has_id, timed, has_span,
     npairs, uncounted, high, low, direction, direction_source, number_source,
     reason_source, has_status, received_len, event_len, period_1, period_2,
     period_3, code, last_1, last_2, last_3, last_4 = byte(digits, 1, 26)
-local active, calls, received_at
+local room, active, calls, received_at
 
 local ZERO, BLANK = 48, 32
 
 if uncounted and uncounted > 49 then
     uncounted = uncounted - 2
+    room = sub(key, -((high - ZERO) * 64 + low - ZERO))
     active, calls = KEYS[3], KEYS[4]
 
     if not calls then
@@ -81,12 +82,6 @@ end
 
 local function before(one, other)
     return #one < #other or #one == #other and one < other
-end
-
--- The name of the room is what the key ends with.
-
-local function room_of(key)
-    return sub(key, -((high - ZERO) * 64 + low - ZERO))
 end
 
 -- Transfers.  The events of them are kept in the order of their receipt; what
@@ -541,8 +536,8 @@ else
         if before(received_at, call('HMGET', key, 'created_at')[1] or '') then
             call('HSET', key, 'created_at', received_at)
 
-            if calls and outcome_rank == ZERO then
-                call('ZADD', active, received_at, room_of(key))
+            if room and outcome_rank == ZERO then
+                call('ZADD', active, received_at, room)
             end
         end
 
@@ -806,7 +801,8 @@ else
 
     if seq == 1 then
         fields[n + 1] = 'room_name'
-        fields[n + 2] = room_of(key)
+        fields[n + 2] = room
+                        or sub(key, -((high - ZERO) * 64 + low - ZERO))
         n = n + 2
     end
 
@@ -886,8 +882,7 @@ end
 
 -- The index comes first: if it is refused, nothing has happened.
 
-if calls and fields then
-    local room = room_of(key)
+if room and fields then
 
     -- Calls whose hashes have expired leave it.  For each call that begins
     -- there is about one; of many, which a pause has left, some go each time,

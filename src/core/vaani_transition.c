@@ -163,8 +163,8 @@ vaani_args_fields(const vaani_event_t *event)
 
 
 /*
- * The index of a call has keys that begin as that of its hash.  A key of another
- * form, in a record of the spool, has no index.
+ * The index of a call has keys that begin as that of its hash.  A key of
+ * another form, in a record of the spool, has no index.
  */
 
 static void

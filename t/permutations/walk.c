@@ -15,8 +15,8 @@
  * What differs between equal states only in its order, the bodies in "_state"
  * and "_transfers", tells states apart, but not ends.
  *
- * The index follows from the hash: it is looked at in each state, and is no part
- * of it.
+ * The index follows from the hash: it is looked at in each state, and is no
+ * part of it.
  */
 
 
@@ -95,8 +95,8 @@ static const vaani_str_t  walk_restore_script = vaani_string(
     "redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])\n"
     "if ARGV[1] then\n"
     "    redis.call('HSET', KEYS[1], unpack(ARGV))\n"
-    "    local call = redis.call('HMGET', KEYS[1], 'created_at', 'updated_at',\n"
-    "                            'outcome', 'room_name')\n"
+    "    local call = redis.call('HMGET', KEYS[1], 'created_at',\n"
+    "                            'updated_at', 'outcome', 'room_name')\n"
     "    redis.call('ZADD', KEYS[3], call[2], call[4])\n"
     "    if not call[3] then\n"
     "        redis.call('ZADD', KEYS[2], call[1], call[4])\n"

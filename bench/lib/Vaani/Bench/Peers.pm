@@ -39,6 +39,9 @@ my %START = (
         $self->_nginx(location =>
             "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_spool %%DIR%%/spool max=1g retain=2h;");
     },
+    'module, index' => sub ($self) {
+        $self->_nginx(location => "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_index on;");
+    },
     'module, max=16k' => sub ($self) {
         $self->_nginx(location => "vaani_webhook; vaani_redis unix:$self->{redis}; vaani_payload max=16k;");
     },
