@@ -20,7 +20,7 @@ use constant PASSWORD => 'secret';    # as in the document
 use constant CLI => ($ENV{REDIS_BIN} // '') =~ m{^(.*/)?valkey-server\z} ? ($1 // '') . 'valkey-cli' : 'redis-cli';
 
 my $page = 'redis.md';
-my ($module, $stream, $retain, $spublish) = documented('vaani');
+my ($module, $stream, $retain, $spublish, $index) = documented('vaani');
 my ($role, $cluster_words) = documented('vaani', $page);
 my ($partitions) = documented('partitions', $page);
 
@@ -109,13 +109,14 @@ subtest 'a cluster' => sub {
 subtest 'a cluster with partitions' => sub {
     # The same as the parts, but for SELECT.
     my @parts = map { s/^-\@all\z/nocommands/r =~ s/^[~&]vaani:\K(?!mark)/{*}:/r } without('+select', @$module), @$stream,
-        @$retain, @$spublish, @$cluster_words;
+        @$retain, @$spublish, @$index, @$cluster_words;
     same_words($partitions, [ without('&vaani:{*}:room:*', @parts) ], 'the words');
 
     type($cluster, 'partitions');
     my $nginx = nginx_with(seeds($cluster, 'partitions'), workers => 1, log_level => 'info',
         partition_options(more => "
             vaani_redis_password_file $password;
+            vaani_index on;
             vaani_channel \"vaani:{\$vaani_partition}:events\" sharded;"));
 
     my %answers;
@@ -125,6 +126,7 @@ subtest 'a cluster with partitions' => sub {
     is post($nginx, event('brand_new', room => ABSENT)), 'ok', 'an event without a call';
     ok wait_for(sub { $cluster->keys('vaani:mark:*') >= 3 }), 'marks';
     ok scalar($cluster->keys('vaani:{*}:stream')), 'streams';
+    ok scalar($cluster->keys('vaani:{*}:calls')), 'indexes';
     $nginx->log_unlike(qr/NOPERM|ACL|refused to publish/, 'nothing is refused');
 };
 

@@ -19,7 +19,7 @@ use Vaani::Test::Faults;
 
 use constant PASSWORD => 'secret';    # as in the document
 
-my ($module, $stream, $retain) = documented('vaani');
+my ($module, $stream, $retain, undef, $index) = documented('vaani');
 my ($app) = documented('app');
 my ($group) = documented('crm');
 
@@ -71,6 +71,7 @@ sub commands (@words) { return map { /^\+(.+)/ ? $1 : () } @words }
 for (
     [ 'the module', $module ],
     [ 'the module with a stream', [ @$module, @$stream ] ],
+    [ 'the module with an index', [ @$module, @$index ] ],
     [ 'a program that subscribes', $app ],
     [ 'a program with a consumer group', $group ],
 ) {
@@ -162,11 +163,17 @@ my %NEEDED = (
     '+publish'       => [ plain  => '200 not_published' ],
     '~vaani:stream'  => [ stream => $REFUSED ],
     '+xadd'          => [ stream => $REFUSED ],
+    '~vaani:active'  => [ index  => $REFUSED ],
+    '~vaani:calls'   => [ index  => $REFUSED ],
+    '+zadd'          => [ index  => $REFUSED ],
+    '+zrem'          => [ ended  => $REFUSED ],
+    '+zrangebyscore' => [ index  => $REFUSED ],
 );
 
-# The stream's words are needed by its location alone.
-my %ADDED = map { $_ => 1 } @$stream;
-my @VARIANTS = ('', grep { !/^(?:reset|-)/ } @$module, @$stream);
+# The words of the stream and of the index are needed by their locations alone.
+my @ALL = (@$module, @$stream, @$index);
+my %ADDED = map { $_ => 1 } @$stream, @$index;
+my @VARIANTS = ('', grep { !/^(?:reset|-)/ } @ALL);
 
 my %LOCATION = (
     plain    => [ 'call_ringing', 0, '' ],
@@ -174,6 +181,8 @@ my %LOCATION = (
     forever  => [ 'call_ringing', 0, 'vaani_ttl off;' ],
     db       => [ 'call_ringing', 1, '' ],
     stream   => [ 'call_ringing', 0, 'vaani_stream vaani:stream maxlen=10;' ],
+    index    => [ 'call_ringing', 0, 'vaani_index on;' ],
+    ended    => [ 'call_failed', 0, 'vaani_index on;' ],
 );
 
 subtest 'each word is needed' => sub {
@@ -182,7 +191,7 @@ subtest 'each word is needed' => sub {
 
     my $locations = '';
     for my $n (0 .. $#VARIANTS) {
-        set_user("user$n", without($VARIANTS[$n], @$module, @$stream));
+        set_user("user$n", without($VARIANTS[$n], @ALL));
         $locations .= "location = /$n/$_ { vaani_webhook; $LOCATION{$_}[2]
             vaani_redis unix:@{[ $redis->socket ]}?db=$LOCATION{$_}[1]&user=user$n; }\n" for sort keys %LOCATION;
     }
@@ -304,8 +313,12 @@ subtest 'vaani-spool resend' => sub {
 # --- programs that subscribe
 
 subtest 'a program that subscribes' => sub {
-    my $nginx = Vaani::Test::Nginx->start(http => "vaani_redis @{[ $redis->url ]};
-        server { listen unix:%%SOCK%%; location / { vaani_webhook; } }");
+    set_user('vaani', @$module, @$index);
+    my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis unix:@{[ $redis->socket ]}?user=vaani;
+        vaani_redis_password_file %%TMPDIR%%/password;
+        server { listen unix:%%SOCK%%; location / { vaani_webhook; vaani_index on; } }
+CONF
     my $http = $nginx->http;
     $admin->cmd('FLUSHALL');
 
@@ -316,6 +329,9 @@ subtest 'a program that subscribes' => sub {
         '~vaani:call:*' => sub ($c) { $c->()->hgetall('vaani:call:r')->{seq} },
         '+hgetall' => sub ($c) { $c->()->hgetall('vaani:call:r')->{seq} },
         '+hmget' => sub ($c) { $c->()->cmd(qw(HMGET vaani:call:r seq status))->[0] },
+        '+zrange' => sub ($c) { $c->()->cmd(qw(ZRANGE vaani:active 0 99))->[0] eq 'r' },
+        '~vaani:active' => sub ($c) { $c->()->cmd(qw(ZRANGE vaani:active -inf +inf BYSCORE LIMIT 0 99))->[0] eq 'r' },
+        '~vaani:calls' => sub ($c) { $c->()->cmd(qw(ZRANGE vaani:calls 0 99 REV WITHSCORES))->[0] eq 'r' },
         '+subscribe' => sub ($c) { $c->()->subscribe('vaani:events') },
         '&vaani:events' => sub ($c) { $c->()->subscribe('vaani:events') },
         '&vaani:room:*' => sub ($c) { $c->()->subscribe('vaani:room:r') },
@@ -347,7 +363,9 @@ subtest 'a program that subscribes' => sub {
     refused($client, @$_) for
         [qw(HSET vaani:call:r status ended)], [qw(DEL vaani:call:r)], [qw(EXPIRE vaani:call:r 1)],
         [qw(PUBLISH vaani:events x)], [qw(PUBLISH vaani:room:r x)], [qw(XADD vaani:stream * a 1)],
-        [qw(HGETALL vaani:stream)], [qw(HGETALL other:call:r)], [qw(HMGET vaani:calls a)], [qw(KEYS *)], [qw(SCAN 0)],
+        [qw(HGETALL vaani:stream)], [qw(HGETALL other:call:r)], [qw(HMGET vaani:mark a)],
+        [qw(ZADD vaani:active 1 r)], [qw(ZREM vaani:active r)], [qw(DEL vaani:calls)], [qw(ZRANGE other:active 0 1)],
+        [qw(KEYS *)], [qw(SCAN 0)],
         [qw(SUBSCRIBE other:events)], [qw(SUBSCRIBE vaani:events vaani:other)], [qw(PSUBSCRIBE vaani:*)],
         [qw(PSUBSCRIBE *)], [qw(EVAL return 0)], [qw(SCRIPT LOAD x)], [qw(EVALSHA x 0)], [qw(FLUSHALL)],
         [qw(CONFIG GET *)], [qw(ACL LIST)], [qw(SELECT 1)], [qw(MONITOR)], [qw(CLIENT LIST)];

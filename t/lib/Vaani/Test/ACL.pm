@@ -13,7 +13,7 @@ use File::Basename qw(dirname);
 use Text::ParseWords qw(shellwords);
 use Vaani::Test::Dir qw(slurp);
 
-our @EXPORT_OK = qw(commands documented rights with_prefix);
+our @EXPORT_OK = qw(commands documented index_rights rights with_prefix);
 
 use constant DOCS => dirname(__FILE__) . '/../../../../docs';
 
@@ -47,6 +47,12 @@ sub rights ($user) {
 sub with_prefix (@prefixes) {
     my @patterns = grep { /^[~&]/ } rights('vaani');
     return map { my $prefix = $_; map { s/^.\Kvaani:/$prefix:/r } @patterns } @prefixes;
+}
+
+# What it needs for "vaani_index", with this value of vaani_prefix.
+sub index_rights ($prefix = 'vaani') {
+    my ($words) = grep { grep { $_ eq '+zadd' } @$_ } documented('vaani');
+    return map { s/^~\Kvaani:/$prefix:/r } @$words;
 }
 
 1;
