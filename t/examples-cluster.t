@@ -11,7 +11,7 @@ use Vaani::Test;
 
 use JSON::PP ();
 use Time::HiRes ();
-use Vaani::Test::ACL qw(documented);
+use Vaani::Test::ACL qw(documented index_rights);
 use Vaani::Test::Cluster qw(keyslot);
 use Vaani::Test::Events;
 use Vaani::Test::Example qw(command python_bin require_packages);
@@ -21,7 +21,7 @@ plan skip_all => 'sharded channels need Redis 7.0' if Vaani::Test::Redis::versio
 require_packages('redis-py', 'ioredis');
 
 my $json = JSON::PP->new->utf8;
-my $cluster = Vaani::Test::Cluster->start(acl => [ @{ partitioned_acl() }, '+spublish' ]);
+my $cluster = Vaani::Test::Cluster->start(acl => [ @{ partitioned_acl() }, '+spublish', index_rights('vaani:{*}') ]);
 for my $node ($cluster->nodes) {
     $cluster->ask($node, ACL => 'SETUSER', $_, @{ (documented($_, 'redis.md'))[0] }) for qw(app crm);
 }
@@ -29,6 +29,7 @@ for my $node ($cluster->nodes) {
 my $nginx = nginx_with(join(' ', $cluster->urls, 'cluster'),
     partition_options(more => "
         vaani_payload max=80;
+        vaani_index on;
         vaani_channel 'vaani:{\$vaani_partition}:events' sharded;"));
 my $http = $nginx->http;
 
@@ -88,10 +89,25 @@ sub pending () {
 }
 
 $consumer = example('subscribers/stream/partitions.py', 'crm');
-# It looks at no call by itself; the next one does, so it may read what it hears of later.
+# It looks at calls at its start only; the next one looks again, so it may read what it hears of later.
+my @before = map { "before-$_" } 1 .. 24;
+deliver(map { (event('call_started', room => $_), event('call_ringing', room => $_)) } @before);
+deliver(event('call_failed', room => 'failed-before'));
+$cluster->client->cmd(ZADD => 'vaani:{' . partition('gone') . '}:active', 1, 'gone');
 my $subscriber = example('subscribers/node/sharded.js', 'app', LOOK => 3600);
 $consumer->says(qr/^ready$/m, 'the consumer is ready');
 $subscriber->says(qr/^following 16 channels$/m, 'the subscriber follows');
+
+subtest 'the indexes' => sub {
+    my %masters = map { $cluster->owner_of('vaani:{' . partition($_) . '}:active')->port => 1 } @before;
+    is keys %masters, 3, 'rooms of all masters';
+    $subscriber->says_of($_, "ringing seq 2: call_ringing, read again\n", "$_: was going on") for @before;
+    is $subscriber->lines($_), '', "... and $_ was not" for 'failed-before', 'gone';
+
+    deliver(event('user_picked_up_at', room => $before[0]));
+    $subscriber->says(qr/^$before[0] active seq 3: user_picked_up_at$/m, 'the next message is the next one');
+    unlike $subscriber->err, qr/no index|not understood/, 'no complaints';
+};
 
 my @path = call_path('outbound-answered/none', 'one');
 my @events = map { /"event":"(\w+)"/ } @path;

@@ -14,7 +14,7 @@ use Vaani::Test;
 use Time::HiRes ();
 use Cwd qw(abs_path);
 use JSON::PP ();
-use Vaani::Test::ACL qw(documented);
+use Vaani::Test::ACL qw(documented index_rights);
 use Vaani::Test::Browser;
 use Vaani::Test::Events;
 use Vaani::Test::Example qw(command node_bin python_bin require_packages);
@@ -36,7 +36,7 @@ require_packages('redis-py', 'Flask', 'ioredis');
 # The data outlive a restart, as do the users.
 my $redis = Vaani::Test::Redis->start(
     tcp    => 1,
-    acl    => [ '~vaani:stream', '+xadd', '~vaani:mark:*', qw(+get +set +eval) ],
+    acl    => [ '~vaani:stream', '+xadd', '~vaani:mark:*', qw(+get +set +eval), index_rights() ],
     config => [ 'appendonly yes', map { join ' ', 'user', $_, @{ (documented($_))[0] } } qw(app crm) ],
 );
 my $admin = $redis->client;
@@ -46,10 +46,12 @@ sub redis_url ($user) { return "redis://$user:secret\@127.0.0.1:" . $redis->port
 my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
     vaani_redis @{[ $redis->url ]};
     vaani_spool %%DIR%%/spool;
+    vaani_index on;
     server {
         listen unix:%%SOCK%%;
         client_body_buffer_size 1m;
         location = /hook { vaani_webhook; }
+        location = /quiet { vaani_webhook; vaani_channel off; }
         location = /stream { vaani_webhook; vaani_stream vaani:stream maxlen=10000; }
         location = /off { vaani_webhook; vaani_payload off; vaani_stream vaani:stream maxlen=10000; }
         location = /max { vaani_webhook; vaani_payload max=16k; }
@@ -63,10 +65,15 @@ sub post ($uri, @bodies) {
     for my $body (@bodies) {
         my $response = $http->post($uri, $body);
         die "not accepted: $body: " . $response->body . "\n" if $response->status != 200;
-        my $now = sub { int 1000 * Time::HiRes::time() };
-        my $then = $now->();
-        1 while $now->() == $then;
+        next_ms();
     }
+    return;
+}
+
+sub next_ms () {
+    my $now = sub { int 1000 * Time::HiRes::time() };
+    my $then = $now->();
+    1 while $now->() == $then;
     return;
 }
 
@@ -226,18 +233,20 @@ subtest 'connections are lost' => sub {
             "$name: reads the calls that it knows");
         $program->says_of('last', transitions(1, 'call_ringing') . "ended seq 2: call_ended, read again\n",
             '... and that a call has ended, which leaves no gap');
+        $program->says_of('new', "dialing seq 1: call_started, read again\n", '... and a call that has begun, from the index');
         is count($program->out, qr/^following/m), 2, '... connected again once';
     });
     text_like '#connection', qr/^Live$/, 'the page is live again';
     text_like '#going-on', qr/active outbound ?\+1234567890 ?gap/, '... and right';
 
-    # A gap, as of a call that it has not seen begin.
+    # A gap.
+    post('/quiet', event('call_ringing', room => 'new'));
     for (
-        [ event('call_ringing', room => 'new'), "ringing seq 2: call_ringing, read again\n" ],
-        [ event('user_picked_up_at', room => 'new'), "active seq 3: user_picked_up_at\n" ],
+        [ event('user_picked_up_at', room => 'new'), "active seq 3: user_picked_up_at, read again\n" ],
+        [ event('human_transfer_initiated', room => 'new'), "active seq 4: human_transfer_initiated\n" ],
     ) {
         my ($body, $line) = @$_;
-        state $lines = '';
+        state $lines = "dialing seq 1: call_started, read again\n";
         $lines .= $line;
         post('/hook', $body);
         each_subscriber(sub ($name, $program) {
@@ -363,6 +372,156 @@ subtest 'refused to subscribe' => sub {
     text_like '#connection', qr/^Live$/, 'the page is live again';
     post('/hook', event('call_ended', room => 'deaf'));
     each_subscriber(sub ($name, $program) { $program->says(qr/^deaf ended seq 3: call_ended$/m, "$name: messages, too") });
+};
+
+# The programs at a Redis of their own.
+sub start_all ($server, %opt) {
+    my $address = 'redis://app:secret@127.0.0.1:' . $server->port;
+    return map {
+        my ($name, $file) = @$_;
+        $name => Vaani::Test::Example->start([ command($file) ], REDIS_URL => $address, PORT => $opt{port} // free_port(), LOOK => $opt{look} // 0.2);
+    } [ python => 'subscribers/python/subscriber.py' ], [ node => 'subscribers/node/subscriber.js' ], [ board => 'call-board/server.js' ];
+}
+
+sub own_redis ($user, @acl) {
+    return Vaani::Test::Redis->start(tcp => 1, acl => \@acl,
+        config => [ 'slowlog-log-slower-than 0', 'slowlog-max-len 1000', join ' ', 'user app', @$user ]);
+}
+
+subtest 'the index' => sub {
+    my $own = own_redis((documented('app'))[0]);
+    my $owner = $own->client;
+
+    # More than a page at the same time, and what a page must not end with.
+    my @rooms = map { "r$_" } 1 .. 1300;
+    my $add = sub ($room, $active, %hash) {
+        $owner->cmd(HSET => "vaani:call:$room", room_name => $room, seq => 2, last_event => 'x', status => 'active', updated_at => 5, %hash) if %hash;
+        $owner->cmd(ZADD => 'vaani:active', $active, $room) if $active;
+        $owner->cmd(ZADD => 'vaani:calls', $hash{updated_at} // 5, $room);
+    };
+    $add->($rooms[$_], $_ < 100 ? 1790000000000 + $_ : $_ < 1250 ? 1790000000100 : 1790000000101 + $_, direction => 'outbound') for 0 .. $#rooms;
+    $add->('no-hash', 1790000000050);
+    $add->('of-none', 1790000000051, seq => 1);
+    $owner->cmd(qw(HDEL vaani:call:of-none seq));
+    $owner->cmd(qw(ZADD vaani:active 1790000000052 text));
+    $owner->cmd(qw(SET vaani:call:text text));
+    $owner->cmd(ZADD => 'vaani:active', 1790000000053, "\xff\xfe");
+    $add->('stale', 1790000000054, status => 'ended');
+    $add->("ended-$_", 0, status => 'ended', outcome => 'completed', updated_at => 100 + $_) for 1 .. 30;
+
+    my $at = free_port();
+    my %program = start_all($own, port => $at);
+    for my $name (qw(python node)) {
+        my $program = $program{$name};
+        $program->says(qr/^r1300 /m, "$name: has read the index");
+        is_deeply [ sort map { /^(\S+) / ? $1 : () } grep { !/^following/ } split /\n/, $program->out ], [ sort @rooms ], '... each call once';
+        is $program->lines('r1'), "active seq 2: x, read again\n", '... from its hash';
+        like $program->err, qr/WRONGTYPE/, '... what is no call is told';
+        unlike $program->err, qr/no index|Traceback|^\s+at /m, '... and nothing else';
+    }
+
+    $browser->open("http://127.0.0.1:$at/");
+    text_like '#count', qr/^1300, the latest 100 are shown$/, 'the board has the calls';
+    text_like '#ended', qr/^completed ?ended-30 completed ?ended-29 .* completed ?ended-11$/, '... and the last that ended';
+
+    # Calls that the index gets later without a message, and calls that leave.
+    $add->('later', 1790000009999, direction => 'web');
+    $owner->cmd(qw(HSET vaani:call:r7 status ended seq 3 last_event call_ended));
+    $owner->cmd(qw(ZREM vaani:active r7));
+    $owner->cmd(qw(DEL vaani:call:r8));
+    for my $name (qw(python node)) {
+        $program{$name}->says_of('later', "active seq 2: x, read again\n", "$name: the next look finds a call");
+        $program{$name}->says_of('r7', "active seq 2: x, read again\nended seq 3: call_ended, read again\n", '... and one that has ended');
+    }
+    $_->stop for values %program;
+    $own->stop;
+};
+
+subtest 'which calls are active' => sub {
+    my $own = own_redis((documented('app'))[0], index_rights());
+    my $front = Vaani::Test::Nginx->start(http => "vaani_redis @{[ $own->url ]}; vaani_index on;
+        server { listen unix:%%SOCK%%; location / { vaani_webhook; } }");
+    my $to = $front->http;
+    my $deliver = sub (@events) {
+        for (@events) {
+            my $response = $to->post('/', event($_->[0], room => $_->[1]));
+            die $response->body if $response->status != 200;
+            next_ms();
+        }
+    };
+
+    $deliver->(
+        [ call_started => 'dials' ], [ call_started => 'rings' ], [ call_ringing => 'rings' ],
+        [ call_started => 'talks' ], [ user_picked_up_at => 'talks' ], [ human_transfer_initiated => 'talks' ],
+        [ call_started => 'rejects' ], [ call_rejected => 'rejects' ], [ call_no_answer => 'no-answer' ],
+        [ call_failed => 'fails' ], [ call_ended => 'ends' ], [ call_postprocessing => 'processed' ],
+        [ call_postprocessing => 'late' ], [ call_started => 'late' ], [ call_ended => 'turned' ], [ call_ringing => 'turned' ],
+    );
+    is_deeply [ sort @{ $own->client->cmd(qw(ZRANGE vaani:active 0 -1)) } ], [qw(dials rings talks)], 'the index';
+
+    $own->client->cmd(qw(SLOWLOG RESET));
+    my %program = start_all($own, look => 3600);
+    for my $name (qw(python node)) {
+        my $program = $program{$name};
+        $program->says(qr/^talks /m, "$name: begins with it");
+        is_deeply [ sort grep { !/^following/ } split /\n/, $program->out ], [
+            'dials dialing seq 1: call_started, read again', 'rings ringing seq 2: call_ringing, read again',
+            'talks active seq 3: human_transfer_initiated, read again',
+        ], '... and with no other call';
+    }
+
+    # Those who subscribe first miss nothing.
+    my ($subscribed, $read, $early) = (0, 0, 0);
+    my @log = map { lc join ' ', @{ $_->[3] }[ 0, 1 ] } reverse @{ $own->client->cmd(qw(SLOWLOG GET 10000)) };
+    for my $command (grep { /^(?:subscribe|zrange) vaani:(?:events|active)$/ } @log) {
+        $command =~ /^subscribe/ ? $subscribed++ : $read++;
+        $early++ if $read > $subscribed;
+    }
+    cmp_ok $read, '>=', 2, 'they read the index';
+    is $early, 0, '... after they have subscribed';
+
+    $deliver->([ call_no_answer => 'rings' ], [ call_rejected => 'dials' ], [ call_ended => 'talks' ]);
+    is_deeply $own->client->cmd(qw(ZRANGE vaani:active 0 -1)), [], 'each leaves with its outcome';
+    for my $name (qw(python node)) {
+        $program{$name}->says(qr/^$_$/m, "$name: $_")
+            for 'rings no_answer seq 3: call_no_answer', 'dials rejected seq 2: call_rejected', 'talks ended seq 4: call_ended';
+        is $program{$name}->err, '', '... without complaints';
+    }
+    is $program{board}->err, '', 'nor has the board any';
+    $_->stop for values %program;
+};
+
+subtest 'without an index' => sub {
+    my ($app) = documented('app');
+    for my $case (
+        [ 'none', qr/^no index \(vaani:calls is empty\): calls appear .* "vaani_index on;"$/, $app ],
+        [ 'not allowed', qr/^no index \(.*permission.*\): calls appear .* "vaani_index on;"$/, [ grep { $_ ne '+zrange' } @$app ] ],
+    ) {
+        my ($which, $regex, $user) = @$case;
+        my $own = own_redis($user);
+        my $front = Vaani::Test::Nginx->start(http => "vaani_redis @{[ $own->url ]};
+            server { listen unix:%%SOCK%%; location / { vaani_webhook; } }");
+        my $to = $front->http;
+        $to->post('/', event('call_started', room => 'before'));
+
+        my %program = start_all($own);
+        $program{$_}->says(qr/^following/m, "$which, $_: follows") for sort keys %program;
+        $to->post('/', event('call_started', room => 'first'));
+        $to->post('/', event('call_ringing', room => 'before'));
+        for my $name (qw(python node)) {
+            $program{$name}->says_of('first', "dialing seq 1: call_started\n", "$name: hears of a call");
+            $program{$name}->says_of('before', "ringing seq 2: call_ringing, read again\n", '... and of one that had begun');
+        }
+        my $looks = sub () { $own->client->cmd(qw(INFO commandstats)) =~ /^cmdstat_hmget:calls=(\d+)/m ? $1 : 0 };
+        my $before = $looks->();
+        ok wait_for(sub { $looks->() > $before + 20 }), '... looks go on';
+        for my $name (sort keys %program) {
+            my $err = $program{$name}->err;
+            is scalar(grep { /$regex/ } split /\n/, $err), 1, "$name: says once that there is no index" or diag $err;
+            is scalar(split /\n/, $err), 1, '... and nothing else' or diag $err;
+        }
+        $_->stop for values %program;
+    }
 };
 
 # Looks at the connection are not gathered while there is none.

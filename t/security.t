@@ -26,7 +26,8 @@ my $ca = Vaani::Test::Certificates->new('ca');
 my $redis_pair = $ca->issue('redis', san => 'IP:127.0.0.1');
 my $http_pair = $ca->issue('hooks', san => 'DNS:hooks.example.com');
 
-my $rights = join ' ', map { /\s/ ? "\"$_\"" : $_ } Vaani::Test::ACL::rights('vaani'), RETAIN->@*;
+my $rights = join ' ', map { /\s/ ? "\"$_\"" : $_ } Vaani::Test::ACL::rights('vaani'),
+    Vaani::Test::ACL::index_rights(), RETAIN->@*;
 my $redis = Vaani::Test::Redis->start(
     tls    => { cert => $redis_pair->{cert}, key => $redis_pair->{key} },
     config => [ 'user default on nopass ~* &* +@all', 'user vaani on >' . PASSWORD . " $rights" ],
@@ -89,6 +90,7 @@ sub send_event ($token, $room = 'room_1', $event = 'call_started') {
 subtest 'events' => sub {
     is_deeply [ send_event(SECRET) ], [ 200, qq({"status":"ok"}\n) ], 'with the secret';
     is $client->cmd('HGET', 'vaani:call:room_1', 'seq'), 1, 'and it is in Redis';
+    is_deeply $client->cmd('ZRANGE', 'vaani:active', 0, -1), ['room_1'], '... and in the index';
 
     for my $token (undef, '', 'wrong-SECRET-that-was-guessed', substr(SECRET, 0, -1), SECRET . '0', uc SECRET) {
         my ($status, $body) = send_event($token, 'room_2');

@@ -12,10 +12,11 @@
 const { readFileSync } = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
-const { Calls, FINISHED } = require('../subscribers/node');
+const { Calls, FINISHED, withoutIndex } = require('../subscribers/node');
 
 const { HOST = '127.0.0.1', PORT = 8090, REDIS_URL } = process.env;
 const ENDED = 20;               // so many are shown
+const LATEST = 100;             // calls that are looked at for them
 const MAX_PAGES = 200;          // that are open at the same time
 const MAX_BEHIND = 1 << 20;     // bytes that a page has not read yet: it is closed then
 const BEAT = 15_000;            // ms: lets both sides notice a dead connection, see board.js
@@ -38,7 +39,7 @@ let connected = false;
 const calls = new Calls(REDIS_URL);
 
 // The hash says more than a message, and is at least as new.
-calls.on('call', async (key) => {
+async function show(key, { ended = false } = {}) {
   try {
     const values = await calls.redis.hmget(key, Object.values(FIELDS));
     if (values[0] === null) return remove(key);
@@ -46,23 +47,37 @@ calls.on('call', async (key) => {
     const call = { key };
     Object.keys(FIELDS).forEach((name, i) => { if (values[i] !== null) call[name] = values[i]; });
     call.ended = FINISHED.includes(call.status);
+    if (ended && !call.ended) return;
 
     board.delete(key);    // to the end of the map: the call that changed last
     board.set(key, call);
     send('call', call);
 
-    const ended = [...board.values()].filter((other) => other.ended);
-    ended.slice(0, -ENDED).forEach((other) => remove(other.key));
+    const over = [...board.values()].filter((other) => other.ended);
+    over.slice(0, -ENDED).forEach((other) => remove(other.key));
   } catch (error) {
     console.error('Redis:', error.message);
   }
-});
+}
 
+// The index has the calls that ended while the server did not run, too.
+async function showLatest() {
+  try {
+    const rooms = await calls.redis.zrange('vaani:calls', 0, LATEST - 1, 'REV');
+    await Promise.all(rooms.reverse().map((room) => show(`vaani:call:${room}`, { ended: true })));
+  } catch (error) {
+    if (error.name !== 'ReplyError') console.error('Redis:', error.message);    // else 'unindexed' tells
+  }
+}
+
+calls.on('call', (key) => show(key));
 calls.on('gone', remove);
+calls.on('unindexed', withoutIndex);
 
 calls.on('following', () => {
   console.log('following vaani:events');
   send('connected', connected = true);
+  showLatest();
 });
 
 calls.on('error', (error) => console.error('Redis:', error.message));

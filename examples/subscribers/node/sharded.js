@@ -10,10 +10,12 @@
 //     vaani_partitions 256;
 //     vaani_prefix     "vaani:{$vaani_partition}";
 //     vaani_channel    "vaani:{$vaani_partition}:events" sharded;
+//     vaani_index      on;
 
 'use strict';
 
 const Redis = require('ioredis');
+const { pages, withoutIndex } = require('./subscriber.js');
 
 const PARTITIONS = Number(process.env.PARTITIONS ?? 256);
 const LOOK = 1000 * Number(process.env.LOOK ?? 30);
@@ -38,6 +40,8 @@ const cluster = new Redis.Cluster([url], {
 
 const calls = new Map();         // those that are going on, and the latest: key => { seq, over }
 let last = Promise.resolve();
+let indexed = null;              // whether there is an index; not known yet
+let willReadAll = false;
 
 // One after the other: a message must not overtake the reading of a hash.
 function queue(work) {
@@ -63,11 +67,40 @@ async function take({ key, room_name, status, seq, event, known = true }) {
 
   if (seq === known_seq + 1) keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
   else if (seq > known_seq) await read(key);
+
+  if (indexed === null) await lookForIndex(key);
 }
 
-async function read(key) {
+// Once, after the first transition: if nginx keeps an index, it has entered the call
+// there before it published.
+async function lookForIndex(key) {
+  const all = `${key.slice(0, key.indexOf(':call:'))}:calls`;
+  await index(async () => {
+    if ((await cluster.zrange(all, 0, 0)).length) indexed = true;
+    else unindexed(`${all} is empty`);
+  });
+}
+
+// Says it if the ACL forbids the index.
+async function index(work) {
+  try {
+    await work();
+  } catch (error) {
+    if (error.name !== 'ReplyError') throw error;    // of the connection
+    unindexed(error.message);
+  }
+}
+
+function unindexed(why) {
+  if (indexed !== false) withoutIndex(why);
+  indexed = false;
+}
+
+async function read(key, { active = false } = {}) {
   const [room_name, status, seq, event, over] =
     await cluster.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
+
+  if (active && FINISHED.includes(status)) return;    // it has ended since the index was read
 
   if (seq !== null && Number(seq) !== calls.get(key)?.seq) {
     keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, over);
@@ -77,11 +110,26 @@ async function read(key) {
 }
 
 // A missed last message leaves no gap. A call that is over is forgotten a look later: its
-// messages may still be on their way.
+// messages may still be on their way. Calls that began before this program did are in the
+// indexes, of which each partition has one. Once for all who ask before it begins.
 function readAll() {
+  if (willReadAll) return;
+  willReadAll = true;
+  queue(() => { willReadAll = false; });
+
   for (const [key, { over }] of calls) {
     if (over) calls.delete(key);
     else queue(() => read(key));
+  }
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    queue(() => index(() => readActive(`vaani:{${partition}}`)));
+  }
+}
+
+async function readActive(prefix) {
+  for await (const rooms of pages(cluster, `${prefix}:active`)) {
+    const keys = rooms.map((room) => `${prefix}:call:${room}`).filter((key) => !calls.has(key));
+    for (const key of keys) await read(key, { active: true });
   }
 }
 
@@ -90,6 +138,7 @@ async function follow() {
     await cluster.ssubscribe(`vaani:{${partition}}:events`);
   }
   console.log('following', PARTITIONS, 'channels');
+  readAll();
   setInterval(readAll, LOOK);
 }
 

@@ -13,6 +13,10 @@ const { EventEmitter } = require('node:events');
 const Redis = require('ioredis');
 
 const CHANNEL = 'vaani:events';
+const CALL = 'vaani:call:';       // and the room: the hash of a call
+const ACTIVE = 'vaani:active';    // rooms of the calls going on, and of all: "vaani_index on;"
+const ALL = 'vaani:calls';
+const PAGE = 500;                 // rooms at once
 const LOOK = 30_000;    // ms between two looks at the connection and the calls
 const RETRY = 1000;     // ms until the next attempt to connect
 const FINISHED = ['rejected', 'no_answer', 'failed', 'ended'];
@@ -38,6 +42,21 @@ const OPTIONS = {
 // A Redis that has just started loads its data: connect and ask again.
 const reconnectOnError = (error) => (error.message.startsWith('LOADING') ? 2 : false);
 
+// The rooms of a sorted set, oldest first, a page at a time. Each page begins with the
+// score of the last room, and not at its rank: calls that end meanwhile change the ranks.
+async function* pages(redis, index) {
+  for (let from = '-inf', ties = 0; ;) {
+    const reply = await redis.zrange(index, from, '+inf', 'BYSCORE', 'LIMIT', 0, PAGE + ties, 'WITHSCORES');
+    const scores = reply.filter((_, i) => i % 2);
+
+    yield reply.filter((_, i) => i % 2 === 0);
+    if (scores.length < PAGE + ties) return;
+
+    from = scores.at(-1);
+    ties = scores.filter((score) => score === from).length;
+  }
+}
+
 // The calls that are going on, by the keys of their hashes. Emits
 //
 //     'call', key, { room_name, status, seq }, why    for each change,
@@ -45,6 +64,7 @@ const reconnectOnError = (error) => (error.message.startsWith('LOADING') ? 2 : f
 //                    call_duration_ms, dispositions,
 //                    transcript }
 //     'gone', key                                     when a hash has expired,
+//     'unindexed', why                                once, if there is no index,
 //     'following', 'error'                            of the connection.
 class Calls extends EventEmitter {
   constructor(url = 'redis://127.0.0.1:6379', { look = LOOK } = {}) {
@@ -53,6 +73,7 @@ class Calls extends EventEmitter {
     this.last = Promise.resolve();
     this.looking = false;
     this.willReadAll = false;
+    this.indexed = null;    // not known yet
 
     // A subscribed connection does nothing else, so there are two.
     this.redis = new Redis(url, { ...OPTIONS, reconnectOnError });
@@ -116,12 +137,16 @@ class Calls extends EventEmitter {
     // the seq of the one before, and none if there is no call.
     if (seq !== this.seq(key) + (known ? 1 : 0)) await this.read(key);
     else if (known) await this.keep(key, { room_name, status, seq }, event, event === 'call_postprocessing');
+
+    if (known && this.indexed === null) await this.lookForIndex();
   }
 
   // The state of a call as Redis has it, which is the sum of its events.
-  async read(key) {
+  async read(key, { active = false } = {}) {
     const [room_name, status, seq, event, complete] =
       await this.redis.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
+
+    if (active && FINISHED.includes(status)) return;    // it has ended since the index was read
 
     // After Redis has lost its latest data, a seq can come again with another event.
     if (seq !== null && (Number(seq) !== this.seq(key) || status !== this.calls.get(key)?.status)) {
@@ -132,17 +157,49 @@ class Calls extends EventEmitter {
     }
   }
 
-  // A missed last event of a call leaves no gap. Once for all who ask before it
-  // begins.
+  // A missed last event of a call leaves no gap. Calls that began before this program
+  // did, or while it was not connected, are in the index. Once for all who ask before
+  // it begins.
   readAll() {
     if (this.willReadAll) return;
     this.willReadAll = true;
 
-    this.queue(() => {
+    const read = (keys, options) => Promise.all(keys.map(
+      (key) => this.read(key, options).catch((error) => this.emit('error', error))));
+
+    this.queue(async () => {
       this.willReadAll = false;
-      return Promise.all([...this.calls.keys()].map(
-        (key) => this.read(key).catch((error) => this.emit('error', error))));
+      await read([...this.calls.keys()]);
+      try {
+        for await (const rooms of pages(this.redis, ACTIVE)) {
+          const keys = rooms.map((room) => CALL + room);
+          await read(keys.filter((key) => !this.calls.has(key)), { active: true });
+        }
+      } catch (error) {
+        this.refused(error);
+      }
     });
+  }
+
+  // Once, after the first transition: if nginx keeps an index, it has entered the call
+  // there before it published.
+  async lookForIndex() {
+    try {
+      if ((await this.redis.zrange(ALL, 0, 0)).length) this.indexed = true;
+      else this.unindexed(`${ALL} is empty`);
+    } catch (error) {
+      this.refused(error);
+    }
+  }
+
+  refused(error) {
+    if (error.name !== 'ReplyError') throw error;    // of the connection
+    this.unindexed(error.message);
+  }
+
+  unindexed(why) {
+    if (this.indexed !== false) this.emit('unindexed', why);
+    this.indexed = false;
   }
 
   seq(key) { return this.calls.get(key)?.seq ?? 0; }
@@ -158,7 +215,10 @@ class Calls extends EventEmitter {
   }
 }
 
-module.exports = { Calls, FINISHED };
+const withoutIndex = (why) => console.error(
+  `no index (${why}): calls appear with their next event until nginx has "vaani_index on;"`);
+
+module.exports = { Calls, FINISHED, pages, withoutIndex };
 
 if (require.main === module) {
   const { REDIS_URL, LOOK: seconds = LOOK / 1000 } = process.env;
@@ -166,6 +226,7 @@ if (require.main === module) {
 
   calls.on('following', () => console.log('following', CHANNEL));
   calls.on('error', (error) => console.error('Redis:', error.message));
+  calls.on('unindexed', withoutIndex);
 
   // Put your own work here and below.
   calls.on('call', (key, { room_name, status, seq }, why) => console.log(room_name, status, `seq ${seq}:`, why));

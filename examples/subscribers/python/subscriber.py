@@ -14,9 +14,13 @@ import sys
 from time import monotonic
 
 import redis.asyncio as redis
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 CHANNEL = "vaani:events"
+CALL = "vaani:call:"        # and the room: the hash of a call
+ACTIVE = "vaani:active"     # rooms of the calls going on, and of all: "vaani_index on;"
+ALL = "vaani:calls"
+PAGE = 500                  # rooms at once
 LOOK = float(os.environ.get("LOOK", 30))
 RETRY = 1      # seconds until the next attempt to connect
 FINISHED = ("rejected", "no_answer", "failed", "ended")
@@ -33,6 +37,7 @@ class Calls:
     def __init__(self, client):
         self.client = client
         self.calls = {}
+        self.indexed = None    # not known yet
 
     def changed(self, call, why):
         """Put your own work here. It must not take long: Redis drops a
@@ -67,10 +72,16 @@ class Calls:
             call = {name: message[name] for name in ("room_name", "status", "seq")}
             await self.keep(key, call, event, event == "call_postprocessing")
 
-    async def read(self, key):
+        if self.indexed is None and not unknown:
+            await self.look_for_index()
+
+    async def read(self, key, active=False):
         """The state of a call as Redis has it, which is the sum of its events."""
         names = ("room_name", "status", "seq", "last_event", "postprocessed")
         room, status, seq, event, complete = await self.client.hmget(key, names)
+
+        if active and status in FINISHED:    # it has ended since the index was read
+            return
 
         # After Redis has lost its latest data, a seq can come again with another event.
         if seq is not None and (int(seq) != self.seq(key) or status != self.calls[key]["status"]):
@@ -80,9 +91,33 @@ class Calls:
             self.calls.pop(key, None)
 
     async def read_all(self):
-        """A missed last event of a call leaves no gap."""
+        """A missed last event of a call leaves no gap. Calls that began before
+        this program did, or while it was not connected, are in the index."""
         for key in list(self.calls):
             await attempt(self.read(key))
+        try:
+            async for room in rooms(self.client, ACTIVE):
+                if CALL + room not in self.calls:
+                    await attempt(self.read(CALL + room, active=True))
+        except ResponseError as error:
+            self.no_index(error)
+
+    async def look_for_index(self):
+        """Once, after the first transition: if nginx keeps an index, it has
+        entered the call there before it published."""
+        try:
+            if await self.client.zrange(ALL, 0, 0):
+                self.indexed = True
+            else:
+                self.no_index(f"{ALL} is empty")
+        except ResponseError as error:
+            self.no_index(error)
+
+    def no_index(self, why):
+        if self.indexed is not False:
+            print(f'no index ({why}): calls appear with their next event until nginx has "vaani_index on;"',
+                  file=sys.stderr, flush=True)
+        self.indexed = False
 
     async def keep(self, key, call, why, complete):
         self.calls[key] = call
@@ -90,6 +125,20 @@ class Calls:
         if complete:    # an event that comes even later is read from the hash
             del self.calls[key]
             self.over(*await self.client.hmget(key, DETAILS))
+
+
+async def rooms(client, index):
+    """The rooms of a sorted set, oldest first. Each page begins with the score of
+    the last room, and not at its rank: calls that end meanwhile change the ranks."""
+    start, ties = "-inf", 0
+    while True:
+        page = await client.zrange(index, start, "+inf", byscore=True, offset=0, num=PAGE + ties, withscores=True)
+        for room, score in page:
+            yield room
+        if len(page) < PAGE + ties:
+            return
+        start = page[-1][1]
+        ties = sum(score == start for room, score in page)
 
 
 async def attempt(work):
