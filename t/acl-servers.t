@@ -116,7 +116,6 @@ subtest 'a cluster with partitions' => sub {
     my $nginx = nginx_with(seeds($cluster, 'partitions'), workers => 1, log_level => 'info',
         partition_options(more => "
             vaani_redis_password_file $password;
-            vaani_index on;
             vaani_channel \"vaani:{\$vaani_partition}:events\" sharded;"));
 
     my %answers;
