@@ -129,25 +129,34 @@ deb: deps-deb
 
 DOC_DIR = $(PREFIX)/share/doc/ngx_http_vaani_module
 MAN_DIR = $(PREFIX)/share/man
+COMPLETIONS_DIR = $(PREFIX)/share/bash-completion/completions
 
 INSTALLED = $(MODULES_DIR)/$(notdir $(MODULE)) $(PREFIX)/sbin/vaani-spool \
 	$(PREFIX)/bin/vaani-call $(MAN_DIR)/man1/vaani-call.1 \
+	$(PREFIX)/bin/vaani-calls $(MAN_DIR)/man1/vaani-calls.1 \
+	$(COMPLETIONS_DIR)/vaani-calls \
 	$(patsubst man/%,$(MAN_DIR)/man8/%,$(wildcard man/*.8))
 
 install: $(MODULE) $(TOOL)
 	install -d $(DESTDIR)$(MODULES_DIR) $(DESTDIR)$(PREFIX)/sbin \
 		$(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MAN_DIR)/man1 \
-		$(DESTDIR)$(MAN_DIR)/man8 $(DESTDIR)$(DOC_DIR)
+		$(DESTDIR)$(MAN_DIR)/man8 $(DESTDIR)$(DOC_DIR) \
+		$(DESTDIR)$(COMPLETIONS_DIR)
 	@# an nginx may have the old one loaded: it keeps that file
 	install -m 644 $(MODULE) $(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE)).new
 	mv $(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE)).new \
 		$(DESTDIR)$(MODULES_DIR)/$(notdir $(MODULE))
 	install -m 755 $(TOOL) $(DESTDIR)$(PREFIX)/sbin
-	install -m 755 bin/vaani-call $(DESTDIR)$(PREFIX)/bin
+	install -m 755 bin/vaani-call bin/vaani-calls $(DESTDIR)$(PREFIX)/bin
+	install -m 644 completions/vaani-calls.bash \
+		$(DESTDIR)$(COMPLETIONS_DIR)/vaani-calls
 	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
 	pod2man --utf8 --section=1 --name=VAANI-CALL \
 		--center=ngx_http_vaani_module bin/vaani-call \
 		$(DESTDIR)$(MAN_DIR)/man1/vaani-call.1
+	pod2man --utf8 --section=1 --name=VAANI-CALLS \
+		--center=ngx_http_vaani_module bin/vaani-calls \
+		$(DESTDIR)$(MAN_DIR)/man1/vaani-calls.1
 	cp -rL README.md CHANGELOG.md LICENSE docs examples $(DESTDIR)$(DOC_DIR)
 	@echo "nginx.conf: load_module $(MODULES_DIR)/$(notdir $(MODULE));"
 

@@ -29,7 +29,7 @@ sub new_dir ($name = 'd' . ++$number) {
 sub checkout ($dir) {
     make_path($dir);
     symlink ROOT . "/$_", "$dir/$_" or die "symlink: $!\n"
-        for qw(Makefile bin bench config config.make debian docs examples man src t tools README.md CHANGELOG.md
+        for qw(Makefile bin bench completions config config.make debian docs examples man src t tools README.md CHANGELOG.md
             LICENSE), map { s{.*/}{}r } glob ROOT . '/*.c';
     return $dir;
 }
@@ -204,7 +204,9 @@ subtest 'make -j on a fresh machine' => sub {
         my $at = './opt/vaani';
         is $mode{"$at/$_->[0]"}, $_->[1], "... $_->[0]"
             for [ 'lib/nginx/modules/ngx_http_vaani_module.so', 644 ], [ 'sbin/vaani-spool', 755 ],
-            [ 'bin/vaani-call', 755 ], [ 'share/man/man1/vaani-call.1', 644 ], [ 'share/man/man8/vaani-spool.8', 644 ],
+            [ 'bin/vaani-call', 755 ], [ 'share/man/man1/vaani-call.1', 644 ],
+            [ 'bin/vaani-calls', 755 ], [ 'share/man/man1/vaani-calls.1', 644 ],
+            [ 'share/bash-completion/completions/vaani-calls', 644 ], [ 'share/man/man8/vaani-spool.8', 644 ],
             [ 'share/man/man8/ngx_http_vaani_module.8', 644 ], [ 'share/doc/ngx_http_vaani_module/LICENSE', 644 ];
         is_deeply [ grep { !m{^\Q$at/} } keys %mode ], [], '... and nothing elsewhere';
         is slurp("$machine/builds"), "1.0\n1.1\n1.1\n", '... nor is anything built';

@@ -23,8 +23,10 @@ is $top, $version, 'the change log begins with it';
 is $top, $version, '... that of the package, too';
 is(Time::Piece->strptime($date, '%a, %d %b %Y %T %z')->ymd, $day, '... on the same day');
 
-my ($exit, $out) = run([ $^X, ROOT . '/bin/vaani-call', '--version' ]);
-is "$exit $out", "0 vaani-call $version\n", 'vaani-call --version';
+for my $tool (qw(vaani-call vaani-calls)) {
+    my ($exit, $out) = run([ $^X, ROOT . "/bin/$tool", '--version' ]);
+    is "$exit $out", "0 $tool $version\n", "$tool --version";
+}
 
 my %nginx = (
     log_level => 'notice',

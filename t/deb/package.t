@@ -26,17 +26,21 @@ subtest 'contents' => sub {
     my $doc = 'usr/share/doc/libnginx-mod-http-vaani';
     my @files = grep { length && !m{/$} } map { s{^.*? \./}{}r =~ s{(CHANGELOG\.md)\.gz$}{$1}r }
         split /\n/, output('dpkg-deb', '-c', $deb);
-    my @simulator = -e "$project/bin/vaani-call" ? qw(usr/bin/vaani-call usr/share/man/man1/vaani-call.1.gz) : ();
 
     is_deeply [ grep { !m{^$doc/(?:docs|examples)/} } sort @files ], [ sort(
         qw(
+            usr/bin/vaani-call
+            usr/bin/vaani-calls
             usr/lib/nginx/modules/ngx_http_vaani_module.so
             usr/sbin/vaani-spool
+            usr/share/bash-completion/completions/vaani-calls
+            usr/share/man/man1/vaani-call.1.gz
+            usr/share/man/man1/vaani-calls.1.gz
             usr/share/man/man8/ngx_http_vaani_module.8.gz
             usr/share/man/man8/vaani-spool.8.gz
             usr/share/nginx/modules-available/mod-http-vaani.conf
         ),
-        @simulator, map { "$doc/$_" } qw(CHANGELOG.md README.md.gz changelog.gz copyright),
+        map { "$doc/$_" } qw(CHANGELOG.md README.md.gz changelog.gz copyright),
     ) ], 'the files';
 
     is_deeply [ map { m{^$doc/docs/(.*?)(?:\.gz)?$} ? $1 : () } sort @files ],
