@@ -557,6 +557,21 @@ subtest 'errors' => sub {
         refuses(3, $replies{$reply}, 'a reply: ' . (substr($reply, 0, 20) =~ s/[^ -~]/?/gr), 'active', '--count', '--redis', $server->url);
         $server->stop;
     }
+    for my $case ([ ":1\r\n", 'active' ], [ "*1\r\n\$1\r\nx\r\n", 'active' ], [ "+OK\r\n", qw(active --count) ], [ "*0\r\n", qw(show x) ],
+        [ "\$-1\r\n", 'last' ], [ "*2\r\n\$-1\r\n\$-1\r\n", 'last' ], [ "*-1\r\n", 'watch' ], [ "*0\r\n", 'metrics' ]) {
+        my ($reply, @verb) = @$case;
+        my $server = $says->($reply);
+        refuses(3, qr/^vaani-calls: what answers [A-Z]+ is no Redis$/, "a reply of another kind: @verb", @verb, '--redis', $server->url);
+        $server->stop;
+    }
+    my $odd = $fake->(sub ($sock) {
+        while (my $command = read_command($sock)) {
+            my %reply = (HMGET => '*' . (@$command - 2) . "\r\n" . "\$13\r\n1790000000123\r\n" x (@$command - 2), HSTRLEN => ":0\r\n");
+            send_bytes($sock, $reply{ $command->[0] } // "*1\r\n*2\r\n\$3\r\n1-1\r\n*1\r\n\$1\r\nx\r\n");
+        }
+    });
+    refuses(3, qr/^vaani-calls: what answers XRANGE is no Redis$/, 'entries of another kind', qw(show x --stream --redis), $odd->url);
+    $odd->stop;
     my $gone = $fake->(sub ($sock) { read_command($sock) });
     refuses(3, qr/^vaani-calls: lost the connection to Redis at \S+: it has closed the connection$/, 'it closes the connection', 'active', '--redis', $gone->url);
     $gone->stop;
