@@ -16,7 +16,8 @@
 #   <!-- access log -->         lines in the log format of the README
 #   <!-- error log -->          lines that "Log lines" in docs/operations.md has
 #   <!-- output of: vaani-call OPTIONS -->
-#                               what that prints, but for names and times
+#                               what that prints, but for names and times;
+#                               for vaani-calls see t/vaani-calls.t
 
 use v5.20;
 use feature 'signatures';
@@ -430,7 +431,7 @@ subtest 'directives' => sub {
     ok $entry =~ /^- `sync=$_`/m, "sync=$_ is described" for $directives =~ /"sync=(\w+)"/g;
 
     # Nothing is named that is not there. Metrics are t/grafana.t's.
-    my %metric = map { $_ => 1 } first_codes(rows(section('docs/operations.md', 'What each number means')));
+    my %metric = map { $_ => 1 } map { first_codes(rows(section('docs/operations.md', $_))) } 'What each number means', 'A call that hangs';
     for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/guarantee.md
         docs/operations.md docs/troubleshooting.md)) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
@@ -1023,6 +1024,14 @@ subtest 'vaani-call' => sub {
         my ($want, $got) = map { s/\bin \d.*per second|\d+(?:\.\d+)? ms/N/gr } $block->{text}, $real;
         is $got, $want, where($block) . ': what it prints';
     }
+};
+
+# t/vaani-calls.t has what it prints.
+subtest 'vaani-calls' => sub {
+    my %option = map { $_ => 1 } map { /B<(--?[a-z-]+)>/g } grep { /^=item / } split /\n/, slurp(ROOT . '/bin/vaani-calls');
+    my @commands = map { s/\\\n\s*/ /gr =~ /\bvaani-calls( [^|\n]*)/g } map { $_->{text} } grep { $_->{lang} =~ /^(?:sh|ini|text)\z/ && !$_->{marker} } @blocks;
+    cmp_ok scalar @commands, '>', 8, 'there are commands';
+    is join(' ', grep { !$option{$_} } map { / (--?[a-z-]+)/g } @commands), '', 'their options are in the manual';
 };
 
 # --- other releases of Debian
