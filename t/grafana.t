@@ -48,6 +48,11 @@ for my $row (rows($operations, 'What each number means')) {
     }
 }
 cmp_ok scalar keys %metric, '>', 20, 'the table of metrics';
+my %of_nginx = map { $_ => 1 } keys %metric;
+
+# Those of vaani-calls: node_exporter has them, so "instance" is not an nginx.
+$metric{ (codes($_->[0]))[0] } = { map { $_ => 1 } @TARGET } for grep { codes($_->[0]) } rows($operations, 'A call that hangs');
+cmp_ok scalar(grep { /^vaani_calls_/ && !$of_nginx{$_} } keys %metric), '>', 5, '... and that of vaani-calls';
 $metric{up} = { map { $_ => 1 } @TARGET };
 
 my @events = (grep({ $_ ne 'all' } map { (codes($_->[0]))[0] // () } rows($directives, 'Events and their fields')), qw(other none));
@@ -195,7 +200,9 @@ subtest 'panels' => sub {
             ok !$refs{ $target->{refId} }++, "... $target->{refId} is there once";
             my $expr = filled_in($target->{expr});
             sane $expr, "... $target->{refId}";
-            like $target->{expr}, qr/\$instance/, '... of the chosen instance';
+            my @names = $target->{expr} =~ /\b(vaani_\w+)/g;
+            (grep { $of_nginx{$_} } @names) ? like $target->{expr}, qr/\$instance/, '... of the chosen instance'
+                : unlike $target->{expr}, qr/\$instance/, '... of any instance';
             push @expressions, [ "$title $target->{refId}", $expr ];
 
             my %kept = kept_labels($expr);
@@ -213,7 +220,7 @@ subtest 'panels' => sub {
         ok $metric{ $name // '' }{ $label // '' }, "$variable->{name}: $variable->{query}{query}";
     }
 
-    is_deeply [ grep { !$used{$_} && $_ ne 'up' } sort keys %metric ], [], 'no metric is left out';
+    is_deeply [ grep { !$used{$_} } sort keys %of_nginx ], [], 'no metric is left out';
 };
 
 # --- promtool
