@@ -440,6 +440,7 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
     u_char                      name[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_err_t                   err;
     ngx_queue_t                *q;
+    struct stat                 st;
     ngx_vaani_spool_refusal_t  *refusal;
 
     while (files->size + (off_t) len > (off_t) files->spool->refused
@@ -469,6 +470,21 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
                 return NGX_OK;
             }
 
+            /* the name may be another file's by now, whose lock isn't held */
+
+            if (fstat(fd, &st) == -1) {
+                err = errno;
+                (void) close(fd);
+                errno = err;
+
+                return NGX_ERROR;
+            }
+
+            if (st.st_nlink == 0) {
+                (void) close(fd);
+                goto again;
+            }
+
             if (unlink((char *) name) == -1 && errno != ENOENT) {
                 err = errno;
                 (void) close(fd);
@@ -493,6 +509,8 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
                 refusal->rc = NGX_ERROR;
             }
         }
+
+again:
 
         if (ngx_vaani_spool_list(&files->dir, 0, &files->lowest, NULL,
                                  &files->size)
