@@ -18,6 +18,8 @@
 #define VAANI_SPOOL_APART      20000000L        /* ns */
 
 
+static int vaani_spool_lock_both(vaani_spool_t *spool, const char *dir,
+    size_t len, int *fds);
 static int vaani_spool_room(const char *room);
 static int vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir,
     size_t len);
@@ -35,6 +37,7 @@ static int vaani_spool_compare(const void *one, const void *two);
 int
 vaani_spool_erase(vaani_spool_t *spool, const char *dir, const char *room)
 {
+    int          n, fds[2];
     char         path[VAANI_SPOOL_PATH_LEN];
     size_t       len;
     struct stat  st;
@@ -69,14 +72,57 @@ vaani_spool_erase(vaani_spool_t *spool, const char *dir, const char *room)
     spool->room.data = (const u_char *) room;
     spool->room.len = strlen(room);
 
+    /* first of all: nothing more of it gets into the files */
+
     if (vaani_spool_add_tombstone(spool, path, len) != 0) {
         return -1;
     }
 
-    vaani_spool_add(spool, path);
-    vaani_spool_run(spool);
+    if (vaani_spool_lock_both(spool, path, len, fds) == 0) {
+        vaani_spool_add(spool, path);
+        vaani_spool_run(spool);
+    }
+
+    for (n = 0; n < 2; n++) {
+        if (fds[n] != -1) {
+            (void) close(fds[n]);
+        }
+    }
 
     vaani_spool_account(spool, path);
+
+    return 0;
+}
+
+
+/*
+ * No other tool changes files of the spool meanwhile.
+ */
+
+static int
+vaani_spool_lock_both(vaani_spool_t *spool, const char *dir, size_t len,
+    int *fds)
+{
+    int   n;
+    char  path[VAANI_SPOOL_PATH_LEN];
+
+    fds[0] = -1;
+    fds[1] = -1;
+
+    memcpy(path, dir, len + 1);
+
+    for (n = 0; n < 2; n++) {
+        fds[n] = vaani_spool_lock_dir(path, LOCK_EX);
+
+        if (fds[n] == -1 && (n == 0 || errno != ENOENT)) {
+            vaani_spool_complain(spool, path, strerror(errno));
+            return -1;
+        }
+
+        vaani_spool_remove_copies(spool, path);
+
+        memcpy(path + len, "/refused", sizeof("/refused"));
+    }
 
     return 0;
 }
@@ -317,13 +363,26 @@ vaani_spool_account(const vaani_spool_t *spool, const char *dir)
     vaani_spool_print_time(spool->erased_at);
     printf(" are not applied again from %s\n", dir);
 
-    printf("records of the room: %lu waiting, %lu kept, ", spool->nwaiting,
-           spool->nkept);
+    fputs("erased: ", stdout);
     vaani_spool_count(spool->nletters, "dead letter", "dead letters");
     fputs(", ", stdout);
     vaani_spool_count(spool->nrefusals, "refused delivery",
                       "refused deliveries");
-    putchar('\n');
+
+    if (spool->naside) {
+        fputs(", ", stdout);
+        vaani_spool_count(spool->naside, "record", "records");
+        fputs(" in .bad files", stdout);
+    }
+
+    if (spool->ndropped) {
+        fputs(", ", stdout);
+        vaani_spool_count(spool->ndropped, "unreadable record or damaged place",
+                          "unreadable records and damaged places");
+    }
+
+    printf("\nin segments until nginx deletes them: %lu waiting, %lu kept\n",
+           spool->nwaiting, spool->nkept);
 
     if (spool->nlater) {
         vaani_spool_count(spool->nlater, "more record was",
@@ -331,11 +390,25 @@ vaani_spool_account(const vaani_spool_t *spool, const char *dir)
         fputs(" received later and will be applied\n", stdout);
     }
 
-    fputs("not erased: the hash of the call in Redis and its entries in "
+    if (spool->nunread || spool->ndamaged) {
+        fputs("not erased: ", stdout);
+        vaani_spool_count(spool->nunread, "record names no call",
+                          "records name no call");
+        fputs(" that could be read, ", stdout);
+        vaani_spool_count(spool->ndamaged, "damaged place",
+                          "damaged places");
+
+        if (spool->nnamed) {
+            printf(", %lu of them with the name of the room", spool->nnamed);
+        }
+
+        fputs(";\n  \"vaani-spool list\" shows them, \"erase --unreadable\" "
+              "erases them, of whatever call they are\n", stdout);
+    }
+
+    fputs("not reached: the hash of the call in Redis and its entries in "
           "indexes, messages in streams,\n"
-          "  the bytes in dead-letters and in refused; waiting and kept "
-          "segments hold theirs until\n"
-          "  nginx deletes them\n", stdout);
+          "  spools of other hosts, backups\n", stdout);
 }
 
 

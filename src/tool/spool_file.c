@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "vaani_spool.h"
 
 
+static int vaani_spool_lock_parent(vaani_spool_t *spool, const char *path);
+static int vaani_spool_parent(const char *path, char *dir);
 static int vaani_spool_begin(vaani_spool_t *spool, vaani_spool_reader_t *reader,
     const vaani_spool_file_t **file, vaani_spool_file_t *renamed, char *path);
 static void vaani_spool_records(vaani_spool_t *spool, const char *path,
@@ -40,12 +43,31 @@ static void vaani_spool_sync_parent(const char *path);
 void
 vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file)
 {
+    int                   lock;
     char                  path[VAANI_SPOOL_PATH_LEN];
     vaani_spool_file_t    renamed;
     vaani_spool_reader_t  reader;
 
-    if (vaani_spool_begin(spool, &reader, &file, &renamed, path) != 0) {
+    if (file->kind == VAANI_SPOOL_ASIDE) {
+        vaani_spool_rewrite(spool, file->path);
         return;
+    }
+
+    lock = -1;
+
+    if (spool->mode == VAANI_SPOOL_POST) {
+
+        /* what is marked in a file that was replaced is lost */
+
+        lock = vaani_spool_lock_parent(spool, file->path);
+
+        if (lock == -1) {
+            return;
+        }
+    }
+
+    if (vaani_spool_begin(spool, &reader, &file, &renamed, path) != 0) {
+        goto unlock;
     }
 
     spool->kind = file->kind;
@@ -74,6 +96,60 @@ vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file)
     }
 
     vaani_spool_close(&reader);
+
+unlock:
+
+    if (lock != -1) {
+        (void) close(lock);
+    }
+}
+
+
+static int
+vaani_spool_lock_parent(vaani_spool_t *spool, const char *path)
+{
+    int   fd;
+    char  dir[VAANI_SPOOL_PATH_LEN];
+
+    fd = (vaani_spool_parent(path, dir) == 0)
+         ? vaani_spool_lock_dir(dir, LOCK_SH) : -1;
+
+    if (fd == -1) {
+        vaani_spool_complain(spool, path, strerror(errno));
+    }
+
+    return fd;
+}
+
+
+/*
+ * Writes the directory of a file to dir, of VAANI_SPOOL_PATH_LEN bytes.
+ */
+
+static int
+vaani_spool_parent(const char *path, char *dir)
+{
+    size_t       len;
+    const char  *slash;
+
+    slash = strrchr(path, '/');
+
+    if (slash == NULL) {
+        memcpy(dir, ".", 2);
+        return 0;
+    }
+
+    len = slash - path + 1;
+
+    if (len >= VAANI_SPOOL_PATH_LEN) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+
+    return 0;
 }
 
 
@@ -389,7 +465,7 @@ vaani_spool_event(vaani_spool_t *spool, const char *path,
 
     spool->nrecords++;
 
-    if (letter) {
+    if (letter && spool->mode != VAANI_SPOOL_ERASE) {
         spool->nletters++;
 
     } else if (spool->kind == VAANI_SPOOL_KEPT) {
@@ -474,7 +550,6 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
     switch (spool->mode) {
 
     case VAANI_SPOOL_LIST:
-    case VAANI_SPOOL_ERASE:
         break;
 
     case VAANI_SPOOL_POST:
@@ -512,13 +587,8 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
         return;
     }
 
-    if (spool->mode == VAANI_SPOOL_LIST) {
-        spool->nrefusals++;
-        vaani_spool_print_refusal(path, record, &event, received_at, reason);
-
-    } else if (vaani_spool_is_room(spool, &event.room)) {
-        spool->nrefusals++;
-    }
+    spool->nrefusals++;
+    vaani_spool_print_refusal(path, record, &event, received_at, reason);
 }
 
 
@@ -600,23 +670,14 @@ vaani_spool_drop(vaani_spool_t *spool, const char *path,
 static void
 vaani_spool_sync_parent(const char *path)
 {
-    int          fd;
-    char         dir[VAANI_SPOOL_PATH_LEN];
-    const char  *slash;
+    int   fd;
+    char  dir[VAANI_SPOOL_PATH_LEN];
 
-    slash = strrchr(path, '/');
-
-    if (slash == NULL) {
-        fd = open(".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-
-    } else if ((size_t) (slash - path) < sizeof(dir) - 1) {
-        memcpy(dir, path, slash - path + 1);
-        dir[slash - path + 1] = '\0';
-        fd = open(dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
-
-    } else {
+    if (vaani_spool_parent(path, dir) != 0) {
         return;
     }
+
+    fd = open(dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
 
     if (fd != -1) {
         (void) fsync(fd);

@@ -110,3 +110,15 @@ vaani_spool_option(vaani_spool_options_t *options, const char *name,
 
     return -1;
 }
+
+
+unsigned
+vaani_spool_unreadable(int argc, char **argv, int *i)
+{
+    if (*i < argc && strcmp(argv[*i], "--unreadable") == 0) {
+        (*i)++;
+        return 1;
+    }
+
+    return 0;
+}

@@ -23,7 +23,6 @@ static off_t vaani_spool_find(vaani_spool_reader_t *reader, off_t from,
     vaani_journal_record_t *record);
 static int vaani_spool_crc(vaani_spool_reader_t *reader, off_t at, size_t len,
     uint32_t *crc);
-static int vaani_spool_read(int fd, u_char *dst, size_t len, off_t at);
 
 
 int
@@ -262,7 +261,7 @@ vaani_spool_crc(vaani_spool_reader_t *reader, off_t at, size_t len,
 }
 
 
-static int
+int
 vaani_spool_read(int fd, u_char *dst, size_t len, off_t at)
 {
     ssize_t  n;

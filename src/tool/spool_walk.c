@@ -15,11 +15,15 @@
 #define VAANI_SPOOL_DIGITS     20
 
 
-static void vaani_spool_add_dir(vaani_spool_t *spool, const char *dir);
+static void vaani_spool_add_dir(vaani_spool_t *spool, const char *dir,
+    unsigned refused);
 static void vaani_spool_add_refused(vaani_spool_t *spool, const char *dir);
 static int vaani_spool_is_ours(const struct dirent *entry);
+static int vaani_spool_is_aside(const char *name, unsigned refused);
+static int vaani_spool_ends(const char *name, const char *end);
 static void vaani_spool_add_file(vaani_spool_t *spool, const char *path,
-    off_t size, unsigned found);
+    off_t size, unsigned found, vaani_spool_kind_e kind);
+static const char *vaani_spool_name(const char *path);
 static vaani_spool_kind_e vaani_spool_kind(const char *name);
 static double vaani_spool_seconds(void);
 
@@ -35,14 +39,15 @@ vaani_spool_add(vaani_spool_t *spool, const char *path)
     }
 
     if (!S_ISDIR(st.st_mode)) {
-        vaani_spool_add_file(spool, path, st.st_size, 0);
+        vaani_spool_add_file(spool, path, st.st_size, 0,
+                             vaani_spool_kind(vaani_spool_name(path)));
         return;
     }
 
     /* in a spool, only those in "refused" are to be posted, if it has one */
 
     if (spool->mode != VAANI_SPOOL_POST) {
-        vaani_spool_add_dir(spool, path);
+        vaani_spool_add_dir(spool, path, 0);
     }
 
     if (spool->mode != VAANI_SPOOL_RESEND) {
@@ -62,25 +67,28 @@ vaani_spool_add_refused(vaani_spool_t *spool, const char *dir)
     }
 
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        vaani_spool_add_dir(spool, path);
+        vaani_spool_add_dir(spool, path, 1);
 
     } else if (spool->mode == VAANI_SPOOL_POST) {
-        vaani_spool_add_dir(spool, dir);
+        vaani_spool_add_dir(spool, dir, 0);
     }
 }
 
 
 static void
-vaani_spool_add_dir(vaani_spool_t *spool, const char *dir)
+vaani_spool_add_dir(vaani_spool_t *spool, const char *dir, unsigned refused)
 {
-    int              i, n;
-    char             path[VAANI_SPOOL_PATH_LEN];
-    struct stat      st;
-    struct dirent  **entries;
+    int                  i, n;
+    char                 path[VAANI_SPOOL_PATH_LEN];
+    const char          *name;
+    struct stat          st;
+    struct dirent      **entries;
+    vaani_spool_kind_e   kind;
 
     /* sorted by name, so the oldest segment comes first, whatever its kind */
 
-    n = scandir(dir, &entries, vaani_spool_is_ours, alphasort);
+    n = scandir(dir, &entries, spool->mode == VAANI_SPOOL_ERASE
+                               ? NULL : vaani_spool_is_ours, alphasort);
 
     if (n == -1) {
         vaani_spool_complain(spool, dir, strerror(errno));
@@ -88,10 +96,24 @@ vaani_spool_add_dir(vaani_spool_t *spool, const char *dir)
     }
 
     for (i = 0; i < n; i++) {
+        name = entries[i]->d_name;
+        kind = vaani_spool_kind(name);
 
-        if (vaani_spool_join(spool, path, dir, entries[i]->d_name) == 0) {
+        if (spool->mode == VAANI_SPOOL_ERASE) {
+
+            if (vaani_spool_is_aside(name, refused)) {
+                kind = VAANI_SPOOL_ASIDE;
+
+            } else if (!vaani_spool_is_ours(entries[i])) {
+                free(entries[i]);
+                continue;
+            }
+        }
+
+        if (vaani_spool_join(spool, path, dir, name) == 0) {
             vaani_spool_add_file(spool, path,
-                                 stat(path, &st) == 0 ? st.st_size : 0, 1);
+                                 stat(path, &st) == 0 ? st.st_size : 0, 1,
+                                 kind);
         }
 
         free(entries[i]);
@@ -104,14 +126,37 @@ vaani_spool_add_dir(vaani_spool_t *spool, const char *dir)
 static int
 vaani_spool_is_ours(const struct dirent *entry)
 {
-    size_t  len;
-
-    len = strlen(entry->d_name);
-
     return strcmp(entry->d_name, "dead-letters") == 0
            || strcmp(entry->d_name, VAANI_SPOOL_ERASED) == 0
-           || (len > 4 && strcmp(entry->d_name + len - 4, ".log") == 0)
-           || (len > 5 && strcmp(entry->d_name + len - 5, ".kept") == 0);
+           || vaani_spool_ends(entry->d_name, ".log")
+           || vaani_spool_ends(entry->d_name, ".kept");
+}
+
+
+/*
+ * What stays until somebody deletes it, or for long; also dead letters that
+ * were moved away to be sent, as the documentation has it.
+ */
+
+static int
+vaani_spool_is_aside(const char *name, unsigned refused)
+{
+    return vaani_spool_ends(name, ".bad")
+           || (refused && vaani_spool_ends(name, ".log"))
+           || strcmp(name, "dead-letters") == 0
+           || strncmp(name, "dead-letters.", 13) == 0;
+}
+
+
+static int
+vaani_spool_ends(const char *name, const char *end)
+{
+    size_t  len, n;
+
+    len = strlen(name);
+    n = strlen(end);
+
+    return len > n && strcmp(name + len - n, end) == 0;
 }
 
 
@@ -136,15 +181,10 @@ vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
 
 static void
 vaani_spool_add_file(vaani_spool_t *spool, const char *path, off_t size,
-    unsigned found)
+    unsigned found, vaani_spool_kind_e kind)
 {
     size_t                 n;
-    const char            *slash;
     vaani_spool_file_t    *files, *file;
-    vaani_spool_kind_e     kind;
-
-    slash = strrchr(path, '/');
-    kind = vaani_spool_kind(slash ? slash + 1 : path);
 
     /* what tombstones say is looked up where events are sent */
 
@@ -181,6 +221,17 @@ vaani_spool_add_file(vaani_spool_t *spool, const char *path, off_t size,
 
     spool->nfiles++;
     spool->total += size;
+}
+
+
+static const char *
+vaani_spool_name(const char *path)
+{
+    const char  *slash;
+
+    slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
 }
 
 

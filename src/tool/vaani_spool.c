@@ -90,11 +90,13 @@ vaani_spool_do(vaani_spool_t *spool, int argc, char **argv)
     } else if (strcmp(command, "erase") == 0) {
         spool->mode = VAANI_SPOOL_ERASE;
 
-        if (argc != 4) {
+        spool->unreadable = vaani_spool_unreadable(argc, argv, &i);
+
+        if (argc - i != 2) {
             return 2;
         }
 
-        return vaani_spool_erase(spool, argv[2], argv[3]) == 0 ? 0 : 1;
+        return vaani_spool_erase(spool, argv[i], argv[i + 1]) == 0 ? 0 : 1;
 
     } else if (strcmp(command, "resend") == 0) {
 
@@ -146,7 +148,9 @@ vaani_spool_usage(FILE *out)
 "       vaani-spool resend --to URL [--secret-file FILE] [--format FORMAT]\n"
 "                   [--header-file FILE] PATH...\n"
 "                                          post refused deliveries again\n"
-"       vaani-spool erase DIR ROOM         apply nothing of that call again\n"
+"       vaani-spool erase [--unreadable] DIR ROOM\n"
+"                                          apply nothing of that call again,\n"
+"                                          and erase what lies aside of it\n"
 "\n"
 "PATH is a file of a spool (a segment or \"dead-letters\") or its directory.\n"
 "Events in .log files wait for Redis; those in .kept files are kept for the\n"

@@ -58,7 +58,8 @@ typedef struct {
 typedef enum {
     VAANI_SPOOL_WAITING = 0,        /* and all others */
     VAANI_SPOOL_KEPT,               /* Redis has had the events */
-    VAANI_SPOOL_TOMBSTONES
+    VAANI_SPOOL_TOMBSTONES,
+    VAANI_SPOOL_ASIDE               /* nothing deletes it in time */
 } vaani_spool_kind_e;
 
 
@@ -139,6 +140,7 @@ typedef struct {
 
     vaani_str_t               room;         /* to be erased */
     uint64_t                  erased_at;    /* Unix time, ms */
+    unsigned                  unreadable;   /* what cannot be read as well */
 
     unsigned                  progress;     /* lines of it: 0 none, 1 of long
                                                runs, 2 always */
@@ -162,6 +164,12 @@ typedef struct {
     unsigned long             nerased;
     unsigned long             nunknown;
     unsigned long             nlater;       /* received after the erasure */
+    unsigned long             naside;       /* of the room, in .bad files */
+    unsigned long             nunread;      /* records without a room that
+                                               could be read, which stay, */
+    unsigned long             ndamaged;     /* and damaged places, */
+    unsigned long             nnamed;       /* which name the room */
+    unsigned long             ndropped;     /* of both, erased */
     int                       failed;
     int                       broken;       /* nothing more can be sent */
 } vaani_spool_t;
@@ -174,6 +182,9 @@ typedef struct {
 
 int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
     int *i);
+
+/* the option of "erase": whether it is there, then *i is behind it */
+unsigned vaani_spool_unreadable(int argc, char **argv, int *i);
 
 
 /*
@@ -213,7 +224,7 @@ void vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file);
 void vaani_spool_bad(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record);
 
-/* whether it is the room that is erased */
+/* whether it is the room to be erased */
 int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
 
 
@@ -224,6 +235,23 @@ int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
 /* returns 0, or -1 if nothing was erased, which was told */
 int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
     const char *room);
+
+/*
+ * spool_rewrite.c: files that are written again without what is erased
+ */
+
+/* counts in spool what was erased of it, and what could not be read */
+void vaani_spool_rewrite(vaani_spool_t *spool, const char *path);
+
+void vaani_spool_remove_copies(vaani_spool_t *spool, const char *path);
+
+/*
+ * Keeps other tools that change files of a directory away from it, whatever
+ * nginx does there.  Waits for them, and tells so.  Returns a descriptor that
+ * drops the lock when it is closed, or -1 with errno set.
+ */
+int vaani_spool_lock_dir(const char *path, int operation);
+
 
 /*
  * Reads the tombstones for a file, which are in its directory.  If they cannot
@@ -277,6 +305,9 @@ int vaani_spool_settle(vaani_spool_reader_t *reader, int keep);
  * whether what is at its end has grown.
  */
 int vaani_spool_watch(vaani_spool_reader_t *reader);
+
+/* reads len bytes.  Returns 0, or -1 with errno set. */
+int vaani_spool_read(int fd, u_char *dst, size_t len, off_t at);
 
 /*
  * Marks the record at that offset as one that was sent again: one byte, so that

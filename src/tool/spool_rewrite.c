@@ -1,0 +1,914 @@
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "vaani_spool.h"
+
+
+/*
+ * A file that nobody ever reads to apply its events, and that nothing deletes
+ * in time: dead letters, refused deliveries, what was put aside.  It is written
+ * again without what is erased, and the new file takes its name.
+ *
+ * Who appends to such a file, holds its exclusive lock meanwhile, and has
+ * looked under it whether the file still has its name.  So:
+ *
+ * - what is below the size that was seen under the lock does not change: it is
+ *   copied and synced without the lock, which nginx does not wait for long;
+ * - the rest is copied under the lock.  Nobody writes to a file without a name:
+ *   what comes later goes to the new one;
+ * - the new file is locked as well until its name is on the disk: nothing is
+ *   written to it that a crash could leave without a name.
+ *
+ * Until the rename the old file is as it was, and only a copy is left of an
+ * interrupted run, which the next one deletes.
+ */
+
+#define VAANI_SPOOL_COPY       ".erasing"
+
+/* how often, and how long apart, a lock is tried: 5 s */
+
+#define VAANI_SPOOL_ATTEMPTS   250
+#define VAANI_SPOOL_APART      20000000L        /* ns */
+
+/* so much is copied under the lock; or what there is after so many passes */
+
+#define VAANI_SPOOL_TAIL       65536
+#define VAANI_SPOOL_PASSES     10
+
+/* how often a file that others replace meanwhile is begun again */
+
+#define VAANI_SPOOL_AGAIN      10
+
+
+typedef enum {
+    VAANI_SPOOL_OTHER_ROOM = 0,
+    VAANI_SPOOL_THE_ROOM,
+    VAANI_SPOOL_NO_ROOM,                    /* that could be read */
+    VAANI_SPOOL_NO_MEMORY
+} vaani_spool_verdict_e;
+
+
+typedef struct {
+    unsigned long          nletters;
+    unsigned long          nrefusals;
+    unsigned long          naside;
+    unsigned long          nunread;         /* stay */
+    unsigned long          nnamed;          /* of them, name the room */
+    unsigned long          ndamaged;
+    unsigned long          ndropped;        /* unreadable, erased */
+} vaani_spool_found_t;
+
+
+typedef struct {
+    vaani_spool_t         *spool;
+    const char            *path;
+    const char            *name;            /* without its directory */
+    char                   copy[VAANI_SPOOL_PATH_LEN];
+    int                    dir;
+    int                    out;             /* -1: nothing is erased yet */
+    off_t                  end;             /* of what was written there */
+    off_t                  from;            /* what is to be copied next */
+    unsigned               locked;
+    struct stat            st;
+    vaani_spool_reader_t   reader;
+    vaani_spool_found_t    found;
+} vaani_spool_rewrite_t;
+
+
+static int vaani_spool_rewrite_file(vaani_spool_rewrite_t *rewrite);
+static int vaani_spool_source(vaani_spool_rewrite_t *rewrite);
+static int vaani_spool_pass(vaani_spool_rewrite_t *rewrite);
+static int vaani_spool_take(vaani_spool_rewrite_t *rewrite,
+    vaani_journal_record_t *record);
+static vaani_spool_verdict_e vaani_spool_stored(vaani_spool_t *spool,
+    vaani_journal_record_t *record);
+static vaani_spool_verdict_e vaani_spool_delivery(vaani_spool_t *spool,
+    const vaani_journal_record_t *record);
+static int vaani_spool_nameless(vaani_body_t *body, vaani_event_t *event);
+static vaani_spool_verdict_e vaani_spool_verdict(const vaani_spool_t *spool,
+    const vaani_str_t *room);
+static int vaani_spool_damage(vaani_spool_rewrite_t *rewrite,
+    const vaani_journal_record_t *record);
+static int vaani_spool_names(const vaani_spool_t *spool, const u_char *data,
+    size_t len);
+static int vaani_spool_leave_out(vaani_spool_rewrite_t *rewrite,
+    const vaani_journal_record_t *record);
+static int vaani_spool_create(vaani_spool_rewrite_t *rewrite);
+static int vaani_spool_copy(vaani_spool_rewrite_t *rewrite, off_t to);
+static int vaani_spool_grow(vaani_spool_rewrite_t *rewrite, unsigned passes);
+static int vaani_spool_replace(vaani_spool_rewrite_t *rewrite);
+
+
+void
+vaani_spool_rewrite(vaani_spool_t *spool, const char *path)
+{
+    int                     n, rc, err;
+    size_t                  len;
+    char                    dir[VAANI_SPOOL_PATH_LEN];
+    const char             *slash;
+    vaani_spool_rewrite_t   rewrite;
+
+    slash = strrchr(path, '/');
+    len = slash ? (size_t) (slash - path) : 0;
+
+    if (slash == NULL || strlen(slash + 1) + sizeof(VAANI_SPOOL_COPY)
+                         > VAANI_SPOOL_PATH_LEN)
+    {
+        vaani_spool_complain(spool, path, "the path is too long");
+        return;
+    }
+
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+
+    memset(&rewrite, 0, sizeof(vaani_spool_rewrite_t));
+
+    rewrite.spool = spool;
+    rewrite.path = path;
+    rewrite.name = slash + 1;
+
+    len = strlen(rewrite.name);
+    memcpy(rewrite.copy, rewrite.name, len);
+    memcpy(rewrite.copy + len, VAANI_SPOOL_COPY, sizeof(VAANI_SPOOL_COPY));
+
+    rewrite.dir = open(dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (rewrite.dir == -1) {
+        vaani_spool_complain(spool, dir, strerror(errno));
+        return;
+    }
+
+    n = 0;
+
+    do {
+        memset(&rewrite.found, 0, sizeof(vaani_spool_found_t));
+        rc = vaani_spool_rewrite_file(&rewrite);
+    } while (rc == VAANI_SPOOL_GROWN && n++ < VAANI_SPOOL_AGAIN);
+
+    err = errno;
+
+    (void) close(rewrite.dir);
+
+    if (rc != 0) {
+        vaani_spool_complain(spool, path,
+                             rc == VAANI_SPOOL_ERROR
+                             ? strerror(err)
+                             : "another process is at work on it, nothing of "
+                               "it was erased; try again");
+        return;
+    }
+
+    spool->nletters += rewrite.found.nletters;
+    spool->nrefusals += rewrite.found.nrefusals;
+    spool->naside += rewrite.found.naside;
+    spool->nunread += rewrite.found.nunread;
+    spool->nnamed += rewrite.found.nnamed;
+    spool->ndamaged += rewrite.found.ndamaged;
+    spool->ndropped += rewrite.found.ndropped;
+}
+
+
+/*
+ * Returns 0; VAANI_SPOOL_GROWN if another file has the name meanwhile;
+ * VAANI_SPOOL_BUSY; VAANI_SPOOL_ERROR with errno set.
+ */
+
+static int
+vaani_spool_rewrite_file(vaani_spool_rewrite_t *rewrite)
+{
+    int       rc, err;
+    unsigned  n;
+
+    rc = vaani_spool_source(rewrite);
+
+    if (rc != 0) {
+        return (rc == VAANI_SPOOL_ERROR && errno == ENOENT) ? 0 : rc;
+    }
+
+    n = 0;
+    rc = vaani_spool_grow(rewrite, 0);
+
+    while (rc == VAANI_SPOOL_GROWN) {
+        rc = vaani_spool_pass(rewrite);
+
+        if (rc != 0) {
+            break;
+        }
+
+        if (rewrite->locked) {
+            rc = VAANI_SPOOL_SETTLED;
+            break;
+        }
+
+        /* what is large is synced while nobody waits */
+
+        if (rewrite->out != -1
+            && (vaani_spool_copy(rewrite, rewrite->reader.pos) != 0
+                || fsync(rewrite->out) == -1))
+        {
+            rc = VAANI_SPOOL_ERROR;
+            break;
+        }
+
+        rc = vaani_spool_grow(rewrite, ++n);
+    }
+
+    if (rc == VAANI_SPOOL_SETTLED && rewrite->out != -1) {
+        rc = vaani_spool_replace(rewrite);
+    }
+
+    err = errno;
+
+    if (rewrite->out != -1) {
+
+        if (rc != 0) {
+            (void) unlinkat(rewrite->dir, rewrite->copy, 0);
+        }
+
+        (void) close(rewrite->out);
+    }
+
+    vaani_spool_close(&rewrite->reader);
+
+    errno = err;
+
+    return rc;
+}
+
+
+/*
+ * It must be one that could be replaced: root must neither follow a name that
+ * somebody else has put there, nor take one name of a file for all.
+ */
+
+static int
+vaani_spool_source(vaani_spool_rewrite_t *rewrite)
+{
+    int                    fd, err;
+    vaani_spool_reader_t  *reader;
+
+    reader = &rewrite->reader;
+
+    memset(reader, 0, sizeof(vaani_spool_reader_t));
+
+    rewrite->out = -1;
+    rewrite->end = 0;
+    rewrite->from = 0;
+    rewrite->locked = 0;
+
+    fd = openat(rewrite->dir, rewrite->name,
+                O_RDWR|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC);
+
+    if (fd == -1) {
+        return VAANI_SPOOL_ERROR;
+    }
+
+    if (fstat(fd, &rewrite->st) == -1) {
+        err = errno;
+        (void) close(fd);
+        errno = err;
+
+        return VAANI_SPOOL_ERROR;
+    }
+
+    if (!S_ISREG(rewrite->st.st_mode) || rewrite->st.st_nlink > 1) {
+        (void) close(fd);
+        errno = EINVAL;
+
+        return VAANI_SPOOL_ERROR;
+    }
+
+    reader->fd = fd;
+
+    return 0;
+}
+
+
+/*
+ * Reads what there is up to the size that is known.  Returns 0 or
+ * VAANI_SPOOL_ERROR.
+ */
+
+static int
+vaani_spool_pass(vaani_spool_rewrite_t *rewrite)
+{
+    int                     rc;
+    vaani_journal_record_t  record;
+
+    for ( ;; ) {
+
+        switch (vaani_spool_next(&rewrite->reader, &record)) {
+
+        case VAANI_JOURNAL_RECORD:
+            rc = vaani_spool_take(rewrite, &record);
+            vaani_spool_free(rewrite->spool);
+            break;
+
+        case VAANI_JOURNAL_BAD:
+            rc = vaani_spool_damage(rewrite, &record);
+            break;
+
+        case VAANI_JOURNAL_END:
+            return 0;
+
+        default:
+            rc = -1;
+        }
+
+        if (rc != 0) {
+            return VAANI_SPOOL_ERROR;
+        }
+    }
+}
+
+
+/*
+ * Returns 0, or -1 with errno set.
+ */
+
+static int
+vaani_spool_take(vaani_spool_rewrite_t *rewrite,
+    vaani_journal_record_t *record)
+{
+    size_t                  len;
+    uint64_t                time;
+    const u_char           *text;
+    vaani_spool_t          *spool;
+    unsigned long          *counter;
+    vaani_spool_found_t    *found;
+    vaani_spool_verdict_e   verdict;
+
+    spool = rewrite->spool;
+    found = &rewrite->found;
+
+    if (vaani_journal_is_start(record, &text, &time)) {
+        return 0;
+    }
+
+    if (vaani_journal_refusal(record, &time, &text, &len)) {
+        counter = &found->nrefusals;
+        verdict = vaani_spool_delivery(spool, record);
+
+    } else {
+        counter = vaani_journal_dead_letter(record, &text, &len)
+                  ? &found->nletters : &found->naside;
+        verdict = vaani_spool_stored(spool, record);
+    }
+
+    switch (verdict) {
+
+    case VAANI_SPOOL_OTHER_ROOM:
+        return 0;
+
+    case VAANI_SPOOL_THE_ROOM:
+        break;
+
+    case VAANI_SPOOL_NO_ROOM:
+
+        if (vaani_spool_names(spool, record->content, record->len)) {
+            break;
+        }
+
+        if (!spool->unreadable) {
+            found->nunread++;
+            return 0;
+        }
+
+        counter = &found->ndropped;
+        break;
+
+    default:
+        errno = ENOMEM;
+        return -1;
+    }
+
+    (*counter)++;
+
+    return vaani_spool_leave_out(rewrite, record);
+}
+
+
+/*
+ * An event that was accepted, as nginx has stored it.
+ */
+
+static vaani_spool_verdict_e
+vaani_spool_stored(vaani_spool_t *spool, vaani_journal_record_t *record)
+{
+    int                   rc;
+    unsigned              tries;
+    uint64_t              since;
+    vaani_event_t         event;
+    vaani_delivery_t      delivery;
+    vaani_event_error_t   error;
+
+    memset(&event, 0, sizeof(vaani_event_t));
+
+    (void) vaani_journal_deferred(record, &since, &tries);
+
+    rc = vaani_record_read(&delivery, record->content, record->len,
+                           &spool->alloc);
+
+    if (rc == VAANI_OK) {
+        rc = vaani_event_parse(&event, &delivery.payload, &delivery.name, 0,
+                               delivery.repaired, &spool->alloc, &error);
+    }
+
+    return (rc == VAANI_NOMEM) ? VAANI_SPOOL_NO_MEMORY
+                               : vaani_spool_verdict(spool, &event.room);
+}
+
+
+/*
+ * A body with several calls in it is of each of them.
+ */
+
+static vaani_spool_verdict_e
+vaani_spool_delivery(vaani_spool_t *spool,
+    const vaani_journal_record_t *record)
+{
+    int                     rc;
+    vaani_str_t             received;
+    vaani_body_t            body;
+    vaani_part_t            part;
+    vaani_event_t           event;
+    vaani_event_error_t     error;
+    vaani_spool_verdict_e   verdict, all;
+
+    received.data = record->content;
+    received.len = record->len;
+
+    rc = vaani_body_read(&body, &received, 0, &spool->alloc, &error);
+
+    if (rc != VAANI_OK) {
+        return (rc == VAANI_NOMEM) ? VAANI_SPOOL_NO_MEMORY
+                                   : VAANI_SPOOL_NO_ROOM;
+    }
+
+    all = VAANI_SPOOL_OTHER_ROOM;
+
+    for ( ;; ) {
+        memset(&event, 0, sizeof(vaani_event_t));
+
+        rc = vaani_body_next(&body, &event, &part, &error);
+
+        if (rc == VAANI_DONE) {
+            return all;
+        }
+
+        if (rc == VAANI_NOMEM) {
+            return VAANI_SPOOL_NO_MEMORY;
+        }
+
+        if (rc == VAANI_ERROR && error.kind == VAANI_EVENT_INVALID
+            && vaani_spool_nameless(&body, &event) == VAANI_NOMEM)
+        {
+            return VAANI_SPOOL_NO_MEMORY;
+        }
+
+        verdict = vaani_spool_verdict(spool, &event.room);
+
+        if (verdict == VAANI_SPOOL_THE_ROOM) {
+            return verdict;
+        }
+
+        if (verdict == VAANI_SPOOL_NO_ROOM) {
+            all = verdict;
+        }
+    }
+}
+
+
+/*
+ * Reads the call of an event that was refused for its own name.
+ */
+
+static int
+vaani_spool_nameless(vaani_body_t *body, vaani_event_t *event)
+{
+    vaani_json_member_t    *member, name;
+    vaani_event_error_t     error;
+    vaani_event_options_t   options;
+
+    static const vaani_str_t  own = vaani_string("event");
+    static const vaani_str_t  several = vaani_string("events");
+    static const vaani_str_t  any = vaani_string("\"-\"");
+
+    /* one with events of its own may be of several calls */
+
+    if (event->room.len || vaani_json_find(&body->json.top, &several)) {
+        return VAANI_OK;
+    }
+
+    member = vaani_json_find(&body->json.top, &own);
+
+    if (member) {
+        member->type = VAANI_JSON_NULL;
+    }
+
+    memset(&name, 0, sizeof(vaani_json_member_t));
+
+    name.type = VAANI_JSON_STRING;
+    name.raw = any;
+    name.decoded = 1;
+
+    options = body->options;
+    options.name = &name;
+    options.test = 1;
+
+    return vaani_event_read(event, &body->json, &options, body->alloc, &error);
+}
+
+
+static vaani_spool_verdict_e
+vaani_spool_verdict(const vaani_spool_t *spool, const vaani_str_t *room)
+{
+    if (room->len == 0) {
+        return VAANI_SPOOL_NO_ROOM;
+    }
+
+    return vaani_spool_is_room(spool, room) ? VAANI_SPOOL_THE_ROOM
+                                            : VAANI_SPOOL_OTHER_ROOM;
+}
+
+
+/*
+ * Bytes that are no record may be of several calls: that they name one is no
+ * reason to erase them.
+ */
+
+static int
+vaani_spool_damage(vaani_spool_rewrite_t *rewrite,
+    const vaani_journal_record_t *record)
+{
+    int      rc;
+    u_char  *data;
+
+    if (rewrite->spool->unreadable) {
+        rewrite->found.ndropped++;
+        return vaani_spool_leave_out(rewrite, record);
+    }
+
+    rewrite->found.ndamaged++;
+
+    data = malloc(record->size);
+
+    if (data == NULL) {
+        return -1;
+    }
+
+    rc = vaani_spool_read(rewrite->reader.fd, data, record->size,
+                          record->offset);
+
+    if (rc == 0 && vaani_spool_names(rewrite->spool, data, record->size)) {
+        rewrite->found.nnamed++;
+    }
+
+    free(data);
+
+    return rc;
+}
+
+
+/*
+ * Whether the name stands there as a string of JSON, which may have been cut
+ * off behind it.
+ */
+
+static int
+vaani_spool_names(const vaani_spool_t *spool, const u_char *data, size_t len)
+{
+    size_t         n, size;
+    u_char         name[2 * VAANI_ROOM_MAX_LEN + 1];
+    const u_char  *p, *end;
+
+    size = 0;
+    name[size++] = '"';
+
+    for (n = 0; n < spool->room.len; n++) {
+
+        if (spool->room.data[n] == '"' || spool->room.data[n] == '\\') {
+            name[size++] = '\\';
+        }
+
+        name[size++] = spool->room.data[n];
+    }
+
+    end = data + len;
+
+    for (p = data; (size_t) (end - p) >= size; p++) {
+        p = memchr(p, '"', end - p - size + 1);
+
+        if (p == NULL) {
+            break;
+        }
+
+        if (memcmp(p, name, size) == 0
+            && (p + size == end || p[size] == '"'))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static int
+vaani_spool_leave_out(vaani_spool_rewrite_t *rewrite,
+    const vaani_journal_record_t *record)
+{
+    if (rewrite->out == -1 && vaani_spool_create(rewrite) != 0) {
+        return -1;
+    }
+
+    if (vaani_spool_copy(rewrite, record->offset) != 0) {
+        return -1;
+    }
+
+    rewrite->from = (off_t) (record->offset + record->size);
+
+    return 0;
+}
+
+
+/*
+ * The new file, locked, which belongs to whom the old one belongs.
+ */
+
+static int
+vaani_spool_create(vaani_spool_rewrite_t *rewrite)
+{
+    int          fd;
+    struct stat  st;
+
+    /* of a run that was interrupted: there is no other one now */
+
+    if (unlinkat(rewrite->dir, rewrite->copy, 0) == -1 && errno != ENOENT) {
+        return -1;
+    }
+
+    fd = openat(rewrite->dir, rewrite->copy,
+                O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    rewrite->out = fd;
+
+    if (flock(fd, LOCK_EX|LOCK_NB) == -1 || fstat(fd, &st) == -1) {
+        return -1;
+    }
+
+    if ((st.st_uid != rewrite->st.st_uid || st.st_gid != rewrite->st.st_gid)
+        && fchown(fd, rewrite->st.st_uid, rewrite->st.st_gid) == -1)
+    {
+        return -1;
+    }
+
+    return fchmod(fd, rewrite->st.st_mode & 07777);
+}
+
+
+/*
+ * Copies what comes before that offset and was not copied yet.
+ */
+
+static int
+vaani_spool_copy(vaani_spool_rewrite_t *rewrite, off_t to)
+{
+    size_t   len, done;
+    ssize_t  n;
+    u_char   chunk[VAANI_SPOOL_CHUNK];
+
+    while (rewrite->from < to) {
+        len = (to - rewrite->from < VAANI_SPOOL_CHUNK)
+              ? (size_t) (to - rewrite->from) : VAANI_SPOOL_CHUNK;
+
+        if (vaani_spool_read(rewrite->reader.fd, chunk, len, rewrite->from)
+            != 0)
+        {
+            return -1;
+        }
+
+        for (done = 0; done < len; done += n) {
+            n = write(rewrite->out, chunk + done, len - done);
+
+            if (n == -1) {
+
+                if (errno != EINTR) {
+                    return -1;
+                }
+
+                n = 0;
+            }
+        }
+
+        rewrite->from += len;
+        rewrite->end += len;
+    }
+
+    return 0;
+}
+
+
+/*
+ * Looks under the lock how much there is, and keeps it if the rest is short,
+ * and at the last pass.  Returns
+ * VAANI_SPOOL_SETTLED if nothing is to be read any more; VAANI_SPOOL_GROWN if
+ * something is, under the lock or not; VAANI_SPOOL_BUSY; VAANI_SPOOL_ERROR.
+ */
+
+static int
+vaani_spool_grow(vaani_spool_rewrite_t *rewrite, unsigned passes)
+{
+    off_t             more;
+    unsigned          n;
+    struct stat       st;
+    struct timespec   apart = { 0, VAANI_SPOOL_APART };
+
+    for (n = 0; flock(rewrite->reader.fd, LOCK_EX|LOCK_NB) == -1; n++) {
+
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return VAANI_SPOOL_ERROR;
+        }
+
+        if (n == VAANI_SPOOL_ATTEMPTS) {
+            return VAANI_SPOOL_BUSY;
+        }
+
+        (void) nanosleep(&apart, NULL);
+    }
+
+    if (fstat(rewrite->reader.fd, &st) == -1) {
+        return VAANI_SPOOL_ERROR;
+    }
+
+    more = st.st_size - rewrite->reader.size;
+
+    if (more < 0) {
+
+        /* somebody has cut it, who is none of nginx */
+
+        errno = EIO;
+        return VAANI_SPOOL_ERROR;
+    }
+
+    rewrite->reader.size = st.st_size;
+
+    if (passes == 0
+        || (passes < VAANI_SPOOL_PASSES
+            && more > (rewrite->out == -1 ? 0 : VAANI_SPOOL_TAIL)))
+    {
+        (void) flock(rewrite->reader.fd, LOCK_UN);
+        return VAANI_SPOOL_GROWN;
+    }
+
+    rewrite->locked = 1;
+
+    return more ? VAANI_SPOOL_GROWN : VAANI_SPOOL_SETTLED;
+}
+
+
+/*
+ * Both files are locked.  Returns as vaani_spool_rewrite_file().
+ */
+
+static int
+vaani_spool_replace(vaani_spool_rewrite_t *rewrite)
+{
+    struct stat  named;
+
+    if (fstatat(rewrite->dir, rewrite->name, &named, AT_SYMLINK_NOFOLLOW)
+        == -1)
+    {
+        if (errno != ENOENT) {
+            return VAANI_SPOOL_ERROR;
+        }
+
+        /* it was deleted or moved away */
+
+        return VAANI_SPOOL_GROWN;
+    }
+
+    if (named.st_ino != rewrite->st.st_ino
+        || named.st_dev != rewrite->st.st_dev)
+    {
+        return VAANI_SPOOL_GROWN;
+    }
+
+    if (vaani_spool_copy(rewrite, rewrite->reader.pos) != 0) {
+        return VAANI_SPOOL_ERROR;
+    }
+
+    if (rewrite->end == 0) {
+
+        /* nothing is left of it */
+
+        if (unlinkat(rewrite->dir, rewrite->name, 0) == -1
+            || unlinkat(rewrite->dir, rewrite->copy, 0) == -1
+            || fsync(rewrite->dir) == -1)
+        {
+            return VAANI_SPOOL_ERROR;
+        }
+
+        return 0;
+    }
+
+    if (fsync(rewrite->out) == -1
+        || renameat(rewrite->dir, rewrite->copy, rewrite->dir, rewrite->name)
+           == -1
+        || fsync(rewrite->dir) == -1)
+    {
+        return VAANI_SPOOL_ERROR;
+    }
+
+    return 0;
+}
+
+
+/*
+ * Copies that an interrupted run has left.
+ */
+
+void
+vaani_spool_remove_copies(vaani_spool_t *spool, const char *path)
+{
+    DIR            *dir;
+    size_t          len;
+    struct dirent  *entry;
+
+    dir = opendir(path);
+
+    if (dir == NULL) {
+
+        if (errno != ENOENT) {
+            vaani_spool_complain(spool, path, strerror(errno));
+        }
+
+        return;
+    }
+
+    while ((entry = readdir(dir)) != NULL) {
+        len = strlen(entry->d_name);
+
+        if (len > sizeof(VAANI_SPOOL_COPY) - 1
+            && strcmp(entry->d_name + len - sizeof(VAANI_SPOOL_COPY) + 1,
+                      VAANI_SPOOL_COPY)
+               == 0
+            && unlinkat(dirfd(dir), entry->d_name, 0) == -1)
+        {
+            vaani_spool_complain(spool, path, strerror(errno));
+        }
+    }
+
+    (void) closedir(dir);
+}
+
+
+/*
+ * nginx does not take this lock.  Where there are none of directories, such as
+ * on NFS, nobody else must be at work.
+ */
+
+int
+vaani_spool_lock_dir(const char *path, int operation)
+{
+    int  fd, err;
+
+    fd = open(path, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    if (flock(fd, operation|LOCK_NB) == 0 || errno != EWOULDBLOCK) {
+        return fd;
+    }
+
+    (void) fflush(stdout);
+    fprintf(stderr, "vaani-spool: %s: waiting for another vaani-spool\n",
+            path);
+
+    while (flock(fd, operation) == -1) {
+
+        if (errno != EINTR) {
+            err = errno;
+            (void) close(fd);
+            errno = err;
+
+            return -1;
+        }
+    }
+
+    return fd;
+}
