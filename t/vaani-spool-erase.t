@@ -555,4 +555,28 @@ subtest 'nginx is about to append' => sub {
     }
 };
 
+# Tombstones are read again while a segment that waits is open.
+subtest 'a call that waits' => sub {
+    plan skip_all => 'needs the module' if !defined $ENV{VAANI_MODULE};
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    my $nginx = nginx($redis, workers => 2);
+    my $dir = $nginx->dir . '/spool';
+
+    is post($nginx, event('call_started', room => 'before'))->status, 200, 'an event';
+    $redis->kill;
+    is post($nginx, event('call_started', room => $_))->body, qq({"status":"queued"}\n), "$_ waits" for qw(stays gone);
+    ok wait_for(sub { flock_held("$dir/" . waiting(1)) }, 30), 'nginx is at work on its segment';
+    like tool(erase => $dir, 'gone')->{out}, qr/: 1 waiting, 0 kept$/m, 'it is erased';
+    select undef, undef, undef, 11;    # as long as the documentation has it
+    $redis->restart;
+    ok !Vaani::Test::Faults::await_empty($dir, 60), 'nothing waits any more';
+    is $redis->client->cmd('EXISTS', 'vaani:call:stays'), 1, 'the other one was applied';
+    is $redis->client->cmd('EXISTS', 'vaani:call:gone'), 0, 'it was not';
+};
+
+sub flock_held ($file) {
+    open my $fh, '<', $file or return 0;
+    return !flock $fh, LOCK_SH | LOCK_NB;
+}
+
 done_testing;

@@ -318,6 +318,7 @@ struct ngx_vaani_spool_replay_s {
                                                life of the worker, or -1 */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
+    ngx_vaani_spool_task_t      renew;      /* the tombstones */
     ngx_vaani_spool_task_t      finish;
     ngx_vaani_spool_task_t      leave;
 
@@ -380,6 +381,8 @@ struct ngx_vaani_spool_replay_s {
     ngx_msec_t                  paused;     /* since then */
     ngx_atomic_uint_t           written;    /* when that began */
     ngx_uint_t                  nintervals; /* until the directory is seen */
+    ngx_msec_t                  renewed;    /* the tombstones were read, */
+    ngx_err_t                   unread;     /* or not: why */
     ngx_uint_t                  resting;    /* what waits isn't tried now */
     time_t                      measured;   /* by a thread, s */
 

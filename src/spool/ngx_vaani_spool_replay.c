@@ -15,6 +15,10 @@
 
 #define NGX_VAANI_SPOOL_LOOK        2
 
+/* how old the tombstones may be while a segment is delivered, ms */
+
+#define NGX_VAANI_SPOOL_RENEW       2000
+
 /*
  * How long the replay rests after a round, through all that waits, in which
  * nothing could be delivered while others may be: at first, and at most, ms.
@@ -37,6 +41,8 @@ static ngx_msec_t ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
 static ngx_uint_t ngx_vaani_spool_pausing(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
+static void ngx_vaani_spool_renew_thread(void *data);
+static void ngx_vaani_spool_renew_done(void *data);
 static void ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
     ngx_int_t rc);
@@ -97,6 +103,9 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     ngx_vaani_spool_task_init(&replay->seal, ngx_vaani_spool_seal_thread,
                               ngx_vaani_spool_seal_done, replay, cycle->log);
 
+    ngx_vaani_spool_task_init(&replay->renew, ngx_vaani_spool_renew_thread,
+                              ngx_vaani_spool_renew_done, replay, cycle->log);
+
     ngx_vaani_spool_task_init(&replay->finish, ngx_vaani_spool_finish_thread,
                               ngx_vaani_spool_finish_done, replay, cycle->log);
 
@@ -128,7 +137,9 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     ngx_add_timer(ev, ngx_vaani_spool_interval(replay));
 
-    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
+    if (replay->seal.busy || replay->renew.busy || replay->finish.busy
+        || replay->leave.busy)
+    {
         return;
     }
 
@@ -143,12 +154,57 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
         return;
     }
 
-    if (replay->fd != -1) {
-        ngx_vaani_spool_deliver(replay);
+    if (replay->fd == -1) {
+        ngx_vaani_spool_look(replay);
         return;
     }
 
-    ngx_vaani_spool_look(replay);
+    /* a segment may be open for as long as nobody takes its events */
+
+    if (replay->unread
+        || ngx_current_msec - replay->renewed >= NGX_VAANI_SPOOL_RENEW)
+    {
+        ngx_vaani_spool_task_post(replay->spool, &replay->renew);
+        return;
+    }
+
+    ngx_vaani_spool_deliver(replay);
+}
+
+
+static void
+ngx_vaani_spool_renew_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    replay->unread = (ngx_vaani_spool_read_erased(&replay->window) == NGX_OK)
+                     ? 0 : errno;
+}
+
+
+static void
+ngx_vaani_spool_renew_done(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    if (replay->renew.failed) {
+        replay->unread = EAGAIN;
+    }
+
+    if (replay->unread) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->unread,
+                      "vaani: the tombstones of the spool \"%V\" can't be "
+                      "read, its events wait", &replay->spool->path->name);
+
+        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        return;
+    }
+
+    replay->renewed = ngx_current_msec;
+
+    if (replay->fd != -1) {
+        ngx_vaani_spool_deliver(replay);
+    }
 }
 
 
@@ -330,6 +386,11 @@ ngx_vaani_spool_seal_done(void *data)
         return;
     }
 
+    /* the thread has read them */
+
+    replay->renewed = ngx_current_msec;
+    replay->unread = 0;
+
     ngx_memzero(&replay->reader, sizeof(vaani_journal_reader_t));
 
     replay->reader.data = replay->data;
@@ -491,7 +552,9 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
     unsigned                 tries;
     ngx_vaani_spool_slot_t  *slot;
 
-    if (replay->busy || replay->claiming) {
+    if (replay->busy || replay->claiming || replay->renew.busy
+        || replay->unread)
+    {
         return;
     }
 
@@ -1220,8 +1283,11 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
 
     /* a thread may still be at it; then it ends with the process */
 
-    if (replay->seal.busy || replay->finish.busy || replay->leave.busy) {
+    if (replay->seal.busy || replay->renew.busy || replay->finish.busy
+        || replay->leave.busy)
+    {
         ngx_vaani_spool_task_exit(&replay->seal);
+        ngx_vaani_spool_task_exit(&replay->renew);
         ngx_vaani_spool_task_exit(&replay->finish);
         ngx_vaani_spool_task_exit(&replay->leave);
         return;
