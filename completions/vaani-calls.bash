@@ -20,8 +20,13 @@ _vaani_calls()
     fi
 
     case $prev in
-        --password-file | --sentinel-password-file | --cacert | --cert | --key | --output | -o)
+        --password-file | --sentinel-password-file | --cacert | --cert | --key | --output | -o | --spool-tool)
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            compopt -o filenames 2> /dev/null
+            return
+            ;;
+        --spool)
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             compopt -o filenames 2> /dev/null
             return
             ;;
@@ -31,7 +36,7 @@ _vaani_calls()
             return
             ;;
         --sentinel | --sentinel-user | --prefix | --partitions | --server-name | --timeout | --older | --around | \
-            --interval | -n)
+            --interval | -n | --phone)
             return
             ;;
     esac
@@ -49,7 +54,7 @@ _vaani_calls()
             case $word in
                 --redis | --password-file | --sentinel | --sentinel-password-file | --sentinel-user | --prefix | \
                     --partitions | --cacert | --cert | --key | --server-name | --timeout | --older | --around | \
-                    --interval | -n | --output | -o)
+                    --interval | -n | --output | -o | --phone | --spool | --spool-tool)
                     skip=1
                     [[ ${COMP_WORDS[i + 1]} == '=' ]] && skip=
                     ;;
@@ -71,13 +76,14 @@ _vaani_calls()
         show) own='--stream --around --transcript --json' ;;
         watch) own='--older --interval' ;;
         metrics) own='--older --output' ;;
+        erase) own='--phone --scan --stream --around --spool --spool-tool --unreadable --dry-run --yes' ;;
         *) own= ;;
     esac
 
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$all $own" -- "$cur")
     elif [[ -z $verb ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'active last show watch metrics' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'active last show watch metrics erase' -- "$cur")
     fi
 }
 
