@@ -91,6 +91,8 @@ my %TEXTS = (
         $WRAPPED . "\@user_script: 12: -READONLY You can't write against a read only replica.",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         'NOAUTH Authentication required.',
+        'ERR Protocol error: unauthenticated bulk length',
+        'ERR Protocol error: unauthenticated multibulk length',
         'WRONGPASS invalid username-password pair or user is disabled.',
     ],
 

@@ -13,7 +13,7 @@ use Vaani::Test;
 
 use File::Copy qw(copy);
 use JSON::PP qw(decode_json);
-use Vaani::Test::Endpoint qw(RETAIN);
+use Vaani::Test::Endpoint qw(INDEX RETAIN);
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
@@ -364,7 +364,7 @@ scenario 'a call that an operator has erased' => sub {
 
 scenario 'marks that are not allowed' => sub {
     # all but these
-    my $redis = redis(acl => [ grep { $_ ne '~vaani:mark:*' } @{ +RETAIN } ]);
+    my $redis = redis(acl => [ grep { $_ ne '~vaani:mark:*' } @{ +RETAIN }, @{ +INDEX } ]);
     my $nginx = nginx($redis, workers => 2);
     my $load = load($nginx);
 

@@ -97,9 +97,15 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     ngx_uint_t                      wrapped;
     const ngx_vaani_redis_error_t  *error;
 
+    static u_char     noauth[] = "NOAUTH";
     static u_char     noperm[] = "NOPERM";
     static u_char     script[] = "SCRIPT";
     static ngx_str_t  wrapper = ngx_string("ERR Error running script");
+
+    /* of a script of more than 16 KiB, from whom has not given a password */
+
+    static ngx_str_t  unauthenticated =
+        ngx_string("ERR Protocol error: unauthenticated");
 
     last = text + len;
 
@@ -118,7 +124,11 @@ ngx_vaani_redis_error(u_char *text, size_t len)
          code != NULL;
          code = wrapped ? ngx_vaani_redis_find_code(code, last) : NULL)
     {
-        if (ngx_vaani_redis_is_acl_error(code, last)) {
+        if (ngx_vaani_redis_begins(code, last, &unauthenticated)) {
+            code = noauth;
+            last = noauth + sizeof(noauth) - 1;
+
+        } else if (ngx_vaani_redis_is_acl_error(code, last)) {
             code = noperm;
             last = noperm + sizeof(noperm) - 1;
 
