@@ -22,6 +22,7 @@ use constant PASSWORD => 'secret';    # as in the document
 my ($module, $stream, $retain, undef, $index) = documented('vaani');
 my ($app) = documented('app');
 my ($group) = documented('crm');
+my ($onward) = documented('onward');
 
 # Redis lets everybody log in and out.
 my @ALWAYS = qw(auth hello quit reset);
@@ -74,6 +75,7 @@ for (
     [ 'the module with an index', [ @$module, @$index ] ],
     [ 'a program that subscribes', $app ],
     [ 'a program with a consumer group', $group ],
+    [ 'a program that forwards a stream', $onward ],
 ) {
     my ($name, $words) = @$_;
 
@@ -433,6 +435,48 @@ subtest 'a program with a consumer group' => sub {
         like $error // "done: $reply", qr/NOPERM|ACL failure|can't (?:run|access)/i, "refused in a script: @$command";
     }
     is $admin->cmd(qw(XLEN vaani:stream)), 1, 'the stream is as it was';
+};
+
+# --- programs that forward a stream: t/examples-onward.t runs two
+
+subtest 'a program that forwards a stream' => sub {
+    $admin->cmd('FLUSHALL');
+    my $id = $admin->cmd(qw(XADD vaani:stream * message {}));
+    $admin->cmd(qw(XGROUP CREATE vaani:stream onward 0));
+
+    my $xadd = sub ($c) { $c->()->cmd(qw(XADD vaani:stream:dead MAXLEN ~ 10 * message {})) };
+    my $xack = sub ($c) { $c->()->cmd(qw(XACK vaani:stream onward 1-1)); 1 };
+    my %does = (
+        'on' => sub ($c) { $c->() }, '>secret' => sub ($c) { $c->() },
+        '~vaani:stream' => $xack, '+xack' => $xack, '~vaani:stream:dead' => $xadd, '+xadd' => $xadd,
+        '+xgroup|create' => sub ($c) {
+            my (undef, $error) = $c->()->try_cmd(qw(XGROUP CREATE vaani:stream onward 0 MKSTREAM));
+            die "$error\n" if $error !~ /^BUSYGROUP/;
+            1;
+        },
+        '+xgroup|delconsumer' => sub ($c) { $c->()->cmd(qw(XGROUP DELCONSUMER vaani:stream onward nobody)); 1 },
+        '+xreadgroup' => sub ($c) { $c->()->cmd(qw(XREADGROUP GROUP onward one STREAMS vaani:stream >)); 1 },
+        '+xautoclaim' => sub ($c) { $c->()->cmd(qw(XAUTOCLAIM vaani:stream onward two 0 0)) },
+        '+xclaim' => sub ($c) { $c->()->cmd(qw(XCLAIM vaani:stream onward two 0 0-0 JUSTID)); 1 },
+        '+xpending' => sub ($c) { $c->()->cmd(qw(XPENDING vaani:stream onward - + 10 one)); 1 },
+        '+xrange' => sub ($c) { $c->()->cmd(XRANGE => 'vaani:stream', $id, $id) },
+    );
+    same_words([ keys %does ], [ grep { !/^(?:reset|-)/ } @$onward ], 'what it may do');
+
+    my $connect = sub () { return $redis->client(user => 'onward', password => PASSWORD) };
+    for my $word (sort keys %does) {
+        set_user('onward', @$onward);
+        ok eval { $does{$word}->($connect) }, "$word is used" or diag $@;
+        set_user('onward', without($word, @$onward));
+        ok !eval { $does{$word}->($connect) }, '... and needed';
+        like $@, qr/NOPERM|WRONGPASS/, '... for that';
+    }
+
+    set_user('onward', @$onward);
+    refused($connect->(), @$_) for
+        [ qw(XDEL vaani:stream), $id ], [qw(XTRIM vaani:stream MAXLEN 0)], [qw(DEL vaani:stream)],
+        [qw(XGROUP DESTROY vaani:stream onward)], [qw(XGROUP SETID vaani:stream onward 0)], [qw(XADD other * a 1)],
+        [qw(XRANGE other - +)], [qw(HMGET vaani:call:r status)], [qw(EVAL return 0)], [qw(PUBLISH vaani:events x)];
 };
 
 done_testing;

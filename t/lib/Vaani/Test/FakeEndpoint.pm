@@ -12,7 +12,7 @@ package Vaani::Test::FakeEndpoint;
 #
 # A request has connection and number (from 1), line, headers (in lower case) and
 # body. Several answers are written one by one; an undef after them closes the
-# connection. Options of start(): those of Vaani::Test::FakeRedis, and record => 1 for
+# connection, and code among them is called. Options of start(): those of Vaani::Test::FakeRedis, and record => 1 for
 # requests(), which must then be called before 64 KB are waiting for it.
 
 use v5.20;
@@ -46,6 +46,7 @@ sub start ($class, $answer, %opt) {
                 my @parts = $answer->($request, $fake) or return;
                 for my $part (@parts) {
                     return if !defined $part;
+                    if (ref $part) { $part->(); next }
                     eval { write_all($fh, $part); 1 } or return;
                 }
             }

@@ -1,0 +1,552 @@
+// Forwards each message of a Redis Stream to an HTTP endpoint, at least once.
+//
+//     npm ci --prefix ../subscribers/node
+//     ENDPOINT=https://crm.example.com/calls SECRET_FILE=onward.secret node onward.js [NAME]
+//
+// The messages are POSTed as they are, signed as in Standard Webhooks, and tried again
+// until the endpoint answers 2xx. Several instances of different names share the work;
+// NAME is the name of the host if it is not given. SIGTERM and Ctrl-C end it after the
+// requests that it has begun.
+//
+//     ENDPOINT     the URL, https:// or http://
+//     SECRET_FILE  the secret, whsec_…; with several lines each request has a
+//                  signature of each. Lines that begin with # are comments
+//     REDIS_URL    which Redis, redis://127.0.0.1:6379 if it is not set
+//     STREAM       the stream, vaani:stream
+//     GROUP        its consumer group, onward
+//     PARALLEL     requests at the same time, 8
+//     TIMEOUT      seconds for a request, 15
+//     TRIES        after so many a message is moved to the stream "STREAM:dead", 100
+//     LONGEST      seconds between two tries of a message at most, 900
+//     HOLD         seconds for which a message that fails holds up the later ones of
+//                  its call, 300
+//     CLAIM        seconds after which the messages of an instance that is not heard
+//                  of any more are taken over, 60
+//
+// nginx fills the stream: "vaani_stream vaani:stream maxlen=100000;". onward.py is the
+// same in Python.
+
+'use strict';
+
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const http = require('node:http');
+const https = require('node:https');
+const { createRequire } = require('node:module');
+const os = require('node:os');
+const { setTimeout: sleep } = require('node:timers/promises');
+
+// The subscribers have it installed.
+const Redis = createRequire(require.resolve('../subscribers/node'))('ioredis');
+
+const MANY = 10_000;         // messages that are held at most: what fails, and what is behind it
+const DEAD_MANY = 10_000;    // dead letters that are kept, about
+const ANSWER = 65_536;       // bytes of an answer that are read
+const PAGE = 16;             // messages that are read at once
+const FIRST = 1;             // seconds until the second try; twice as long for each one after it
+const RETRY = [1, 30];       // seconds until the next attempt to reach Redis: the first, the longest
+
+const say = (...words) => console.error(...words);
+
+function fail(text) {
+  say('onward:', text);
+  process.exit(2);
+}
+
+function number(name, byDefault) {
+  const text = process.env[name] ?? String(byDefault);
+  const value = text.trim() === '' ? NaN : Number(text);
+  if (!(value > 0 && value < 1e9)) fail(`${name} must be a number greater than 0`);
+  return value;
+}
+
+function urlOf(name, text, protocols) {
+  let url = null;
+  try { url = new URL(text); } catch { /* it is none */ }
+  if (!protocols.includes(url?.protocol)) fail(`${name} must be a URL that begins with ${protocols.join('// or ')}//`);
+  return url;
+}
+
+// What is printed never has the path: it may hold a token.
+function endpoint() {
+  const url = urlOf('ENDPOINT', process.env.ENDPOINT, ['https:', 'http:']);
+  if (url.username || url.password || url.hash) {
+    fail('ENDPOINT must have no user and no fragment; the signature shows who sends');
+  }
+  return url;
+}
+
+function secrets() {
+  const path = process.env.SECRET_FILE;
+  if (!path) fail('SECRET_FILE must name a file with the secret, whsec_…');
+
+  let text;
+  try { text = fs.readFileSync(path, 'utf8'); } catch (error) { fail(`SECRET_FILE cannot be read: ${error.code}`); }
+
+  const keys = [];
+  text.replace(/^\ufeff/, '').split('\n').forEach((line, i) => {
+    line = line.trim();
+    if (!line || line.startsWith('#')) return;
+    if (!/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(line)) fail(`SECRET_FILE, line ${i + 1}: expected whsec_ and base64`);
+
+    const key = Buffer.from(line.slice(6), 'base64');
+    if (key.length < 16) fail(`SECRET_FILE, line ${i + 1}: the secret must have 16 bytes or more`);
+    keys.push(key);
+  });
+  if (!keys.length) fail('SECRET_FILE has no secret');
+  return keys;
+}
+
+const { STREAM = 'vaani:stream', GROUP = 'onward', REDIS_URL = 'redis://127.0.0.1:6379' } = process.env;
+const DEAD = `${STREAM}:dead`;
+const NAME = process.argv[2] ?? os.hostname();
+const PARALLEL = Math.ceil(number('PARALLEL', 8));
+const TRIES = number('TRIES', 100);
+const [TIMEOUT, LONGEST, HOLD, CLAIM] = [['TIMEOUT', 15], ['LONGEST', 900], ['HOLD', 300], ['CLAIM', 60]]
+  .map(([name, value]) => number(name, value));
+const ENDPOINT = endpoint();
+const SECRETS = secrets();
+urlOf('REDIS_URL', REDIS_URL, ['redis:', 'rediss:']);
+
+const now = () => performance.now() / 1000;
+const between = (from, to) => from + Math.random() * (to - from);
+
+let stopped = false;
+
+// ---- messages --------------------------------------------------------------
+
+// A message of the stream, which may be on its way, waiting, or behind another one of
+// its call. Only one that is sent next has its text here.
+function newEntry(id, text, tries) {
+  return { id, order: id.split('-').map(Number), tries, text, at: 0, failing: null, ...identify(id, text) };
+}
+
+// The call of a message, and the id that it has whenever it comes, also to the
+// endpoint. Messages of no call have no order.
+function identify(id, text) {
+  let message;
+  try { message = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text)); } catch { /* none of nginx's */ }
+  if (typeof message !== 'object' || message === null || Array.isArray(message)) return { call: id, name: null };
+
+  let name = typeof message.id === 'string' && message.id ? message.id : id;
+  if (!/^[!-~]{1,200}$/.test(name)) {    // as a header it must be plain
+    name = `sha256-${crypto.createHash('sha256').update(name).digest('hex')}`;
+  }
+  return { call: typeof message.key === 'string' ? message.key : id, name };
+}
+
+const textOf = (fields) => {
+  const at = fields.findIndex((field, i) => i % 2 === 0 && String(field) === 'message');
+  return at < 0 ? Buffer.alloc(0) : fields[at + 1];
+};
+
+// Which message is sent next: those of a call one after another, calls side by side. A
+// message that has failed for HOLD seconds holds up no other one.
+class Schedule {
+  constructor(work) {
+    this.work = work;
+    this.entries = new Map();    // by id
+    this.calls = new Map();      // of each call, in the order of the stream
+    this.busy = new Set();       // calls of which a message is on its way
+    this.ready = new Set();      // calls of which one may be sent
+    this.timers = new Map();     // of the other ones
+    this.inFlight = new Set();
+    this.changed = () => {};
+  }
+
+  nextOf(call) {
+    let found = null;
+    let held = 0;
+    for (const entry of this.calls.get(call)) {
+      const at = Math.max(entry.at, held);
+      if (found === null || at < found.at) found = { at, entry };
+      held = Math.max(held, entry.failing === null ? Infinity : entry.failing + HOLD);
+      if (held >= found.at) break;
+    }
+    return found;
+  }
+
+  plan(call) {
+    clearTimeout(this.timers.get(call));
+    this.timers.delete(call);
+    this.ready.delete(call);
+
+    if (this.calls.has(call) && !this.busy.has(call)) {
+      const left = this.nextOf(call).at - now();
+      if (left <= 0) this.ready.add(call);
+      else this.timers.set(call, setTimeout(() => this.plan(call), Math.min(1000 * left + 1, 2 ** 31 - 1)));
+    }
+    this.send();
+  }
+
+  send() {
+    for (const call of this.ready) {
+      if (stopped || this.busy.size >= PARALLEL) break;
+      this.ready.delete(call);
+      this.busy.add(call);
+      const sent = this.work(this.nextOf(call).entry).finally(() => this.inFlight.delete(sent));
+      this.inFlight.add(sent);
+    }
+    this.changed();
+  }
+
+  add(entry) {
+    if (this.entries.has(entry.id)) return;
+
+    const call = this.calls.get(entry.call) ?? [];
+    if (call.length) entry.text = null;
+    const before = (a, b) => a.order[0] - b.order[0] || a.order[1] - b.order[1];
+    let at = call.length;
+    while (at > 0 && before(entry, call[at - 1]) < 0) at--;
+    call.splice(at, 0, entry);
+    this.calls.set(entry.call, call);
+    this.entries.set(entry.id, entry);
+    this.plan(entry.call);
+  }
+
+  again(entry, seconds, failed = true) {
+    entry.text = null;
+    entry.at = now() + seconds;
+    if (failed) entry.failing ??= now();
+    this.busy.delete(entry.call);
+    this.plan(entry.call);
+  }
+
+  done(entry) {
+    this.busy.delete(entry.call);
+    this.remove(entry);
+  }
+
+  remove(entry) {
+    if (!this.entries.delete(entry.id)) return;
+    const call = this.calls.get(entry.call).filter((other) => other !== entry);
+    if (call.length) this.calls.set(entry.call, call);
+    else this.calls.delete(entry.call);
+    this.plan(entry.call);
+  }
+
+  // Those that are not on their way. Returns the ids of those that were here.
+  drop(ids) {
+    const dropped = ids.map((id) => this.entries.get(id)).filter((entry) => entry && !this.busy.has(entry.call));
+    dropped.forEach((entry) => this.remove(entry));
+    return dropped.map((entry) => entry.id);
+  }
+
+  // How many messages may be read now. What waits for its next try, or is behind another
+  // one, does not count until there are very many.
+  room() {
+    return Math.min(PAGE, 2 * PARALLEL - this.busy.size - this.ready.size, MANY - this.entries.size);
+  }
+}
+
+// ---- the endpoint ----------------------------------------------------------
+
+const client = ENDPOINT.protocol === 'https:' ? https : http;
+const agent = new client.Agent({ keepAlive: true, maxSockets: PARALLEL });
+
+// { status, after }. A redirection is an answer like any other.
+async function post(name, text) {
+  const deadline = now() + TIMEOUT;
+  for (;;) {
+    try {
+      return await exchange(name, text, deadline);
+    } catch (error) {
+      // The endpoint had closed the connection between two requests.
+      if (!error.reused || now() >= deadline) throw error;
+    }
+  }
+}
+
+function exchange(name, text, deadline) {
+  return new Promise((resolve, reject) => {
+    let answer = null;
+    const request = client.request(ENDPOINT, { method: 'POST', agent, headers: headers(name, text), rejectUnauthorized: true });
+    const late = new Error('timed out');
+    const timer = setTimeout(() => request.destroy(late), Math.max(1, 1000 * (deadline - now())));
+    const end = (error) => {
+      clearTimeout(timer);
+      if (answer) return resolve(answer);    // the status has come, that is all that counts
+      error.reused = request.reusedSocket && error !== late;
+      reject(error);
+    };
+
+    request.on('error', end);
+    request.on('close', () => end(new Error('the connection was closed')));
+    request.on('response', (response) => {
+      let length = 0;
+      answer = { status: response.statusCode, after: response.headers['retry-after'] };
+      response.on('data', (part) => { if ((length += part.length) > ANSWER) request.destroy(); });
+      response.on('error', end);
+      response.on('close', end);
+    });
+    request.end(text);
+  });
+}
+
+// Of Standard Webhooks: the id is the same for each try, the time is not.
+function headers(name, text) {
+  const time = Math.floor(Date.now() / 1000);
+  const sign = (key) => crypto.createHmac('sha256', key).update(`${name}.${time}.`).update(text).digest('base64');
+  return {
+    'Content-Type': 'application/json',
+    'Content-Length': text.length,
+    'User-Agent': 'vaani-onward',
+    'webhook-id': name,
+    'webhook-timestamp': time,
+    'webhook-signature': SECRETS.map((key) => `v1,${sign(key)}`).join(' '),
+  };
+}
+
+// Without what the other side may have sent.
+const reason = (error) => error.code ?? (['timed out', 'the connection was closed'].includes(error.message) ? error.message : error.name);
+
+// Seconds until the next try: what the endpoint asks for, if it is longer.
+function delay(tries, after) {
+  const seconds = Math.min(LONGEST, FIRST * 2 ** Math.min(tries - 1, 30)) * between(0.75, 1.25);
+  const asked = after === undefined ? 0
+    : /^[0-9]{1,9}$/.test(after) ? Number(after)
+    : (Date.parse(after) - Date.now()) / 1000 || 0;
+  return Math.max(seconds, Math.min(asked, LONGEST));
+}
+
+// ---- the stream ------------------------------------------------------------
+
+// One line a second at most: all of them fail while the endpoint is down.
+let said = -Infinity;
+let unsaid = 0;
+
+function failed(line) {
+  if (now() < said + 1) { unsaid++; return; }
+  say(line + (unsaid ? ` (${unsaid} more failures before)` : ''));
+  unsaid = 0;
+  said = now();
+}
+
+const OPTIONS = {
+  // Commands wait for Redis as long as it takes.
+  maxRetriesPerRequest: null,
+  retryStrategy: (times) => 1000 * Math.min(RETRY[1], RETRY[0] * 2 ** (times - 1)) * between(0.75, 1.25),
+
+  // A connection can be dead without being closed: a command's answer is late.
+  socketTimeout: 15_000,
+
+  // A Redis that loads its data, or is no master any more: connect and ask again.
+  reconnectOnError: (error) => (/^(?:LOADING|READONLY)/.test(error.message) ? 2 : false),
+
+  // INFO and CLIENT, which the user need not be allowed.
+  enableReadyCheck: false,
+  disableClientInfo: true,
+};
+
+// One that waits for messages, and one for all else.
+function connect() {
+  return new Redis(REDIS_URL, OPTIONS).on('error', (error) => failed(`Redis: ${error.code ?? error.message}`));
+}
+
+const [reader, redis] = [connect(), connect()];
+const run = (...command) => redis.callBuffer(...command);    // the body is not changed
+const strings = (list) => (list ?? []).map(String);
+
+const schedule = new Schedule(async (entry) => {
+  try {
+    await forward(entry);
+  } catch (error) {
+    failed(`${entry.id} waits: ${error.name === 'ReplyError' ? `Redis: ${error.message}` : reason(error)}`);
+    schedule.again(entry, between(1, 5), false);
+  }
+});
+
+// Returns when the program is stopped.
+async function follow() {
+  let ready = false;
+  let pause = RETRY[0];
+  while (!stopped) {
+    try {
+      await create();
+      await look();    // first what it had not finished
+      let lookAt = now() + CLAIM / 3;
+      if (!ready) console.log(`forwarding ${STREAM} to ${ENDPOINT.protocol}//${ENDPOINT.hostname}`);
+      ready = true;
+      pause = RETRY[0];
+
+      while (!stopped) {
+        if (now() >= lookAt) {
+          await look();
+          lookAt = now() + CLAIM / 3;
+        }
+        const room = schedule.room();
+        if (room > 0) await read(room);
+        else await Promise.race([sleep(200), new Promise((resolve) => { schedule.changed = resolve; })]);
+      }
+    } catch (error) {
+      say(`Redis: ${error.message}`);
+      if (error.message.startsWith('NOGROUP')) continue;    // Redis has lost it: create it again
+      await sleep(1000 * pause * between(0.75, 1.25));
+      pause = Math.min(2 * pause, RETRY[1]);
+    }
+  }
+}
+
+async function create() {
+  try {
+    // From the beginning of the stream; "$" would leave out what is there.
+    await run('XGROUP', 'CREATE', STREAM, GROUP, '0', 'MKSTREAM');
+  } catch (error) {
+    if (!error.message.startsWith('BUSYGROUP')) throw error;    // it exists
+  }
+}
+
+async function read(count) {
+  const reply = await reader.callBuffer('XREADGROUP', 'GROUP', GROUP, NAME, 'COUNT', count, 'BLOCK', 500, 'STREAMS', STREAM, '>');
+  for (const [id, fields] of reply?.[0][1] ?? []) schedule.add(newEntry(String(id), textOf(fields), 0));
+}
+
+// Takes over what instances have left that are gone, and takes up what is pending here and
+// not known, since this one was killed or a reply was lost. Tells the others that this one
+// is alive: what it holds is not idle.
+async function look() {
+  let cursor = '0-0';
+  let room = MANY - schedule.entries.size;
+  while (room > 0 && !stopped) {
+    const [next, claimed, gone] =
+      await run('XAUTOCLAIM', STREAM, GROUP, NAME, Math.floor(1000 * CLAIM), cursor, 'COUNT', 100, 'JUSTID');
+    for (const id of strings(gone)) {    // since Redis 7, which has settled them
+      schedule.drop([id]);
+      lost(id);
+    }
+    room -= claimed.length;
+    cursor = String(next);
+    if (cursor === '0-0') break;
+  }
+
+  const mine = new Map();
+  for (let start = '-'; ;) {
+    const page = await run('XPENDING', STREAM, GROUP, start, '+', 1000, NAME);
+    for (const [id, , , tries] of page) mine.set(String(id), Number(tries));
+    if (page.length < 1000) break;
+    start = `(${page.at(-1)[0]}`;
+  }
+
+  const known = new Set(schedule.entries.keys());
+  schedule.drop([...known].filter((id) => !mine.has(id)));    // another instance has it
+  for (const ids of pages([...mine.keys()].filter((id) => known.has(id)), 500)) {
+    const kept = new Set(strings(await run('XCLAIM', STREAM, GROUP, NAME, 0, ...ids, 'JUSTID')));
+    for (const id of schedule.drop(ids.filter((id) => !kept.has(id)))) {
+      if (!(await run('XRANGE', STREAM, id, id)).length) lost(id);
+    }
+  }
+
+  for (const ids of pages([...mine.keys()].filter((id) => !known.has(id)), PAGE)) {
+    if (stopped || schedule.entries.size >= MANY) return;
+    const replies = await Promise.all(ids.map((id) => run('XRANGE', STREAM, id, id)));
+    for (const [i, id] of ids.entries()) {
+      if (replies[i].length) {
+        const entry = newEntry(id, textOf(replies[i][0][1]), mine.get(id));
+        entry.text = null;    // it is read again, and claimed, when it is sent
+        schedule.add(entry);
+      } else {
+        await run('XACK', STREAM, GROUP, id);
+        lost(id);
+      }
+    }
+  }
+}
+
+// The stream is cut at maxlen: choose it for the longest time that no instance runs.
+function lost(id) {
+  say(id, 'left the stream before it was forwarded');
+}
+
+async function forward(entry) {
+  let text = entry.text;
+  if (text === null) {
+    // Redis counts the tries, so they survive this program.
+    const claimed = await run('XCLAIM', STREAM, GROUP, NAME, 0, entry.id, 'RETRYCOUNT', entry.tries + 1, 'JUSTID');
+    const found = await run('XRANGE', STREAM, entry.id, entry.id);
+    if (!found.length) {
+      await run('XACK', STREAM, GROUP, entry.id);
+      lost(entry.id);
+    }
+    if (!found.length || !claimed.length) return schedule.done(entry);    // another instance has settled it
+    text = textOf(found[0][1]);
+  }
+  entry.tries++;
+
+  if (entry.name === null) return bury(entry, text, 'it is no message');
+
+  let why;
+  let after;
+  try {
+    const answer = await post(entry.name, text);
+    if (answer.status >= 200 && answer.status < 300) {
+      await untilDone('XACK', STREAM, GROUP, entry.id);
+      return schedule.done(entry);
+    }
+    why = `answered ${answer.status}`;
+    ({ after } = answer);
+  } catch (error) {
+    if (error.name === 'ReplyError') throw error;
+    why = reason(error);
+  }
+
+  if (entry.tries >= TRIES) return bury(entry, text, why);
+  const seconds = delay(entry.tries, after);
+  schedule.again(entry, seconds);
+  failed(`${entry.id} failed, try ${entry.tries}: ${why}; again in ${seconds.toFixed()} s`);
+}
+
+// What the endpoint has taken should not be sent again because Redis refused a command
+// for a moment.
+async function untilDone(...command) {
+  const until = now() + CLAIM;
+  for (;;) {
+    try {
+      return await run(...command);
+    } catch (error) {
+      if (now() > until || stopped || /^(?:NOPERM|WRONGTYPE)/.test(error.message)) throw error;
+      failed(`Redis: ${error.message}`);
+      await sleep(1000 * RETRY[0]);
+    }
+  }
+}
+
+// Moves it to the dead letters. In this order, and in no MULTI: that would acknowledge it
+// also if XADD fails.
+async function bury(entry, text, why) {
+  try {
+    await untilDone('XADD', DEAD, 'MAXLEN', '~', DEAD_MANY, '*',
+      'message', text, 'id', entry.id, 'group', GROUP, 'tries', entry.tries, 'why', why);
+  } catch (error) {
+    say(entry.id, `cannot be moved to ${DEAD}: ${error.message}`);
+    return schedule.again(entry, LONGEST);
+  }
+  await untilDone('XACK', STREAM, GROUP, entry.id);
+  schedule.done(entry);
+  say(entry.id, `was moved to ${DEAD} after ${entry.tries} tries: ${why}`);
+}
+
+function* pages(ids, size) {
+  for (let n = 0; n < ids.length; n += size) yield ids.slice(n, n + size);
+}
+
+// ---- the program -----------------------------------------------------------
+
+// Removes the name, of which each new host would leave one, if nothing is pending.
+// Nobody else can give this one messages meanwhile.
+async function leave() {
+  try {
+    if (!(await run('XPENDING', STREAM, GROUP, '-', '+', 1, NAME)).length) await run('XGROUP', 'DELCONSUMER', STREAM, GROUP, NAME);
+  } catch { /* the name stays */ }
+}
+
+const following = follow();
+
+async function stop() {
+  stopped = true;
+  await Promise.race([Promise.all(schedule.inFlight), sleep(1000 * (TIMEOUT + 5))]);
+  await Promise.race([following.then(leave), sleep(5000)]);    // Redis may be unreachable
+  process.exit(0);
+}
+
+// The second signal ends it at once.
+for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
