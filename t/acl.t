@@ -23,6 +23,7 @@ my ($module, $stream, $retain, undef, $index) = documented('vaani');
 my ($app) = documented('app');
 my ($group) = documented('crm');
 my ($onward) = documented('onward');
+my ($calls) = documented('calls');
 
 # Redis lets everybody log in and out.
 my @ALWAYS = qw(auth hello quit reset);
@@ -76,6 +77,7 @@ for (
     [ 'a program that subscribes', $app ],
     [ 'a program with a consumer group', $group ],
     [ 'a program that forwards a stream', $onward ],
+    [ 'a program that lists calls', $calls ],
 ) {
     my ($name, $words) = @$_;
 
@@ -372,6 +374,44 @@ CONF
         [qw(PSUBSCRIBE *)], [qw(EVAL return 0)], [qw(SCRIPT LOAD x)], [qw(EVALSHA x 0)], [qw(FLUSHALL)],
         [qw(CONFIG GET *)], [qw(ACL LIST)], [qw(SELECT 1)], [qw(MONITOR)], [qw(CLIENT LIST)];
     is $admin->cmd('HGET', 'vaani:call:r', 'status'), 'ringing', 'the call is as it was';
+};
+
+# --- vaani-calls: t/vaani-calls.t runs it with these rights
+
+subtest 'vaani-calls' => sub {
+    my $tool = "$FindBin::Bin/../bin/vaani-calls";
+    my $url = 'unix:' . $redis->socket . '?user=calls';
+    $admin->cmd('FLUSHALL');
+    $admin->cmd(qw(HSET vaani:call:r room_name r status active seq 1 created_at 1000 updated_at 1000));
+    $admin->cmd('ZADD', "vaani:$_", 1000, 'r') for qw(active calls);
+    $admin->cmd('XADD', 'vaani:stream', '1000-0', 'message', '{"room_name":"r","event":"x","seq":1}');
+
+    # What needs a word; all else works without it.
+    my %does = (list => [qw(active)], last => [qw(last)], older => [qw(active --count --older 1s)], count => [qw(active --count)],
+        show => [qw(show r)], stream => [qw(show r --stream)], gone => [qw(show s)]);
+    my @all = sort keys %does;
+    my %fails = (
+        '+zrange' => [qw(last list)], '+zcard' => ['count'], '+zcount' => ['older'], '+zscore' => ['gone'], '+hstrlen' => [qw(gone show stream)],
+        '+hmget' => [qw(gone last list show stream)], '+xrange' => ['stream'], '~vaani:stream' => ['stream'],
+        '~vaani:active' => [qw(count gone list older)], '~vaani:calls' => [qw(gone last)], '~vaani:call:*' => [qw(gone last list show stream)],
+        'on' => \@all, '>secret' => \@all,
+    );
+    same_words([ keys %fails ], [ grep { !/^(?:reset|-)/ } @$calls ], 'what it may do');
+
+    for my $word ('', sort keys %fails) {
+        set_user('calls', without($word, @$calls));
+        local $ENV{VAANI_REDIS_PASSWORD} = PASSWORD;
+        my %exit = map { $_ => (run([ $^X, $tool, '--redis', $url, @{ $does{$_} } ]))[0] } @all;
+        is_deeply [ grep { $exit{$_} == 4 } @all ], $fails{$word} // [], $word eq '' ? 'they are enough' : "without $word";
+        is_deeply [ grep { $exit{$_} != 4 && $exit{$_} != ($_ eq 'gone' ? 1 : 0) } @all ], [], '... all else works';
+    }
+
+    set_user('calls', @$calls);
+    my $client = $redis->client(user => 'calls', password => PASSWORD);
+    refused($client, @$_) for
+        [qw(HSET vaani:call:r status ended)], [qw(DEL vaani:call:r)], [qw(ZADD vaani:active 1 r)], [qw(ZREM vaani:active r)],
+        [qw(XADD vaani:stream * a 1)], [qw(XDEL vaani:stream 1000-0)], [qw(HGETALL vaani:call:r)], [qw(HMGET other:call:r status)],
+        [qw(ZRANGE other:active 0 1)], [qw(KEYS *)], [qw(SCAN 0)], [qw(SUBSCRIBE vaani:events)], [qw(EVAL return 0)], [qw(FLUSHALL)];
 };
 
 # --- programs with a consumer group: t/examples.t runs one

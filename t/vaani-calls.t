@@ -762,6 +762,42 @@ subtest 'watch' => sub {
     is $terminal->exit_status, 130, '... until a signal';
 };
 
+# --- what the documentation shows
+
+subtest 'docs/operations.md' => sub {
+    my $page = slurp(ROOT . '/docs/operations.md');
+    my %shown = $page =~ /^<!-- output of: vaani-calls (.+?) -->\n```text\n(.*?)^```$/msg;
+    is_deeply [ map { s/ .*//r } sort keys %shown ], [qw(active show)], 'two outputs';
+    ok $page =~ /^vaani-calls \Q$_\E$/m, "... $_ is among the commands" for sort keys %shown;
+
+    # Numbers and times differ, and with them the blanks.
+    my $plain = sub ($text) { return $text =~ s/(?<=recordings\/)[0-9a-f]+/N/gr =~ s/(?<=[ +:.-])\d+(?:[hm] \d+[smh]|\.\d+s|s)/TIME/gr =~ s/\d+/N/gr =~ s/[ ]+/ /gr };
+    my $room = 'outbound-1784899978-36cec598';
+    my $empty = sub () { $client->cmd('DEL', 'vaani:active', 'vaani:stream', "vaani:call:$room") };
+
+    $empty->();
+    for my $row (lines($shown{active})) {
+        my ($name, $status, $number) = $row =~ /^(\S+) .* (active|ringing) +\w+ +(\S+)$/;
+        post(event('call_started', room => $name, phone_number => $number));
+        post(event($status eq 'active' ? 'user_picked_up_at' : 'call_ringing', room => $name));
+        my ($h, $m, $s) = map { $row =~ /\b(\d+)$_\b/ ? $1 : 0 } qw(h m s);
+        $client->cmd('ZADD', 'vaani:active', now_ms() - 1000 * (3600 * $h + 60 * $m + $s), $name);
+    }
+    is $plain->((calls('active'))[1]), $plain->($shown{active}), 'active';
+
+    # All but the last event.
+    $empty->();
+    my ($show) = grep { /^show/ } keys %shown;
+    my ($number) = $shown{$show} =~ /^phone_number +(\S+)$/m;
+    my @bodies = map { s/"phone_number":"[^"]*"/"phone_number":"$number"/r } call_path('outbound-answered/none', $room);
+    post($_) for @bodies[ 0 .. 3 ];
+    my $now = now_ms();
+    my @events = map { $json->decode($_)->{event} } @bodies[ 0 .. 3 ];
+    $client->cmd('HSET', "vaani:call:$room", map { ("at:$events[$_]" => $now - 60_000 * (5 - $_)) } 0 .. 3);
+    $client->cmd('HSET', "vaani:call:$room", 'at:call_ended', $now - 125_000);
+    is $plain->((calls(split ' ', $show))[1]), $plain->($shown{$show}), $show;
+};
+
 is join("\n", @strange), '', 'no line of the source, no password, no control character was printed';
 
 done_testing;
