@@ -14,6 +14,7 @@ use Vaani::Test::Certificates;
 use Vaani::Test::Cluster qw(keyslot);
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
+use Vaani::Test::Process ();
 use Vaani::Test::Sentinel qw(lying_sentinel);
 use Vaani::Test::Topology;
 
@@ -130,10 +131,21 @@ subtest 'the master of a list' => sub {
     is "$exit " . rooms($out), '0 list-1', 'two masters: the first';
     like $err, qr/^vaani-calls: both 127\.0\.0\.1:\d+ and 127\.0\.0\.1:\d+ say that they are the master; the first one is asked$/, '... is told';
 
+    # A program that goes on leaves a master that was demoted.
+    my $file = tmpdir() . '/watch.out';
+    my $watch = Vaani::Test::Process->spawn(argv => [ $^X, '-w', TOOL, 'watch', '--interval', '0.2', urls(@urls) ], stdout => $file, stderr => "$file.err");
+    ok wait_for(sub { slurp($file) =~ /list-1$/m }), 'watch';
+    $first->admin->cmd(qw(REPLICAOF 127.0.0.1 1));
+    $second->admin->cmd(qw(ZADD vaani:active 1 list-2));
+    ok wait_for(sub { slurp($file) =~ /list-2$/m }), '... goes to the new master' or diag slurp("$file.err");
+    $watch->signal('TERM');
+    $watch->wait;
+    $set->promote($first);
+
     # A server that hangs takes its share of the time only.
     $set->stop($first);
     ($exit, $out, $err) = calls('active', '--timeout', 6, urls(@urls));
-    is "$exit " . rooms($out), '0 list-1', 'one that hangs' or diag $err;
+    is "$exit " . rooms($out), '0 list-1 list-2', 'one that hangs' or diag $err;
     $set->cont($first);
 };
 
