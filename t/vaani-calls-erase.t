@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
+use IO::Socket::INET ();
 use JSON::PP ();
 use POSIX ();
 use Vaani::Test::ACL qw(documented with_prefix);
@@ -211,12 +212,13 @@ subtest 'long streams' => sub {
 
     # What is before the call is not read: a stream may be long.
     $client->cmd('XADD', 'vaani:stream', '1000000-1', @{ $late->[1] });
+    $client->cmd('XADD', 'vaani:stream', 1000 * (time - 1800) . '-0', @{ $late->[1] });
     play('gone');
-    like calls(erase => '--dry-run', 'gone')->{out}, qr/: 5 entries to be erased/, 'from an hour before its first event';
-    like calls(erase => '--dry-run', '--around', '3650d', 'gone')->{out}, qr/: 5 entries to be erased/, '--around';
+    like calls(erase => '--dry-run', 'gone')->{out}, qr/: 6 entries to be erased .*, 6 read since /, 'from an hour before its first event';
+    like calls(erase => '--dry-run', '--around', '1m', 'gone')->{out}, qr/: 5 entries to be erased .*, 5 read since /, '--around';
     $client->cmd('DEL', 'vaani:call:gone');
     $client->cmd('ZREM', 'vaani:calls', 'gone');
-    like calls(erase => '--dry-run', 'gone')->{out}, qr/: 6 entries to be erased \(\d+ bytes\), 6 read$/m, 'nobody knows when it began: all of it';
+    like calls(erase => '--dry-run', 'gone')->{out}, qr/: 7 entries to be erased \(\d+ bytes\), 7 read$/m, 'nobody knows when it began: all of it';
     flush();
 
     play('gone', '/other');
@@ -393,6 +395,37 @@ subtest 'events that come meanwhile' => sub {
     flush();
 };
 
+# An event that nginx applies before the n-th of such commands is passed on.
+subtest 'events that come at the end' => sub {
+    for my $case ([ 'between the stream and the hash', qr/^UNLINK /, 0 ], [ 'after the hash', qr/^XRANGE /, 1 ]) {
+        my ($when, $command, $stays) = @$case;
+        my $dir = tmpdir() . '/end' . $stays;
+        mkdir $dir or die "mkdir: $!";
+        spew("$dir/lock", '');
+        play($_) for qw(gone stays);
+        my $want = without_rooms(all(), 'gone');
+
+        my ($seen, $posted) = (0, 0);
+        my $relay = relay(sub ($sent) {
+            $seen++ if $sent =~ /^UNLINK /;
+            post(event('call_ended', room => 'gone', end_reason => 'late')) if $seen && $sent =~ $command && !$posted++;
+            return 1;
+        });
+        my $ran = calls(erase => '--yes', '--redis', $relay->{url}, '--spool', $dir, '--spool-tool', $spool_tool, 'gone');
+        $relay->{end}->();
+        is $ran->{exit}, 0, $when or diag $ran->{out}, $ran->{err};
+        is scalar(Vaani::Test::Faults::journal_contents(slurp("$dir/erased"))), 2, '... it is covered by another tombstone';
+        if ($stays) {
+            like $ran->{err}, qr/^vaani-calls: gone is there again: .* run the same command again$/m, '... that the call is there again is told';
+            is erase('gone')->{exit}, 0, '... the next run erases it';
+        } else {
+            unlike $ran->{err}, qr/there again/, '... it is erased';
+        }
+        is_deeply all(), $want, '... entirely';
+        flush();
+    }
+};
+
 subtest 'a spool that cannot be erased' => sub {
     play('gone');
     my $before = all();
@@ -432,8 +465,9 @@ subtest 'interrupted at any moment' => sub {
         flush();
         play($_, '/hook', phone_number => "+$_") for qw(gone stays);
         $want = without_rooms(all(), 'gone');
-        my $broken = cut_off(++$n);
-        $ran = calls(erase => '--yes', '--redis', 'redis://eraser:' . PASSWORD . '@127.0.0.1:' . $broken->{port}, 'gone');
+        my $left = ++$n;
+        my $broken = relay(sub ($command) { --$left > 0 });
+        $ran = calls(erase => '--yes', '--redis', $broken->{url}, 'gone');
         $broken->{end}->();
         my $again = erase('gone');
         push @wrong, "after command $n: $again->{exit} $again->{err}" if $again->{exit} != 0 && $again->{exit} != 1;
@@ -445,44 +479,55 @@ subtest 'interrupted at any moment' => sub {
     flush();
 };
 
-# A relay to Redis that ends, with all connections, before it passes on the n-th
-# command.
-sub cut_off ($n) {
-    require IO::Socket::INET;
+# A relay to Redis that asks before it passes on a command, and ends with all
+# connections where the answer is no.
+sub relay ($passes) {
     my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "listen: $!";
     defined(my $pid = fork) or die "fork: $!";
     if ($pid == 0) {
-        my $left = $n;
-        while (my $from = $listener->accept) {
-            my $to = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $redis->port) or POSIX::_exit(1);
-            my $bytes = '';
-            while (1) {
-                vec(my $fds = '', fileno $from, 1) = 1;
-                vec($fds, fileno $to, 1) = 1;
-                select $fds, undef, undef, undef;
-                if (vec $fds, fileno $to, 1) {
-                    sysread $to, my $reply, 65536 or last;
-                    syswrite $from, $reply;
-                }
-                next if !vec $fds, fileno $from, 1;
-                sysread $from, $bytes, 65536, length $bytes or last;
-                while ($bytes =~ /\A\*(\d+)\r\n/) {
-                    my ($at, $count) = ($+[0], $1);
-                    for (1 .. $count) {
-                        last if substr($bytes, $at) !~ /\A\$(\d+)\r\n/;
-                        $at += $+[0] + $1 + 2;
-                    }
-                    last if length $bytes < $at;
-                    POSIX::_exit(0) if --$left <= 0;
-                    syswrite $to, substr $bytes, 0, $at, '';
-                }
+        eval {
+            while (my $from = $listener->accept) {
+                my $to = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $redis->port) or die "connect: $!\n";
+                1 while relay_some($from, $to, $passes);
             }
-        }
+        };
         POSIX::_exit(0);
     }
     my $port = $listener->sockport;
     close $listener;
-    return { port => $port, end => sub { kill KILL => $pid; waitpid $pid, 0 } };
+    return {
+        url => 'redis://eraser:' . PASSWORD . '@127.0.0.1:' . $port,
+        end => sub { kill KILL => $pid; waitpid $pid, 0; return },
+    };
+}
+
+# False when one of the two has closed.
+sub relay_some ($from, $to, $passes) {
+    state %bytes;
+    vec(my $fds = '', fileno $from, 1) = 1;
+    vec($fds, fileno $to, 1) = 1;
+    select $fds, undef, undef, undef;
+
+    if (vec $fds, fileno $to, 1) {
+        sysread $to, my $reply, 65536 or return 0;
+        syswrite $from, $reply;
+    }
+    return 1 if !vec $fds, fileno $from, 1;
+
+    my $bytes = \($bytes{ fileno $from } //= '');
+    sysread $from, $$bytes, 65536, length $$bytes or return delete $bytes{ fileno $from } && 0;
+    while ($$bytes =~ /\A\*(\d+)\r\n/) {
+        my ($at, $count, @words) = ($+[0], $1);
+        for (1 .. $count) {
+            substr($$bytes, $at) =~ /\A\$(\d+)\r\n/ or return 1;
+            $at += $+[0] + $1 + 2;
+            return 1 if length $$bytes < $at;
+            push @words, substr $$bytes, $at - $1 - 2, $1;
+        }
+        $passes->("@words") or die "no\n";
+        syswrite $to, substr $$bytes, 0, $at, '';
+    }
+    return 1;
 }
 
 # --- other forms of Redis
