@@ -24,6 +24,7 @@ my ($app) = documented('app');
 my ($group) = documented('crm');
 my ($onward) = documented('onward');
 my ($calls) = documented('calls');
+my ($eraser) = documented('eraser');
 
 # Redis lets everybody log in and out.
 my @ALWAYS = qw(auth hello quit reset);
@@ -78,6 +79,7 @@ for (
     [ 'a program with a consumer group', $group ],
     [ 'a program that forwards a stream', $onward ],
     [ 'a program that lists calls', $calls ],
+    [ 'one that erases calls', $eraser ],
 ) {
     my ($name, $words) = @$_;
 
