@@ -462,21 +462,15 @@ subtest 'variables' => sub {
     same_set [ first_codes(rows(section('docs/directives.md', '$vaani_result'))) ],
         [ $results =~ /ngx_string\("(\w+)"\)/g ], 'the values of $vaani_result';
 
-    # One table has them all: what is in no row is not counted.
-    my @reasons = array('src/http/ngx_http_vaani_stats.c', 'ngx_http_vaani_reasons') =~ /ngx_string\("(\w+)"\)/g;
+    # One table has them all.
+    my @reasons = array('src/core/vaani_reason.c', 'vaani_reasons') =~ /vaani_string\("(\w+)"\)/g;
     same_set [ first_codes(rows(section('docs/directives.md', '$vaani_reason'))) ], \@reasons, 'the values of $vaani_reason';
 
-    my $code = c_sources('src/http/', 'src/core/');
-    my @given = (
-        $code =~ /ngx_str_set\((?:&\w+->)?reason, "(\w+)"\)/g,
-        array('src/http/ngx_http_vaani_events.c', 'ngx_http_vaani_redis_reasons') =~ /ngx_string\("(\w+)"\)/g,
-        map { /"(\w+)"/g } $code =~ /\berror->reason = ([^;]*"[^;]*);/g,
-            $code =~ /ngx_http_vaani_not_authorized\(ctx, ([^;]*)\);/g,
-    );
-    push @given, $code =~ /vaani_event_invalid\([^;"]*"(\w+)",/g;
-    cmp_ok scalar @given, '>', 30, 'reasons that are given';
-    my %in_table = map { $_ => 1 } @reasons;
-    is join(', ', grep { !$in_table{$_} } @given), '', '... are in the table';
+    is_deeply [ map { lc } $source{'src/core/vaani_reason.h'} =~ /^ {4}VAANI_REASON_(\w+),$/mg ], \@reasons,
+        '... in the order of their numbers';
+
+    my %given = map { lc $_ => 1 } c_sources('src/http/', 'src/core/') =~ /\bVAANI_REASON_(?!NONE\b)(\w+)/g;
+    same_set [ keys %given ], \@reasons, '... and each is given';
 };
 
 # Who is refused finds the reason among the symptoms, and what to do.

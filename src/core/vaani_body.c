@@ -220,7 +220,8 @@ vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
         }
     }
 
-    return vaani_event_invalid(error, &vaani_body_envelope, "too_many_events",
+    return vaani_event_invalid(error, &vaani_body_envelope,
+                               VAANI_REASON_TOO_MANY_EVENTS,
                                "must not have more than 100 elements");
 }
 
@@ -277,7 +278,7 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
         memset(event, 0, sizeof(vaani_event_t));
 
         return vaani_event_invalid(error, &vaani_body_envelope,
-                                   "nested_events",
+                                   VAANI_REASON_NESTED_EVENTS,
                                    "must not be nested");
     }
 

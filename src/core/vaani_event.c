@@ -95,7 +95,8 @@ vaani_event_read(vaani_event_t *event, vaani_json_t *json,
     event->test = options->test;
 
     if (json->value.type != VAANI_JSON_OBJECT) {
-        return vaani_event_invalid(error, &vaani_whole_body, "not_an_object",
+        return vaani_event_invalid(error, &vaani_whole_body,
+                                   VAANI_REASON_NOT_AN_OBJECT,
                                    "the body must be a JSON object");
     }
 
@@ -152,23 +153,24 @@ vaani_event_name(vaani_event_reader_t *r)
 
     if (member == NULL || member->type == VAANI_JSON_NULL) {
         return vaani_event_invalid(r->error, &vaani_event_key,
-                                   "missing_field", "is required");
+                                   VAANI_REASON_MISSING_FIELD, "is required");
     }
 
     if (member->type != VAANI_JSON_STRING) {
         return vaani_event_invalid(r->error, &vaani_event_key,
-                                   "mistyped_field", "must be a string");
+                                   VAANI_REASON_MISTYPED_FIELD,
+                                   "must be a string");
     }
 
     if (member->decoded > VAANI_NAME_MAX_LEN) {
         return vaani_event_invalid(r->error, &vaani_event_key,
-                                   "invalid_event",
+                                   VAANI_REASON_INVALID_EVENT,
                                    "must not have more than 256 bytes");
     }
 
     if (member->lone) {
         return vaani_event_invalid(r->error, &vaani_event_key,
-                                   "invalid_event",
+                                   VAANI_REASON_INVALID_EVENT,
                                    "must not have a lone surrogate");
     }
 
@@ -294,7 +296,8 @@ vaani_event_malformed(vaani_event_error_t *error,
     const vaani_json_error_t *malformed, size_t len)
 {
     error->kind = VAANI_EVENT_MALFORMED;
-    error->reason = (len == 0) ? "empty_body" : "invalid_json";
+    error->reason = (len == 0) ? VAANI_REASON_EMPTY_BODY
+                               : VAANI_REASON_INVALID_JSON;
     error->message = (len == 0) ? "the body is empty" : malformed->message;
     error->offset = malformed->offset;
     error->field = vaani_whole_body;
@@ -306,7 +309,7 @@ vaani_event_malformed(vaani_event_error_t *error,
 
 int
 vaani_event_invalid(vaani_event_error_t *error, const vaani_str_t *field,
-    const char *reason, const char *message)
+    vaani_reason_e reason, const char *message)
 {
     error->kind = VAANI_EVENT_INVALID;
     error->reason = reason;

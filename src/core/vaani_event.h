@@ -11,6 +11,7 @@
 
 
 #include "vaani_json.h"
+#include "vaani_reason.h"
 #include "vaani_time.h"
 
 
@@ -178,7 +179,7 @@ typedef enum {
 
 typedef struct {
     vaani_event_error_e        kind;
-    const char                *reason;      /* static: one word for logs */
+    vaani_reason_e             reason;
     const char                *message;     /* static: for people */
     size_t                     offset;      /* of VAANI_EVENT_MALFORMED */
     vaani_str_t                field;       /* of VAANI_EVENT_INVALID, static;
@@ -238,7 +239,7 @@ int vaani_event_parse(vaani_event_t *event, const vaani_str_t *text,
 int vaani_event_malformed(vaani_event_error_t *error,
     const vaani_json_error_t *malformed, size_t len);
 int vaani_event_invalid(vaani_event_error_t *error, const vaani_str_t *field,
-    const char *reason, const char *message);
+    vaani_reason_e reason, const char *message);
 
 /*
  * Finds the row of an event.  Returns NULL if there is none.

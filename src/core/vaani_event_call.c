@@ -154,7 +154,8 @@ vaani_event_call(vaani_event_reader_t *r)
     }
 
     if (empty) {
-        rc = vaani_event_invalid(r->error, empty, "invalid_room_name",
+        rc = vaani_event_invalid(r->error, empty,
+                                 VAANI_REASON_INVALID_ROOM_NAME,
                                  "must have 1 to 256 bytes");
 
         r->error->nested = empty_nested;
@@ -162,8 +163,8 @@ vaani_event_call(vaani_event_reader_t *r)
         return rc;
     }
 
-    return vaani_event_invalid(r->error, &vaani_call_keys[0], "missing_field",
-                               "is required");
+    return vaani_event_invalid(r->error, &vaani_call_keys[0],
+                               VAANI_REASON_MISSING_FIELD, "is required");
 }
 
 
@@ -203,24 +204,24 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
     }
 
     if (member->type != VAANI_JSON_STRING) {
-        return vaani_event_invalid(error, key, "mistyped_field",
+        return vaani_event_invalid(error, key, VAANI_REASON_MISTYPED_FIELD,
                                    "must be a string");
     }
 
     /* that it isn't empty is known */
 
     if (member->decoded > VAANI_ROOM_MAX_LEN) {
-        return vaani_event_invalid(error, key, "invalid_room_name",
+        return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
                                    "must have 1 to 256 bytes");
     }
 
     if (member->lone) {
-        return vaani_event_invalid(error, key, "invalid_room_name",
+        return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
                                    "must not have a lone surrogate");
     }
 
     if (r->options->repaired && vaani_event_has_replaced(&member->raw)) {
-        return vaani_event_invalid(error, key, "invalid_room_name",
+        return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
                                    "must be valid UTF-8");
     }
 
@@ -231,7 +232,7 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
     }
 
     if (vaani_event_has_control(room)) {
-        return vaani_event_invalid(error, key, "invalid_room_name",
+        return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
                                    "must not contain control characters");
     }
 

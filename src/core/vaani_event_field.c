@@ -70,7 +70,8 @@ vaani_event_fields(vaani_event_reader_t *r)
 
             if (field->required && r->options->strict) {
                 return vaani_event_invalid(r->error, &field->name,
-                                           "missing_field", "is required");
+                                           VAANI_REASON_MISSING_FIELD,
+                                           "is required");
             }
 
             continue;
@@ -185,7 +186,7 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
 
         if (!vaani_str_eq(&value, &event->type->status)) {
             return vaani_event_invalid(r->error, &field->name,
-                                       "contradictory_status",
+                                       VAANI_REASON_CONTRADICTORY_STATUS,
                                        "contradicts the event");
         }
 
@@ -281,7 +282,8 @@ vaani_event_duration(vaani_event_reader_t *r, size_t n,
     }
 
     if (number->type != VAANI_JSON_NUMBER) {
-        return vaani_event_invalid(r->error, &field->name, "mistyped_field",
+        return vaani_event_invalid(r->error, &field->name,
+                                   VAANI_REASON_MISTYPED_FIELD,
                                    "must be a number");
     }
 
@@ -292,8 +294,8 @@ vaani_event_duration(vaani_event_reader_t *r, size_t n,
     }
 
     if (rc != VAANI_OK) {
-        return vaani_event_invalid(r->error, &field->name, "mistyped_field",
-                                   message);
+        return vaani_event_invalid(r->error, &field->name,
+                                   VAANI_REASON_MISTYPED_FIELD, message);
     }
 
     if (field->type == VAANI_FIELD_SECONDS) {
@@ -320,7 +322,8 @@ vaani_event_time(vaani_event_reader_t *r, size_t n, const vaani_str_t *value)
     field = &r->event->type->fields[n];
 
     if (vaani_time_parse(value, &r->times[n]) != VAANI_OK) {
-        return vaani_event_invalid(r->error, &field->name, "mistyped_field",
+        return vaani_event_invalid(r->error, &field->name,
+                                   VAANI_REASON_MISTYPED_FIELD,
                                    "must be a time as in RFC 3339");
     }
 
@@ -353,7 +356,8 @@ vaani_event_object(vaani_event_reader_t *r, size_t n,
             return VAANI_CONVERTED;
         }
 
-        return vaani_event_invalid(r->error, &field->name, "mistyped_field",
+        return vaani_event_invalid(r->error, &field->name,
+                                   VAANI_REASON_MISTYPED_FIELD,
                                    "must be an object");
     }
 
@@ -411,8 +415,8 @@ vaani_event_text(vaani_event_reader_t *r, const vaani_field_t *field,
         }
     }
 
-    return vaani_event_invalid(r->error, &field->name, "mistyped_field",
-                               "must be a string");
+    return vaani_event_invalid(r->error, &field->name,
+                               VAANI_REASON_MISTYPED_FIELD, "must be a string");
 }
 
 

@@ -15,9 +15,7 @@
 #define _VAANI_JSON_H_INCLUDED_
 
 
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include "vaani_core.h"
 
 
 /*
@@ -33,38 +31,6 @@
  * number costs no memory, and is not limited.
  */
 #define VAANI_JSON_MAX_MEMBERS 4096
-
-
-#define VAANI_OK               0
-#define VAANI_ERROR           -1    /* the input is bad, see the error */
-#define VAANI_NOMEM           -2    /* the allocator returned NULL */
-#define VAANI_DONE            -3    /* there is no more */
-
-
-typedef struct {
-    size_t               len;
-    const u_char        *data;      /* not null-terminated */
-} vaani_str_t;
-
-
-#define vaani_string(str)      { sizeof(str) - 1, (const u_char *) str }
-
-#define vaani_str_eq(s1, s2)                                                  \
-    ((s1)->len == (s2)->len                                                   \
-     && ((s1)->len == 0 || memcmp((s1)->data, (s2)->data, (s1)->len) == 0))
-
-
-/*
- * Where the core gets its memory: alloc(ctx, size) returns size bytes aligned
- * for any type, or NULL.  The core never frees what it gets; the owner of the
- * allocator (an nginx pool, a test's arena) frees it all at once, after the
- * last use of what the core returned.
- */
-
-typedef struct {
-    void              *(*alloc)(void *ctx, size_t size);
-    void                *ctx;
-} vaani_alloc_t;
 
 
 typedef enum {

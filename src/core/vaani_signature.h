@@ -10,7 +10,7 @@
 #define _VAANI_SIGNATURE_H_INCLUDED_
 
 
-#include "vaani_json.h"
+#include "vaani_core.h"
 
 
 /* the longest secret that can be compared, bytes */

@@ -8,7 +8,7 @@
 #define _VAANI_TIME_H_INCLUDED_
 
 
-#include "vaani_json.h"
+#include "vaani_core.h"
 
 
 /*

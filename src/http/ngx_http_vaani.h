@@ -18,7 +18,6 @@
 #include "../core/vaani_slot.h"
 #include "../core/vaani_signature.h"
 #include "../core/vaani_pace.h"
-#include "../core/vaani_slot.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
 #include "ngx_http_vaani_stats.h"
@@ -248,7 +247,7 @@ typedef struct {
     ngx_vaani_spool_waiter_t    waiter;     /* if it is being kept */
 
     ngx_http_vaani_result_e     result;
-    ngx_str_t                   reason;     /* one word, static */
+    vaani_reason_e              reason;
     ngx_uint_t                  status;     /* HTTP's, if it was rejected */
     ngx_vaani_redis_status_e    redis_status;
     unsigned                    kept:1;     /* it was rejected and is kept */
@@ -272,7 +271,7 @@ struct ngx_http_vaani_ctx_s {
     vaani_alloc_t               alloc;      /* of the request's pool */
 
     ngx_http_vaani_result_e     result;     /* the worst of its events */
-    ngx_str_t                   reason;     /* one word, static */
+    vaani_reason_e              reason;
 
     ngx_str_t                   id;         /* "webhook-id" */
     ngx_str_t                   webhook_id; /* the one that was signed: the
@@ -525,12 +524,12 @@ ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
- * id.  Returns NGX_OK, or NGX_DECLINED with *reason and *detail set to static
- * texts.
+ * id.  Returns NGX_OK, or NGX_DECLINED with *reason set, and *detail set to a
+ * static text.
  */
 
 ngx_int_t ngx_http_vaani_read_headers(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_str_t *reason, char **detail);
+    ngx_http_vaani_ctx_t *ctx, vaani_reason_e *reason, char **detail);
 
 /*
  * The value of a header of the request, by its name in lower case; empty if
@@ -756,10 +755,10 @@ extern ngx_str_t  ngx_http_vaani_results[];
 
 /*
  * How a request of a webhook location ended or will, also if nginx itself
- * answered it: its result, and in *reason its reason, which may be empty.
+ * answered it: its result, and in *reason its reason.
  */
 ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
-    ngx_str_t *reason);
+    vaani_reason_e *reason);
 
 ngx_int_t ngx_http_vaani_add_variables(ngx_conf_t *cf);
 

@@ -2,7 +2,7 @@
 #include "ngx_http_vaani.h"
 
 
-/* how often rejected events of a reason are logged at "warn", ms */
+/* how often a worker logs rejected events of a reason at "warn", ms */
 
 #define NGX_HTTP_VAANI_REJECTED_EVERY   60000
 
@@ -21,14 +21,6 @@ static ngx_int_t ngx_http_vaani_field(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *field);
 static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
-
-
-/* how often each reason is logged, in a worker */
-
-typedef struct {
-    ngx_str_t                   reason;
-    vaani_pace_t                pace;
-} ngx_http_vaani_rejections_t;
 
 
 static ngx_str_t  ngx_http_vaani_ok = ngx_string("{\"status\":\"ok\"}\n");
@@ -55,7 +47,7 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
             ctx->result = item->result;
             ctx->reason = item->reason;
 
-        } else if (ctx->reason.len == 0) {
+        } else if (ctx->reason == VAANI_REASON_NONE) {
             ctx->reason = item->reason;
         }
     }
@@ -270,33 +262,22 @@ ngx_http_vaani_field(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 void
 ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    u_char                       *p;
-    uint64_t                      skipped;
-    ngx_str_t                     detail;
-    ngx_uint_t                    n, level;
-    ngx_http_vaani_rejections_t  *of;
-    u_char                        buf[256];
+    u_char               *p;
+    uint64_t              skipped;
+    ngx_str_t             detail;
+    ngx_uint_t            level;
+    const u_char         *word;
+    u_char                buf[256];
 
-    static ngx_http_vaani_rejections_t  rejections[NGX_HTTP_VAANI_REASONS];
-
-    for (n = 0; n < NGX_HTTP_VAANI_REASONS - 1; n++) {
-
-        if (rejections[n].reason.len == 0
-            || ngx_http_vaani_same(&rejections[n].reason, &item->reason))
-        {
-            break;
-        }
-    }
-
-    of = &rejections[n];
-
-    of->reason = item->reason;
+    static vaani_pace_t   paces[VAANI_NREASONS];
 
     skipped = 0;
 
-    level = vaani_pace(&of->pace, ngx_current_msec,
+    level = vaani_pace(&paces[item->reason], ngx_current_msec,
                        NGX_HTTP_VAANI_REJECTED_EVERY, &skipped)
             ? NGX_LOG_WARN : NGX_LOG_INFO;
+
+    word = vaani_reason_word(item->reason)->data;
 
     detail.data = buf;
 
@@ -306,13 +287,13 @@ ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     if (skipped) {
         ngx_log_error(level, r->connection->log, 0,
-                      "vaani: event rejected (%V): %V; %uL more for this "
+                      "vaani: event rejected (%s): %V; %uL more for this "
                       "reason since the last such line",
-                      &item->reason, &detail, skipped);
+                      word, &detail, skipped);
 
     } else {
         ngx_log_error(level, r->connection->log, 0,
-                      "vaani: event rejected (%V): %V", &item->reason, &detail);
+                      "vaani: event rejected (%s): %V", word, &detail);
     }
 }
 

@@ -30,7 +30,7 @@ static void ngx_http_vaani_check_time(ngx_http_request_t *r,
 #endif
 
 static void ngx_http_vaani_not_authorized(ngx_http_vaani_ctx_t *ctx,
-    char *reason);
+    vaani_reason_e reason);
 
 
 ngx_int_t
@@ -89,8 +89,9 @@ ngx_http_vaani_auth_token(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     }
 
     if (!found) {
-        ngx_http_vaani_not_authorized(ctx, value.len ? "wrong_token"
-                                                     : "missing_token");
+        ngx_http_vaani_not_authorized(ctx, value.len
+                                           ? VAANI_REASON_WRONG_TOKEN
+                                           : VAANI_REASON_MISSING_TOKEN);
     }
 
     return NGX_OK;
@@ -173,13 +174,13 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
                                        nparts);
 
     if (missing) {
-        ngx_http_vaani_not_authorized(ctx, "missing_signature");
+        ngx_http_vaani_not_authorized(ctx, VAANI_REASON_MISSING_SIGNATURE);
 
     } else if (malformed) {
-        ngx_http_vaani_not_authorized(ctx, "malformed_signature");
+        ngx_http_vaani_not_authorized(ctx, VAANI_REASON_MALFORMED_SIGNATURE);
 
     } else if (!found) {
-        ngx_http_vaani_not_authorized(ctx, "wrong_signature");
+        ngx_http_vaani_not_authorized(ctx, VAANI_REASON_WRONG_SIGNATURE);
     }
 
     if (timed) {
@@ -357,7 +358,7 @@ ngx_http_vaani_check_time(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     if (vaani_timestamp_parse(timestamp, &seconds) != VAANI_OK) {
-        ngx_http_vaani_not_authorized(ctx, "malformed_signature");
+        ngx_http_vaani_not_authorized(ctx, VAANI_REASON_MALFORMED_SIGNATURE);
         return;
     }
 
@@ -366,7 +367,7 @@ ngx_http_vaani_check_time(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     off = ngx_time() - seconds;
 
     if (off > vlcf->timestamp_tolerance || off < -vlcf->timestamp_tolerance) {
-        ngx_http_vaani_not_authorized(ctx, "stale_timestamp");
+        ngx_http_vaani_not_authorized(ctx, VAANI_REASON_STALE_TIMESTAMP);
     }
 }
 
@@ -378,15 +379,15 @@ ngx_http_vaani_check_time(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
  */
 
 static void
-ngx_http_vaani_not_authorized(ngx_http_vaani_ctx_t *ctx, char *reason)
+ngx_http_vaani_not_authorized(ngx_http_vaani_ctx_t *ctx,
+    vaani_reason_e reason)
 {
     if (ctx->result == NGX_HTTP_VAANI_UNAUTHORIZED) {
         return;
     }
 
     ctx->result = NGX_HTTP_VAANI_UNAUTHORIZED;
-    ctx->reason.data = (u_char *) reason;
-    ctx->reason.len = ngx_strlen(reason);
+    ctx->reason = reason;
 }
 
 
@@ -405,8 +406,8 @@ ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
     level = vaani_pace(&pace, ngx_current_msec, 1000, &skipped)
             ? NGX_LOG_ERR : NGX_LOG_INFO;
 
-    ngx_log_error(level, r->connection->log, 0, "vaani: unauthorized: %V",
-                  &ctx->reason);
+    ngx_log_error(level, r->connection->log, 0, "vaani: unauthorized: %s",
+                  vaani_reason_word(ctx->reason)->data);
 
     /* RFC 9110, section 15.5.2: there must be a challenge */
 

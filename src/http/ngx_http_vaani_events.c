@@ -28,18 +28,18 @@ static void ngx_http_vaani_refusal_handler(void *data, ngx_int_t rc);
 static void ngx_http_vaani_done(ngx_http_vaani_ctx_t *ctx);
 
 
-/* $vaani_reason of what Redis didn't take, by ngx_vaani_redis_status_e */
+/* why Redis didn't take an event, by ngx_vaani_redis_status_e */
 
-static ngx_str_t  ngx_http_vaani_redis_reasons[] = {
-    ngx_null_string,
-    ngx_string("redis_down"),
-    ngx_string("redis_timeout"),
-    ngx_string("redis_queue_full"),
-    ngx_string("redis_unavailable"),
-    ngx_string("redis_deferred"),
-    ngx_string("redis_deferred"),
-    ngx_string("redis_refused"),
-    ngx_string("no_memory")
+static vaani_reason_e  ngx_http_vaani_redis_reasons[] = {
+    VAANI_REASON_NONE,
+    VAANI_REASON_REDIS_DOWN,
+    VAANI_REASON_REDIS_TIMEOUT,
+    VAANI_REASON_REDIS_QUEUE_FULL,
+    VAANI_REASON_REDIS_UNAVAILABLE,
+    VAANI_REASON_REDIS_DEFERRED,
+    VAANI_REASON_REDIS_DEFERRED,
+    VAANI_REASON_REDIS_REFUSED,
+    VAANI_REASON_NO_MEMORY
 };
 
 
@@ -102,7 +102,7 @@ ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
         }
     }
 
-    rc = vaani_event_invalid(&error, &events, "too_many_events",
+    rc = vaani_event_invalid(&error, &events, VAANI_REASON_TOO_MANY_EVENTS,
                              "must not have more than 100 elements");
 
 whole:
@@ -181,7 +181,8 @@ ngx_http_vaani_judge(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
         vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
         if (vlcf->unknown_event == NGX_HTTP_VAANI_REJECT) {
-            rc = vaani_event_invalid(&item->error, &event, "unknown_event",
+            rc = vaani_event_invalid(&item->error, &event,
+                                     VAANI_REASON_UNKNOWN_EVENT,
                                      "is not one of the documented events");
         }
     }
@@ -205,9 +206,7 @@ ngx_http_vaani_reject_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     item->status = (item->error.kind == VAANI_EVENT_MALFORMED)
                    ? NGX_HTTP_BAD_REQUEST
                    : NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT;
-
-    item->reason.data = (u_char *) item->error.reason;
-    item->reason.len = ngx_strlen(item->error.reason);
+    item->reason = item->error.reason;
 }
 
 
@@ -233,7 +232,7 @@ ngx_http_vaani_send_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
         if (ngx_http_vaani_prepare(r, item) != NGX_OK) {
             item->result = NGX_HTTP_VAANI_UNAVAILABLE;
-            ngx_str_set(&item->reason, "no_memory");
+            item->reason = VAANI_REASON_NO_MEMORY;
             continue;
         }
 
@@ -295,7 +294,8 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 static void
 ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    ngx_str_t                   body;
+    ngx_str_t                   body, reason;
+    const vaani_str_t          *word;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -312,7 +312,12 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     item->ctx->nwaiting++;
 
-    item->refusal = ngx_vaani_spool_keep_refused(vlcf->spool, &item->reason,
+    word = vaani_reason_word(item->reason);
+
+    reason.data = (u_char *) word->data;
+    reason.len = word->len;
+
+    item->refusal = ngx_vaani_spool_keep_refused(vlcf->spool, &reason,
                                                  &body, item->ctx->received_at,
                                                  ngx_http_vaani_refusal_handler,
                                                  item);
@@ -412,7 +417,7 @@ ngx_http_vaani_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     }
 
     if (!published) {
-        ngx_str_set(&item->reason, "not_published");
+        item->reason = VAANI_REASON_NOT_PUBLISHED;
     }
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -466,7 +471,7 @@ ngx_http_vaani_spool_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     {
         item->ctx->nwaiting--;
         item->result = NGX_HTTP_VAANI_UNAVAILABLE;
-        ngx_str_set(&item->reason, "spool_full");
+        item->reason = VAANI_REASON_SPOOL_FULL;
     }
 }
 
@@ -483,7 +488,7 @@ ngx_http_vaani_spool_handler(void *data, ngx_int_t rc)
 
     } else {
         item->result = NGX_HTTP_VAANI_UNAVAILABLE;
-        ngx_str_set(&item->reason, "spool_failed");
+        item->reason = VAANI_REASON_SPOOL_FAILED;
     }
 
     ngx_http_vaani_done(item->ctx);

@@ -39,7 +39,7 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
 
     if (r->method != NGX_HTTP_POST) {
         ngx_str_set(&post, "POST");
-        ngx_str_set(&ctx->reason, "method");
+        ctx->reason = VAANI_REASON_METHOD;
 
         if (ngx_http_vaani_add_header(r, "Allow", &post) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -158,7 +158,7 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
         ctx->nitems = 0;
         ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
-        ngx_str_set(&ctx->reason, "no_memory");
+        ctx->reason = VAANI_REASON_NO_MEMORY;
 
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -188,7 +188,7 @@ ngx_http_vaani_gone(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     }
 
     ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
-    ngx_str_set(&ctx->reason, "body_consumed");
+    ctx->reason = VAANI_REASON_BODY_CONSUMED;
 
     return NGX_HTTP_INTERNAL_SERVER_ERROR;
 }

@@ -31,7 +31,7 @@ static char  *ngx_http_vaani_charsets[] = {
 
 ngx_int_t
 ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    ngx_str_t *reason, char **detail)
+    vaani_reason_e *reason, char **detail)
 {
     ngx_uint_t                  i, lenient;
     ngx_list_part_t            *part;
@@ -69,7 +69,7 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
             *detail = ngx_http_vaani_check_type(&h[i].value, lenient);
 
             if (*detail) {
-                ngx_str_set(reason, "content_type");
+                *reason = VAANI_REASON_CONTENT_TYPE;
                 return NGX_DECLINED;
             }
 
@@ -79,7 +79,7 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
                                           h[i].value.data + h[i].value.len,
                                           ngx_http_vaani_codings))
             {
-                ngx_str_set(reason, "content_encoding");
+                *reason = VAANI_REASON_CONTENT_ENCODING;
                 *detail = "the body must not have a content coding";
                 return NGX_DECLINED;
             }

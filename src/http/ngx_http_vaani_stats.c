@@ -11,59 +11,10 @@ static ngx_http_vaani_slot_t *ngx_http_vaani_slot(void);
 static ngx_int_t ngx_http_vaani_count_handler(ngx_http_request_t *r);
 static void ngx_http_vaani_count(ngx_http_vaani_slot_t *slot,
     ngx_http_vaani_item_t *item, ngx_http_vaani_result_e result,
-    ngx_str_t *word);
+    vaani_reason_e reason);
 static void ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
-    ngx_http_vaani_item_t *item, ngx_uint_t event, ngx_uint_t reason);
+    ngx_http_vaani_item_t *item, ngx_uint_t event, vaani_reason_e reason);
 static uint32_t ngx_http_vaani_call_digest(vaani_str_t *room);
-static ngx_uint_t ngx_http_vaani_reason_number(ngx_str_t *reason);
-
-
-/* the words of $vaani_reason */
-
-static ngx_str_t  ngx_http_vaani_reasons[] = {
-    ngx_null_string,
-    ngx_string("method"),
-    ngx_string("missing_token"),
-    ngx_string("wrong_token"),
-    ngx_string("missing_signature"),
-    ngx_string("malformed_signature"),
-    ngx_string("wrong_signature"),
-    ngx_string("stale_timestamp"),
-    ngx_string("content_type"),
-    ngx_string("content_encoding"),
-    ngx_string("empty_body"),
-    ngx_string("invalid_json"),
-    ngx_string("not_an_object"),
-    ngx_string("missing_field"),
-    ngx_string("mistyped_field"),
-    ngx_string("invalid_room_name"),
-    ngx_string("contradictory_status"),
-    ngx_string("unknown_event"),
-    ngx_string("invalid_event"),
-    ngx_string("nested_events"),
-    ngx_string("too_many_events"),
-    ngx_string("body_consumed"),
-    ngx_string("body_unreadable"),
-    ngx_string("body_too_large"),
-    ngx_string("not_published"),
-    ngx_string("redis_down"),
-    ngx_string("redis_timeout"),
-    ngx_string("redis_queue_full"),
-    ngx_string("redis_unavailable"),
-    ngx_string("redis_deferred"),
-    ngx_string("redis_refused"),
-    ngx_string("no_memory"),
-    ngx_string("spool_full"),
-    ngx_string("spool_failed"),
-    ngx_null_string
-};
-
-
-/* else this doesn't compile */
-
-typedef char  ngx_http_vaani_check_reasons[
-    sizeof(ngx_http_vaani_reasons) / sizeof(ngx_str_t)
-    <= NGX_HTTP_VAANI_REASONS ? 1 : -1];
 
 
 ngx_int_t
@@ -174,9 +125,9 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
     u_char                     *last;
     u_char                      shape[4 * (NGX_INT_T_LEN + 1)];
     uint32_t                    layout;
-    ngx_str_t                  *reason;
     ngx_uint_t                  n;
     ngx_vaani_redis_t         **redis;
+    const vaani_str_t          *word;
     const vaani_event_type_t   *type;
 
     redis = vmcf->redis.elts;
@@ -191,8 +142,10 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 
     ngx_crc32_update(&layout, shape, last - shape);
 
-    for (n = 1; (reason = ngx_http_vaani_reason(n)) != NULL; n++) {
-        ngx_crc32_update(&layout, reason->data, reason->len);
+    for (n = 1; n < VAANI_NREASONS; n++) {
+        word = vaani_reason_word(n);
+
+        ngx_crc32_update(&layout, (u_char *) word->data, word->len);
         ngx_crc32_update(&layout, (u_char *) "\n", 1);
     }
 
@@ -348,8 +301,8 @@ ngx_http_vaani_count_in_flight(ngx_int_t n)
 static ngx_int_t
 ngx_http_vaani_count_handler(ngx_http_request_t *r)
 {
-    ngx_str_t                   reason;
     ngx_uint_t                  n;
+    vaani_reason_e              reason;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_item_t      *item;
     ngx_http_vaani_slot_t      *slot;
@@ -382,7 +335,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
 
         result = ngx_http_vaani_outcome(r, &reason);
 
-        ngx_http_vaani_count(slot, NULL, result, &reason);
+        ngx_http_vaani_count(slot, NULL, result, reason);
 
         return NGX_OK;
     }
@@ -390,7 +343,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
     for (n = 0; n < ctx->nitems; n++) {
         item = &ctx->items[n];
 
-        ngx_http_vaani_count(slot, item, item->result, &item->reason);
+        ngx_http_vaani_count(slot, item, item->result, item->reason);
     }
 
     return NGX_OK;
@@ -403,19 +356,16 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
 
 static void
 ngx_http_vaani_count(ngx_http_vaani_slot_t *slot, ngx_http_vaani_item_t *item,
-    ngx_http_vaani_result_e result, ngx_str_t *word)
+    ngx_http_vaani_result_e result, vaani_reason_e reason)
 {
-    ngx_uint_t  event, reason;
+    ngx_uint_t  event;
 
     event = item ? ngx_http_vaani_event_number(&item->event)
                  : NGX_HTTP_VAANI_EVENT_NONE;
 
     (void) ngx_atomic_fetch_add(&slot->deliveries[event][result], 1);
 
-    reason = 0;
-
-    if (word->len) {
-        reason = ngx_http_vaani_reason_number(word);
+    if (reason != VAANI_REASON_NONE) {
         (void) ngx_atomic_fetch_add(&slot->reasons[reason], 1);
     }
 
@@ -427,7 +377,7 @@ ngx_http_vaani_count(ngx_http_vaani_slot_t *slot, ngx_http_vaani_item_t *item,
 
 static void
 ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
-    ngx_http_vaani_item_t *item, ngx_uint_t event, ngx_uint_t reason)
+    ngx_http_vaani_item_t *item, ngx_uint_t event, vaani_reason_e reason)
 {
     ngx_uint_t                n;
     ngx_http_vaani_recent_t  *recent;
@@ -482,26 +432,4 @@ ngx_http_vaani_event_number(const vaani_event_t *event)
     }
 
     return NGX_HTTP_VAANI_EVENT_FIRST + vaani_event_number(event->type);
-}
-
-
-ngx_str_t *
-ngx_http_vaani_reason(ngx_uint_t n)
-{
-    return ngx_http_vaani_reasons[n].len ? &ngx_http_vaani_reasons[n] : NULL;
-}
-
-
-static ngx_uint_t
-ngx_http_vaani_reason_number(ngx_str_t *reason)
-{
-    ngx_uint_t  n;
-
-    for (n = 1; ngx_http_vaani_reasons[n].len; n++) {
-        if (ngx_http_vaani_same(&ngx_http_vaani_reasons[n], reason)) {
-            return n;
-        }
-    }
-
-    return 0;
 }

@@ -14,6 +14,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "../core/vaani_reason.h"
 #include "../core/vaani_transition.h"
 #include "../redis/ngx_vaani_redis.h"
 
@@ -38,8 +39,6 @@
 /* ranks of statuses: VAANI_TRANSITION_UNCOUNTED is the last one */
 
 #define NGX_HTTP_VAANI_RANKS            16
-
-#define NGX_HTTP_VAANI_REASONS          48
 
 /*
  * Names that are new in the deliveries.  Anybody who may send events can make
@@ -87,7 +86,7 @@ typedef struct {
     uint32_t                    call;       /* a digest of 24 bits */
     u_char                      event;
     u_char                      result;
-    u_char                      reason;     /* number in the table, 0: none */
+    u_char                      reason;     /* vaani_reason_e */
     u_char                      from;       /* ranks, 0: none */
     u_char                      to;
 } ngx_http_vaani_recent_t;
@@ -96,7 +95,7 @@ typedef struct {
 typedef struct {
     ngx_atomic_t                deliveries[NGX_HTTP_VAANI_EVENTS]
                                           [NGX_HTTP_VAANI_RESULTS];
-    ngx_atomic_t                reasons[NGX_HTTP_VAANI_REASONS];
+    ngx_atomic_t                reasons[VAANI_NREASONS];
     ngx_atomic_t                transitions[NGX_HTTP_VAANI_RANKS]
                                            [NGX_HTTP_VAANI_RANKS];
     ngx_atomic_t                bytes;      /* of bodies */
@@ -190,12 +189,6 @@ void ngx_http_vaani_count_transition(vaani_transition_t *transition);
  * One more, or one less, delivery waits for Redis or the spool.
  */
 void ngx_http_vaani_count_in_flight(ngx_int_t n);
-
-/*
- * A word of $vaani_reason, by its number from 1.  Returns NULL behind the last
- * one.
- */
-ngx_str_t *ngx_http_vaani_reason(ngx_uint_t n);
 
 
 #endif /* _NGX_HTTP_VAANI_STATS_H_INCLUDED_ */

@@ -99,7 +99,6 @@ ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
     ngx_http_vaani_slot_t *sum)
 {
     char               *comma;
-    ngx_str_t          *reason;
     ngx_uint_t          n, i;
     const vaani_str_t  *name;
 
@@ -124,11 +123,11 @@ ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
 
     comma = "";
 
-    for (n = 1; (reason = ngx_http_vaani_reason(n)) != NULL; n++) {
+    for (n = 1; n < VAANI_NREASONS; n++) {
 
         if (sum->reasons[n]) {
-            ngx_http_vaani_print(page, "%s\"%V\":%uA", comma, reason,
-                                 sum->reasons[n]);
+            ngx_http_vaani_print(page, "%s\"%s\":%uA", comma,
+                                 vaani_reason_word(n)->data, sum->reasons[n]);
             comma = ",";
         }
     }
@@ -452,14 +451,11 @@ static void
 ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
     ngx_http_vaani_recent_t *recent)
 {
-    ngx_str_t          *reason;
     const vaani_str_t  *event;
 
     static ngx_str_t    none = ngx_string("none");
-    static ngx_str_t    empty = ngx_null_string;
 
     event = ngx_http_vaani_event_name(recent->event);
-    reason = ngx_http_vaani_reason(recent->reason);
 
     ngx_http_vaani_print(page, "{\"time\":%uL,\"event\":\"%*s\",", recent->time,
                          event->len, event->data);
@@ -467,11 +463,12 @@ ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
     ngx_http_vaani_json_rank(page, "from", recent->from);
     ngx_http_vaani_json_rank(page, "to", recent->to);
 
-    ngx_http_vaani_print(page, "\"result\":\"%V\",\"reason\":\"%V\","
+    ngx_http_vaani_print(page, "\"result\":\"%V\",\"reason\":\"%s\","
                          "\"call\":\"%06xD\"}",
                          recent->result
                          ? &ngx_http_vaani_results[recent->result] : &none,
-                         reason ? reason : &empty, recent->call);
+                         vaani_reason_word(recent->reason)->data,
+                         recent->call);
 }
 
 

@@ -203,8 +203,7 @@ static void
 ngx_http_vaani_metric_deliveries(ngx_http_vaani_page_t *page,
     ngx_http_vaani_slot_t *sum)
 {
-    ngx_str_t          *reason;
-    ngx_uint_t          event, result;
+    ngx_uint_t          event, result, n;
     const vaani_str_t  *name;
 
     ngx_http_vaani_metric(page, "deliveries_total", "counter",
@@ -232,9 +231,9 @@ ngx_http_vaani_metric_deliveries(ngx_http_vaani_page_t *page,
     ngx_http_vaani_metric(page, "reasons_total", "counter",
                           "Deliveries by reason, if there was one.");
 
-    for (event = 1; (reason = ngx_http_vaani_reason(event)) != NULL; event++) {
-        ngx_http_vaani_print(page, "vaani_reasons_total{reason=\"%V\"} %uA\n",
-                             reason, sum->reasons[event]);
+    for (n = 1; n < VAANI_NREASONS; n++) {
+        ngx_http_vaani_print(page, "vaani_reasons_total{reason=\"%s\"} %uA\n",
+                             vaani_reason_word(n)->data, sum->reasons[n]);
     }
 }
 

@@ -314,11 +314,14 @@ static ngx_int_t
 ngx_http_vaani_variable_reason(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t  reason;
+    vaani_reason_e      reason;
+    const vaani_str_t  *word;
 
     (void) ngx_http_vaani_outcome(r, &reason);
 
-    return ngx_http_vaani_set_variable(v, reason.data, reason.len);
+    word = vaani_reason_word(reason);
+
+    return ngx_http_vaani_set_variable(v, word->data, word->len);
 }
 
 
@@ -326,7 +329,8 @@ static ngx_int_t
 ngx_http_vaani_variable_result(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_str_t  *result, reason;
+    ngx_str_t       *result;
+    vaani_reason_e   reason;
 
     result = &ngx_http_vaani_results[ngx_http_vaani_outcome(r, &reason)];
 
@@ -335,14 +339,14 @@ ngx_http_vaani_variable_result(ngx_http_request_t *r,
 
 
 ngx_http_vaani_result_e
-ngx_http_vaani_outcome(ngx_http_request_t *r, ngx_str_t *reason)
+ngx_http_vaani_outcome(ngx_http_request_t *r, vaani_reason_e *reason)
 {
     ngx_uint_t                  status;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_result_e     result;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
-    ngx_str_null(reason);
+    *reason = VAANI_REASON_NONE;
 
     result = NGX_HTTP_VAANI_PENDING;
 
@@ -368,12 +372,12 @@ ngx_http_vaani_outcome(ngx_http_request_t *r, ngx_str_t *reason)
     status = r->err_status ? r->err_status : r->headers_out.status;
 
     if (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE) {
-        ngx_str_set(reason, "body_too_large");
+        *reason = VAANI_REASON_BODY_TOO_LARGE;
         return NGX_HTTP_VAANI_REJECTED;
     }
 
     if (ctx && status >= NGX_HTTP_BAD_REQUEST) {
-        ngx_str_set(reason, "body_unreadable");
+        *reason = VAANI_REASON_BODY_UNREADABLE;
 
         result = (status < NGX_HTTP_INTERNAL_SERVER_ERROR)
                  ? NGX_HTTP_VAANI_REJECTED : NGX_HTTP_VAANI_UNAVAILABLE;

@@ -17,7 +17,7 @@
 
 #include <hiredis/hiredis.h>
 
-#include "../core/vaani_json.h"
+#include "../core/vaani_core.h"
 #include "../core/vaani_slot.h"
 
 

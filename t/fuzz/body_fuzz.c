@@ -160,7 +160,7 @@ fuzz_body(const u_char *data, size_t size, unsigned strict,
     fuzz_text(&body, &error, rc, &received, strict);
 
     if (rc == VAANI_ERROR) {
-        fuzz_sum(result, error.reason, strlen(error.reason));
+        fuzz_sum(result, reason_of(&error), strlen(reason_of(&error)));
         fuzz_sum(result, &error.offset, sizeof(size_t));
     }
 
@@ -180,7 +180,7 @@ fuzz_body(const u_char *data, size_t size, unsigned strict,
 
         if (rc == VAANI_ERROR) {
             result->nrefused++;
-            fuzz_sum(result, error.reason, strlen(error.reason));
+            fuzz_sum(result, reason_of(&error), strlen(reason_of(&error)));
         }
 
         /* what is asked besides doesn't count among the allocations */
@@ -277,7 +277,7 @@ fuzz_text(vaani_body_t *body, const vaani_event_error_t *error, int rc,
     if (rc == VAANI_ERROR) {
         vaani_fuzz_check(n == 1);
         vaani_fuzz_check(error->kind == VAANI_EVENT_INVALID);
-        vaani_fuzz_check(strcmp(error->reason, "too_many_events") == 0);
+        vaani_fuzz_check(strcmp(reason_of(error), "too_many_events") == 0);
 
     } else {
         vaani_fuzz_check(body->several == n);
@@ -307,7 +307,7 @@ fuzz_part(vaani_body_t *body, const vaani_event_t *event,
 
     if (rc == VAANI_ERROR) {
         vaani_fuzz_check(error->message[0] != '\0');
-        vaani_fuzz_check(error->reason[0] != '\0');
+        vaani_fuzz_check(reason_of(error)[0] != '\0');
         vaani_fuzz_check(error->offset <= received->len);
         vaani_fuzz_check(error->field.len == 0
                          || !vaani_fuzz_within(&error->field, received->data,

@@ -110,7 +110,7 @@ fuzz_error(const vaani_event_t *event, const vaani_event_error_t *error,
     size_t  n;
 
     for (n = 0; n < vaani_test_nelems(reasons); n++) {
-        if (strcmp(error->reason, reasons[n]) == 0) {
+        if (strcmp(reason_of(error), reasons[n]) == 0) {
             break;
         }
     }

@@ -136,7 +136,7 @@ check_body(const char *text, unsigned strict, unsigned several,
 
         vaani_test_that(b.rc == (part->name ? VAANI_OK : VAANI_ERROR),
                         "%s: event %zu: rc %d, %s", text, n, b.rc,
-                        b.rc == VAANI_ERROR ? b.error.reason : "");
+                        b.rc == VAANI_ERROR ? reason_of(&b.error) : "");
 
         vaani_test_that(vaani_contract_str_is(&b.part.received,
                                               part->received),
@@ -157,8 +157,8 @@ check_body(const char *text, unsigned strict, unsigned several,
                         vaani_test_show_str(&b.part.payload));
 
         if (part->name == NULL) {
-            vaani_test_that(strcmp(b.error.reason, part->reason) == 0,
-                            "%s: event %zu: %s", text, n, b.error.reason);
+            vaani_test_that(strcmp(reason_of(&b.error), part->reason) == 0,
+                            "%s: event %zu: %s", text, n, reason_of(&b.error));
 
             vaani_test_that(vaani_contract_str_is(&b.error.field, part->field),
                             "%s: event %zu: /%s", text, n,
@@ -208,8 +208,8 @@ check_refused(const char *text, unsigned strict, const char *reason,
     vaani_test_that(b.rc == VAANI_ERROR, "%s: rc %d", text, b.rc);
 
     vaani_test_that(b.error.kind == VAANI_EVENT_MALFORMED
-                    && strcmp(b.error.reason, reason) == 0,
-                    "%s: %s", text, b.error.reason);
+                    && strcmp(reason_of(&b.error), reason) == 0,
+                    "%s: %s", text, reason_of(&b.error));
 
     vaani_test_that(b.error.offset == offset, "%s: \"%s\" at %zu, not %zu",
                     text, b.error.message, b.error.offset, offset);
@@ -471,7 +471,7 @@ test_number_of_events(void **state)
             if (n > 100) {
                 assert_int_equal(b.rc, VAANI_ERROR);
                 assert_int_equal(b.error.kind, VAANI_EVENT_INVALID);
-                assert_string_equal(b.error.reason, "too_many_events");
+                assert_string_equal(reason_of(&b.error), "too_many_events");
                 assert_true(vaani_contract_str_is(&b.error.field, "events"));
                 assert_int_equal(b.error.nested, 0);
                 body_free(&b);
@@ -876,7 +876,7 @@ test_malformed(void **state)
         assert_int_equal(vaani_body_read(&b.body, &b.received, strict,
                                          &b.arena.alloc, &b.error),
                          VAANI_ERROR);
-        assert_string_equal(b.error.reason, "empty_body");
+        assert_string_equal(reason_of(&b.error), "empty_body");
     }
 
     /* who is strict repairs nothing */

@@ -754,7 +754,7 @@ test_inherited(void **state)
 
         if (rows[n].event == NULL) {
             vaani_test_that(rc == VAANI_ERROR
-                            && strcmp(error.reason, rows[n].reason) == 0,
+                            && strcmp(reason_of(&error), rows[n].reason) == 0,
                             "%s in %s: rc %d", rows[n].text, rows[n].name, rc);
 
         } else {
@@ -1341,7 +1341,7 @@ test_malformed(void **state)
                             vaani_test_show_str(&rows[n].text),
                             p.error.offset);
 
-            assert_string_equal(p.error.reason, n ? MALFORMED : EMPTY);
+            assert_string_equal(reason_of(&p.error), n ? MALFORMED : EMPTY);
             assert_int_equal(p.error.field.len, 0);
             assert_null(p.event.name.data);
             assert_null(p.event.room.data);

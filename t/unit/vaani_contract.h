@@ -18,6 +18,12 @@
 #include "vaani_reference.h"
 
 
+/* the word of an error, as $vaani_reason has it */
+
+#define reason_of(error)                                                      \
+    ((const char *) vaani_reason_word((error)->reason)->data)
+
+
 #define VAANI_CONTRACT_FIELDS  15
 #define VAANI_CONTRACT_NOTES   20
 #define VAANI_CONTRACT_TURNS   16384
@@ -1375,7 +1381,7 @@ vaani_contract_error_differs(const vaani_contract_t *c,
         return "the kind";
     }
 
-    if (strcmp(error->reason, c->reason) != 0) {
+    if (strcmp(reason_of(error), c->reason) != 0) {
         return "the reason";
     }
 

@@ -1,0 +1,62 @@
+
+/*
+ * Why a delivery was refused, had to wait, or wasn't published: the words of
+ * $vaani_reason, which logs, the status page and metrics have too.  They are
+ * counted by their numbers; a new one goes to the end.
+ */
+
+
+#ifndef _VAANI_REASON_H_INCLUDED_
+#define _VAANI_REASON_H_INCLUDED_
+
+
+#include "vaani_core.h"
+
+
+typedef enum {
+    VAANI_REASON_NONE = 0,
+    VAANI_REASON_METHOD,
+    VAANI_REASON_MISSING_TOKEN,
+    VAANI_REASON_WRONG_TOKEN,
+    VAANI_REASON_MISSING_SIGNATURE,
+    VAANI_REASON_MALFORMED_SIGNATURE,
+    VAANI_REASON_WRONG_SIGNATURE,
+    VAANI_REASON_STALE_TIMESTAMP,
+    VAANI_REASON_CONTENT_TYPE,
+    VAANI_REASON_CONTENT_ENCODING,
+    VAANI_REASON_EMPTY_BODY,
+    VAANI_REASON_INVALID_JSON,
+    VAANI_REASON_NOT_AN_OBJECT,
+    VAANI_REASON_MISSING_FIELD,
+    VAANI_REASON_MISTYPED_FIELD,
+    VAANI_REASON_INVALID_ROOM_NAME,
+    VAANI_REASON_CONTRADICTORY_STATUS,
+    VAANI_REASON_UNKNOWN_EVENT,
+    VAANI_REASON_INVALID_EVENT,
+    VAANI_REASON_NESTED_EVENTS,
+    VAANI_REASON_TOO_MANY_EVENTS,
+    VAANI_REASON_BODY_CONSUMED,
+    VAANI_REASON_BODY_UNREADABLE,
+    VAANI_REASON_BODY_TOO_LARGE,
+    VAANI_REASON_NOT_PUBLISHED,
+    VAANI_REASON_REDIS_DOWN,
+    VAANI_REASON_REDIS_TIMEOUT,
+    VAANI_REASON_REDIS_QUEUE_FULL,
+    VAANI_REASON_REDIS_UNAVAILABLE,
+    VAANI_REASON_REDIS_DEFERRED,
+    VAANI_REASON_REDIS_REFUSED,
+    VAANI_REASON_NO_MEMORY,
+    VAANI_REASON_SPOOL_FULL,
+    VAANI_REASON_SPOOL_FAILED,
+    VAANI_NREASONS
+} vaani_reason_e;
+
+
+/*
+ * The word of a reason, static and with a NUL behind it; empty for
+ * VAANI_REASON_NONE, and for what is none of them.
+ */
+const vaani_str_t *vaani_reason_word(vaani_reason_e reason);
+
+
+#endif /* _VAANI_REASON_H_INCLUDED_ */
