@@ -49,7 +49,8 @@ typedef struct {
 /*
  * Scans a body and looks for its events: body->several says whether it is an
  * envelope, which is refused if it has more than VAANI_BODY_MAX_EVENTS.  Unless
- * strict, what isn't JSON is repaired and scanned again.
+ * strict, what isn't JSON is repaired and scanned again.  body->options.known
+ * may be set then: see vaani_event_options_t.
  *
  * received must outlive *body, and *body must stay where it is.  Memory that is
  * needed comes from alloc.

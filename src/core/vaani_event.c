@@ -110,8 +110,19 @@ vaani_event_read(vaani_event_t *event, vaani_json_t *json,
 
     rc = vaani_event_call(&r);
 
-    if (rc != VAANI_OK || event->type == NULL) {
+    if (rc != VAANI_OK) {
         return rc;
+    }
+
+    if (event->type == NULL) {
+
+        if (!options->known || options->test) {
+            return VAANI_OK;
+        }
+
+        return vaani_event_invalid(error, &vaani_event_key,
+                                   VAANI_REASON_UNKNOWN_EVENT,
+                                   "is not one of the documented events");
     }
 
     event->status = event->type->status;

@@ -196,6 +196,7 @@ typedef struct {
     unsigned                   strict;      /* the table as it stands, else
                                                what sense can be made of it */
     unsigned                   test;        /* it's one of the test button */
+    unsigned                   known;       /* others are refused, but tests */
     const vaani_json_member_t *name;        /* of the envelope: what an event
                                                without a name has; or NULL */
     unsigned                   repaired;    /* its body was */
@@ -216,8 +217,8 @@ extern const vaani_str_t  vaani_event_data;
  * be filled in part on VAANI_ERROR: name and room have data == NULL until they
  * are known to be good.  Messages never quote the body.
  *
- * Returns VAANI_OK, also for an event that the table doesn't know;
- * VAANI_ERROR with *error filled; VAANI_NOMEM.
+ * Returns VAANI_OK, also for an event that the table doesn't know unless
+ * options->known is set; VAANI_ERROR with *error filled; VAANI_NOMEM.
  */
 int vaani_event_read(vaani_event_t *event, vaani_json_t *json,
     const vaani_event_options_t *options, vaani_alloc_t *alloc,

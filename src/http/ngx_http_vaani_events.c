@@ -4,10 +4,7 @@
 
 static ngx_int_t ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx,
     ngx_uint_t n);
-static void ngx_http_vaani_judge(ngx_http_request_t *r,
-    ngx_http_vaani_item_t *item, int rc);
-static void ngx_http_vaani_reject_item(ngx_http_request_t *r,
-    ngx_http_vaani_item_t *item);
+static void ngx_http_vaani_reject_item(ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_send_item(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 static void ngx_http_vaani_keep_item(ngx_http_request_t *r,
@@ -53,7 +50,6 @@ ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     vaani_event_error_t         error;
     ngx_http_vaani_item_t      *item;
     ngx_http_vaani_loc_conf_t  *vlcf;
-    static const vaani_str_t    events = vaani_string("events");
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
@@ -75,7 +71,9 @@ ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
     ctx->several = body.several;
 
-    for (n = 0; n <= VAANI_BODY_MAX_EVENTS; n++) {
+    body.options.known = (vlcf->unknown_event == NGX_HTTP_VAANI_REJECT);
+
+    for (n = 0; /* void */ ; n++) {
 
         if (ngx_http_vaani_add_item(ctx, n) != NGX_OK) {
             return NGX_ERROR;
@@ -95,15 +93,20 @@ ngx_http_vaani_read_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
         ctx->nitems = n + 1;
 
-        ngx_http_vaani_judge(r, item, rc);
+        if (rc != VAANI_OK) {
+            ngx_http_vaani_reject_item(item);
+        }
+
+        if (item->event.nnotes
+            || (item->event.type == NULL && item->event.name.data))
+        {
+            ngx_http_vaani_drift(&item->event, r->connection->log);
+        }
 
         if (!ctx->several) {
             return NGX_OK;
         }
     }
-
-    rc = vaani_event_invalid(&error, &events, VAANI_REASON_TOO_MANY_EVENTS,
-                             "must not have more than 100 elements");
 
 whole:
 
@@ -126,7 +129,7 @@ whole:
     item->part.received = received;
     item->part.payload = received;
 
-    ngx_http_vaani_reject_item(r, item);
+    ngx_http_vaani_reject_item(item);
 
     return NGX_OK;
 }
@@ -165,42 +168,8 @@ ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx, ngx_uint_t n)
 }
 
 
-/*
- * Sets the result of an event that is to be rejected.
- */
-
 static void
-ngx_http_vaani_judge(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
-    int rc)
-{
-    ngx_http_vaani_loc_conf_t  *vlcf;
-    static const vaani_str_t    event = vaani_string("event");
-
-    if (rc == VAANI_OK && item->event.type == NULL && !item->event.test) {
-
-        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
-
-        if (vlcf->unknown_event == NGX_HTTP_VAANI_REJECT) {
-            rc = vaani_event_invalid(&item->error, &event,
-                                     VAANI_REASON_UNKNOWN_EVENT,
-                                     "is not one of the documented events");
-        }
-    }
-
-    if (rc != VAANI_OK) {
-        ngx_http_vaani_reject_item(r, item);
-    }
-
-    if (item->event.nnotes
-        || (item->event.type == NULL && item->event.name.data))
-    {
-        ngx_http_vaani_drift(&item->event, r->connection->log);
-    }
-}
-
-
-static void
-ngx_http_vaani_reject_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+ngx_http_vaani_reject_item(ngx_http_vaani_item_t *item)
 {
     item->result = NGX_HTTP_VAANI_REJECTED;
     item->status = (item->error.kind == VAANI_EVENT_MALFORMED)

@@ -500,6 +500,58 @@ test_number_of_events(void **state)
 
 
 /*
+ * Where only events of the table are taken, others are refused, each for
+ * itself; the test button's is none of either kind.
+ */
+
+static void
+test_known(void **state)
+{
+    unsigned     strict, known;
+    test_body_t  b;
+
+    static const char  several[] =
+        "{\"events\":[{\"event\":\"new\",\"room_name\":\"r\"},"
+        "{\"event\":\"call_ringing\",\"room_name\":\"r\"}]}";
+
+    (void) state;
+
+    for (strict = 0; strict < 2; strict++) {
+        for (known = 0; known < 2; known++) {
+            body_text(&b, several, strict);
+            b.body.options.known = known;
+
+            body_next(&b);
+            assert_int_equal(b.rc, known ? VAANI_ERROR : VAANI_OK);
+            assert_true(vaani_contract_str_is(&b.event.name, "new"));
+            assert_null(b.event.type);
+
+            if (known) {
+                assert_int_equal(b.error.kind, VAANI_EVENT_INVALID);
+                assert_string_equal(reason_of(&b.error), "unknown_event");
+                assert_true(vaani_contract_str_is(&b.error.field, "event"));
+            }
+
+            body_next(&b);
+            assert_int_equal(b.rc, VAANI_OK);
+            assert_non_null(b.event.type);
+
+            body_free(&b);
+
+            body_text(&b, "{\"event\":\"webhook_test\"}", strict);
+            b.body.options.known = known;
+
+            body_next(&b);
+            assert_int_equal(b.rc, VAANI_OK);
+            assert_int_equal(b.event.test, 1);
+
+            body_free(&b);
+        }
+    }
+}
+
+
+/*
  * The dashboard's test button: it is one event of no call, whatever there is.
  */
 
@@ -983,6 +1035,7 @@ main(void)
         cmocka_unit_test(test_envelopes),
         cmocka_unit_test(test_no_envelopes),
         cmocka_unit_test(test_number_of_events),
+        cmocka_unit_test(test_known),
         cmocka_unit_test(test_test_button),
         cmocka_unit_test(test_elements),
         cmocka_unit_test(test_repaired),
