@@ -40,8 +40,9 @@ ifneq ($(filter-out clean help style,$(or $(MAKECMDGOALS),all)),)
 $(shell tools/build-dir make $(BUILD))
 endif
 
-SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/core/*.lua) \
-	src/http/status.html tools/lua2c tools/page2c
+SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/*/*/*.[ch] \
+	src/core/*.lua) \
+	src/http/status/status.html tools/lua2c tools/page2c
 
 # It changes when nginx, a library, the compiler or its options do.
 
@@ -49,10 +50,10 @@ STAMP = $(BUILD)/stamp
 
 # whatever is written in C, the tests and the benchmark too
 
-C_SOURCES = $(wildcard *.c src/*/*.c t/unit/*.c t/fuzz/*.c t/foreign/*.c \
-	t/permutations/*.c t/slots/*.c \
+C_SOURCES = $(wildcard *.c src/*/*.c src/*/*/*.c \
+	t/unit/*.c t/fuzz/*.c t/foreign/*.c t/permutations/*.c t/slots/*.c \
 	bench/*.c bench/*/*.c bench/*/*/*.c)
-C_HEADERS = $(wildcard src/*/*.h t/*.h t/*/*.h bench/*/*.h)
+C_HEADERS = $(wildcard src/*/*.h src/*/*/*.h t/*.h t/*/*.h bench/*/*.h)
 
 all: module tool
 

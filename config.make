@@ -11,9 +11,9 @@ $NGX_OBJS/addon/vaani/vaani_transition_script.c: \\
 		$ngx_addon_dir/src/core > \$@
 
 $NGX_OBJS/addon/vaani/ngx_http_vaani_page.c: \\
-	$ngx_addon_dir/src/http/status.html \\
+	$ngx_addon_dir/src/http/status/status.html \\
 	$ngx_addon_dir/tools/page2c
-	sh $ngx_addon_dir/tools/page2c $ngx_addon_dir/src/http/status.html \\
-		$ngx_addon_dir/src/http > \$@
+	sh $ngx_addon_dir/tools/page2c $ngx_addon_dir/src/http/status/status.html \\
+		$ngx_addon_dir/src/http/status > \$@
 
 END

@@ -11,7 +11,7 @@ use JSON::PP ();
 use Vaani::Test;
 
 my $root = abs_path("$FindBin::Bin/..");
-my @files = map { glob "$root/$_" } qw(*.c src/*/*.c t/*/*.c bench/*.c bench/*/*.c bench/*/*/*.c);
+my @files = map { glob "$root/$_" } qw(*.c src/*/*.c src/*/*/*.c t/*/*.c bench/*.c bench/*/*.c bench/*/*/*.c);
 
 # With the Makefile's list of files, into a file that isn't the user's.
 my $copy = tmpdir() . '/compile_commands.json';

@@ -115,7 +115,7 @@ sub first_codes (@rows) { return map { codes($_->[0]) } @rows }
 # --- sources
 
 sub sources () {
-    return map { s{^\Q${\ROOT}/\E}{}r } glob join ' ', map { ROOT . "/$_" } qw(*.c src/*/*.[ch] src/*/*.lua src/*/*.html);
+    return map { s{^\Q${\ROOT}/\E}{}r } glob join ' ', map { ROOT . "/$_" } qw(*.c src/*/*.[ch] src/*/*/*.[ch] src/*/*.lua src/*/*/*.html);
 }
 
 sub uncomment ($text) { return $text =~ s{/\*.*?\*/}{}sgr }
@@ -420,7 +420,7 @@ subtest 'directives' => sub {
     }
 
     # Of vaani_spool, which takes its parameters apart itself.
-    my $directives = $source{'src/http/ngx_http_vaani_directives.c'};
+    my $directives = $source{'src/http/conf/ngx_http_vaani_directives.c'};
     my ($spool) = codes($directive{vaani_spool}{'Syntax:'} // '');
     my ($syncs) = ($spool // '') =~ /\bsync=([^\]]+)\]/;
     same_set [ split /\s*\|\s*/, $syncs // '' ], [ $directives =~ /"sync=(\w+)"/g ],
@@ -595,7 +595,8 @@ subtest 'log lines' => sub {
     push @messages, map { literal($_) }
         $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
         map { /return\s+("(?:[^"\\]|\\.)+");/g }
-            @source{ 'ngx_http_vaani_module.c', map { "src/http/ngx_http_vaani_$_.c" } qw(auth_conf secrets redis_conf) };
+            @source{ 'ngx_http_vaani_module.c', map { "src/http/$_.c" }
+                qw(auth/ngx_http_vaani_auth_conf auth/ngx_http_vaani_secrets conf/ngx_http_vaani_redis_conf) };
     cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
 
     for my $message (@messages) {
@@ -784,16 +785,20 @@ subtest 'numbers' => sub {
 # The rooms: every file of src has its line, and every line its file.
 subtest 'rooms' => sub {
     my ($rooms) = map { $_->{text} } grep { $_->{text} =~ /^src\/$/m } @blocks;
-    my (%named, $folder);
+    my (%named, $folder, $inner);
 
     for (split /\n/, ($rooms // '') =~ s/^.*?^src\/$//msr) {
         last if /^\S/;
-        if    (m{^  (\w+)/ })                 { $folder = $1 }
-        elsif (/^    (\S+(?:, \S+)*)\s{2,}/) { $named{"$folder/$_"} = 1 for split /, /, $1 }
+        if    (m{^  (\w+)/ })                     { ($folder, $inner) = ($1) }
+        elsif (m{^    (\w+)/ })                   { $inner = $1 }
+        elsif (/^    (  )?(\S+(?:, \S+)*)\s{2,}/) {
+            my $in = $1 ? "$folder/$inner" : $folder;
+            $named{"$in/$_"} = 1 for split /, /, $2;
+        }
     }
 
     my %there = map { $_ => 1 } map {
-        my ($in, $name) = m{^src/(\w+)/(.+?)(?:\.c)?$};
+        my ($in, $name) = m{^src/([\w/]+)/([^/]+?)(?:\.c)?$};
         $name =~ s/^ngx_(?:http_vaani|vaani_redis|vaani_spool)_// if !$named{"$in/$name"};
         "$in/$name";
     } grep { !/\.h$/ && m{^src/} } keys %source;

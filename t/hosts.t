@@ -102,7 +102,7 @@ my %ALLOWED = (
     'redis/ngx_vaani_redis_table.c ngx_random' => 'the time until a cluster is asked for its slots',
     'redis/ngx_vaani_redis_show.c ngx_pid' => 'the owner of a table in shared memory',
     'redis/ngx_vaani_redis_stats.c ngx_pid' => 'the owner of numbers in shared memory',
-    'http/ngx_http_vaani_stats.c ngx_pid' => 'the owner of numbers in shared memory',
+    'http/status/ngx_http_vaani_stats.c ngx_pid' => 'the owner of numbers in shared memory',
     'tool/spool_post.c RAND_bytes' => 'a generator that the kernel seeds',
 );
 

@@ -47,7 +47,7 @@ subtest 'page2c' => sub {
     spew("$dir/ngx_config.h", "#include <stddef.h>\ntypedef unsigned char u_char;\n");
     spew("$dir/ngx_core.h", "typedef struct { size_t len; u_char *data; } ngx_str_t;\n"
         . "#define ngx_string(str)  { sizeof(str) - 1, (u_char *) str }\n");
-    spew("$dir/page.c", page_source(ROOT . '/src/http'));
+    spew("$dir/page.c", page_source(ROOT . '/src/http/status'));
     spew("$dir/main.c", <<'C');
 #include <stdio.h>
 #include "ngx_http_vaani_page.h"
@@ -61,7 +61,7 @@ C
 
     for my $cc (qw(gcc clang)) {
         my ($exit, @output) = run([
-            $cc, qw(-Wall -Wextra -Werror -o), "$dir/$cc", "-I$dir", '-I' . ROOT . '/src/http', "$dir/page.c", "$dir/main.c",
+            $cc, qw(-Wall -Wextra -Werror -o), "$dir/$cc", "-I$dir", '-I' . ROOT . '/src/http/status', "$dir/page.c", "$dir/main.c",
         ]);
         is $exit, 0, "$cc compiles it" or diag @output;
         ($exit, @output) = run(["$dir/$cc"]);

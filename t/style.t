@@ -9,7 +9,7 @@ use Vaani::Test;
 
 use constant ROOT => "$FindBin::Bin/..";
 
-my @c = map { glob ROOT . "/$_" } qw(*.c src/*/*.[ch] t/*.[ch] t/*/*.[ch] bench/*.[ch] bench/*/*.[ch] bench/*/*/*.[ch]);
+my @c = map { glob ROOT . "/$_" } qw(*.c src/*/*.[ch] src/*/*/*.[ch] t/*.[ch] t/*/*.[ch] bench/*.[ch] bench/*/*.[ch] bench/*/*/*.[ch]);
 cmp_ok scalar @c, '>', 60, 'there are sources';
 
 my ($exit, $out, $err) = run([ ROOT . '/tools/style', @c ]);

@@ -20,7 +20,7 @@
 #include "../core/vaani_pace.h"
 #include "../redis/ngx_vaani_redis.h"
 #include "../spool/ngx_vaani_spool.h"
-#include "ngx_http_vaani_stats.h"
+#include "status/ngx_http_vaani_stats.h"
 
 
 /* what signatures are checked, and digests made with */
@@ -302,7 +302,7 @@ struct ngx_http_vaani_ctx_s {
 extern ngx_module_t  ngx_http_vaani_module;
 
 
-/* ngx_http_vaani_directives.c: what the slots of core can't set */
+/* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
 
 /*
  * Makes a handler that of the location, which can have one.  Returns as a
@@ -347,7 +347,7 @@ char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
 
-/* ngx_http_vaani_names.c: the names of keys and channels */
+/* conf/ngx_http_vaani_names.c: the names of keys and channels */
 
 char *ngx_http_vaani_prefix(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -362,7 +362,7 @@ char *ngx_http_vaani_check_names(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 
 
-/* ngx_http_vaani_redis_conf.c: "vaani_redis" */
+/* conf/ngx_http_vaani_redis_conf.c: "vaani_redis" */
 
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
@@ -375,7 +375,7 @@ void ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
     ngx_http_vaani_main_conf_t *vmcf);
 
 
-/* ngx_http_vaani_auth_conf.c: the directives of authentication */
+/* auth/ngx_http_vaani_auth_conf.c: the directives of authentication */
 
 char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -392,7 +392,7 @@ char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,
 ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
 
 
-/* ngx_http_vaani_secrets.c: secrets in the configuration */
+/* auth/ngx_http_vaani_secrets.c: secrets in the configuration */
 
 char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -421,7 +421,7 @@ ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
 
 #if (NGX_SSL)
 
-/* ngx_http_vaani_redis_ssl.c: the directives of "rediss://", and their merge */
+/* conf/ngx_http_vaani_redis_ssl.c: those of "rediss://", and their merge */
 
 char *ngx_http_vaani_redis_ssl_setting(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -540,7 +540,7 @@ void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
 
 
 /*
- * ngx_http_vaani_auth.c
+ * auth/ngx_http_vaani_auth.c
  */
 
 /*
@@ -701,7 +701,7 @@ ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
 
 
 /*
- * ngx_http_vaani_drift.c: what is new in the sender's deliveries
+ * status/ngx_http_vaani_drift.c: what is new in the sender's deliveries
  *
  * Counts what of an event isn't as its table says, and logs what was never
  * seen before.
@@ -727,14 +727,14 @@ ngx_int_t ngx_http_vaani_mask_early(ngx_conf_t *cf);
 
 
 /*
- * ngx_http_vaani_status.c: what operators see
+ * status/ngx_http_vaani_status.c: what operators see
  */
 
 char *ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
 /*
- * ngx_http_vaani_health.c: an answer for load balancers
+ * status/ngx_http_vaani_health.c: an answer for load balancers
  */
 
 char *ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

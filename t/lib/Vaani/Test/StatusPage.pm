@@ -1,6 +1,6 @@
 package Vaani::Test::StatusPage;
 
-# The status page without the module: nginx serves src/http/status.html as a
+# The status page without the module: nginx serves src/http/status/status.html as a
 # file, with the policy that tools/page2c computes, and beside it a JSON file
 # that the test rewrites. So a test can show the page what no real nginx would
 # tell in a test's time.
@@ -36,10 +36,10 @@ use constant BOUNDS => [
     100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
 ];
 
-sub page_file () { return "$root/src/http/status.html" }
+sub page_file () { return "$root/src/http/status/status.html" }
 
 # What tools/page2c makes of the page; $include is where the header is.
-sub page_source ($include = "$root/src/http", $page = page_file()) {
+sub page_source ($include = "$root/src/http/status", $page = page_file()) {
     my ($exit, $source, $error) = run([ 'sh', "$root/tools/page2c", $page, $include ]);
     die "page2c: $error\n" if $exit;
     return $source;

@@ -8,7 +8,7 @@
 #define _NGX_HTTP_VAANI_STATUS_H_INCLUDED_
 
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 /* what one call of ngx_http_vaani_print() may write, bytes */

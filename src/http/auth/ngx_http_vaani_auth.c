@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 #define NGX_HTTP_VAANI_SHA256_LEN  32

@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 /* s: a Redis refuses what leads beyond the end of its time */

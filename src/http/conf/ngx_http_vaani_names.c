@@ -5,7 +5,7 @@
  */
 
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 static char *ngx_http_vaani_set_name(ngx_conf_t *cf, ngx_command_t *cmd,

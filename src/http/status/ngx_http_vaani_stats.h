@@ -14,9 +14,9 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include "../core/vaani_reason.h"
-#include "../core/vaani_transition.h"
-#include "../redis/ngx_vaani_redis.h"
+#include "../../core/vaani_reason.h"
+#include "../../core/vaani_transition.h"
+#include "../../redis/ngx_vaani_redis.h"
 
 
 /* workers beyond these share the slots: a power of two */

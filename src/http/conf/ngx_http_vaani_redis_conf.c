@@ -5,7 +5,7 @@
  */
 
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 #define NGX_HTTP_VAANI_MAX_URLS         32

@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 #if (NGX_SSL)

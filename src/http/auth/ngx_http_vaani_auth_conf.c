@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 /* bytes: what can be guessed is worth a warning */

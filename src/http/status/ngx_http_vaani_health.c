@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani.h"
+#include "../ngx_http_vaani.h"
 
 
 static ngx_int_t ngx_http_vaani_send_health(ngx_http_request_t *r,
