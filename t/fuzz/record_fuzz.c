@@ -128,7 +128,7 @@ fuzz_form(const vaani_delivery_t *delivery, const u_char *data, size_t size,
     flags = delivery->nsharded ? size - 3 : size - 1;
 
     vaani_fuzz_check(memcmp(p, data, flags) == 0);
-    vaani_fuzz_check(p[flags] == (data[flags] & 7));
+    vaani_fuzz_check(p[flags] == (data[flags] & 15));
     vaani_fuzz_check(memcmp(p + flags + 1, data + flags + 1, size - flags - 1)
                      == 0);
 }
@@ -151,6 +151,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
         vaani_fuzz_check(delivery->name.data == NULL);
         vaani_fuzz_check(delivery->repaired == 0);
         vaani_fuzz_check(delivery->omit_payload == 0);
+        vaani_fuzz_check(delivery->index == 0);
         vaani_fuzz_check(delivery->nsharded == 0);
 
     } else {
@@ -176,7 +177,7 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
 static void
 fuzz_transition(const vaani_delivery_t *delivery, vaani_alloc_t *alloc)
 {
-    size_t                n, nargs, sum;
+    size_t                n, nargs, nkeys, sum;
     vaani_str_t          *args;
     vaani_event_t         event;
     vaani_event_error_t   error;
@@ -193,7 +194,23 @@ fuzz_transition(const vaani_delivery_t *delivery, vaani_alloc_t *alloc)
                      == VAANI_OK);
 
     vaani_fuzz_check(args[0].len == 1);
-    vaani_fuzz_check(args[0].data[0] == (delivery->stream.len ? '2' : '1'));
+
+    nkeys = 1 + (delivery->stream.len != 0);
+
+    if (delivery->index && event.type
+        && delivery->key.len >= sizeof(":call:") - 1 + event.room.len)
+    {
+        nkeys += 2;
+        vaani_fuzz_check(args[nkeys - 1].len
+                         == delivery->key.len - event.room.len + 1);
+        vaani_fuzz_check(args[nkeys].len
+                         == delivery->key.len - event.room.len);
+        vaani_fuzz_check(memcmp(args[nkeys].data, delivery->key.data,
+                                args[nkeys].len - (sizeof(":calls") - 1))
+                         == 0);
+    }
+
+    vaani_fuzz_check(args[0].data[0] == '0' + nkeys);
     vaani_fuzz_check(vaani_str_eq(&args[1], &delivery->key));
 
     /* the sanitizers see to it that each byte can be read */
@@ -289,6 +306,7 @@ fuzz_make(vaani_delivery_t *delivery, vaani_str_t *channels, fuzz_input_t *in)
     flags = fuzz_take(in, 1);
     delivery->repaired = flags & 1;
     delivery->omit_payload = (flags >> 1) & 1;
+    delivery->index = (flags >> 2) & 1;
     delivery->nsharded = fuzz_take(in, 1) % (delivery->nchannels + 1);
 }
 
@@ -308,6 +326,7 @@ fuzz_equal(const vaani_delivery_t *d1, const vaani_delivery_t *d2)
         || !vaani_str_eq(&d1->name, &d2->name)
         || d1->repaired != d2->repaired
         || d1->omit_payload != d2->omit_payload
+        || d1->index != d2->index
         || d1->received_at != d2->received_at
         || d1->ttl != d2->ttl
         || d1->maxlen != d2->maxlen
