@@ -14,6 +14,9 @@ use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Index qw(index_problems);
 
+my $spool_tool = $ENV{VAANI_SPOOL} // "$FindBin::Bin/../build/vaani-spool";
+plan skip_all => 'make tool builds it' if !-x $spool_tool;
+
 my $redis = Vaani::Test::Redis->start(
     acl    => [
         @{ +STREAM }, @{ +INDEX }, Vaani::Test::ACL::with_prefix('*'),
@@ -153,6 +156,29 @@ subtest 'off' => sub {
     isnt $client->cmd('ZSCORE', 'vaani:calls', $room), undef, 'calls has it from now on';
     deliver(event('call_ended', room => $room));
     index_ok('in the end all is as ever', 'vaani', $room);
+};
+
+subtest 'off on another host, or for a while' => sub {
+    my $room = new_room();
+    deliver(event('call_started', room => $room));
+    deliver(event('call_ended', room => $room), '/off');
+    ok is_active($room), 'the end is not seen';
+    deliver(event('call_postprocessing', room => $room));
+    index_ok('the next event with an outcome puts it right', 'vaani', $room);
+
+    # A dead letter is applied with the time of its receipt.
+    my $dir = $nginx->dir . '/spool';
+    $room = new_room();
+    $client->cmd('SET', "vaani:call:$room", 'x');
+    $nginx->allow_log(qr/WRONGTYPE/);
+    $http->post('/spool', event('call_started', room => $room));
+    wait_for(sub { -s "$dir/dead-letters" });
+    $client->cmd('DEL', "vaani:call:$room");
+    deliver(event('call_ringing', room => $room), '/off');
+    my ($exit, undef, $err) = run([ $spool_tool, 'resend', 'unix:' . $redis->socket, "$dir/dead-letters" ]);
+    is $exit, 0, 'the beginning comes later' or diag $err;
+    index_ok('both sets have the call then, so that it leaves both', 'vaani', $room);
+    unlink "$dir/dead-letters";
 };
 
 # --- what expires leaves

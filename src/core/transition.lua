@@ -304,7 +304,7 @@ end
 local arg = stream and 6 or 5
 local fields, n, removed, expire, message, result
 local seq_text, state, status, last_event, updated_at, at_field, at
-local had_outcome, has_outcome
+local had_outcome, has_outcome, gives_outcome
 
 
 if position == ZERO then
@@ -536,8 +536,12 @@ else
         if before(received_at, call('HMGET', key, 'created_at')[1] or '') then
             call('HSET', key, 'created_at', received_at)
 
-            if room and outcome_rank == ZERO then
-                call('ZADD', active, received_at, room)
+            if room then
+                call('ZADD', calls, updated_at, room)
+
+                if outcome_rank == ZERO then
+                    call('ZADD', active, received_at, room)
+                end
             end
         end
 
@@ -650,6 +654,7 @@ else
     end
 
     had_outcome = outcome_rank > ZERO
+    gives_outcome = new_outcome_rank > ZERO
 
     if new_outcome_rank > outcome_rank then
         local outcomes = { 'completed', 'failed', 'no_answer', 'rejected' }
@@ -899,12 +904,14 @@ if room and fields then
         end
     end
 
-    if updated_at == received_at then
-        call('ZADD', calls, received_at, room)
-    end
+    -- Also with a late event: what is in active but not in calls would never
+    -- leave it.
+
+    call('ZADD', calls, updated_at, room)
 
     -- A call is active from its first event to its outcome, whichever comes
-    -- first.
+    -- first.  Each event that gives one takes it out: the first of them may have
+    -- come by an nginx that keeps no index.
 
     if not has_outcome then
 
@@ -912,7 +919,7 @@ if room and fields then
             call('ZADD', active, received_at, room)
         end
 
-    elseif not had_outcome then
+    elseif gives_outcome then
         call('ZREM', active, room)
     end
 
