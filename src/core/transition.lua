@@ -304,7 +304,7 @@ end
 local arg = stream and 6 or 5
 local fields, n, removed, expire, message, result
 local seq_text, state, status, last_event, updated_at, at_field, at
-local had_outcome, has_outcome, gives_outcome
+local has_outcome, gives_outcome
 
 
 if position == ZERO then
@@ -653,7 +653,6 @@ else
         n = n + 2
     end
 
-    had_outcome = outcome_rank > ZERO
     gives_outcome = new_outcome_rank > ZERO
 
     if new_outcome_rank > outcome_rank then
