@@ -221,6 +221,22 @@ subtest 'long streams' => sub {
     like calls(erase => '--dry-run', 'gone')->{out}, qr/: 7 entries to be erased \(\d+ bytes\), 7 read$/m, 'nobody knows when it began: all of it';
     flush();
 
+    # A few at a time, if they are large: each has 1 MB.
+    set_user(@$words, @$scan, '+hstrlen');
+    $client->cmd('EVAL', q(for i = 1, 100 do
+        redis.call('XADD', KEYS[1], '*', 'message', '{"id":"x","room_name":"other","payload":"' .. string.rep('x', 1000000) .. '"}')
+    end), 1, 'vaani:stream');
+    play('gone');
+    my $peak = 'open my $f, "<", "/proc/self/status" or die; print STDERR "peak $1\n" if join("", <$f>) =~ /VmHWM:\s+(\d+)/';
+    for my $arguments ([qw(show gone --stream --around 1d)], [qw(erase --yes gone)]) {
+        my ($exit, undef, $err) = run([ $^X, '-e', "do '@{[ TOOL ]}'; my \$status = main::main(\@ARGV); $peak; exit \$status", @$arguments ]);
+        is $exit, 0, "@$arguments: large entries" or diag $err;
+        my ($kb) = $err =~ /^peak (\d+)$/m;
+        cmp_ok $kb, '<', 100_000, '... are not all in memory at a time';
+    }
+    set_user(@$words, @$scan);
+    flush();
+
     play('gone', '/other');
     my $other = calls(erase => '--dry-run', 'gone');
     like $other->{out}, qr/^stream vaani:stream: 0 entries/m, 'a stream that is not there';
