@@ -59,6 +59,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             vaani_webhook; vaani_partitions 16; vaani_prefix 'vaani:{\$vaani_partition}';
             vaani_stream 'vaani:{\$vaani_partition}:stream';
         }
+        location = /second  { vaani_webhook; vaani_prefix second; }
         location = /noindex { vaani_webhook; vaani_index off; }
     }
 CONF
@@ -442,6 +443,19 @@ subtest 'events that come at the end' => sub {
     }
 };
 
+subtest 'a stream of two prefixes' => sub {
+    play('gone');
+    play('gone', '/second');
+    my $want = all();
+    delete @$want{qw(vaani:call:gone vaani:calls)};
+    $want->{'vaani:stream'} = [ grep { $_->[1][1] =~ /"key":"second:/ } @{ $want->{'vaani:stream'} } ];
+    my $ran = erase('gone');
+    is $ran->{exit}, 0, 'the call of one';
+    like $ran->{out}, qr/^stream vaani:stream: 5 entries erased .*\n  5 entries are of calls with that name at other keys: not erased$/m, '... is told from the other one';
+    is_deeply all(), $want, '... which stays';
+    flush();
+};
+
 subtest 'a spool that cannot be erased' => sub {
     play('gone');
     my $before = all();
@@ -662,6 +676,7 @@ subtest 'errors' => sub {
         [ qr/erase takes names of calls, or --phone/ ], [ qr/erase takes names of calls, or --phone/, '--phone', '1', 'room' ],
         [ qr/1 to 256 bytes/, '' ], [ qr/1 to 256 bytes/, 'x' x 257 ], [ qr/--phone is a number/, '--phone', '' ],
         [ qr/--scan goes with --phone/, '--scan', 'x' ], [ qr/go with --spool/, '--unreadable', 'x' ], [ qr/go with --spool/, '--spool-tool', 'x', 'x' ],
+        [ qr/--stream=KEY names another stream/, 'room', '--stream', 'other:stream' ], [ qr/the name of a call is UTF-8/, "caf\xe9" ],
         [ qr/--json does not go with erase/, '--json', 'x' ], [ qr/--around is a time/, '--around', 'x', 'x' ],
     ) {
         my ($why, @arguments) = @$case;
