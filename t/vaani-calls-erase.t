@@ -60,6 +60,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             vaani_stream 'vaani:{\$vaani_partition}:stream';
         }
         location = /second  { vaani_webhook; vaani_prefix second; }
+        location = /twice   { vaani_webhook; vaani_partitions 16; vaani_prefix 'v\${vaani_partition}:{\$vaani_partition}'; vaani_stream off; }
         location = /noindex { vaani_webhook; vaani_index off; }
     }
 CONF
@@ -579,6 +580,11 @@ subtest 'partitions' => sub {
     my $rest = all();
     is erase(@options, '--phone', '+8')->{exit}, 0, '... also without an index';
     is_deeply all(), without_rooms($rest, map { room_in_partition($_, 'stays') } 0, 3), '... all of them';
+
+    set_user(@$words, @$scan, '~v*');
+    play($_, '/twice', phone_number => '+9') for @gone;
+    is erase(qw(--partitions 16 --prefix v${vaani_partition}:{$vaani_partition} --scan --phone +9))->{exit}, 0, 'a prefix with two variables';
+    is_deeply [ grep { /^v\d/ } keys %{ all() } ], [], '... all of them';
     set_user(@$words, @$scan);
     flush();
 };
