@@ -181,6 +181,27 @@ subtest 'off on another host, or for a while' => sub {
     unlink "$dir/dead-letters";
 };
 
+subtest 'two nginx hosts' => sub {
+    my $other = Vaani::Test::Nginx->start(http => <<"CONF");
+        vaani_redis @{[ $redis->url ]};
+        vaani_index on;
+        server {
+            listen unix:%%SOCK%%;
+            location / { vaani_webhook; }
+        }
+CONF
+    my @calls = map { new_room() } 1 .. 6;
+    my @http = ($http, $other->http);
+    my $post = sub ($n, $event, $room) {
+        is $http[ $n % 2 ]->post('/vaani', event($event, room => $room))->status, 200, "$event at host " . $n % 2;
+    };
+    $post->($_, 'call_started', $calls[$_]) for 0 .. 5;
+    $post->($_ + 1, 'call_ended', $calls[$_]) for 0 .. 2;
+
+    index_ok('one index', 'vaani', @calls);
+    is join('', map { is_active($_) } @calls), '000111', 'what one host began ends by the other one';
+};
+
 # --- what expires leaves
 
 subtest 'calls leave when their hashes expire' => sub {
