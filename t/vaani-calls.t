@@ -664,6 +664,8 @@ subtest 'options' => sub {
 # --- watch
 
 subtest 'watch' => sub {
+    plan skip_all => 'no pseudo terminals here' if !-w '/dev/ptmx' || !-d '/dev/pts';
+
     my @argv = ($^X, '-w', TOOL, 'watch', '--interval', '0.2', '--timeout', 10);
     my $start = sub (%opt) { return Vaani::Test::Terminal->start(argv => [ @argv, @{ $opt{options} // [] } ], %opt) };
 
