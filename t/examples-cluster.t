@@ -29,7 +29,6 @@ for my $node ($cluster->nodes) {
 my $nginx = nginx_with(join(' ', $cluster->urls, 'cluster'),
     partition_options(more => "
         vaani_payload max=80;
-        vaani_index on;
         vaani_channel 'vaani:{\$vaani_partition}:events' sharded;"));
 my $http = $nginx->http;
 

@@ -424,7 +424,7 @@ subtest 'events that come at the end' => sub {
         my $want = without_rooms(all(), 'gone');
 
         my ($seen, $posted) = (0, 0);
-        my $relay = relay(sub ($sent) {
+        my $relay = relay_while(sub ($sent) {
             $seen++ if $sent =~ /^UNLINK /;
             post(event('call_ended', room => 'gone', end_reason => 'late')) if $seen && $sent =~ $command && !$posted++;
             return 1;
@@ -497,7 +497,7 @@ subtest 'interrupted at any moment' => sub {
         play($_, '/hook', phone_number => "+$_") for qw(gone stays);
         $want = without_rooms(all(), 'gone');
         my $left = ++$n;
-        my $broken = relay(sub ($command) { --$left > 0 });
+        my $broken = relay_while(sub ($command) { --$left > 0 });
         $ran = calls(erase => '--yes', '--redis', $broken->{url}, 'gone');
         $broken->{end}->();
         my $again = erase('gone');
@@ -512,7 +512,7 @@ subtest 'interrupted at any moment' => sub {
 
 # A relay to Redis that asks before it passes on a command, and ends with all
 # connections where the answer is no.
-sub relay ($passes) {
+sub relay_while ($passes) {
     my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "listen: $!";
     defined(my $pid = fork) or die "fork: $!";
     if ($pid == 0) {
