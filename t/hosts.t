@@ -96,7 +96,7 @@ subtest 'equal pids, started together' => sub {
 # Where numbers that are not those of the kernel, or pids, are used, and why
 # nothing has to be unique there.
 my %ALLOWED = (
-    'redis/ngx_vaani_redis_conn.c ngx_random' => 'the time until the next attempt to connect',
+    'redis/ngx_vaani_redis_lost.c ngx_random' => 'the time until the next attempt to connect',
     'redis/ngx_vaani_redis_list.c ngx_random' => 'the time until servers are asked for their roles',
     'redis/ngx_vaani_redis_sentinel.c ngx_random' => 'the time until a Sentinel is asked',
     'redis/ngx_vaani_redis_table.c ngx_random' => 'the time until a cluster is asked for its slots',

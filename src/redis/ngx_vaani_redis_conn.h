@@ -360,7 +360,7 @@ void ngx_vaani_redis_free_blocks(void);
 
 
 /*
- * ngx_vaani_redis_conn.c: the life of the connection, and its writes
+ * ngx_vaani_redis_conn.c: the life of the connection
  */
 
 void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
@@ -384,6 +384,17 @@ void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
 /* Redis itself can be talked to: takes over the events, begins the set-up */
 void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
 
+/* a number that no connection of this worker has had, see there */
+ngx_uint_t ngx_vaani_redis_new_life(void);
+
+/* closes for good and drops what waits, without a call of handlers */
+void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_write.c: commands on their way to the connection
+ */
+
 /*
  * Gives a command to the connection, which owns it from then on.  Returns
  * NGX_VAANI_REDIS_DONE; any other status leaves the command to the caller.
@@ -404,9 +415,6 @@ void ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
 ngx_uint_t ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
 
-/* a number that no connection of this worker has had, see there */
-ngx_uint_t ngx_vaani_redis_new_life(void);
-
 /* whether commands are taken */
 ngx_uint_t ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn);
 
@@ -416,6 +424,14 @@ void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,
 
 /* writes what is queued; may end in ngx_vaani_redis_lost() */
 void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
+
+/* of conn->flush */
+void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+
+
+/*
+ * ngx_vaani_redis_lost.c: what becomes of the commands, and of the connection
+ */
 
 /*
  * The connection broke, or could not be made; it is closed.  what is a text for
@@ -429,8 +445,13 @@ void ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 void ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     char *what);
 
-/* closes for good and drops what waits, without a call of handlers */
-void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
+/*
+ * Closes the connection.  Its commands wait for the next one, in their order.
+ */
+void ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn);
+
+/* of conn->deadline: commands that have waited too long */
+void ngx_vaani_redis_deadline_handler(ngx_event_t *ev);
 
 
 /*

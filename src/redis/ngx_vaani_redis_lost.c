@@ -1,0 +1,381 @@
+
+/*
+ * A connection that is of no use any more: what becomes of its commands, when
+ * another one is tried, and what is logged.
+ */
+
+
+#include "ngx_vaani_redis_conn.h"
+
+
+static void ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
+    ngx_queue_t *refused);
+static void ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
+
+
+/*
+ * A connection that was in use broke, and its commands wait for the next one.
+ * That is tried at once if this one had been good for something, else it could
+ * go on like this for ever.
+ */
+
+void
+ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    ngx_queue_t  refused;
+
+    if (conn->state != NGX_VAANI_REDIS_READY) {
+        ngx_vaani_redis_fail(conn, err, what);
+        return;
+    }
+
+    ngx_queue_init(&refused);
+
+    ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_LOST, err, what);
+
+    ngx_vaani_redis_strike(conn, &refused);
+
+    if (conn->proved
+        || ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF)
+    {
+        ngx_vaani_redis_close(conn);
+
+        conn->backoff = 0;
+
+        ngx_log_error(NGX_LOG_WARN, &conn->log, err,
+                      "vaani: %V %s, connecting again, %ui events wait for it",
+                      &conn->node->url.name, what, conn->ncommands);
+
+        ngx_vaani_redis_again(conn);
+
+    } else {
+        ngx_vaani_redis_rest(conn, err, what);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_UNKNOWN);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Connects anew, or lets others see to it.
+ */
+
+static void
+ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_vaani_redis_actions_t  *actions;
+
+    /* its owner goes on with another place, but is never called at once */
+
+    if (conn->watch) {
+        ngx_add_timer(&conn->reconnect, 1);
+        return;
+    }
+
+    actions = conn->redis->actions;
+
+    if (actions && actions->lost) {
+        actions->lost(conn);
+    }
+
+    if (!conn->node->leaving) {
+        ngx_vaani_redis_connect(conn);
+    }
+}
+
+
+/*
+ * The command that Redis was at when the connection broke may be why: one that
+ * is too long for it, say.  It isn't sent for ever.
+ */
+
+static void
+ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn, ngx_queue_t *refused)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    if (ngx_queue_empty(&conn->inflight)) {
+        return;
+    }
+
+    q = ngx_queue_head(&conn->inflight);
+    cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+    if (cmd->setup || cmd->buf.pos == cmd->buf.start) {
+        return;
+    }
+
+    if (++cmd->strikes < NGX_VAANI_REDIS_MAX_STRIKES) {
+        return;
+    }
+
+    /* it may still be in the chain of output, which ends with the connection */
+
+    ngx_queue_remove(q);
+    ngx_queue_insert_tail(refused, q);
+}
+
+
+void
+ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    ngx_queue_t  given_up;
+
+    ngx_vaani_redis_stats_error(conn, conn->state == NGX_VAANI_REDIS_READY
+                                      ? NGX_VAANI_REDIS_LOST
+                                      : NGX_VAANI_REDIS_CONNECT,
+                                err, what);
+
+    ngx_vaani_redis_rest(conn, err, what);
+
+    if (conn->watch == NULL && conn->redis->actions
+        && conn->redis->actions->lost)
+    {
+        conn->redis->actions->lost(conn);
+    }
+
+    ngx_queue_init(&given_up);
+
+    if (!ngx_queue_empty(&conn->waiting)) {
+        ngx_queue_add(&given_up, &conn->waiting);
+        ngx_queue_init(&conn->waiting);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &given_up, NGX_VAANI_REDIS_DOWN);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Closes the connection, and refuses commands until another one is there.
+ */
+
+static void
+ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+    uint32_t    failure;
+    ngx_uint_t  level, ready, tls;
+    ngx_msec_t  longest;
+
+    ready = (conn->state == NGX_VAANI_REDIS_READY);
+    tls = (conn->state == NGX_VAANI_REDIS_HANDSHAKING);
+
+    ngx_vaani_redis_close(conn);
+
+    /* one line for a reason: the next one may be what has to be seen to */
+
+    failure = ngx_crc32_short((u_char *) what, ngx_strlen(what));
+
+    level = (conn->down ? conn->failure == failure : conn->refusing)
+            ? NGX_LOG_INFO : NGX_LOG_ERR;
+
+    conn->failure = failure;
+
+    if (conn->watch) {
+        /* one of several may end; its certificate has to be seen to */
+
+        level = !ngx_vaani_redis_watch_is_news(conn->watch, failure)
+                ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;
+
+        ngx_log_error(level, &conn->log, err,
+                      "vaani: %V %s; another server is asked for the master",
+                      &conn->node->url.name, what);
+
+        conn->down = 1;
+        conn->nrefused = 0;
+
+        ngx_add_timer(&conn->reconnect, 1);
+        return;
+    }
+
+    ngx_log_error(level, &conn->log, err,
+                  "vaani: %V %s, no event reaches it until it is back",
+                  &conn->node->url.name, what);
+
+    conn->down = 1;
+    conn->nrefused = 0;
+
+    if (conn->node->leaving) {
+        return;
+    }
+
+    /* one that lasted is no reason to wait longer than after the first */
+
+    if (ready
+        && ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF)
+    {
+        conn->backoff = 0;
+    }
+
+    /* another master may be there any moment */
+
+    longest = (conn->redis->actions && conn->redis->actions->locate)
+              ? NGX_VAANI_REDIS_SEEK_BACKOFF : NGX_VAANI_REDIS_MAX_BACKOFF;
+
+    conn->backoff = conn->backoff ? ngx_min(conn->backoff * 2, longest)
+                                  : NGX_VAANI_REDIS_MIN_BACKOFF;
+
+    /* the workers must not all come back in the same moment */
+
+    ngx_add_timer(&conn->reconnect,
+                  conn->backoff / 2 + ngx_random() % (conn->backoff / 2 + 1));
+}
+
+
+void
+ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_queue_t            *q;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    conn->ncloses++;
+
+    if (conn->state == NGX_VAANI_REDIS_READY) {
+        ngx_vaani_redis_stats_ready(conn, 0);
+    }
+
+    if (conn->resolving) {
+        ngx_resolve_name_done(conn->resolving);
+        conn->resolving = NULL;
+    }
+
+    if (conn->peer.connection) {
+#if (NGX_SSL)
+        if (conn->peer.connection->pool) {
+            ngx_vaani_redis_ssl_close(conn);
+        }
+#endif
+        ngx_close_connection(conn->peer.connection);
+        conn->peer.connection = NULL;
+    }
+
+    if (conn->reader) {
+        redisReaderFree(conn->reader);
+        conn->reader = NULL;
+    }
+
+    if (conn->flush.posted) {
+        ngx_delete_posted_event(&conn->flush);
+    }
+
+    if (conn->setup.timer_set) {
+        ngx_del_timer(&conn->setup);
+    }
+
+    while (!ngx_queue_empty(&conn->inflight)) {
+        q = ngx_queue_last(&conn->inflight);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        ngx_queue_remove(q);
+
+        if (cmd->setup) {
+            ngx_vaani_redis_free_setup(cmd);
+
+        } else if (cmd->once) {
+            ngx_queue_insert_head(&conn->lapsed, q);
+
+        } else {
+            ngx_queue_insert_head(&conn->waiting, q);
+        }
+    }
+
+    conn->out = NULL;
+    conn->last_out = &conn->out;
+    conn->state = NGX_VAANI_REDIS_CLOSED;
+}
+
+
+void
+ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
+{
+    ngx_uint_t               i, hung, level;
+    ngx_msec_t               left, next;
+    ngx_queue_t              expired, *q, *following, *queues[2];
+    ngx_vaani_redis_cmd_t   *cmd;
+    ngx_vaani_redis_conn_t  *conn;
+
+    conn = ev->data;
+
+    queues[0] = &conn->inflight;
+    queues[1] = &conn->waiting;
+
+    ngx_queue_init(&expired);
+    hung = 0;
+    next = 0;
+
+    for (i = 0; i < 2; i++) {
+        for (q = ngx_queue_head(queues[i]);
+             q != ngx_queue_sentinel(queues[i]);
+             q = following)
+        {
+            following = ngx_queue_next(q);
+            cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+            left = cmd->deadline - ngx_current_msec;
+
+            if ((ngx_msec_int_t) left > 0) {
+
+                if (!cmd->setup && (next == 0 || left < next)) {
+                    next = left;
+                }
+
+                continue;
+            }
+
+            if (cmd->setup) {
+                continue;
+            }
+
+            if (i == 0) {
+                hung = 1;
+            }
+
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&expired, q);
+        }
+    }
+
+    if (hung) {
+
+        /*
+         * Replies come in order, so nothing more can be had of a connection
+         * that owes one.  New events don't wait for the next connection.
+         */
+
+        ngx_vaani_redis_close(conn);
+
+        ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, 0,
+                                    "didn't reply in time");
+
+        if (conn->watch) {
+            level = ngx_vaani_redis_watch_is_news(conn->watch, 0)
+                    ? NGX_LOG_WARN : NGX_LOG_INFO;
+
+            ngx_log_error(level, &conn->log, 0,
+                          "vaani: %V did not reply within %M ms; another "
+                          "server is asked for the master",
+                          &conn->node->url.name, conn->redis->timeout);
+
+        } else {
+            ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                          "vaani: %V didn't reply within %M ms, connecting "
+                          "again, no event reaches it until it is back",
+                          &conn->node->url.name, conn->redis->timeout);
+        }
+
+        conn->down = 1;
+
+        ngx_vaani_redis_again(conn);
+    }
+
+    if (next && !conn->deadline.timer_set) {
+        ngx_add_timer(&conn->deadline, next);
+    }
+
+    ngx_vaani_redis_finish_all(conn, &expired, NGX_VAANI_REDIS_TIMEOUT);
+    ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
