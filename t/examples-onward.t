@@ -106,6 +106,10 @@ my %BEHAVIOUR = (
     slow      => sub { (sub { Time::HiRes::sleep(1.5) }, ok_answer()) },
     drip      => sub { map({ my $byte = $_; ($byte, sub { Time::HiRes::sleep(0.3) }) } split //, 'HTTP/1.1 200 OK' . "\r\nX: y" x 40), undef },
     endless   => sub { ("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" . 'x' x 200_000, sub { sleep 30 }) },
+    early     => sub { ("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", sub { Time::HiRes::sleep(0.3) }, ok_answer()) },
+    hints     => sub { ("HTTP/1.1 102 Processing\r\n\r\n" . "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" x 2, sub { Time::HiRes::sleep(0.3) }, answer_with(500, '')) },
+    two       => sub { (ok_answer(), sub { Time::HiRes::sleep(0.3) }, ok_answer(), sub { spew("$log.two", '') }) },
+    body      => sub { ("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", sub { Time::HiRes::sleep(0.3) }, '{}') },
     cut       => sub { ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx", undef) },
 );
 
@@ -245,6 +249,21 @@ my @SCENARIOS = (
         is scalar(grep { $_->{line} =~ /trap/ } requests()), 0, 'redirections are not followed';
         like $forwarder->err, qr/^\d+-\d+ failed, try 1: /m, 'it says so';
         ends($forwarder, 'INT');
+    } ],
+
+    # What one request is answered is not taken for the answer to the next one.
+    [ 'answers that come in parts' => sub {
+        behave(a_early => ['early'], b_fails => [500], c_hints => ['hints'], d_fails => [500], e_two => ['two'], f_fails => [500], g_body => ['body'], h_fails => [500]);
+        my $forwarder = start('one', PARALLEL => 1, LONGEST => 1);
+        for my $pair ([qw(a_early b_fails)], [qw(c_hints d_fails)], [qw(e_two f_fails)], [qw(g_body h_fails)]) {
+            post('/hook', event('call_started', room => $pair->[0]));
+            ok wait_for(sub { -e "$log.two" }), 'both answers are written' if $pair->[0] eq 'e_two';
+            post('/hook', event('call_started', room => $pair->[1]));
+            ok wait_for(sub { requests_of($pair->[1]) == 2 && pending() == 0 }), "$pair->[1]: tried again" or diag $forwarder->err;
+            is scalar(requests_of($pair->[0])), $pair->[0] eq 'c_hints' ? 2 : 1, "... $pair->[0]: as often as its answers ask for";
+        }
+        all_arrived('each');
+        ends($forwarder);
     } ],
 
     [ 'a message that fails for long' => sub {

@@ -41,6 +41,7 @@ import math
 import os
 import random
 import re
+import select
 import signal
 import socket
 import ssl
@@ -282,6 +283,18 @@ class Schedule:
 # ---- the endpoint -------------------------------------------------------------
 
 
+class Response(http.client.HTTPResponse):
+    """An answer. http.client takes an interim one for it, such as 103, and would then
+    take the final one for that of the next request."""
+
+    def _read_status(self):
+        while True:
+            version, status, reason = super()._read_status()
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class Poster:
     """A connection to the endpoint, which is kept for the next request."""
 
@@ -293,6 +306,8 @@ class Poster:
     def post(self, name, text):
         """(status, Retry-After). Raises OSError or HTTPException. A redirection is
         an answer like any other."""
+        if self.connection is not None and self.is_spoiled():
+            self.close()
         reused = self.connection is not None
         deadline = time.monotonic() + TIMEOUT
         try:
@@ -317,7 +332,7 @@ class Poster:
             status, after = response.status, response.getheader("Retry-After")
             try:
                 response.read(ANSWER)
-                keep = response.isclosed() and not response.will_close and not cut.is_set()
+                keep = status >= 200 and response.isclosed() and not response.will_close and not cut.is_set()
             except (OSError, http.client.HTTPException):
                 keep = False    # the status has come, that is all that counts
             if not keep:
@@ -340,8 +355,16 @@ class Poster:
             self.connection = http.client.HTTPSConnection(HOST, PORT, timeout=TIMEOUT, context=self.context)
         else:
             self.connection = http.client.HTTPConnection(HOST, PORT, timeout=TIMEOUT)
+        self.connection.response_class = Response
         self.connection.connect()
         self.connection.auto_open = 0
+
+    def is_spoiled(self):
+        """Nothing comes between two requests but the end of the connection, and what
+        must not be taken for the answer to the next one."""
+        poll = select.poll()
+        poll.register(self.connection.sock, select.POLLIN)
+        return bool(poll.poll(0)) or SCHEME == "https" and self.connection.sock.pending() > 0
 
     @staticmethod
     def cut(sock, cut):
