@@ -12,6 +12,7 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Digest::SHA qw(sha256_hex);
+use IO::Socket::INET ();
 use JSON::PP ();
 use Math::BigInt ();
 use Time::HiRes ();
@@ -483,6 +484,45 @@ my @SCENARIOS = (
             plain => 'msg_1/0', map({ $_ => $digest->($ids{$_}) } qw(blank breaks long wide)), map { $_ => $entry{$_} } qw(none number),
         }, 'those that are no header have a digest, none that of the entry';
         is scalar(grep { !$_->{good} } requests()), 0, '... with good signatures';
+        ends($forwarder);
+    } ],
+
+    [ 'addresses' => sub {
+        # A name of two addresses, of which the first one takes no connection: its queue is full.
+        my $port = $endpoint->port;
+        my $dead = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.2:$port", ReuseAddr => 1) or die "listen: $@\n";
+        my @full = map { IO::Socket::INET->new(PeerAddr => "127.0.0.2:$port", Blocking => 0) } 1 .. 5;
+        my $dir = tmpdir();
+        spew("$dir/sitecustomize.py", <<'END');
+import socket
+real = socket.getaddrinfo
+def found(host, port, *more, **options):
+    if host != "two.test":
+        return real(host, port, *more, **options)
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+socket.getaddrinfo = found
+END
+        spew("$dir/lookup.js", <<'END');
+const dns = require('node:dns');
+const real = dns.lookup;
+dns.lookup = (host, options, done) => {
+  if (host !== 'two.test') return real(host, options, done);
+  const found = ['127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: 4 }));
+  return process.nextTick(() => (options.all ? done(null, found) : done(null, found[0].address, 4)));
+};
+END
+        my $forwarder = start('one', ENDPOINT => "http://two.test:$port/hook", TIMEOUT => 9,
+            PYTHONPATH => $dir, NODE_OPTIONS => "--require $dir/lookup.js");
+        post('/hook', event('call_started', room => 'two'));
+        all_arrived('the second address');
+        unlike $forwarder->err, qr/timed out/, '... within the time of one request' or diag $forwarder->err;
+        ends($forwarder);
+
+        # One that is in no net; without a port, its last part must not be taken for it.
+        $forwarder = start('one', ENDPOINT => 'http://[2001:db8::beef]/hook');
+        post('/hook', event('call_started', room => 'v6'));
+        ok wait_for(sub { $forwarder->err =~ /^\S+ failed, try 1: (.*); again/m }), 'IPv6' or diag $forwarder->err;
+        like $forwarder->err, qr/try 1: (?:timed out|.*unreachable|.*assign|.*not supported|E[A-Z]+);/i, '... is tried';
         ends($forwarder);
     } ],
 

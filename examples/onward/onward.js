@@ -242,7 +242,14 @@ class Schedule {
 // ---- the endpoint ----------------------------------------------------------
 
 const client = ENDPOINT.protocol === 'https:' ? https : http;
-const agent = new client.Agent({ keepAlive: true, maxSockets: PARALLEL });
+const agent = new client.Agent({
+  keepAlive: true,
+  maxSockets: PARALLEL,
+
+  // The first address may be dead, and must leave time for the next. Node 18 tries one.
+  autoSelectFamily: true,
+  autoSelectFamilyAttemptTimeout: Math.max(10, Math.ceil(1000 * TIMEOUT / 3)),
+});
 
 // { status, after }. A redirection is an answer like any other.
 async function post(name, text) {

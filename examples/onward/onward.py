@@ -94,7 +94,7 @@ def endpoint():
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     if not re.fullmatch(r"[!-~]+", target + url.netloc):
         fail("ENDPOINT must be ASCII without blanks; encode other characters")
-    return url.scheme, url.hostname, port, target
+    return url.scheme, url.hostname, port or (443 if url.scheme == "https" else 80), target
 
 
 def secrets():
@@ -351,12 +351,15 @@ class Poster:
                 timer.cancel()
 
     def connect(self):
+        # For each address: the first one may be dead, and must leave time for the next.
+        wait = TIMEOUT / 3
         if SCHEME == "https":
-            self.connection = http.client.HTTPSConnection(HOST, PORT, timeout=TIMEOUT, context=self.context)
+            self.connection = http.client.HTTPSConnection(HOST, PORT, timeout=wait, context=self.context)
         else:
-            self.connection = http.client.HTTPConnection(HOST, PORT, timeout=TIMEOUT)
+            self.connection = http.client.HTTPConnection(HOST, PORT, timeout=wait)
         self.connection.response_class = Response
         self.connection.connect()
+        self.connection.sock.settimeout(TIMEOUT)
         self.connection.auto_open = 0
 
     def is_spoiled(self):
