@@ -450,6 +450,13 @@ my @SCENARIOS = (
         $admin->cmd('ACL', 'SETUSER', 'onward', '+xreadgroup');
         post('/hook', event('call_started', room => 'allowed'));
         ok wait_for(sub { requests_of('allowed') && pending() == 0 }, 60), '... until it does not' or diag $other->err;
+
+        # A master that was demoted.
+        $admin->cmd('REPLICAOF', '127.0.0.1', 1);
+        ok wait_for(sub { $other->err =~ /^Redis: .*read only replica/m }), 'a replica is told' or diag $other->err;
+        $admin->cmd('REPLICAOF', 'NO', 'ONE');
+        post('/hook', event('call_started', room => 'promoted'));
+        ok wait_for(sub { requests_of('promoted') && pending() == 0 }, 60), '... and it continues at a master' or diag $other->err;
         ends($other);
     } ],
 
@@ -564,11 +571,15 @@ CONF
             [ qr/SECRET_FILE has no secret/, SECRET_FILE => secret_file('empty', "# none\n") ],
             [ qr/SECRET_FILE, line 2: expected whsec_/, SECRET_FILE => secret_file('bare', "\n" . token_secret() . "\n") ],
             [ qr/SECRET_FILE, line 1: expected whsec_/, SECRET_FILE => secret_file('no-base64', "whsec_" . token_secret() . "!\n") ],
+            [ qr/SECRET_FILE, line 1: expected whsec_/, SECRET_FILE => secret_file('odd', 'whsec_' . 'A' x 25 . "\n") ],
+            [ qr/SECRET_FILE, line 1: expected whsec_/, SECRET_FILE => secret_file('quoted', qq("$secret"\n)) ],
             [ qr/SECRET_FILE, line 1: the secret must have 16 bytes/, SECRET_FILE => secret_file('short', "whsec_c2hvcnQ=\n") ],
             [ qr/TIMEOUT must be a number/, TIMEOUT => '10s' ], [ qr/TRIES must be a number/, TRIES => 0 ], [ qr/HOLD must be/, HOLD => 'nan' ],
             [ qr/REDIS_URL must be a URL/, REDIS_URL => 'nonsense://token-of-the-path' ],
+            [ qr/REDIS_URL must be a URL/, REDIS_URL => 'redis://token-of-the-path@127.0.0.1?nonsense=1' ],
         ) {
             my ($regex, %change) = @$case;
+            next if $file =~ /js$/ && ($change{REDIS_URL} // '') =~ /\?/;    # ioredis ignores them
             local @ENV{qw(ENDPOINT SECRET_FILE REDIS_URL)} = ('http://127.0.0.1:1/', $secret_file, 'redis://127.0.0.1:1');
             local @ENV{ keys %change } = values %change;
             my ($exit, $out, $error) = run([ $program, $path ]);

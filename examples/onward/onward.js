@@ -87,7 +87,7 @@ function secrets() {
   text.replace(/^\ufeff/, '').split('\n').forEach((line, i) => {
     line = line.trim();
     if (!line || line.startsWith('#')) return;
-    if (!/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(line)) fail(`SECRET_FILE, line ${i + 1}: expected whsec_ and base64`);
+    if (!/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(line) || line.slice(6).replace(/=/g, '').length % 4 === 1) fail(`SECRET_FILE, line ${i + 1}: expected whsec_ and base64`);
 
     const key = Buffer.from(line.slice(6), 'base64');
     if (key.length < 16) fail(`SECRET_FILE, line ${i + 1}: the secret must have 16 bytes or more`);
@@ -338,7 +338,12 @@ const OPTIONS = {
   socketTimeout: 15_000,
 
   // A Redis that loads its data, or is no master any more: connect and ask again.
-  reconnectOnError: (error) => (/^(?:LOADING|READONLY)/.test(error.message) ? 2 : false),
+  // ioredis sends the command again and does not tell the error.
+  reconnectOnError: (error) => {
+    if (!/^(?:LOADING|READONLY)/.test(error.message)) return false;
+    failed(`Redis: ${error.message}`);
+    return 2;
+  },
 
   // INFO and CLIENT, which the user need not be allowed.
   enableReadyCheck: false,

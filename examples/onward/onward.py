@@ -664,8 +664,9 @@ def pages(ids, size):
 def main():
     try:
         forwarder = Forwarder()
-    except ValueError:
-        fail("REDIS_URL must be a URL that begins with redis:// or rediss://")
+        forwarder.client.connection_pool.make_connection()    # has the options that the URL may have
+    except (ValueError, TypeError):
+        fail("REDIS_URL must be a URL that begins with redis:// or rediss://, with options of redis-py only")
     for signum in signal.SIGTERM, signal.SIGINT:
         signal.signal(signum, forwarder.stop)
     forwarder.run()
