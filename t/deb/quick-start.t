@@ -98,6 +98,11 @@ my @outcomes = (
         my ($shown, $real) = map { s/\bin \d.*per second|\d+(?:\.\d+)? ms/N/gr } $want // 'nothing', $output;
         is $real, $shown, '... prints what is shown';
     } ],
+    [ qr/^vaani-calls active$/m, sub ($output) {
+        like $output, qr/^ROOM .*\n(?:.*\n)*room_123abc .* ringing /m, '... the call is going on';
+        like $output, qr/^ROOM .* UPDATED .*\n(?:\S+ .*\n){10}/m, '... the last ones are others';
+        like $output, qr/^room +room_123abc\nstatus +ringing$/m, '... with what is known of it';
+    } ],
     [ qr/\bcurl\b.*\/vaani\/status\b/, sub ($output) {
         my ($numbers, $metrics) = $output =~ /\A(\{.*\})\s*(# HELP.*)\z/s;
         my ($ringing) = grep { $_->{event} eq 'call_ringing' } @{ JSON::PP::decode_json($numbers // '{}')->{deliveries} // [] };
