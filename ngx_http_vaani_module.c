@@ -455,6 +455,7 @@ ngx_http_vaani_create_loc_conf(ngx_conf_t *cf)
      *     conf->webhook = { NULL, NULL, 0 };
      *     conf->redis_password = { 0, NULL };
      *     conf->redis = NULL;
+     *     conf->index_place = { NULL, NULL, 0 };
      *     conf->auth = NGX_HTTP_VAANI_AUTH_OFF;
      *     conf->tokens = NULL;
      *     conf->token_in_uri = 0;

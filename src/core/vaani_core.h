@@ -1,7 +1,6 @@
 
 /*
- * What all of the core has in common: what functions return, strings, and
- * memory.
+ * Used by all files of the core: return codes, strings, and the allocator.
  */
 
 

@@ -59,6 +59,7 @@ static void vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
 static void vaani_args_payload(vaani_args_t *a, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 static void vaani_args_add(vaani_args_t *a, const vaani_str_t *str);
+static void vaani_args_composed(vaani_args_t *a, u_char *end);
 static void vaani_args_literal(vaani_args_t *a, const char *str);
 static void vaani_args_uint(vaani_args_t *a, uint64_t value);
 static u_char *vaani_write(u_char *dst, const void *src, size_t len);
@@ -205,9 +206,7 @@ vaani_args_set(vaani_args_t *a, const vaani_str_t *prefix, const char *name)
     p = vaani_write(a->last, prefix->data, prefix->len);
     p = vaani_write(p, name, strlen(name));
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
@@ -273,9 +272,7 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
         p = vaani_args_ttl(p, delivery->ttl);
     }
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
@@ -450,9 +447,7 @@ vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
 
     *p++ = ',';
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
@@ -485,9 +480,7 @@ vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
 
     p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
@@ -511,9 +504,7 @@ vaani_args_payload(vaani_args_t *a, const vaani_event_t *event,
     p = vaani_write(a->last, vaani_no_payload, sizeof(vaani_no_payload) - 1);
     p = vaani_write_uint(p, delivery->payload.len);
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
@@ -521,6 +512,19 @@ static void
 vaani_args_add(vaani_args_t *a, const vaani_str_t *str)
 {
     a->args[a->nargs++] = *str;
+}
+
+
+/*
+ * What was written to a->last is an argument; end is where it ends.
+ */
+
+static void
+vaani_args_composed(vaani_args_t *a, u_char *end)
+{
+    a->args[a->nargs].data = a->last;
+    a->args[a->nargs++].len = end - a->last;
+    a->last = end;
 }
 
 
@@ -539,9 +543,7 @@ vaani_args_uint(vaani_args_t *a, uint64_t value)
 
     p = vaani_write_uint(a->last, value);
 
-    a->args[a->nargs].data = a->last;
-    a->args[a->nargs++].len = p - a->last;
-    a->last = p;
+    vaani_args_composed(a, p);
 }
 
 
