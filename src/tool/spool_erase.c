@@ -12,12 +12,6 @@
 #include "vaani_utf8.h"
 
 
-/* how often, and how long apart, the lock is tried: 5 s */
-
-#define VAANI_SPOOL_ATTEMPTS   250
-#define VAANI_SPOOL_APART      20000000L        /* ns */
-
-
 static int vaani_spool_lock_both(vaani_spool_t *spool, const char *dir,
     size_t len, int *fds);
 static int vaani_spool_room(const char *room);

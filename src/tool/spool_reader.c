@@ -11,10 +11,9 @@
 #include "vaani_spool.h"
 
 
-/* how often, and how long apart, a lock is tried: 2 s */
+/* how often a lock is tried by a reader: 2 s */
 
-#define VAANI_SPOOL_ATTEMPTS   100
-#define VAANI_SPOOL_APART      20000000L        /* ns */
+#define VAANI_SPOOL_LOOKS      100
 
 
 static int vaani_spool_check(vaani_spool_reader_t *reader, off_t at,
@@ -297,7 +296,7 @@ vaani_spool_settle(vaani_spool_reader_t *reader, int keep)
     struct stat      st;
     struct timespec  apart = { 0, VAANI_SPOOL_APART };
 
-    for (n = 0; n < VAANI_SPOOL_ATTEMPTS; n++) {
+    for (n = 0; n < VAANI_SPOOL_LOOKS; n++) {
 
         if (flock(reader->fd, LOCK_EX|LOCK_NB) == -1) {
             (void) nanosleep(&apart, NULL);
@@ -331,7 +330,7 @@ vaani_spool_watch(vaani_spool_reader_t *reader)
     struct stat      st;
     struct timespec  apart = { 0, VAANI_SPOOL_APART };
 
-    for (n = 0; n < VAANI_SPOOL_ATTEMPTS; n++) {
+    for (n = 0; n < VAANI_SPOOL_LOOKS; n++) {
 
         /* a shared lock: several may look at the same time */
 

@@ -33,11 +33,6 @@
 
 #define VAANI_SPOOL_COPY       ".erasing"
 
-/* how often, and how long apart, a lock is tried: 5 s */
-
-#define VAANI_SPOOL_ATTEMPTS   250
-#define VAANI_SPOOL_APART      20000000L        /* ns */
-
 /* so much is copied under the lock; or what there is after so many passes */
 
 #define VAANI_SPOOL_TAIL       65536

@@ -39,6 +39,11 @@ typedef enum {
 
 #define VAANI_SPOOL_ERASED        "erased"
 
+/* how often, and how long apart, erase tries a lock: 5 s */
+
+#define VAANI_SPOOL_ATTEMPTS      250
+#define VAANI_SPOOL_APART         20000000L     /* ns; also of readers */
+
 
 /* of "resend" */
 
