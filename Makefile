@@ -50,8 +50,7 @@ STAMP = $(BUILD)/stamp
 
 # whatever is written in C, the tests and the benchmark too
 
-C_SOURCES = $(wildcard *.c src/*/*.c src/*/*/*.c \
-	t/unit/*.c t/fuzz/*.c t/foreign/*.c t/permutations/*.c t/slots/*.c \
+C_SOURCES = $(wildcard *.c src/*/*.c src/*/*/*.c t/*/*.c t/*/*/*.c \
 	bench/*.c bench/*/*.c bench/*/*/*.c)
 C_HEADERS = $(wildcard src/*/*.h src/*/*/*.h t/*.h t/*/*.h bench/*/*.h)
 
@@ -66,10 +65,15 @@ deps-run:
 	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
 		libcjson-dev libssl-dev redis-server
 
-deps-test: deps-run deps-browser deps-examples
-	@tools/install-deps libcmocka-dev clang libclang-rt-14-dev valgrind \
-		dpkg-dev curl nghttp2-client libpcre2-dev zlib1g-dev libssl-dev \
-		openssl prometheus libio-socket-ssl-perl strace
+# the unit tests and the fuzzers have neither nginx nor Redis
+
+deps-unit:
+	@tools/install-deps gcc make libc6-dev libcmocka-dev libcjson-dev \
+		libhiredis-dev clang libclang-rt-14-dev
+
+deps-test: deps-run deps-unit deps-browser deps-examples
+	@tools/install-deps valgrind dpkg-dev curl nghttp2-client libpcre2-dev \
+		zlib1g-dev libssl-dev openssl prometheus libio-socket-ssl-perl strace
 
 
 # ---- the module, for the packaged nginx ----------------------------------
@@ -221,5 +225,5 @@ help:
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-test deps-deb module tool run demo deb install \
+.PHONY: all deps-run deps-unit deps-test deps-deb module tool run demo deb install \
 	uninstall clean help style compile_commands.json FORCE

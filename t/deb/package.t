@@ -5,12 +5,10 @@ use v5.20;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-use Cwd ();
 use File::Basename qw(dirname);
 use FindBin;
 use Vaani::Test;
 
-my $project = Cwd::abs_path("$FindBin::Bin/../..");
 my $deb = $ENV{VAANI_DEB} // die "VAANI_DEB is the package to look into\n";
 my $dir = tmpdir() . '/package';
 
@@ -44,7 +42,7 @@ subtest 'contents' => sub {
     ) ], 'the files';
 
     is_deeply [ map { m{^$doc/docs/(.*?)(?:\.gz)?$} ? $1 : () } sort @files ],
-        [ map { s{.*/}{}r } sort glob "$project/docs/*" ], 'all documents';
+        [ map { s{.*/}{}r } sort glob ROOT . "/docs/*" ], 'all documents';
     is_deeply [ map { m{^$doc/examples/(.*)} ? $1 : () } sort @files ],
         [qw(alerts.yml grafana.json hardened.conf site.conf)], 'the examples, not compressed';
     ok !-e "$dir/DEBIAN/conffiles", 'no conffiles: no question at an upgrade';
@@ -61,7 +59,7 @@ subtest 'binaries' => sub {
         my $bytes = slurp($file);
         my $dynamic = output('readelf', '-Wd', $file);
 
-        ok index($bytes, $_) < 0, "$name: $_ is not in it" for $project, dirname($deb), '/usr/share/nginx/src';
+        ok index($bytes, $_) < 0, "$name: $_ is not in it" for ROOT, dirname($deb), '/usr/share/nginx/src';
         unlike $dynamic, qr/\((?:RPATH|RUNPATH)\)/, '... nor a path of libraries';
         like $dynamic, qr/\bBIND_NOW\b/, '... bound at once';
         like output('readelf', '-Wl', $file), qr/GNU_RELRO/, '... with its tables read-only';
@@ -96,7 +94,7 @@ subtest 'lintian' => sub {
 subtest 'the same once more' => sub {
     my $again = tmpdir() . '/once more and elsewhere' =~ tr/ /-/r;
     mkdir $again or die "mkdir: $!\n";
-    output('sh', '-c', 'tar -C "$1" -c --exclude=./build --exclude=./.git . | tar -C "$2" -x', 'sh', $project, $again);
+    output('sh', '-c', 'tar -C "$1" -c --exclude=./build --exclude=./.git . | tar -C "$2" -x', 'sh', ROOT, $again);
 
     my @nobody;
     if ($> == 0) {

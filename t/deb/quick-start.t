@@ -3,7 +3,7 @@
 # README.md, block by block as they stand there, and so is the configuration: a
 # block that is new is run, and fails the test until it says what comes of it.
 #
-# "make run", "make demo" and "make test" are t/quick-start.t's.
+# "make run", "make demo" and "make test" are t/examples/quick-start.t's.
 #
 # All of that is in a copy of this machine's file system, see t/deb/root. What is
 # there instead of the real thing is in t/deb/systemctl, and sudo, which runs the
@@ -22,18 +22,18 @@ use Vaani::Test::Root;
 
 enter_root($0, qw(PYTHON_BIN));
 
-my $readme = Vaani::Test::Readme->new(PROJECT . '/README.md');
+my $readme = Vaani::Test::Readme->new(ROOT . '/README.md');
 my $package = 'libnginx-mod-http-vaani';
 my $checkout = '/root/checkout';
 my $bin = tmpdir() . '/bin';
 
 mkdir $bin;
-succeeds('install', '-m', '755', "$FindBin::Bin/systemctl", "$bin/systemctl");
+succeeds('install', '-m', '755', ROOT . '/t/deb/systemctl', "$bin/systemctl");
 chmod 0755, spew("$bin/sudo", qq(#!/bin/sh\nexec "\$@"\n));
 $ENV{PATH} = "$bin:$ENV{PATH}";
 
 succeeds('mkdir', $checkout);
-succeeds('sh', '-c', "tar -c -C @{[ PROJECT ]} --exclude=./build --exclude=./.git . | tar -x -C $checkout");
+succeeds('sh', '-c', "tar -c -C @{[ ROOT ]} --exclude=./build --exclude=./.git . | tar -x -C $checkout");
 succeeds('rm', '-f', '/usr/sbin/policy-rc.d');    # services are started here
 
 # A shell that stops at the first command that fails, and somebody who says yes
@@ -148,7 +148,7 @@ sub fresh () {
 sub subscribers_hear () {
     my $dir = tmpdir() . '/snippets';
     mkdir $dir;
-    symlink PROJECT . '/build/examples/node_modules', "$dir/node_modules";
+    symlink ROOT . '/build/examples/node_modules', "$dir/node_modules";
 
     my %code = map { $_->{lang} => $_->{text} } $readme->section('Receive the transitions');
     my @programs = map {

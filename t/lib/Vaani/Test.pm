@@ -4,8 +4,8 @@ package Vaani::Test;
 #
 #   use Vaani::Test;               # or: use Vaani::Test tests => 5, skip_all => ...
 #
-# turns on strict and warnings, gives Test::More's functions, tmpdir() and the
-# helpers below, and loads the classes: Vaani::Test::Redis (with ::RESP),
+# turns on strict and warnings, gives Test::More's functions, ROOT (the project's
+# directory), tmpdir() and the helpers below, and loads the classes: Vaani::Test::Redis (with ::RESP),
 # ::Nginx, ::HTTP, ::FakeRedis. The payloads are in Vaani::Test::Events.
 
 use v5.20;
@@ -24,6 +24,7 @@ use Vaani::Test::Redis ();
 use Vaani::Test::Socket ();
 
 my %EXPORT = (
+    ROOT      => \&Vaani::Test::Dir::ROOT,
     tmpdir    => \&Vaani::Test::Dir::tmpdir,
     slurp     => \&Vaani::Test::Dir::slurp,
     spew      => \&Vaani::Test::Dir::spew,
@@ -32,6 +33,8 @@ my %EXPORT = (
     now       => \&Vaani::Test::Socket::now,
     post_many => \&Vaani::Test::HTTP::Load::post_many,
     wait_for  => \&wait_for,
+
+    vaani_spool => \&vaani_spool,
 );
 
 sub import ($class, @plan) {
@@ -47,6 +50,9 @@ sub import ($class, @plan) {
     *{"${caller}::$_"} = $EXPORT{$_} for keys %EXPORT;
     return;
 }
+
+# The path of the program vaani-spool.
+sub vaani_spool () { return $ENV{VAANI_SPOOL} // Vaani::Test::Dir::ROOT . '/build/vaani-spool' }
 
 # Calls the code until it returns something true, which is the result; false
 # after the timeout. For states that announce themselves nowhere.

@@ -9,13 +9,11 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Exporter 'import';
-use File::Basename qw(dirname);
 use Text::ParseWords qw(shellwords);
-use Vaani::Test::Dir qw(slurp);
+use Vaani::Test::Dir qw(ROOT slurp);
 
 our @EXPORT_OK = qw(commands documented index_rights rights with_prefix);
 
-use constant DOCS => dirname(__FILE__) . '/../../../../docs';
 
 # The "ACL SETUSER" commands for a user, each as a reference to its words, in
 # the order of the document. The first gives the rights, the others add some.
@@ -35,7 +33,7 @@ sub documented ($user, $document = 'operations.md') {
 # All of them as they are typed, each as a reference to its words.
 sub commands ($document) {
     return map { [ shellwords($_) ] } grep { /^redis-cli .*\bACL SETUSER / }
-        map { split /\n/, s/\\\n//gr } slurp(DOCS . "/$document") =~ /^```sh\n(.*?)^```$/msg;
+        map { split /\n/, s/\\\n//gr } slurp(ROOT . "/docs/$document") =~ /^```sh\n(.*?)^```$/msg;
 }
 
 # The same without what makes it a user who can log in.

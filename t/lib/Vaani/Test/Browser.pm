@@ -1,6 +1,6 @@
 package Vaani::Test::Browser;
 
-# A headless Chromium of the test's own, driven by t/browser/driver.js. It
+# A headless Chromium of the test's own, driven by t/status/browser/driver.js. It
 # cannot reach unix sockets: nginx must listen on %%PORT%%.
 #
 # Environment: CHROMIUM_BIN, NODE_BIN.
@@ -10,21 +10,18 @@ use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
 use JSON::PP ();
-use Vaani::Test::Dir qw(slurp subdir);
+use Vaani::Test::Dir qw(ROOT slurp subdir);
 use Vaani::Test::Process qw(in_test_process register_service);
 use Vaani::Test::Socket qw(now pause read_some try_connect wait_readable write_all);
 
-my $tests = abs_path(dirname(__FILE__) . '/../../..');
 my $json = JSON::PP->new->utf8->allow_nonref;
 
 # Dies when node, its packages or Chromium are missing: a page that was not
 # looked at has not passed.
 sub start ($class, %opt) {
     my $dir = subdir('browser');
-    my $modules = "$tests/../build/browser/node_modules";    # see deps-browser
+    my $modules = ROOT . '/build/browser/node_modules';    # see deps-browser
     my $timeout = $opt{timeout} // 30;
 
     # Whatever the two write goes with the test's directory.
@@ -32,7 +29,7 @@ sub start ($class, %opt) {
 
     my $process = Vaani::Test::Process->spawn(
         argv   => [
-            $ENV{NODE_BIN} || 'node', "$tests/browser/driver.js",
+            $ENV{NODE_BIN} || 'node', ROOT . '/t/status/browser/driver.js',
             "$dir/driver.sock", $ENV{CHROMIUM_BIN} || '/usr/bin/chromium',
         ],
         stdout => "$dir/driver.log",

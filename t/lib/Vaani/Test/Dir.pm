@@ -10,11 +10,16 @@ use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
+use Cwd qw(abs_path);
 use Exporter 'import';
+use File::Basename qw(dirname);
 use File::Path qw(remove_tree);
 use File::Temp ();
 
-our @EXPORT_OK = qw(tmpdir subdir slurp spew tail);
+our @EXPORT_OK = qw(ROOT tmpdir subdir slurp spew tail);
+
+# The project's directory.
+use constant ROOT => abs_path(dirname(__FILE__) . '/../../../..');
 
 # A unix socket's path must fit in sockaddr_un (108 bytes on Linux, 104 on the
 # BSDs); with a long TMPDIR (build farms) /tmp is the safer place.

@@ -7,17 +7,14 @@ use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
 use Test::More ();
 use Vaani::Test ();
-use Vaani::Test::Dir qw(slurp subdir);
+use Vaani::Test::Dir qw(ROOT slurp subdir);
 use Vaani::Test::Process qw(run);
 
 our @EXPORT_OK = qw(command node_bin python_bin require_packages);
 
-use constant ROOT => abs_path(dirname(__FILE__) . '/../../../..');
 
 # The Python that Debian's packages are for.
 sub python_bin () { return $ENV{PYTHON_BIN} || '/usr/bin/python3' }

@@ -14,15 +14,13 @@ no warnings 'experimental::signatures';
 
 use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
 use Socket qw(AF_INET SOCK_DGRAM);
 use Test::More ();
-use Vaani::Test::Dir qw(slurp);
+use Vaani::Test::Dir qw(ROOT slurp);
 use Vaani::Test::Process qw(run);
 
-our @EXPORT = qw(PROJECT enter_root output succeeds workers);
+our @EXPORT = qw(enter_root output succeeds workers);
 
-use constant PROJECT => abs_path(dirname(__FILE__) . '/../../../..');
 use constant SIOCSIFFLAGS => 0x8914;
 
 sub enter_root ($file, @variables) {
@@ -30,8 +28,8 @@ sub enter_root ($file, @variables) {
 
     if (!-d '/.upper') {
         my @env = map { "$_=$ENV{$_}" } grep { exists $ENV{$_} } @variables;
-        exec PROJECT . '/t/deb/root', PROJECT, 'env', @env, 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive',
-            $^X, '-I' . PROJECT . '/t/lib', $path
+        exec ROOT . '/t/deb/root', ROOT, 'env', @env, 'LC_ALL=C', 'DEBIAN_FRONTEND=noninteractive',
+            $^X, '-I' . ROOT . '/t/lib', $path
             or die "exec: $!\n";
     }
 

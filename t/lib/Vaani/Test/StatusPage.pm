@@ -10,18 +10,15 @@ use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
 use JSON::PP ();
 use Time::HiRes ();
-use Vaani::Test::Dir qw(slurp spew tmpdir);
+use Vaani::Test::Dir qw(ROOT slurp spew tmpdir);
 use Vaani::Test::Nginx ();
 use Vaani::Test::Process qw(run);
 
 our @EXPORT_OK = qw(page_file page_source c_strings status_json);
 
-my $root = abs_path(dirname(__FILE__) . '/../../../..');
 my $json = JSON::PP->new->utf8->canonical;
 
 my @EVENTS = qw(
@@ -36,11 +33,11 @@ use constant BOUNDS => [
     100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
 ];
 
-sub page_file () { return "$root/src/http/status/status.html" }
+sub page_file () { return ROOT . '/src/http/status/status.html' }
 
 # What tools/page2c makes of the page; $include is where the header is.
-sub page_source ($include = "$root/src/http/status", $page = page_file()) {
-    my ($exit, $source, $error) = run([ 'sh', "$root/tools/page2c", $page, $include ]);
+sub page_source ($include = ROOT . '/src/http/status', $page = page_file()) {
+    my ($exit, $source, $error) = run([ 'sh', ROOT . '/tools/page2c', $page, $include ]);
     die "page2c: $error\n" if $exit;
     return $source;
 }

@@ -1,0 +1,235 @@
+# What the spool keeps for an operator stays what it is, and whose the directory
+# is stays, too.
+
+use v5.20;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use Vaani::Test;
+
+use Fcntl qw(LOCK_EX LOCK_UN);
+use Vaani::Test::Endpoint;
+use Vaani::Test::Events;
+use Vaani::Test::Faults;
+
+my $dirs = 0;
+
+sub spool (%files) {
+    my $dir = tmpdir() . '/spool' . ++$dirs;
+    mkdir $dir, 0700 or die "mkdir $dir: $!\n";
+    spew("$dir/$_", $files{$_}) for keys %files;
+    return $dir;
+}
+
+sub number ($n) { return sprintf '%020d', $n }
+
+sub names ($dir) {
+    opendir my $dh, $dir or die "opendir $dir: $!\n";
+    return [ sort grep { !/^(?:\.|\.\.|lock)\z/ } readdir $dh ];
+}
+
+sub record ($room) {
+    return Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
+        room => $room, id => $room, body => qq({"event":"call_ringing","room_name":"$room"}),
+    ));
+}
+
+sub nginx ($redis, $dir, %opt) {
+    return Vaani::Test::Nginx->start(log_level => 'notice', %opt, http => spool_config($redis, dir => $dir));
+}
+
+subtest 'a number is used once' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    my %kept = (
+        number(3) . '.bad' => 'bytes of segment 3', number(7) . '.log.bad' => 'segment 7',
+        number(5) . '.log.2.bad' => 'segment 5',
+    );
+    my $dir = spool(%kept);
+    my $nginx = nginx($redis, $dir);
+
+    $redis->kill;
+    is $nginx->http->post('/hook', event('call_started', room => 'next'))->status, 200, 'an event is queued';
+    is_deeply [ Vaani::Test::Faults::segments($dir) ], [ number(8) . '.log' ], 'behind all that was put aside';
+    $redis->restart;
+    ok !Vaani::Test::Faults::await_empty($dir, 10), 'it is replayed';
+    is_deeply names($dir), [ sort keys %kept ], 'the others stay';
+};
+
+subtest 'nothing is replaced' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    my %kept = (number(1) . '.log.bad' => 'one of an earlier life', number(1) . '.log.1.bad' => 'another one');
+    my $dir = spool(%kept, number(3) . '.log' => record('three'));
+    symlink number(1) . '.log', "$dir/" . number(1) . '.log';    # a loop
+    mkdir "$dir/" . number(2) . '.log';
+    mkdir "$dir/" . number(2) . '.log.bad';
+    my $nginx = nginx($redis, $dir);
+
+    ok !Vaani::Test::Faults::await_empty($dir, 10), 'all segments are dealt with';
+    is $redis->client->cmd('HGET', 'vaani:call:three', 'seq'), 1, 'what can be read is delivered';
+    is slurp("$dir/$_"), $kept{$_}, "$_ is as it was" for sort keys %kept;
+    ok -l "$dir/" . number(1) . '.log.2.bad', 'what cannot be read has a name of its own';
+    ok -d "$dir/" . number(2) . '.log.1.bad', '... a directory, too';
+};
+
+# While there is a file $NO_ROOM, nothing can be written to "dead-letters" but a part.
+my $FULL_DISK = <<'END_OF_SOURCE';
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <unistd.h>
+
+    ssize_t write(int fd, const void *data, size_t size)
+    {
+        char            path[4096], link[64];
+        ssize_t         n;
+        const char     *flag = getenv("NO_ROOM");
+        static ssize_t  (*next)(int, const void *, size_t);
+
+        if (!next) {
+            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
+        }
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof(path) - 1);
+        if (n > 0 && flag && access(flag, F_OK) == 0) {
+            path[n] = '\0';
+            if (strstr(path, "/dead-letters")) {
+                if (size > 50) {
+                    return next(fd, data, 50);
+                }
+                errno = ENOSPC;
+                return -1;
+            }
+        }
+        return next(fd, data, size);
+    }
+END_OF_SOURCE
+
+my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
+
+subtest 'no room for dead letters' => sub {
+    plan skip_all => 'not with a sanitizer' if !$may_preload;
+    my $library = tmpdir() . '/full-disk.so';
+    my $flag = spew(tmpdir() . '/no-room', '');
+    spew("$library.c", $FULL_DISK);
+    my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
+    plan skip_all => 'needs a compiler' if $exit;
+
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    $redis->client->cmd('SET', "vaani:call:wrong$_", 'a string') for 1 .. 40;
+    my $segment = join '', record('good'), map { record("wrong$_") } 1 .. 40;
+    my $before = Vaani::Test::Faults::journal_record("\0\x05HELLO" . 'an earlier one');
+    my $dir = spool(number(1) . '.log' => $segment, 'dead-letters' => $before);
+
+    my $nginx = do {
+        local $ENV{NGINX_WRAPPER} = "env NO_ROOM=$flag LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
+        nginx($redis, $dir, main => 'env NO_ROOM;');
+    };
+    ok !Vaani::Test::Faults::await_empty($dir, 10), 'the segment does not stay in the way';
+    ok slurp("$dir/" . number(1) . '.log.bad') eq $segment, 'it is kept, untouched';
+    ok slurp("$dir/dead-letters") eq $before, 'and no part of a record is among the dead letters';
+    ok $nginx->wait_log(qr/\[crit\].*there is no room/), 'it is said';
+
+    unlink $flag;
+    spew("$dir/next", record('wrong1'));
+    rename "$dir/next", "$dir/" . number(2) . '.log';
+    ok wait_for(sub { -s "$dir/dead-letters" > length $before }, 10), 'when there is room, dead letters are kept again';
+    is scalar(Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"))), 2, 'behind the earlier one';
+};
+
+# mv dead-letters elsewhere; vaani-spool resend elsewhere && rm elsewhere
+subtest 'dead letters that are moved away' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    $redis->client->cmd('SET', 'vaani:call:wrong', 'a string');
+    my $dir = spool(number(1) . '.log' => record('wrong'), 'dead-letters' => '');
+    open my $fh, '<', "$dir/dead-letters" or die "open: $!";
+    flock $fh, LOCK_EX;
+
+    my $nginx = nginx($redis, $dir, workers => 2);
+    ok !wait_for(sub { -s "$dir/dead-letters" }, 0.5), 'nothing is written while a tool looks at the file';
+    rename "$dir/dead-letters", "$dir/elsewhere";
+    flock $fh, LOCK_UN;
+
+    ok wait_for(sub { -s "$dir/dead-letters" }, 10), 'it is written to a new one';
+    is -s "$dir/elsewhere", 0, 'not to the one that was moved away';
+    ok !Vaani::Test::Faults::await_empty($dir, 10), 'and the segment goes';
+};
+
+# --- the directory
+
+sub refused_by ($text, %opt) {
+    my ($ok, $output) = Vaani::Test::Nginx->check(http => $text);
+    return $ok ? undef : $output;
+}
+
+subtest 'one directory with several names' => sub {
+    my $there = spool();
+    symlink $there, tmpdir() . '/link';
+    my $new = tmpdir() . '/new';
+
+    my $two = sub ($one, $other, $redis) {
+        return "server { listen unix:%%SOCK%%; vaani_redis unix:/one;
+            location /one { vaani_webhook; vaani_spool $one; }
+            location /two { vaani_webhook; vaani_spool $other; vaani_redis unix:/$redis; } }";
+    };
+    for my $other ("$there/", "$there//", "$there/.", "$there/./", "$there/../" . ($there =~ s{.*/}{}r), tmpdir() . '/link') {
+        like refused_by($two->($there, $other, 'two')), qr/is used with two Redis servers/, "$other: the same spool";
+        is refused_by($two->($there, $other, 'one')), undef, '... of one Redis';
+        like refused_by($two->("$there max=1m", $other, 'one')), qr/has other parameters elsewhere/, '... with its parameters';
+    }
+    for my $other ("$new/.", "$new//") {
+        like refused_by($two->($new, $other, 'two')), qr/is used with two Redis servers/, "$other: one that is not there yet";
+        rmdir $new;
+    }
+    like refused_by($two->($new, "$there/../new", 'two')), qr/\[emerg\].*the spools .* are the same directory/,
+        'another way there';
+};
+
+subtest 'the owner' => sub {
+    plan skip_all => 'needs root' if $> != 0;
+    my ($uid, $gid) = (getpwnam 'nobody')[ 2, 3 ] or plan skip_all => 'needs a user nobody';
+    my $base = '/tmp/vaani-owner-' . $$;
+    mkdir $base, 0755 or die "mkdir: $!";
+    chmod 0755, $base;
+
+    my $check = sub ($dir) {
+        my $modules = $ENV{VAANI_MODULE} ? "load_module $ENV{VAANI_MODULE};" : '';
+        spew("$base/nginx.conf", "$modules user nobody ${\ scalar getgrgid $gid}; pid $base/nginx.pid; error_log stderr notice; events {}
+            http { access_log off; client_body_temp_path $base/body; proxy_temp_path $base/proxy;
+                fastcgi_temp_path $base/fastcgi; uwsgi_temp_path $base/uwsgi; scgi_temp_path $base/scgi;
+                server { listen unix:$base/sock; location / { vaani_webhook; vaani_spool $dir; } } }");
+        my ($exit, @output) = run([ Vaani::Test::Nginx::Config::nginx_bin(), '-t', '-p', $base, '-c', "$base/nginx.conf" ]);
+        return ($exit, join '', @output);
+    };
+
+    my $dir = "$base/spool";
+    my ($exit) = $check->($dir);
+    is $exit, 0, 'one that is made';
+    is_deeply [ (stat $dir)[ 4, 5 ], (stat _)[2] & 07777 ], [ $uid, (stat _)[5], 0700 ], '... is of the user of the workers';
+
+    chown 1, 1, $dir;
+    ($exit, my $output) = $check->($dir);
+    is $exit, 1, 'one of somebody else';
+    like $output, qr/\[emerg\].*the spool "\Q$dir\E" can't be used by "nobody", the user of the workers.*Permission denied/,
+        '... the message says who cannot';
+    is_deeply [ (stat $dir)[ 4, 5 ] ], [ 1, 1 ], '... and it stays theirs';
+
+    chmod 0777, $dir;
+    ($exit) = $check->($dir);
+    is $exit, 0, 'one that all can use';
+    is_deeply [ (stat $dir)[ 4, 5 ] ], [ 1, 1 ], '... stays theirs, too';
+
+    spew("$dir/lock", '');
+    chmod 0600, "$dir/lock";
+    ($exit, $output) = $check->($dir);
+    is $exit, 1, 'one with a lock of somebody else';
+    like $output, qr/because of its file lock/, '... says so';
+
+    run([ 'rm', '-rf', $base ]);
+};
+
+done_testing;
