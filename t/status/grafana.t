@@ -357,10 +357,11 @@ subtest 'alerts' => sub {
 };
 
 subtest 'tests of the alerts' => sub {
-    my ($exit, @output) = run([ 'promtool', 'test', 'rules', ROOT . '/t/status/alerts.yml' ], timeout => 300);
-    is $exit, 0, 't/status/alerts.yml' or diag @output;
+    my @files = map { ROOT . "/t/status/$_.yml" } qw(alerts alerts-hours);
+    my ($exit, @output) = run([ 'promtool', 'test', 'rules', @files ], timeout => 300);
+    is $exit, 0, "@files" or diag @output;
 
-    my $tests = slurp(ROOT . '/t/status/alerts.yml');
+    my $tests = join '', map { slurp($_) } @files;
     for my $alert (grep { $alerts =~ /^      - alert: $_->{alert}$/m } @alerts) {
         ok index($tests, qq(alertname="$alert->{alert}")) >= 0 || $tests =~ /alertname: $alert->{alert}$/m,
             "$alert->{alert} is tested";
