@@ -5,6 +5,7 @@
 static ngx_int_t ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
 static void ngx_vaani_spool_cleanup(void *data);
+static ngx_int_t ngx_vaani_spool_start(ngx_vaani_spool_t *spool);
 
 
 /* tells its zones from those of others */
@@ -209,132 +210,39 @@ ngx_vaani_spool_exit_worker(ngx_vaani_spool_t *spool)
 }
 
 
-void
-ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool)
+ngx_vaani_spool_entry_t *
+ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
 {
-    ngx_vaani_spool_shared_t  *shared;
-
-    shared = ngx_vaani_spool_shared(spool);
-
-    /* most calls write nothing: the line of memory is one for all workers */
-
-    if (shared->succeeded != (ngx_atomic_uint_t) ngx_time()) {
-
-        if (shared->succeeded
-            && (ngx_atomic_int_t) (ngx_time() - shared->succeeded)
-               > NGX_VAANI_SPOOL_GAP)
-        {
-            shared->unbroken = ngx_time();
-        }
-
-        shared->succeeded = ngx_time();
-    }
-}
-
-
-void
-ngx_vaani_spool_get_status(ngx_vaani_spool_t *spool,
-    ngx_vaani_spool_status_t *status)
-{
-    ngx_atomic_uint_t          finished, oldest, written;
-    ngx_vaani_spool_shared_t  *shared;
-
-    shared = ngx_vaani_spool_shared(spool);
-    oldest = shared->oldest;
-
-    status->appended = shared->written;
-
-    finished = shared->finished + shared->partial;
-
-    written = shared->written + shared->deferred;
-
-    status->records = (written > finished) ? written - finished : 0;
-
-    status->replayed = shared->replayed;
-    status->buried = shared->buried;
-    status->refused = shared->refused;
-    status->kept_bytes = shared->kept_bytes;
-    status->kept_age = shared->kept_since
-                       ? ngx_vaani_spool_boottime() / 1000 - shared->kept_since
-                       : 0;
-    status->kept = shared->kept;
-    status->not_kept = shared->not_kept;
-    status->forgotten = shared->forgotten;
-    status->beyond = shared->beyond;
-    status->looked_at = shared->looked_at;
-    status->brought_back = shared->brought_back;
-    status->refused_kept = shared->refused_kept;
-    status->refused_dropped = shared->refused_dropped;
-    status->dead_letters_bytes = shared->dead_letters_bytes;
-    status->bad_bytes = shared->bad_bytes;
-    status->refused_bytes = shared->refused_bytes;
-    status->bytes = shared->bytes;
-    status->max = spool->max;
-    status->age = oldest ? ngx_vaani_spool_since(ngx_time()) - oldest : 0;
-    status->oldest = oldest ? ngx_time() - (time_t) status->age : 0;
-}
-
-
-ngx_uint_t
-ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
-{
-    ngx_vaani_spool_shared_t  *shared;
-
-    shared = ngx_vaani_spool_shared(spool);
-
-    /* what is kept makes room */
-
-    if (shared->bytes >= spool->max) {
-        return 0;
+    if (ngx_vaani_spool_start(spool) != NGX_OK) {
+        return NULL;
     }
 
-    if (!spool->refusing) {
-        return 1;
+    return ngx_vaani_spool_append_alloc(spool, size, record);
+}
+
+
+ngx_vaani_spool_refusal_t *
+ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
+    ngx_str_t *body, uint64_t received_at, ngx_vaani_spool_append_pt handler,
+    void *data)
+{
+    if (spool->refused == 0 || ngx_vaani_spool_start(spool) != NGX_OK) {
+        return NULL;
     }
 
-    return spool->full ? shared->bytes < spool->full
-                       : ngx_current_msec - spool->failed
-                         >= NGX_VAANI_SPOOL_TRY_AGAIN;
+    return ngx_vaani_spool_refused_add(spool, reason, body, received_at,
+                                       handler, data);
 }
 
 
-ngx_atomic_uint_t
-ngx_vaani_spool_since(time_t time)
+/*
+ * Without a master, a reload starts no worker: the first record does.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_start(ngx_vaani_spool_t *spool)
 {
-    time_t           age, now;
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    now = NGX_VAANI_SPOOL_EPOCH + ts.tv_sec;
-    age = ngx_max(ngx_time() - time, 0);
-
-    return (age < now) ? now - age : 1;
-}
-
-
-void
-ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value)
-{
-    ngx_atomic_uint_t  old;
-
-    do {
-        old = *atomic;
-
-        if (old >= value) {
-            return;
-        }
-
-    } while (!ngx_atomic_cmp_set(atomic, old, value));
-}
-
-
-void
-ngx_vaani_spool_lower(ngx_atomic_t *atomic, ngx_atomic_uint_t value)
-{
-    ngx_atomic_uint_t  old;
-
-    do {
-        old = *atomic;
-    } while (!ngx_atomic_cmp_set(atomic, old, old - ngx_min(old, value)));
+    return spool->append ? NGX_OK
+                         : ngx_vaani_spool_init_worker(spool,
+                                                    (ngx_cycle_t *) ngx_cycle);
 }

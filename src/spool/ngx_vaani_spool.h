@@ -263,6 +263,7 @@ struct ngx_vaani_spool_s {
     size_t                      nbytes;         /* of them */
     void                       *append;
     ngx_vaani_spool_replay_t   *replayer;
+    ngx_event_t                *wake;           /* its timer; NULL: none yet */
     ngx_vaani_spool_refused_t  *keeper;
     ngx_vaani_spool_writer_t  **writers;        /* by lane, if "retain", */
     ngx_uint_t                  nwriters;       /* NULL: was never needed */

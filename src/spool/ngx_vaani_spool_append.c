@@ -47,19 +47,13 @@ ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 
 ngx_vaani_spool_entry_t *
-ngx_vaani_spool_alloc(ngx_vaani_spool_t *spool, size_t size, u_char **record)
+ngx_vaani_spool_append_alloc(ngx_vaani_spool_t *spool, size_t size,
+    u_char **record)
 {
     size_t                      len;
     ngx_vaani_spool_entry_t    *entry;
     ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_append_t   *append;
-
-    if (spool->append == NULL
-        && ngx_vaani_spool_init_worker(spool, (ngx_cycle_t *) ngx_cycle)
-           != NGX_OK)
-    {
-        return NULL;
-    }
 
     shared = ngx_vaani_spool_shared(spool);
     append = spool->append;

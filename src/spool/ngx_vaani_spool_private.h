@@ -123,6 +123,10 @@ struct ngx_vaani_spool_entry_s {
 #define NGX_VAANI_SPOOL_EPOCH       0x40000000
 
 
+/*
+ * ngx_vaani_spool_shared.c: counters
+ */
+
 /* raises an atomic to a value, if it is lower */
 
 void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
@@ -130,6 +134,9 @@ void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 /* takes a value off an atomic, as far as 0 */
 
 void ngx_vaani_spool_lower(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
+
+/* there is something to do, perhaps for this worker */
+void ngx_vaani_spool_wake(ngx_vaani_spool_t *spool);
 
 
 /*
@@ -143,11 +150,23 @@ ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
 
 
 /*
+ * ngx_vaani_spool_clock.c
+ */
+
+/*
  * A time of the clock, s, as one of a clock that nobody sets; above 0.  What
  * is "oldest" came at such a time, or there is none if it is 0.
  */
-
 ngx_atomic_uint_t ngx_vaani_spool_since(time_t time);
+
+/* VAANI_JOURNAL_BOOT_ID bytes that say which boot of the host it is */
+u_char *ngx_vaani_spool_boot_id(void);
+
+/* the time since that, ms, whatever the clock is set to */
+uint64_t ngx_vaani_spool_boottime(void);
+
+/* for round trips, us */
+uint64_t ngx_vaani_spool_now(void);
 
 
 /*
@@ -555,16 +574,22 @@ ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
 
+/* what ngx_vaani_spool_alloc() is, in a worker that was started */
+ngx_vaani_spool_entry_t *ngx_vaani_spool_append_alloc(
+    ngx_vaani_spool_t *spool, size_t size, u_char **record);
+
 ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
 
+/* the same of ngx_vaani_spool_keep_refused(), if some are kept */
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_refused_add(
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body,
+    uint64_t received_at, ngx_vaani_spool_append_pt handler, void *data);
+
 ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
-
-/* there is something to do, perhaps for this worker */
-void ngx_vaani_spool_wake(ngx_vaani_spool_t *spool);
 
 /* the mark of the segment that is to be delivered was claimed, or not */
 void ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc);
@@ -737,12 +762,6 @@ ngx_uint_t ngx_vaani_spool_dropped(ngx_vaani_spool_t *spool);
 
 /* the same, until len bytes fit in.  Returns 1 if they do. */
 ngx_uint_t ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len);
-
-/* VAANI_JOURNAL_BOOT_ID bytes that say which boot of the host it is */
-u_char *ngx_vaani_spool_boot_id(void);
-
-/* the time since that, ms, whatever the clock is set to */
-uint64_t ngx_vaani_spool_boottime(void);
 
 
 /*

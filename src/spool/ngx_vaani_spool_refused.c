@@ -124,7 +124,7 @@ ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 
 ngx_vaani_spool_refusal_t *
-ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
+ngx_vaani_spool_refused_add(ngx_vaani_spool_t *spool, ngx_str_t *reason,
     ngx_str_t *body, uint64_t received_at, ngx_vaani_spool_append_pt handler,
     void *data)
 {
@@ -133,17 +133,6 @@ ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
     ngx_vaani_spool_shared_t   *shared;
     ngx_vaani_spool_refused_t  *refused;
     ngx_vaani_spool_refusal_t  *refusal;
-
-    if (spool->refused == 0) {
-        return NULL;
-    }
-
-    if (spool->append == NULL
-        && ngx_vaani_spool_init_worker(spool, (ngx_cycle_t *) ngx_cycle)
-           != NGX_OK)
-    {
-        return NULL;
-    }
 
     shared = ngx_vaani_spool_shared(spool);
     refused = spool->keeper;

@@ -37,12 +37,12 @@
 
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
+static void ngx_vaani_spool_renew_thread(void *data);
+static void ngx_vaani_spool_renew_done(void *data);
 static ngx_msec_t ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
 static ngx_uint_t ngx_vaani_spool_pausing(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_seal_done(void *data);
-static void ngx_vaani_spool_renew_thread(void *data);
-static void ngx_vaani_spool_renew_done(void *data);
 static void ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
     ngx_int_t rc);
@@ -61,12 +61,11 @@ static void ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
 static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
-static uint64_t ngx_vaani_spool_now(void);
-static void ngx_vaani_spool_abandon(ngx_vaani_spool_replay_t *replay);
-static void ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_finish_done(void *data);
 static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
 static ngx_uint_t ngx_vaani_spool_lane(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_abandon(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_leave_done(void *data);
 
 
@@ -118,6 +117,7 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     replay->timer.cancelable = 1;
 
     spool->replayer = replay;
+    spool->wake = &replay->timer;
 
     ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_INTERVAL);
 
@@ -227,19 +227,6 @@ ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
             || (replay->leads
                 && ngx_vaani_spool_window_has_work(&replay->window)))
            ? NGX_VAANI_SPOOL_INTERVAL : NGX_VAANI_SPOOL_IDLE;
-}
-
-
-void
-ngx_vaani_spool_wake(ngx_vaani_spool_t *spool)
-{
-    ngx_vaani_spool_replay_t  *replay;
-
-    replay = spool->replayer;
-
-    if (replay && replay->timer.timer_set) {
-        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_INTERVAL);
-    }
 }
 
 
@@ -1011,19 +998,6 @@ ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay)
     replay->nused = 0;
     replay->nagain = 0;
     replay->limit = NGX_VAANI_SPOOL_WINDOW;
-}
-
-
-/* a clock that isn't set, us */
-
-static uint64_t
-ngx_vaani_spool_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 
