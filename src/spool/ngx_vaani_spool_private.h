@@ -277,6 +277,14 @@ typedef struct {
 typedef struct {
     ngx_vaani_spool_t          *spool;
 
+    /* of the marks that are read, claimed and set for helds */
+    void                      (*mark_handler)(ngx_vaani_spool_mark_t *mark,
+                                              ngx_int_t rc);
+
+    /* a mark was claimed with ngx_vaani_spool_loss_claim(), or not */
+    void                      (*claimed)(void *data, ngx_int_t rc);
+    void                       *data;       /* its */
+
     ngx_vaani_spool_segment_t  *segments;   /* in their order */
     ngx_uint_t                  nsegments;
     ngx_atomic_uint_t           closed;     /* when that was looked at */
@@ -444,7 +452,7 @@ ngx_int_t ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window);
 
 
 /*
- * ngx_vaani_spool_held.c: the servers of a receiver, and what they are to hold
+ * ngx_vaani_spool_servers.c: the servers of a receiver, and their slots
  */
 
 /* how long owners of slots have to stay the same before much is done, ms */
@@ -460,24 +468,6 @@ ngx_int_t ngx_vaani_spool_servers_init(ngx_vaani_spool_window_t *window,
 
 /* looks at the servers, and returns how many of them are alive */
 ngx_uint_t ngx_vaani_spool_look_at_servers(ngx_vaani_spool_window_t *window);
-
-/*
- * Makes the segment have what the servers are to hold that own some of it now,
- * while no marks are under way.  Returns NGX_OK or NGX_ERROR.
- */
-ngx_int_t ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment);
-
-/* whether all servers that own some of the segment have that */
-ngx_uint_t ngx_vaani_spool_is_covered(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment);
-
-/* whether one of them may not have it */
-ngx_uint_t ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
-    ngx_vaani_spool_segment_t *segment);
-
-/* frees what belongs to a segment */
-void ngx_vaani_spool_forget(ngx_vaani_spool_segment_t *segment);
 
 /*
  * The slot of a record that was read, without what is before its content, or
@@ -511,20 +501,31 @@ ngx_int_t ngx_vaani_spool_set_scope(ngx_vaani_spool_t *spool,
 
 
 /*
- * ngx_vaani_spool_window.c: what is kept, and what of it the receiver doesn't
- * have any more
+ * ngx_vaani_spool_held.c: what the servers are to hold of a kept segment
  */
 
 /*
- * How often a segment is delivered again whose mark is missing, ms: if marks
- * are evicted, what is delivered again must not evict more of them.
+ * Makes the segment have what the servers are to hold that own some of it now,
+ * while no marks are under way.  Returns NGX_OK or NGX_ERROR.
  */
+ngx_int_t ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
 
-#define NGX_VAANI_SPOOL_HEAL_EVERY  60000
+/* whether all servers that own some of the segment have that */
+ngx_uint_t ngx_vaani_spool_is_covered(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
 
-/* what a server is to hold of a segment with this id, not known yet, or NULL */
-ngx_vaani_spool_held_t *ngx_vaani_spool_new_held(
-    ngx_vaani_spool_window_t *window, u_char *id, ngx_uint_t server);
+/* whether one of them may not have it */
+ngx_uint_t ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
+    ngx_vaani_spool_segment_t *segment);
+
+/* frees what belongs to a segment */
+void ngx_vaani_spool_forget(ngx_vaani_spool_segment_t *segment);
+
+
+/*
+ * ngx_vaani_spool_window.c: the kept segments that there are
+ */
 
 /* forgets what was known, when this worker begins to lead */
 void ngx_vaani_spool_window_reset(ngx_vaani_spool_window_t *window);
@@ -537,27 +538,51 @@ void ngx_vaani_spool_window_free(ngx_vaani_spool_window_t *window);
 ngx_int_t ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window);
 
 /*
+ * Adds a segment that is closed to the list, which may move.  Returns NULL if
+ * there is no memory.
+ */
+ngx_vaani_spool_segment_t *ngx_vaani_spool_window_add(
+    ngx_vaani_spool_window_t *window, ngx_atomic_uint_t number, u_char *id,
+    off_t size, time_t mtime);
+
+
+/*
+ * ngx_vaani_spool_loss.c: what of it the receiver doesn't have any more
+ */
+
+/*
+ * How often a segment is delivered again whose mark is missing, ms: if marks
+ * are evicted, what is delivered again must not evict more of them.
+ */
+
+#define NGX_VAANI_SPOOL_HEAL_EVERY  60000
+
+/* claimed(data, rc) ends what ngx_vaani_spool_loss_claim() begins */
+void ngx_vaani_spool_loss_init(ngx_vaani_spool_window_t *window,
+    void (*claimed)(void *data, ngx_int_t rc), void *data);
+
+/*
  * Reads marks, if it's time to.  Returns 1 if the list is not to be touched,
  * since some are under way.
  */
-ngx_uint_t ngx_vaani_spool_window_check(ngx_vaani_spool_window_t *window);
+ngx_uint_t ngx_vaani_spool_loss_check(ngx_vaani_spool_window_t *window);
 
 /* what is to be delivered again, from its mark on; NULL: nothing */
-ngx_vaani_spool_segment_t *ngx_vaani_spool_window_next(
+ngx_vaani_spool_segment_t *ngx_vaani_spool_loss_next(
     ngx_vaani_spool_window_t *window, ngx_vaani_spool_held_t **held);
 
 /* the same, without a word about it */
-ngx_uint_t ngx_vaani_spool_window_has_work(ngx_vaani_spool_window_t *window);
+ngx_uint_t ngx_vaani_spool_loss_has_work(ngx_vaani_spool_window_t *window);
 
 /*
  * Claims the mark of a segment before it's delivered again.  Returns NGX_OK if
- * ngx_vaani_spool_claimed() will be called, or NGX_ERROR.
+ * the handler of that will be called, or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_window_claim(ngx_vaani_spool_window_t *window,
+ngx_int_t ngx_vaani_spool_loss_claim(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_held_t *held);
 
 /* all of the segment was delivered in its life: sets its mark, claimed */
-void ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
+void ngx_vaani_spool_loss_healed(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_held_t *held, off_t size);
 
 /*
@@ -565,7 +590,7 @@ void ngx_vaani_spool_window_healed(ngx_vaani_spool_window_t *window,
  * in the life of its mark, after that was claimed.  The list may move.  This is
  * for one server: what several are to hold is found in the directory.
  */
-void ngx_vaani_spool_window_add(ngx_vaani_spool_window_t *window,
+void ngx_vaani_spool_loss_add(ngx_vaani_spool_window_t *window,
     ngx_atomic_uint_t number, ngx_vaani_spool_mark_t *mark, off_t size,
     time_t mtime, ngx_uint_t whole);
 
@@ -590,9 +615,6 @@ ngx_vaani_spool_refusal_t *ngx_vaani_spool_refused_add(
 ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
-
-/* the mark of the segment that is to be delivered was claimed, or not */
-void ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc);
 
 
 /*

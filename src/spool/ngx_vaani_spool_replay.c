@@ -46,6 +46,7 @@ static void ngx_vaani_spool_seal_done(void *data);
 static void ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
     ngx_int_t rc);
+static void ngx_vaani_spool_claimed(void *data, ngx_int_t rc);
 static void ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
 static ngx_vaani_spool_slot_t *ngx_vaani_spool_again(
@@ -84,6 +85,9 @@ ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
     replay->window.spool = spool;
     replay->lock = -1;
     replay->fd = -1;
+
+    ngx_vaani_spool_loss_init(&replay->window, ngx_vaani_spool_claimed,
+                              replay);
 
     if (ngx_vaani_spool_servers_init(&replay->window, cycle) != NGX_OK) {
         return NGX_ERROR;
@@ -225,7 +229,7 @@ ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
             || replay->seal.busy
             || shared->appended > shared->done
             || (replay->leads
-                && ngx_vaani_spool_window_has_work(&replay->window)))
+                && ngx_vaani_spool_loss_has_work(&replay->window)))
            ? NGX_VAANI_SPOOL_INTERVAL : NGX_VAANI_SPOOL_IDLE;
 }
 
@@ -261,7 +265,7 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 
         /* while marks are read, the list of segments stays as it is */
 
-        if (ngx_vaani_spool_window_check(&replay->window)) {
+        if (ngx_vaani_spool_loss_check(&replay->window)) {
             return;
         }
 
@@ -269,7 +273,7 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
         waiting = (!replay->resting && shared->appended > shared->done);
 
         if (!waiting) {
-            replay->healing = ngx_vaani_spool_window_next(&replay->window,
+            replay->healing = ngx_vaani_spool_loss_next(&replay->window,
                                                           &replay->held);
         }
 
@@ -413,7 +417,7 @@ ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay)
 
     if (replay->healing) {
 
-        if (ngx_vaani_spool_window_claim(&replay->window, replay->held)
+        if (ngx_vaani_spool_loss_claim(&replay->window, replay->held)
             != NGX_OK)
         {
             ngx_vaani_spool_close(replay);
@@ -456,16 +460,18 @@ ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
         ngx_vaani_spool_no_marks(replay->spool);
     }
 
-    ngx_vaani_spool_claimed(replay->spool, rc);
+    ngx_vaani_spool_claimed(replay, rc);
 }
 
 
-void
-ngx_vaani_spool_claimed(ngx_vaani_spool_t *spool, ngx_int_t rc)
-{
-    ngx_vaani_spool_replay_t  *replay;
+/*
+ * The mark of the segment that is to be delivered was claimed, or not.
+ */
 
-    replay = spool->replayer;
+static void
+ngx_vaani_spool_claimed(void *data, ngx_int_t rc)
+{
+    ngx_vaani_spool_replay_t *replay = data;
 
     /* it was left meanwhile, or is being left */
 
@@ -1072,7 +1078,7 @@ ngx_vaani_spool_finish_done(void *data)
             (void) ngx_atomic_fetch_add(&shared->closed, 1);
 
         } else if (replay->renamed) {
-            ngx_vaani_spool_window_add(&replay->window, replay->segment,
+            ngx_vaani_spool_loss_add(&replay->window, replay->segment,
                                        &replay->mark, replay->size,
                                        replay->mtime,
                                        ngx_vaani_spool_same_life(replay));
@@ -1202,7 +1208,7 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
     replay->healing = NULL;
 
     if (whole) {
-        ngx_vaani_spool_window_healed(&replay->window, held, segment->size);
+        ngx_vaani_spool_loss_healed(&replay->window, held, segment->size);
 
     } else {
 
