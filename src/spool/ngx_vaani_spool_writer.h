@@ -1,6 +1,6 @@
 
 /*
- * What a worker keeps: private to the three files of the writer.
+ * What a worker keeps: private to the files of the writer.
  */
 
 
@@ -121,12 +121,29 @@ struct ngx_vaani_spool_writer_s {
 
 
 /*
- * ngx_vaani_spool_writer.c: batches of records, and who waits for them
+ * ngx_vaani_spool_writer_batch.c: batches of records
  */
 
-/* whether the connection has that life, and its server the scope of the mark */
-ngx_uint_t ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
-    ngx_vaani_spool_mark_t *mark, ngx_uint_t life);
+/* writes what was gathered, unless a batch is being written */
+void ngx_vaani_spool_flush_handler(ngx_event_t *ev);
+
+void ngx_vaani_spool_batch_thread(void *data);
+void ngx_vaani_spool_batch_done(void *data);
+
+
+/*
+ * ngx_vaani_spool_writer_wait.c: who waits for them
+ */
+
+/* empties a batch that was written, or won't be, and ends the wait for it */
+void ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch);
+
+/* ends the wait of those that wait for too long */
+void ngx_vaani_spool_late_handler(ngx_event_t *ev);
+
+/* counts n records that nobody waits for, and says so from time to time */
+void ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer,
+    ngx_uint_t n);
 
 /*
  * Counts n records that aren't kept, and says why from time to time; err is an
@@ -139,6 +156,10 @@ void ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
 /*
  * ngx_vaani_spool_writer_segment.c: the segment of a batch, and its mark
  */
+
+/* whether the connection has that life, and its server the scope of the mark */
+ngx_uint_t ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_mark_t *mark, ngx_uint_t life);
 
 /* whether a batch may be written to the segment that is open */
 ngx_uint_t ngx_vaani_spool_belongs(ngx_vaani_spool_writer_t *writer,
@@ -164,6 +185,9 @@ void ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer);
 
 void ngx_vaani_spool_marks_handler(ngx_event_t *ev);
 
+/* the segments that ended and were synced are the leader's */
+void ngx_vaani_spool_sync_done(void *data);
+
 
 /*
  * ngx_vaani_spool_writer_sync.c
@@ -175,8 +199,6 @@ void ngx_vaani_spool_syncs_handler(ngx_event_t *ev);
 void ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer);
 
 void ngx_vaani_spool_sync_thread(void *data);
-
-void ngx_vaani_spool_sync_done(void *data);
 
 
 #endif /* _NGX_VAANI_SPOOL_WRITER_H_INCLUDED_ */

@@ -56,6 +56,15 @@ ngx_vaani_spool_may_mark(ngx_vaani_spool_own_mark_t *own,
 }
 
 
+ngx_uint_t
+ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
+    ngx_vaani_spool_mark_t *mark, ngx_uint_t life)
+{
+    return mark->life == life
+           && ngx_vaani_spool_same_scope(writer->spool, mark);
+}
+
+
 ngx_int_t
 ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_batch_t *batch)
@@ -247,6 +256,64 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
                                                   writer->connection))))
     {
         ngx_vaani_spool_end_segment(writer);
+    }
+}
+
+
+void
+ngx_vaani_spool_sync_done(void *data)
+{
+    ngx_vaani_spool_writer_t *writer = data;
+
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (writer->sync.failed) {
+
+        /* later */
+
+        ngx_memcpy(writer->stale + writer->nstale, writer->syncing,
+                   ngx_min(writer->nsyncing,
+                           NGX_VAANI_SPOOL_STALE - writer->nstale)
+                   * sizeof(int));
+
+        writer->nstale = ngx_min(writer->nstale + writer->nsyncing,
+                                 NGX_VAANI_SPOOL_STALE);
+        writer->sync_err = EAGAIN;
+        writer->unsynced = 1;
+    }
+
+    if (writer->sync_err) {
+        ngx_vaani_spool_not_kept(writer, 0, writer->sync_err,
+                                 "sync failed");
+    }
+
+    if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {
+        ngx_log_error(NGX_LOG_CRIT, writer->spool->log, 0,
+                      "vaani: a segment of the spool \"%V\" was removed or "
+                      "renamed; further events are kept in another one",
+                      &writer->spool->path->name);
+
+        writer->suspect = 1;
+        ngx_vaani_spool_consider_end(writer);
+    }
+
+    if (writer->sync.failed) {
+        ngx_add_timer(&writer->syncs, NGX_VAANI_SPOOL_SYNC_EVERY);
+        return;
+    }
+
+    if (writer->nsyncing) {
+        shared = ngx_vaani_spool_shared(writer->spool);
+
+        (void) ngx_atomic_fetch_add(&shared->closed, 1);
+        ngx_vaani_spool_wake(writer->spool);
+    }
+
+    if (writer->nstale) {
+        ngx_vaani_spool_sync_now(writer);
+
+    } else if (writer->unsynced) {
+        ngx_add_timer(&writer->syncs, NGX_VAANI_SPOOL_SYNC_EVERY);
     }
 }
 
