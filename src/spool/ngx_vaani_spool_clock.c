@@ -7,6 +7,11 @@
  */
 
 
+/* what is older than the host's uptime is still above 0, s */
+
+#define NGX_VAANI_SPOOL_EPOCH       0x40000000
+
+
 ngx_atomic_uint_t
 ngx_vaani_spool_since(time_t time)
 {

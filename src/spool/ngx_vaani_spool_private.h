@@ -118,9 +118,17 @@ struct ngx_vaani_spool_entry_s {
 
 #define NGX_VAANI_SPOOL_GAP         60
 
-/* what is older than the host's uptime is still above 0, s */
+/* how long the replay rests after an error of the disk, ms */
 
-#define NGX_VAANI_SPOOL_EPOCH       0x40000000
+#define NGX_VAANI_SPOOL_REST        1000
+
+/*
+ * How long the replay rests after a round, through all that waits, in which
+ * nothing could be delivered while others may be: at first, and at most, ms.
+ */
+
+#define NGX_VAANI_SPOOL_MIN_PAUSE   1000
+#define NGX_VAANI_SPOOL_MAX_PAUSE   30000
 
 
 /*
@@ -444,6 +452,28 @@ ngx_int_t ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay,
 void ngx_vaani_spool_free_peeks(ngx_vaani_spool_replay_t *replay);
 
 
+ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
+
+/* what ngx_vaani_spool_alloc() is, in a worker that was started */
+ngx_vaani_spool_entry_t *ngx_vaani_spool_append_alloc(
+    ngx_vaani_spool_t *spool, size_t size, u_char **record);
+
+ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
+
+/* the same of ngx_vaani_spool_keep_refused(), if some are kept */
+ngx_vaani_spool_refusal_t *ngx_vaani_spool_refused_add(
+    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body,
+    uint64_t received_at, ngx_vaani_spool_append_pt handler, void *data);
+
+ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
+    ngx_cycle_t *cycle);
+void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
+
+
 /*
  * ngx_vaani_spool_erased.c: reads the tombstones, if there are new ones; in a
  * thread.  Errors are in errno.
@@ -595,28 +625,6 @@ void ngx_vaani_spool_loss_add(ngx_vaani_spool_window_t *window,
     time_t mtime, ngx_uint_t whole);
 
 
-ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
-    ngx_cycle_t *cycle);
-void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
-
-/* what ngx_vaani_spool_alloc() is, in a worker that was started */
-ngx_vaani_spool_entry_t *ngx_vaani_spool_append_alloc(
-    ngx_vaani_spool_t *spool, size_t size, u_char **record);
-
-ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
-    ngx_cycle_t *cycle);
-void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
-
-/* the same of ngx_vaani_spool_keep_refused(), if some are kept */
-ngx_vaani_spool_refusal_t *ngx_vaani_spool_refused_add(
-    ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body,
-    uint64_t received_at, ngx_vaani_spool_append_pt handler, void *data);
-
-ngx_int_t ngx_vaani_spool_replay_init(ngx_vaani_spool_t *spool,
-    ngx_cycle_t *cycle);
-void ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool);
-
-
 /*
  * ngx_vaani_spool_aside.c: what the receiver doesn't take
  */
@@ -649,17 +657,43 @@ ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
 
 
 /*
- * ngx_vaani_spool_segment.c: what threads do for the replay, with its data
+ * ngx_vaani_spool_segment.c: the segment that is replayed, as threads take it
+ * and leave it
  */
 
 void ngx_vaani_spool_seal_thread(void *data);
-void ngx_vaani_spool_finish_thread(void *data);
 
 /* closes the segment and forgets what was kept of it */
 void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 
 /* leaves the segment, with its lock and what was kept of it, and the lead */
 void ngx_vaani_spool_leave_thread(void *data);
+
+
+/*
+ * ngx_vaani_spool_deliver.c: its records
+ */
+
+/* delivers what can be; all of them done, the thread that finishes is posted */
+void ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay);
+
+void ngx_vaani_spool_free_slots(ngx_vaani_spool_replay_t *replay);
+
+/* the connection that a segment is delivered over: the first to its server */
+ngx_uint_t ngx_vaani_spool_lane(ngx_vaani_spool_replay_t *replay);
+
+
+/*
+ * ngx_vaani_spool_finish.c: what becomes of it
+ */
+
+void ngx_vaani_spool_finish_thread(void *data);
+
+/*
+ * Ends what the thread has done: counts and logs it.  Returns NGX_OK, or
+ * NGX_ERROR if it's to be tried again, for which the timer is set.
+ */
+ngx_int_t ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay);
 
 
 /*

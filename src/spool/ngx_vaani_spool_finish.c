@@ -1,0 +1,613 @@
+
+#include "ngx_vaani_spool_private.h"
+
+
+/*
+ * What becomes of a segment that was delivered: it's deleted or kept, when what
+ * is to be kept of it is safe.
+ */
+
+
+static ngx_int_t ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay,
+    u_char *name, ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
+static ngx_int_t ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay,
+    u_char *name);
+static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
+static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
+static ngx_int_t ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
+
+
+/*
+ * What is kept aside is safe before the segment goes.
+ */
+
+void
+ngx_vaani_spool_finish_thread(void *data)
+{
+    ngx_vaani_spool_replay_t *replay = data;
+
+    ngx_err_t                  err;
+    ngx_int_t                  rc;
+    ngx_str_t                 *dir;
+    ngx_vaani_spool_shared_t  *shared;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    dir = &replay->spool->path->name;
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    replay->err = 0;
+    replay->whole = 0;
+    replay->renamed = 0;
+    replay->emptied = 0;
+    replay->moved = 0;
+
+    if (replay->healing) {
+
+        if (replay->nlate
+            && ngx_vaani_spool_append_late(replay, dir) != NGX_OK)
+        {
+            goto failed;
+        }
+
+        ngx_vaani_spool_close(replay);
+
+        return;
+    }
+
+    ngx_vaani_spool_segment_name(name, dir, replay->segment);
+
+    if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
+
+        /*
+         * There is no room, say, for what is to be tried later, and what comes
+         * behind this segment must not wait for it: as it is, it becomes the
+         * last one.  What was delivered is delivered again.
+         */
+
+        err = errno;
+
+        if (ngx_vaani_spool_move_last(name, dir, &shared->current,
+                                      &replay->late_segment)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        ngx_vaani_spool_raise(&shared->appended, replay->late_segment);
+
+        replay->moved = err;
+
+        /* either name is good */
+
+        (void) ngx_vaani_spool_sync_dir(dir->data);
+
+        ngx_vaani_spool_close(replay);
+
+        return;
+    }
+
+    do {
+        rc = ngx_vaani_spool_keep_aside(replay, dir);
+    } while (rc != NGX_OK && ngx_vaani_spool_dropped(replay->spool));
+
+    if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
+        && ngx_vaani_spool_empty(replay, name) == NGX_OK)
+    {
+        replay->emptied = 1;
+        rc = ngx_vaani_spool_keep_aside(replay, dir);
+    }
+
+    if (rc != NGX_OK) {
+
+        if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
+            goto failed;
+        }
+
+        /*
+         * There is no room: all of the segment is kept, as it is, since it has
+         * what would be kept.  The name takes no room, or little.
+         */
+
+        if (ngx_vaani_spool_put_away(name) != NGX_OK) {
+            goto failed;
+        }
+
+        replay->whole = 1;
+        replay->kept = 1;
+
+    } else if (ngx_vaani_spool_give_up(replay, name, dir) != NGX_OK) {
+        goto failed;
+    }
+
+    if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
+        goto failed;
+    }
+
+    /* after something was put aside it's counted at once */
+
+    if (replay->kept) {
+        replay->measured = 0;
+    }
+
+    ngx_vaani_spool_close(replay);
+
+    return;
+
+failed:
+
+    replay->err = errno;
+}
+
+
+/*
+ * Deletes a segment that was delivered, or keeps it.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay, u_char *name,
+    ngx_str_t *dir)
+{
+    u_char  kept[NGX_VAANI_SPOOL_NAME_LEN];
+
+    if (replay->spool->retain && replay->size && !replay->emptied) {
+        ngx_vaani_spool_kept_name(kept, dir, replay->segment, replay->mark.id);
+
+        if (ngx_vaani_spool_rename_new(name, kept) == NGX_OK) {
+            replay->renamed = 1;
+            return NGX_OK;
+        }
+
+        /* it's better lost than delivered for ever */
+    }
+
+    if (unlink((char *) name) == -1 && errno != ENOENT) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
+
+    if (replay->nbad) {
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/%020uA.bad%Z", dir,
+                     replay->segment);
+
+        if (ngx_vaani_spool_append_file(name, replay->bad, replay->nbad)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        replay->nbad = 0;
+        replay->kept = 1;
+    }
+
+    if (replay->ndead) {
+        ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/dead-letters%Z", dir);
+
+        if (ngx_vaani_spool_append_file(name, replay->dead, replay->ndead)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        replay->ndead = 0;
+        replay->kept = 1;
+    }
+
+    return replay->kept ? ngx_vaani_spool_sync_dir(dir->data) : NGX_OK;
+}
+
+
+/*
+ * What could not be delivered while others could goes to the end of the spool,
+ * and is safe there before the segment goes.  If that is interrupted, it is
+ * there twice, which the receiver knows how to ignore.  Room is made first
+ * where the file system can, so that a full disk gets no part of it.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+{
+    int                        fd;
+    ngx_err_t                  err;
+    ngx_uint_t                 full;
+    ngx_atomic_uint_t          segment;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    for (full = 0; /* void */ ; /* void */ ) {
+
+        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
+                                          full);
+
+        if (fd == -1) {
+            return NGX_ERROR;
+        }
+
+        ngx_vaani_spool_raise(&shared->appended, segment);
+
+        if (ngx_vaani_spool_make_room(fd, replay->nlate) == NGX_OK
+            && ngx_vaani_spool_write(fd, replay->late, replay->nlate)
+               == NGX_OK
+            && fdatasync(fd) == 0)
+        {
+            break;
+        }
+
+        err = errno;
+        (void) close(fd);
+        errno = err;
+
+        /* what waits goes before what is kept */
+
+        if (ngx_vaani_spool_dropped(replay->spool)) {
+            continue;
+        }
+
+        /* the process may not write larger files, but another one */
+
+        if (err != EFBIG || full) {
+            return NGX_ERROR;
+        }
+
+        full = 1;
+    }
+
+    (void) close(fd);
+
+    (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
+    (void) ngx_atomic_fetch_add(&shared->deferred, replay->nrecords);
+
+    replay->late_segment = segment;
+    replay->nlate = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vaani_spool_make_room(int fd, size_t len)
+{
+#ifdef FALLOC_FL_KEEP_SIZE
+
+    struct stat  st;
+
+    if (fstat(fd, &st) == -1) {
+        return NGX_ERROR;
+    }
+
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, len) == -1
+        && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    {
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+/*
+ * Gives the room of what was delivered back, so that a full disk has some for
+ * what is to be kept of the segment: else all of it would be kept, and the disk
+ * stay full.  Returns NGX_OK, or NGX_ERROR with errno set to ENOSPC.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay, u_char *name)
+{
+#ifdef FALLOC_FL_PUNCH_HOLE
+
+    int                      fd, rc;
+    size_t                   from;
+    vaani_journal_reader_t   reader;
+    vaani_journal_record_t   record;
+
+    fd = open((char *) name, O_WRONLY|O_CLOEXEC);
+
+    if (fd != -1) {
+        ngx_memzero(&reader, sizeof(vaani_journal_reader_t));
+
+        reader.data = replay->data;
+        reader.len = replay->size;
+        from = 0;
+
+        do {
+            rc = vaani_journal_next(&reader, &record);
+
+            if (rc == VAANI_JOURNAL_RECORD) {
+                continue;
+            }
+
+            if (rc == VAANI_JOURNAL_END) {
+                record.offset = replay->size;
+                record.size = 0;
+            }
+
+            /* all records since the last place that is none */
+
+            if (record.offset > from) {
+                (void) fallocate(fd, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE,
+                                 from, record.offset - from);
+            }
+
+            from = record.offset + record.size;
+
+        } while (rc != VAANI_JOURNAL_END);
+
+        (void) close(fd);
+
+        return NGX_OK;
+    }
+
+#endif
+
+    errno = ENOSPC;
+
+    return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_shared_t  *shared;
+
+    if (replay->healing) {
+        return ngx_vaani_spool_heal_done(replay);
+    }
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    if (replay->err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+                      "vaani: segment %uA of the spool \"%V\" was delivered "
+                      "but can't be deleted, trying again",
+                      replay->segment, &replay->spool->path->name);
+
+        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        return NGX_ERROR;
+    }
+
+    if (replay->whole) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, 0,
+                      "vaani: there is no room for what is to be kept of "
+                      "segment %uA of the spool \"%V\", all of it was renamed "
+                      "to \".log.bad\"",
+                      replay->segment, &replay->spool->path->name);
+    }
+
+    /* what was skipped still waits */
+
+    if (!replay->skipped) {
+        ngx_vaani_spool_raise(&shared->done, replay->segment);
+    }
+
+    if (replay->moved) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->moved,
+                      "vaani: what waits in segment %uA of the spool \"%V\" "
+                      "can't be written to its end, all of the segment was "
+                      "moved there", replay->segment,
+                      &replay->spool->path->name);
+
+        /* its records weren't counted, and are from now on */
+
+        if (replay->segment <= shared->floor) {
+            (void) ngx_atomic_fetch_add(&shared->deferred, replay->nended);
+        }
+
+    } else {
+        ngx_vaani_spool_lower(&shared->bytes, replay->size);
+
+        /* until it was gone, another worker might have had to replay it */
+
+        (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
+        (void) ngx_atomic_fetch_add(&shared->buried, replay->nburied);
+
+        if (replay->renamed) {
+            (void) ngx_atomic_fetch_add(&shared->kept_bytes, replay->size);
+        }
+
+        if (replay->renamed && ngx_vaani_spool_several(replay->spool)) {
+            (void) ngx_atomic_fetch_add(&shared->closed, 1);
+
+        } else if (replay->renamed) {
+            ngx_vaani_spool_loss_add(&replay->window, replay->segment,
+                                       &replay->mark, replay->size,
+                                       replay->mtime,
+                                       ngx_vaani_spool_same_life(replay));
+        }
+    }
+
+    shared->partial = 0;
+
+    ngx_vaani_spool_age(replay);
+
+    ngx_vaani_spool_rest(replay);
+
+    return NGX_OK;
+}
+
+
+/*
+ * What is in the next segment came later than all that was in this one, but for
+ * what was written again: how long that waits is known until all of it was
+ * tried once more.
+ */
+
+static void
+ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay)
+{
+    time_t                     oldest;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    if (replay->segment >= shared->late_segment) {
+        shared->late_since = 0;
+    }
+
+    if (replay->nrecords) {
+
+        if (shared->late_since == 0 || replay->late_since < shared->late_since)
+        {
+            shared->late_since = replay->late_since;
+        }
+
+        shared->late_segment = replay->late_segment;
+    }
+
+    if (shared->appended <= replay->segment || replay->skipped) {
+        return;
+    }
+
+    oldest = replay->mtime;
+
+    if (shared->late_since) {
+        oldest = ngx_min(oldest, (time_t) shared->late_since);
+    }
+
+    shared->oldest = ngx_vaani_spool_since(oldest);
+}
+
+
+/*
+ * A round ends with the segment that has the first of what was written again in
+ * it: all that waits was tried then.  If nothing of it could be delivered, each
+ * record for a reason of its own, it isn't tried again at once.
+ */
+
+static void
+ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_uint_t                 late, over;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(replay->spool);
+
+    late = (replay->nrecords != 0);
+    over = (replay->round != 0 && replay->segment >= replay->round);
+
+    if (over) {
+        replay->round = 0;
+    }
+
+    if (late && replay->round == 0) {
+        replay->round = replay->late_segment;
+    }
+
+    if (replay->round == 0 || (replay->ndone && !replay->moved)) {
+        replay->pause = 0;
+
+    } else if (late && (over || replay->moved)) {
+        replay->pause = replay->pause
+                        ? ngx_min(2 * replay->pause, NGX_VAANI_SPOOL_MAX_PAUSE)
+                        : NGX_VAANI_SPOOL_MIN_PAUSE;
+        replay->paused = ngx_current_msec;
+        replay->written = shared->written;
+    }
+
+    if (over || replay->round == 0) {
+        replay->ndone = 0;
+    }
+}
+
+
+/*
+ * Whether all of the segment was delivered after its mark was claimed, to one
+ * receiver.
+ */
+
+static ngx_uint_t
+ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_vaani_spool_t  *spool;
+
+    spool = replay->spool;
+
+    if (!replay->claimed || replay->elsewhere) {
+        return 0;
+    }
+
+    if (replay->healing
+        && !ngx_vaani_spool_same_scope(spool, &replay->held->mark))
+    {
+        replay->elsewhere = 1;
+        return 0;
+    }
+
+    return spool->receiver->life(spool->data, ngx_vaani_spool_lane(replay))
+           == replay->life;
+}
+
+
+/*
+ * What the receiver didn't have any more is delivered again.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
+{
+    ngx_uint_t                  whole;
+    ngx_vaani_spool_held_t     *held;
+    ngx_vaani_spool_shared_t   *shared;
+    ngx_vaani_spool_segment_t  *segment;
+
+    segment = replay->healing;
+    held = replay->held;
+
+    if (replay->err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+                      "vaani: cannot write waiting events of segment %uA to "
+                      "the end of the spool \"%V\"; retrying",
+                      segment->number, &replay->spool->path->name);
+
+        /* what waits in others may make the room that is missing */
+
+        shared = ngx_vaani_spool_shared(replay->spool);
+
+        if (shared->appended > shared->done) {
+            held->read = 0;
+            replay->healing = NULL;
+            ngx_vaani_spool_close(replay);
+        }
+
+        ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
+        return NGX_ERROR;
+    }
+
+    whole = ngx_vaani_spool_same_life(replay);
+
+    replay->healing = NULL;
+
+    if (whole) {
+        ngx_vaani_spool_loss_healed(&replay->window, held, segment->size);
+
+    } else {
+
+        /* it was delivered to whoever was there: the next one is asked */
+
+        held->read = 0;
+    }
+
+    /* slots that move now move on for a while */
+
+    held->rest = replay->elsewhere ? NGX_VAANI_SPOOL_HEAL_EVERY : 0;
+    held->rested = ngx_current_msec;
+
+    return NGX_OK;
+}
