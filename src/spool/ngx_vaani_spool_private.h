@@ -697,10 +697,14 @@ ngx_int_t ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay);
 
 
 /*
- * ngx_vaani_spool_file.c: files, as threads use them.  Errors are in errno.
+ * ngx_vaani_spool_names.c: names, and what a directory has of them
  */
 
 #define NGX_VAANI_SPOOL_NAME_LEN    (NGX_MAX_PATH + 1)
+
+/* a larger number is none of ours */
+
+#define NGX_VAANI_SPOOL_LAST        ((ngx_atomic_uint_t) -1 / 2)
 
 /* the digits of a number in a name, so many that names sort as it does */
 
@@ -730,6 +734,14 @@ void ngx_vaani_spool_measure(ngx_vaani_spool_t *spool);
  */
 ngx_int_t ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t above,
     ngx_atomic_uint_t *lowest, ngx_atomic_uint_t *highest, off_t *size);
+
+/* the number that a name begins with, 0 if it doesn't */
+ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
+
+
+/*
+ * ngx_vaani_spool_file.c: files, as threads use them.  Errors are in errno.
+ */
 
 /*
  * Opens the current segment to append to it, with a shared lock, and moves on
@@ -770,10 +782,6 @@ ngx_int_t ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
  * tool has it locked to look for the end of it.
  */
 ngx_int_t ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len);
-
-
-/* the number that a name begins with, 0 if it doesn't */
-ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
 
 /* renames a file; nothing that is there is replaced */
 ngx_int_t ngx_vaani_spool_rename_new(u_char *from, u_char *to);
