@@ -22,13 +22,12 @@ ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window)
     int          fd;
     u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_int_t    rc;
-    ngx_err_t    err;
     struct stat  st;
 
     (void) ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/%s%Z",
                         &window->spool->path->name, NGX_VAANI_SPOOL_ERASED);
 
-    fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    fd = ngx_vaani_spool_open_to_read(name);
 
     if (fd == -1) {
 
@@ -54,9 +53,7 @@ ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window)
         window->erased_mtime = st.st_mtime;
     }
 
-    err = errno;
-    (void) close(fd);
-    errno = err;
+    ngx_vaani_spool_close_file(fd);
 
     return rc;
 }
@@ -79,24 +76,13 @@ ngx_vaani_spool_load(ngx_vaani_spool_window_t *window, int fd, size_t size)
         return NGX_ERROR;
     }
 
-    while (window->nerased < size) {
-        n = pread(fd, window->erased + window->nerased,
-                  size - window->nerased, window->nerased);
+    n = ngx_vaani_spool_read_file(fd, window->erased, size);
 
-        if (n == 0) {
-            break;
-        }
-
-        if (n == -1) {
-            if (errno == EINTR) {
-                continue;
-            }
-
-            return NGX_ERROR;
-        }
-
-        window->nerased += n;
+    if (n == -1) {
+        return NGX_ERROR;
     }
+
+    window->nerased = n;
 
     return ngx_vaani_spool_take_tombstones(window);
 }

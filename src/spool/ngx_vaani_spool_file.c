@@ -26,7 +26,99 @@
 
 
 static void ngx_vaani_spool_take_back(int fd, off_t end);
-static int ngx_vaani_spool_open_locked(u_char *name);
+
+
+int
+ngx_vaani_spool_open_locked(u_char *name, int flags, int lock, struct stat *st)
+{
+    int        fd;
+    ngx_int_t  rc;
+
+    fd = open((char *) name, flags|O_CLOEXEC, 0600);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    if (flock(fd, lock|LOCK_NB) == 0) {
+        rc = ngx_vaani_spool_is_named(fd, name, st);
+
+        if (rc == NGX_OK) {
+            return fd;
+        }
+
+        if (rc == NGX_DECLINED) {
+            errno = EWOULDBLOCK;
+        }
+    }
+
+    ngx_vaani_spool_close_file(fd);
+
+    return -1;
+}
+
+
+ngx_int_t
+ngx_vaani_spool_is_named(int fd, u_char *name, struct stat *st)
+{
+    struct stat  named;
+
+    if (fstat(fd, st) == -1) {
+        return NGX_ERROR;
+    }
+
+    if (stat((char *) name, &named) == -1) {
+        return (errno == ENOENT) ? NGX_DECLINED : NGX_ERROR;
+    }
+
+    return (st->st_ino == named.st_ino && st->st_dev == named.st_dev)
+           ? NGX_OK : NGX_DECLINED;
+}
+
+
+int
+ngx_vaani_spool_open_to_read(u_char *name)
+{
+    return open((char *) name, NGX_VAANI_SPOOL_TO_READ|O_CLOEXEC);
+}
+
+
+ssize_t
+ngx_vaani_spool_read_file(int fd, u_char *data, size_t size)
+{
+    size_t   done;
+    ssize_t  n;
+
+    for (done = 0; done < size; done += n) {
+        n = pread(fd, data + done, size - done, done);
+
+        if (n == 0) {
+            break;
+        }
+
+        if (n == -1) {
+
+            if (errno != EINTR) {
+                return -1;
+            }
+
+            n = 0;
+        }
+    }
+
+    return done;
+}
+
+
+void
+ngx_vaani_spool_close_file(int fd)
+{
+    ngx_err_t  err;
+
+    err = errno;
+    (void) close(fd);
+    errno = err;
+}
 
 
 int
@@ -35,7 +127,6 @@ ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
 {
     int                fd;
     u_char             name[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t          err;
     ngx_uint_t         n;
     struct stat        st;
     ngx_atomic_uint_t  segment;
@@ -50,23 +141,13 @@ ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
 
         ngx_vaani_spool_segment_name(name, dir, segment);
 
-        fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
-
-        if (fd == -1) {
-            return -1;
-        }
-
         /* who replays a segment holds an exclusive lock on it */
 
-        if (flock(fd, LOCK_SH|LOCK_NB) == -1) {
+        fd = ngx_vaani_spool_open_locked(name, O_WRONLY|O_CREAT|O_APPEND,
+                                         LOCK_SH, &st);
 
-            if (errno != EWOULDBLOCK) {
-                goto failed;
-            }
-
-            (void) close(fd);
-            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
-            continue;
+        if (fd == -1 && errno != EWOULDBLOCK) {
+            return -1;
         }
 
         /*
@@ -74,48 +155,29 @@ ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
          * which has made it anew: what comes into it would be overtaken.
          */
 
-        if (*current != segment) {
+        if (fd != -1 && *current == segment
+            && st.st_size < NGX_VAANI_SPOOL_SEGMENT)
+        {
+            if (st.st_size == 0
+                && ngx_vaani_spool_sync_dir(dir->data) != NGX_OK)
+            {
+                ngx_vaani_spool_close_file(fd);
+                return -1;
+            }
+
+            *number = segment;
+
+            return fd;
+        }
+
+        if (fd != -1) {
             (void) close(fd);
-            continue;
         }
 
-        if (fstat(fd, &st) == -1) {
-            goto failed;
-        }
-
-        if (st.st_nlink == 0) {
-
-            /* the same, by a process with another idea of the current one */
-
-            (void) close(fd);
-            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
-            continue;
-        }
-
-        if (st.st_size >= NGX_VAANI_SPOOL_SEGMENT) {
-            (void) close(fd);
-            (void) ngx_atomic_cmp_set(current, segment, segment + 1);
-            continue;
-        }
-
-        if (st.st_size == 0 && ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
-            goto failed;
-        }
-
-        *number = segment;
-
-        return fd;
+        (void) ngx_atomic_cmp_set(current, segment, segment + 1);
     }
 
     errno = EAGAIN;
-
-    return -1;
-
-failed:
-
-    err = errno;
-    (void) close(fd);
-    errno = err;
 
     return -1;
 }
@@ -124,8 +186,7 @@ failed:
 ngx_int_t
 ngx_vaani_spool_sync_dir(u_char *dir)
 {
-    int        fd, rc;
-    ngx_err_t  err;
+    int  fd, rc;
 
     fd = open((char *) dir, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
 
@@ -134,11 +195,8 @@ ngx_vaani_spool_sync_dir(u_char *dir)
     }
 
     rc = fsync(fd);
-    err = errno;
 
-    (void) close(fd);
-
-    errno = err;
+    ngx_vaani_spool_close_file(fd);
 
     return (rc == -1) ? NGX_ERROR : NGX_OK;
 }
@@ -312,96 +370,55 @@ ngx_vaani_spool_rename_new(u_char *from, u_char *to)
 }
 
 
+/*
+ * An operator may move the file away, send what is in it and delete it: then
+ * another one is made.
+ */
+
 ngx_int_t
 ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
 {
-    int        fd;
-    off_t      end;
-    ngx_err_t  err;
+    int          fd;
+    off_t        end;
+    ngx_int_t    rc;
+    ngx_uint_t   n;
+    struct stat  st;
 
-    fd = ngx_vaani_spool_open_locked(name);
+    for (n = 0; n < NGX_VAANI_SPOOL_LOCKS; n++) {
+        fd = ngx_vaani_spool_open_locked(name, O_WRONLY|O_CREAT|O_APPEND,
+                                         LOCK_EX, &st);
 
-    if (fd == -1) {
+        if (fd != -1) {
+            break;
+        }
+
+        if (errno != EWOULDBLOCK) {
+            return NGX_ERROR;
+        }
+
+        (void) usleep(NGX_VAANI_SPOOL_LOCK_WAIT);
+    }
+
+    if (n == NGX_VAANI_SPOOL_LOCKS) {
         return NGX_ERROR;
     }
 
+    rc = NGX_ERROR;
     end = lseek(fd, 0, SEEK_END);
 
-    if (end == -1) {
-        goto failed;
+    if (end != -1) {
+        rc = ngx_vaani_spool_write_alone(fd, data, len, end);
     }
 
-    if (ngx_vaani_spool_write_alone(fd, data, len, end) != NGX_OK) {
-        goto failed;
-    }
-
-    if (fdatasync(fd) == -1) {
+    if (rc == NGX_OK && fdatasync(fd) == -1) {
 
         /* it's tried again, or kept elsewhere */
 
         ngx_vaani_spool_take_back(fd, end);
-        goto failed;
+        rc = NGX_ERROR;
     }
 
-    (void) close(fd);
+    ngx_vaani_spool_close_file(fd);
 
-    return NGX_OK;
-
-failed:
-
-    err = errno;
-    (void) close(fd);
-    errno = err;
-
-    return NGX_ERROR;
-}
-
-
-/*
- * An operator may move the file away, send what is in it and delete it: who
- * holds the lock of a file that still has its name writes to that one.
- */
-
-static int
-ngx_vaani_spool_open_locked(u_char *name)
-{
-    int          fd;
-    ngx_err_t    err;
-    ngx_uint_t   n;
-    struct stat  st, named;
-
-    for (n = 0; n < NGX_VAANI_SPOOL_LOCKS; n++) {
-        fd = open((char *) name, O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC, 0600);
-
-        if (fd == -1) {
-            return -1;
-        }
-
-        if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
-            err = errno;
-            (void) close(fd);
-            errno = err;
-
-            if (err != EWOULDBLOCK) {
-                return -1;
-            }
-
-            (void) usleep(NGX_VAANI_SPOOL_LOCK_WAIT);
-            continue;
-        }
-
-        if (fstat(fd, &st) == 0
-            && stat((char *) name, &named) == 0
-            && st.st_ino == named.st_ino
-            && st.st_dev == named.st_dev)
-        {
-            return fd;
-        }
-
-        (void) close(fd);
-    }
-
-    errno = EAGAIN;
-
-    return -1;
+    return rc;
 }

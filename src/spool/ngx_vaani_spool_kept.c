@@ -82,9 +82,10 @@ int
 ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     u_char *id, off_t *size)
 {
-    int        fd;
-    u_char     name[NGX_VAANI_SPOOL_NAME_LEN], new[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t  err;
+    int          fd;
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN], new[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t    err;
+    struct stat  st;
 
     ngx_vaani_spool_kept_name(name, dir, number, id);
 
@@ -93,20 +94,21 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
 
     /* after a write that was taken back, the next one goes to its place */
 
-    fd = open((char *) new, O_WRONLY|O_CREAT|O_EXCL|O_APPEND|O_CLOEXEC, 0600);
+    fd = ngx_vaani_spool_open_locked(new, O_WRONLY|O_CREAT|O_EXCL|O_APPEND,
+                                     LOCK_EX, &st);
 
     if (fd == -1) {
         return -1;
     }
 
-    if (flock(fd, LOCK_EX|LOCK_NB) == -1
-        || ngx_vaani_spool_write_start(fd, size) != NGX_OK
+    if (ngx_vaani_spool_write_start(fd, size) != NGX_OK
         || ngx_vaani_spool_rename_new(new, name) != NGX_OK)
     {
         err = errno;
         (void) unlink((char *) new);
-        (void) close(fd);
         errno = err;
+
+        ngx_vaani_spool_close_file(fd);
 
         return -1;
     }
@@ -134,13 +136,6 @@ ngx_vaani_spool_write_start(int fd, off_t *size)
 }
 
 
-ngx_uint_t
-ngx_vaani_spool_is_closed(int fd)
-{
-    return flock(fd, LOCK_EX|LOCK_NB) == 0;
-}
-
-
 /*
  * Whoever finds that there is no room makes some.  A segment that is being read
  * stays readable.
@@ -154,7 +149,6 @@ ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
     u_char                     id[NGX_VAANI_SPOOL_ID_LEN];
     u_char                     oldest[NGX_VAANI_SPOOL_ID_LEN];
     u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_uint_t                 closed;
     struct stat                st;
     struct dirent             *de;
     ngx_atomic_uint_t          number, lowest, above;
@@ -190,16 +184,14 @@ ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
 
         ngx_vaani_spool_kept_name(name, &spool->path->name, lowest, oldest);
 
-        fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
-
-        closed = (fd != -1 && ngx_vaani_spool_is_closed(fd)
-                  && fstat(fd, &st) == 0);
+        fd = ngx_vaani_spool_open_locked(name, NGX_VAANI_SPOOL_TO_READ,
+                                         LOCK_EX, &st);
 
         if (fd != -1) {
             (void) close(fd);
         }
 
-        if (closed && unlink((char *) name) == 0) {
+        if (fd != -1 && unlink((char *) name) == 0) {
             ngx_vaani_spool_lower(&shared->kept_bytes, st.st_size);
             shared->trimmed = 1;
             return NGX_OK;

@@ -102,7 +102,7 @@ ngx_vaani_spool_is_vain(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
     ngx_vaani_spool_segment_name(name, dir, number);
 
-    fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    fd = ngx_vaani_spool_open_to_read(name);
 
     if (fd == -1) {
         return 0;

@@ -349,8 +349,8 @@ struct ngx_vaani_spool_replay_s {
     ngx_vaani_spool_t          *spool;
     ngx_vaani_spool_window_t    window;
 
-    int                         lock;       /* of the directory, open for the
-                                               life of the worker, or -1 */
+    int                         lock;       /* of the directory; -1: another
+                                               worker leads */
     ngx_event_t                 timer;
     ngx_vaani_spool_task_t      seal;
     ngx_vaani_spool_task_t      renew;      /* the tombstones */
@@ -743,6 +743,33 @@ ngx_atomic_uint_t ngx_vaani_spool_number(char *name);
  * ngx_vaani_spool_file.c: files, as threads use them.  Errors are in errno.
  */
 
+/* flags for a file that may be anything, to read it */
+
+#define NGX_VAANI_SPOOL_TO_READ     (O_RDONLY|O_NONBLOCK|O_NOFOLLOW)
+
+int ngx_vaani_spool_open_to_read(u_char *name);
+
+/*
+ * Opens a file with a lock, LOCK_SH or LOCK_EX, and fills *st.  Doesn't wait:
+ * returns -1 with errno EWOULDBLOCK if somebody else has the lock, or if the
+ * name is another file's by now, or none's.  The lock is dropped with the
+ * descriptor.
+ */
+int ngx_vaani_spool_open_locked(u_char *name, int flags, int lock,
+    struct stat *st);
+
+/*
+ * Whether a name is that of an open file, which *st is filled for.  Returns
+ * NGX_OK, NGX_DECLINED if it's that of another one or of none, or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_spool_is_named(int fd, u_char *name, struct stat *st);
+
+/* reads size bytes, or fewer at the end of the file; their number, or -1 */
+ssize_t ngx_vaani_spool_read_file(int fd, u_char *data, size_t size);
+
+/* closes a file; errno stays */
+void ngx_vaani_spool_close_file(int fd);
+
 /*
  * Opens the current segment to append to it, with a shared lock, and moves on
  * to the next one if this one is full or sealed.  full is 1 to move on in any
@@ -808,9 +835,6 @@ ngx_int_t ngx_vaani_spool_parse_kept(char *name, ngx_atomic_uint_t *number,
  */
 int ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     u_char *id, off_t *size);
-
-/* whether nobody writes to a kept segment any more */
-ngx_uint_t ngx_vaani_spool_is_closed(int fd);
 
 /*
  * Deletes the oldest kept segment that is closed.  Returns NGX_OK, NGX_DECLINED

@@ -78,7 +78,6 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
 {
     int                         fd;
     u_char                      name[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t                   err;
     ngx_queue_t                *q;
     struct stat                 st;
     ngx_vaani_spool_refusal_t  *refusal;
@@ -94,7 +93,18 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
 
         ngx_vaani_spool_segment_name(name, &files->dir, files->lowest);
 
-        fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+        fd = ngx_vaani_spool_open_locked(name, NGX_VAANI_SPOOL_TO_READ,
+                                         LOCK_EX, &st);
+
+        if (fd == -1 && errno == EWOULDBLOCK) {
+
+            /*
+             * It's being written to: then there is a little too much; or it's
+             * being deleted, which makes the room.
+             */
+
+            return NGX_OK;
+        }
 
         if (fd == -1 && errno != ENOENT) {
             return NGX_ERROR;
@@ -102,34 +112,8 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
 
         if (fd != -1) {
 
-            if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
-
-                /* it's being written to: then there is a little too much */
-
-                (void) close(fd);
-                return NGX_OK;
-            }
-
-            /* the name may be another file's by now, whose lock isn't held */
-
-            if (fstat(fd, &st) == -1) {
-                err = errno;
-                (void) close(fd);
-                errno = err;
-
-                return NGX_ERROR;
-            }
-
-            if (st.st_nlink == 0) {
-                (void) close(fd);
-                goto again;
-            }
-
             if (unlink((char *) name) == -1 && errno != ENOENT) {
-                err = errno;
-                (void) close(fd);
-                errno = err;
-
+                ngx_vaani_spool_close_file(fd);
                 return NGX_ERROR;
             }
 
@@ -149,8 +133,6 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
                 refusal->rc = NGX_ERROR;
             }
         }
-
-again:
 
         if (ngx_vaani_spool_list(&files->dir, 0, &files->lowest, NULL,
                                  &files->size)
@@ -230,17 +212,20 @@ ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
 {
     int          fd;
     u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_err_t    err;
     struct stat  st;
 
     ngx_vaani_spool_segment_name(name, &files->dir, number);
 
-    fd = open((char *) name,
-              O_WRONLY|O_APPEND|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC|flags, 0600);
+    fd = ngx_vaani_spool_open_locked(name,
+                                     O_WRONLY|O_APPEND|O_NONBLOCK|O_NOFOLLOW
+                                     |flags, LOCK_EX, &st);
 
     if (fd == -1) {
 
         switch (errno) {
+
+        case EWOULDBLOCK:
+            return NGX_BUSY;
 
         case ENOENT:
         case EEXIST:
@@ -258,26 +243,13 @@ ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
         }
     }
 
-    if (flock(fd, LOCK_EX|LOCK_NB) == -1) {
-
-        if (errno != EWOULDBLOCK) {
-            goto failed;
-        }
-
-        goto busy;
-    }
-
-    if (fstat(fd, &st) == -1) {
-        goto failed;
-    }
-
-    if (st.st_nlink == 0
-        || !S_ISREG(st.st_mode)
+    if (!S_ISREG(st.st_mode)
         || (st.st_size
             && st.st_size + (off_t) len
                > (off_t) files->spool->refused / NGX_VAANI_REFUSED_SEGMENTS))
     {
-        goto busy;
+        (void) close(fd);
+        return NGX_BUSY;
     }
 
     files->fd = fd;
@@ -289,20 +261,6 @@ ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
     }
 
     return NGX_OK;
-
-busy:
-
-    (void) close(fd);
-
-    return NGX_BUSY;
-
-failed:
-
-    err = errno;
-    (void) close(fd);
-    errno = err;
-
-    return NGX_ERROR;
 }
 
 

@@ -559,9 +559,4 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
     ngx_vaani_spool_leave_thread(replay);
     ngx_vaani_spool_free_peeks(replay);
     ngx_vaani_spool_window_free(&replay->window);
-
-    if (replay->lock != -1) {
-        (void) close(replay->lock);
-        replay->lock = -1;
-    }
 }

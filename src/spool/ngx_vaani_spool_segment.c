@@ -93,31 +93,19 @@ ngx_vaani_spool_seal_thread(void *data)
 
     ngx_vaani_spool_segment_name(name, dir, lowest);
 
-    /* if it's none of ours, it may be anything */
-
-    replay->fd = open((char *) name,
-                      O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    replay->fd = ngx_vaani_spool_open_locked(name, NGX_VAANI_SPOOL_TO_READ,
+                                             LOCK_EX, &st);
 
     if (replay->fd == -1) {
-        replay->err = errno;
-        ngx_vaani_spool_put_aside(replay, name, lowest);
-        return;
-    }
 
-    if (flock(replay->fd, LOCK_EX|LOCK_NB) == -1) {
-
-        /* an append is under way */
+        /* an append may be under way */
 
         if (errno != EWOULDBLOCK) {
             replay->err = errno;
+            ngx_vaani_spool_put_aside(replay, name, lowest);
         }
 
-        goto failed;
-    }
-
-    if (fstat(replay->fd, &st) == -1) {
-        replay->err = errno;
-        goto failed;
+        return;
     }
 
     if (!S_ISREG(st.st_mode)) {
@@ -163,7 +151,7 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     ngx_vaani_spool_kept_name(name, dir, replay->healing->number,
                               replay->healing->id);
 
-    replay->fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    replay->fd = ngx_vaani_spool_open_to_read(name);
 
     if (replay->fd != -1
         && ngx_vaani_spool_read(replay, replay->healing->size) == NGX_OK)
@@ -202,32 +190,14 @@ static ngx_int_t
 ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
     u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
-    struct stat  st, named;
+    struct stat  st;
 
     ngx_snprintf(name, NGX_VAANI_SPOOL_NAME_LEN, "%V/lock%Z", dir);
 
-    if (replay->lock != -1
-        && (fstat(replay->lock, &st) == -1
-            || stat((char *) name, &named) == -1
-            || st.st_ino != named.st_ino
-            || st.st_dev != named.st_dev))
-    {
-        /* somebody has deleted it, and others have another one */
-
-        (void) close(replay->lock);
-        replay->lock = -1;
-    }
+    replay->lock = ngx_vaani_spool_open_locked(name, O_RDWR|O_CREAT, LOCK_EX,
+                                               &st);
 
     if (replay->lock == -1) {
-        replay->lock = open((char *) name, O_RDWR|O_CREAT|O_CLOEXEC, 0600);
-
-        if (replay->lock == -1) {
-            replay->err = errno;
-            return NGX_ERROR;
-        }
-    }
-
-    if (flock(replay->lock, LOCK_EX|LOCK_NB) == -1) {
 
         if (errno != EWOULDBLOCK) {
             replay->err = errno;
@@ -250,7 +220,8 @@ ngx_vaani_spool_leave_thread(void *data)
     ngx_vaani_spool_close(replay);
 
     if (replay->leads) {
-        (void) flock(replay->lock, LOCK_UN);
+        (void) close(replay->lock);
+        replay->lock = -1;
         replay->leads = 0;
     }
 }
@@ -318,7 +289,6 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
 static ngx_int_t
 ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
 {
-    size_t   done;
     ssize_t  n;
 
     replay->size = size;
@@ -340,24 +310,12 @@ ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
         return NGX_ERROR;
     }
 
-    for (done = 0; done < size; done += n) {
+    n = ngx_vaani_spool_read_file(replay->fd, replay->data, size);
 
-        n = pread(replay->fd, replay->data + done, size - done, done);
-
-        if (n <= 0) {
-
-            if (n == -1 && errno == EINTR) {
-                n = 0;
-                continue;
-            }
-
-            if (n == 0) {
-                errno = EIO;
-            }
-
-            return NGX_ERROR;
-        }
+    if (n >= 0 && (size_t) n < size) {
+        errno = EIO;
+        n = -1;
     }
 
-    return NGX_OK;
+    return (n == -1) ? NGX_ERROR : NGX_OK;
 }

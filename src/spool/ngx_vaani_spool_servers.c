@@ -267,7 +267,6 @@ ngx_int_t
 ngx_vaani_spool_read_slots(ngx_vaani_spool_t *spool, int fd, size_t size,
     u_char *slots)
 {
-    size_t      done;
     u_char     *data;
     ssize_t     n;
     ngx_err_t   err;
@@ -281,20 +280,10 @@ ngx_vaani_spool_read_slots(ngx_vaani_spool_t *spool, int fd, size_t size,
         return NGX_ERROR;
     }
 
-    for (done = 0; done < size; done += n) {
+    n = ngx_vaani_spool_read_file(fd, data, size);
 
-        n = pread(fd, data + done, size - done, done);
-
-        if (n > 0) {
-            continue;
-        }
-
-        if (n == -1 && errno == EINTR) {
-            n = 0;
-            continue;
-        }
-
-        err = (n == 0) ? EIO : errno;
+    if (n == -1 || (size_t) n < size) {
+        err = (n == -1) ? errno : EIO;
         free(data);
         errno = err;
 

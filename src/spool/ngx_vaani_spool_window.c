@@ -1,6 +1,8 @@
 
 #include "ngx_vaani_spool_private.h"
 
+#include <sys/file.h>
+
 
 /*
  * Kept segments reach back for a time, the window: which there are, whether
@@ -258,15 +260,15 @@ ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_kept_name(name, &window->spool->path->name,
                               segment->number, segment->id);
 
-    fd = open((char *) name, O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    fd = ngx_vaani_spool_open_to_read(name);
 
     if (fd == -1) {
         return;
     }
 
-    /* it doesn't grow after that */
+    /* nobody writes to it any more: it doesn't grow after that */
 
-    closed = ngx_vaani_spool_is_closed(fd);
+    closed = (flock(fd, LOCK_EX|LOCK_NB) == 0);
 
     if (fstat(fd, &st) == 0) {
         segment->size = st.st_size;

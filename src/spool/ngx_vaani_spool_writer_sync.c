@@ -96,18 +96,10 @@ static ngx_uint_t
 ngx_vaani_spool_is_gone(ngx_vaani_spool_writer_t *writer, int fd)
 {
     u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
-    struct stat  st, named;
+    struct stat  st;
 
     ngx_vaani_spool_kept_name(name, &writer->spool->path->name, writer->named,
                               writer->name);
 
-    if (fstat(fd, &st) == -1) {
-        return 0;
-    }
-
-    if (stat((char *) name, &named) == -1) {
-        return errno == ENOENT;
-    }
-
-    return st.st_ino != named.st_ino || st.st_dev != named.st_dev;
+    return ngx_vaani_spool_is_named(fd, name, &st) == NGX_DECLINED;
 }
