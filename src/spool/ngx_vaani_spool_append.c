@@ -8,13 +8,12 @@ typedef struct {
 
     ngx_queue_t                 batch;      /* what the thread writes */
     size_t                      nbytes;
-    ngx_err_t                   err;
 } ngx_vaani_spool_append_t;
 
 
 static void ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append);
-static void ngx_vaani_spool_append_thread(void *data);
-static ngx_int_t ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
+static ngx_err_t ngx_vaani_spool_append_thread(void *data);
+static ngx_err_t ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     ngx_queue_t *first, ngx_queue_t *last);
 static void ngx_vaani_spool_append_done(void *data);
 static void ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err,
@@ -143,37 +142,37 @@ ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append)
     ngx_queue_init(&spool->entries);
 
     append->nbytes = spool->nbytes;
-    append->err = 0;
     spool->nbytes = 0;
 
     ngx_vaani_spool_task_post(spool, &append->task);
 }
 
 
-static void
+static ngx_err_t
 ngx_vaani_spool_append_thread(void *data)
 {
     ngx_vaani_spool_append_t  *append = data;
 
+    ngx_err_t     err;
     ngx_queue_t  *q, *next;
 
     if (append->spool->sync != NGX_VAANI_SPOOL_ALWAYS) {
-        (void) ngx_vaani_spool_append_some(append,
+        return ngx_vaani_spool_append_some(append,
                                            ngx_queue_head(&append->batch),
                                            ngx_queue_sentinel(&append->batch));
-        return;
     }
 
+    err = 0;
+
     for (q = ngx_queue_head(&append->batch);
-         q != ngx_queue_sentinel(&append->batch);
+         q != ngx_queue_sentinel(&append->batch) && err == 0;
          q = next)
     {
         next = ngx_queue_next(q);
-
-        if (ngx_vaani_spool_append_some(append, q, next) != NGX_OK) {
-            break;
-        }
+        err = ngx_vaani_spool_append_some(append, q, next);
     }
+
+    return err;
 }
 
 
@@ -181,14 +180,15 @@ ngx_vaani_spool_append_thread(void *data)
  * Writes the entries from first to before last, and makes them durable.
  * Workers append to the same file without a lock, which O_APPEND allows: if a
  * write ends early, the part of the record stays, and is skipped on reading.
+ * Returns an errno, or 0.
  */
 
-static ngx_int_t
+static ngx_err_t
 ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     ngx_queue_t *first, ngx_queue_t *last)
 {
     int                        fd;
-    ngx_int_t                  rc;
+    ngx_err_t                  err;
     ngx_str_t                 *dir;
     ngx_uint_t                 moved;
     ngx_queue_t               *q, *synced;
@@ -208,15 +208,14 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     } while (fd == -1 && ngx_vaani_spool_dropped(append->spool));
 
     if (fd == -1) {
-        append->err = errno;
-        return NGX_ERROR;
+        return errno;
     }
 
     /* even if this process ends before it can tell that it has written */
 
     ngx_vaani_spool_raise(&shared->appended, segment);
 
-    rc = NGX_OK;
+    err = 0;
     moved = 0;
     synced = first;
 
@@ -238,10 +237,9 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
             continue;
         }
 
-        append->err = errno;
-        rc = NGX_ERROR;
+        err = errno;
 
-        if (append->err != EFBIG || moved) {
+        if (err != EFBIG || moved) {
             break;
         }
 
@@ -252,7 +250,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
         if (append->spool->sync != NGX_VAANI_SPOOL_OFF
             && fdatasync(fd) == -1)
         {
-            append->err = errno;
+            err = errno;
             goto done;
         }
 
@@ -266,21 +264,18 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
         fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 1);
 
         if (fd == -1) {
-            append->err = errno;
-            return NGX_ERROR;
+            return errno;
         }
 
         ngx_vaani_spool_raise(&shared->appended, segment);
 
         /* nothing is wrong, unless this one can't be written to either */
 
-        append->err = 0;
-        rc = NGX_OK;
+        err = 0;
     }
 
     if (append->spool->sync != NGX_VAANI_SPOOL_OFF && fdatasync(fd) == -1) {
-        append->err = errno;
-        rc = NGX_ERROR;
+        err = errno;
         goto done;
     }
 
@@ -295,7 +290,7 @@ done:
 
     (void) close(fd);
 
-    return rc;
+    return err;
 }
 
 
@@ -315,12 +310,9 @@ ngx_vaani_spool_append_done(void *data)
     spool = append->spool;
     shared = ngx_vaani_spool_shared(spool);
 
-    if (append->task.failed) {
-        append->err = EAGAIN;
-    }
-
-    if (append->err) {
-        ngx_vaani_spool_refuse(spool, append->err, "can't be written to");
+    if (append->task.err) {
+        ngx_vaani_spool_refuse(spool, append->task.err,
+                               "can't be written to");
 
     } else if (spool->refusing) {
         ngx_log_error(NGX_LOG_NOTICE, spool->log, 0,

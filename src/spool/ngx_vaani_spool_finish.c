@@ -27,7 +27,7 @@ static ngx_int_t ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
  * What is kept aside is safe before the segment goes.
  */
 
-void
+ngx_err_t
 ngx_vaani_spool_finish_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
@@ -41,7 +41,6 @@ ngx_vaani_spool_finish_thread(void *data)
     dir = &replay->spool->path->name;
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    replay->err = 0;
     replay->whole = 0;
     replay->renamed = 0;
     replay->emptied = 0;
@@ -52,12 +51,12 @@ ngx_vaani_spool_finish_thread(void *data)
         if (replay->nlate
             && ngx_vaani_spool_append_late(replay, dir) != NGX_OK)
         {
-            goto failed;
+            return errno;
         }
 
         ngx_vaani_spool_close(replay);
 
-        return;
+        return 0;
     }
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
@@ -76,7 +75,7 @@ ngx_vaani_spool_finish_thread(void *data)
                                       &replay->late_segment)
             != NGX_OK)
         {
-            goto failed;
+            return errno;
         }
 
         ngx_vaani_spool_raise(&shared->appended, replay->late_segment);
@@ -89,7 +88,7 @@ ngx_vaani_spool_finish_thread(void *data)
 
         ngx_vaani_spool_close(replay);
 
-        return;
+        return 0;
     }
 
     do {
@@ -106,7 +105,7 @@ ngx_vaani_spool_finish_thread(void *data)
     if (rc != NGX_OK) {
 
         if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
-            goto failed;
+            return errno;
         }
 
         /*
@@ -115,18 +114,18 @@ ngx_vaani_spool_finish_thread(void *data)
          */
 
         if (ngx_vaani_spool_put_away(name) != NGX_OK) {
-            goto failed;
+            return errno;
         }
 
         replay->whole = 1;
         replay->kept = 1;
 
     } else if (ngx_vaani_spool_give_up(replay, name, dir) != NGX_OK) {
-        goto failed;
+        return errno;
     }
 
     if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
-        goto failed;
+        return errno;
     }
 
     /* after something was put aside it's counted at once */
@@ -137,11 +136,7 @@ ngx_vaani_spool_finish_thread(void *data)
 
     ngx_vaani_spool_close(replay);
 
-    return;
-
-failed:
-
-    replay->err = errno;
+    return 0;
 }
 
 
@@ -373,8 +368,8 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    if (replay->err) {
-        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+    if (replay->finish.err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->finish.err,
                       "vaani: segment %uA of the spool \"%V\" was delivered "
                       "but can't be deleted, trying again",
                       replay->segment, &replay->spool->path->name);
@@ -570,8 +565,8 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
     segment = replay->healing;
     held = replay->held;
 
-    if (replay->err) {
-        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+    if (replay->finish.err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->finish.err,
                       "vaani: cannot write waiting events of segment %uA to "
                       "the end of the spool \"%V\"; retrying",
                       segment->number, &replay->spool->path->name);

@@ -179,15 +179,17 @@ uint64_t ngx_vaani_spool_now(void);
 
 /*
  * Work for a thread: handler(data) runs there, with nothing of nginx's to
- * touch but atomics; done(data) runs in the event loop afterwards, never before
- * the post returns.  A task is always accepted: if the threads don't take it,
- * done(data) finds "failed" set, and the handler didn't run.
+ * touch but atomics, and returns an errno, or 0; done(data) runs in the event
+ * loop afterwards, never before the post returns, and finds that in "err".  A
+ * task is always accepted: if the threads don't take it, "err" is EAGAIN, and
+ * the handler didn't run, which "failed" says.
  */
 
 typedef struct {
-    void                      (*handler)(void *data);
+    ngx_err_t                 (*handler)(void *data);
     void                      (*done)(void *data);
     void                       *data;
+    ngx_err_t                   err;
     unsigned                    busy:1;
     unsigned                    failed:1;
 #if (NGX_THREADS)
@@ -200,7 +202,7 @@ typedef struct {
 
 
 void ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
-    void (*handler)(void *data), void (*done)(void *data), void *data,
+    ngx_err_t (*handler)(void *data), void (*done)(void *data), void *data,
     ngx_log_t *log);
 void ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_task_t *task);
@@ -380,7 +382,6 @@ struct ngx_vaani_spool_replay_s {
     u_char                     *data;
     size_t                      size;
     time_t                      mtime;
-    ngx_err_t                   err;
 
     vaani_journal_reader_t      reader;
     vaani_journal_record_t      next;       /* read, but not delivered */
@@ -661,13 +662,13 @@ ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
  * and leave it
  */
 
-void ngx_vaani_spool_seal_thread(void *data);
+ngx_err_t ngx_vaani_spool_seal_thread(void *data);
 
 /* closes the segment and forgets what was kept of it */
 void ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay);
 
 /* leaves the segment, with its lock and what was kept of it, and the lead */
-void ngx_vaani_spool_leave_thread(void *data);
+ngx_err_t ngx_vaani_spool_leave_thread(void *data);
 
 
 /*
@@ -687,7 +688,7 @@ ngx_uint_t ngx_vaani_spool_lane(ngx_vaani_spool_replay_t *replay);
  * ngx_vaani_spool_finish.c: what becomes of it
  */
 
-void ngx_vaani_spool_finish_thread(void *data);
+ngx_err_t ngx_vaani_spool_finish_thread(void *data);
 
 /*
  * Ends what the thread has done: counts and logs it.  Returns NGX_OK, or

@@ -25,7 +25,6 @@ struct ngx_vaani_spool_refused_s {
     ngx_queue_t                 batch;      /* what the thread writes */
     size_t                      nbytes;     /* of both */
     size_t                      nbatch;
-    ngx_err_t                   err;
 
     /* of what is logged */
 
@@ -41,7 +40,7 @@ static void ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool,
     vaani_pace_t *pace, ngx_uint_t level, ngx_err_t err, char *why,
     ngx_str_t *reason);
 static void ngx_vaani_spool_refused_next(ngx_vaani_spool_refused_t *refused);
-static void ngx_vaani_spool_refused_thread(void *data);
+static ngx_err_t ngx_vaani_spool_refused_thread(void *data);
 static void ngx_vaani_spool_refused_done(void *data);
 
 
@@ -258,18 +257,18 @@ ngx_vaani_spool_refused_next(ngx_vaani_spool_refused_t *refused)
     ngx_queue_init(&refused->waiting);
 
     refused->nbatch = refused->nbytes;
-    refused->err = 0;
 
     ngx_vaani_spool_task_post(refused->spool, &refused->task);
 }
 
 
-static void
+static ngx_err_t
 ngx_vaani_spool_refused_thread(void *data)
 {
     ngx_vaani_spool_refused_t *refused = data;
 
     u_char                            name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t                         err;
     ngx_queue_t                      *q;
     ngx_vaani_spool_t                *spool;
     ngx_vaani_spool_shared_t         *shared;
@@ -288,22 +287,21 @@ ngx_vaani_spool_refused_thread(void *data)
     if (mkdir((char *) name, 0700) == 0) {
 
         if (ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK) {
-            refused->err = errno;
-            return;
+            return errno;
         }
 
     } else if (errno != EEXIST) {
-        refused->err = errno;
-        return;
+        return errno;
     }
 
     if (ngx_vaani_spool_list(&files.dir, 0, &files.lowest, &files.highest,
                              &files.size)
         != NGX_OK)
     {
-        refused->err = errno;
-        return;
+        return errno;
     }
+
+    err = 0;
 
     for (q = ngx_queue_head(&refused->batch);
          q != ngx_queue_sentinel(&refused->batch);
@@ -312,16 +310,18 @@ ngx_vaani_spool_refused_thread(void *data)
         refusal = ngx_queue_data(q, ngx_vaani_spool_refusal_t, queue);
 
         if (ngx_vaani_spool_refused_write(&files, refusal) != NGX_OK) {
-            refused->err = errno;
+            err = errno;
             break;
         }
     }
 
     if (ngx_vaani_spool_refused_close(&files) != NGX_OK) {
-        refused->err = errno;
+        err = errno;
     }
 
     shared->refused_bytes = files.size;
+
+    return err;
 }
 
 
@@ -341,14 +341,10 @@ ngx_vaani_spool_refused_done(void *data)
     spool = refused->spool;
     shared = ngx_vaani_spool_shared(spool);
 
-    if (refused->task.failed) {
-        refused->err = EAGAIN;
-    }
-
-    if (refused->err) {
+    if (refused->task.err) {
         ngx_vaani_spool_refused_complain(spool, &refused->failed, NGX_LOG_CRIT,
-                                         refused->err, "can't be written",
-                                         NULL);
+                                         refused->task.err,
+                                         "can't be written", NULL);
     }
 
     ngx_queue_init(&batch);

@@ -15,7 +15,7 @@
 
 
 static void ngx_vaani_spool_timer_handler(ngx_event_t *ev);
-static void ngx_vaani_spool_renew_thread(void *data);
+static ngx_err_t ngx_vaani_spool_renew_thread(void *data);
 static void ngx_vaani_spool_renew_done(void *data);
 static ngx_msec_t ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay);
 static void ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay);
@@ -136,13 +136,13 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 }
 
 
-static void
+static ngx_err_t
 ngx_vaani_spool_renew_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    replay->unread = (ngx_vaani_spool_read_erased(&replay->window) == NGX_OK)
-                     ? 0 : errno;
+    return (ngx_vaani_spool_read_erased(&replay->window) == NGX_OK) ? 0
+                                                                    : errno;
 }
 
 
@@ -151,9 +151,7 @@ ngx_vaani_spool_renew_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    if (replay->renew.failed) {
-        replay->unread = EAGAIN;
-    }
+    replay->unread = replay->renew.err;
 
     if (replay->unread) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->unread,
@@ -266,6 +264,8 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 
     ngx_vaani_spool_look_who_is_down(replay);
 
+    replay->aside = 0;
+
     ngx_vaani_spool_task_post(replay->spool, &replay->seal);
 }
 
@@ -299,21 +299,16 @@ ngx_vaani_spool_seal_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    if (replay->seal.failed) {
-        replay->err = EAGAIN;
-        replay->aside = 0;
-    }
-
     if (replay->aside) {
-        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->seal.err,
                       "vaani: segment %uA of the spool \"%V\" can't be read, "
                       "it was renamed to \".bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
 
-    if (replay->err) {
-        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->err,
+    if (replay->seal.err) {
+        ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->seal.err,
                       "vaani: the spool \"%V\" can't be read, its events wait",
                       &replay->spool->path->name);
 
@@ -497,10 +492,6 @@ ngx_vaani_spool_finish_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    if (replay->finish.failed) {
-        replay->err = EAGAIN;
-    }
-
     /* there may be another one */
 
     if (ngx_vaani_spool_finished(replay) == NGX_OK
@@ -521,7 +512,7 @@ ngx_vaani_spool_leave_done(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    if (replay->leave.failed) {
+    if (replay->leave.err) {
         return;
     }
 
@@ -556,7 +547,7 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
         return;
     }
 
-    ngx_vaani_spool_leave_thread(replay);
+    (void) ngx_vaani_spool_leave_thread(replay);
     ngx_vaani_spool_free_peeks(replay);
     ngx_vaani_spool_window_free(&replay->window);
 }

@@ -10,12 +10,12 @@
 #define NGX_VAANI_SPOOL_MEASURE     5
 
 
-static void ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay,
+static ngx_err_t ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static void ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
-    u_char *name, ngx_atomic_uint_t number);
+static ngx_err_t ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay,
+    u_char *name, ngx_atomic_uint_t number, ngx_err_t err);
 static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
     size_t size);
 
@@ -25,11 +25,12 @@ static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
  * to it.
  */
 
-void
+ngx_err_t
 ngx_vaani_spool_seal_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
+    ngx_err_t                  err;
     ngx_str_t                 *dir;
     struct stat                st;
     ngx_atomic_uint_t          current, lowest;
@@ -39,33 +40,29 @@ ngx_vaani_spool_seal_thread(void *data)
     dir = &replay->spool->path->name;
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    replay->err = 0;
     replay->segment = 0;
     replay->none_below = 0;
     replay->skipped = 0;
-    replay->aside = 0;
 
     if (!replay->leads) {
 
         if (ngx_vaani_spool_lock(replay, dir) != NGX_OK) {
-            return;
+            return (errno == EWOULDBLOCK) ? 0 : errno;
         }
 
         ngx_vaani_spool_window_reset(&replay->window);
     }
 
     if (replay->healing) {
-        ngx_vaani_spool_open_kept(replay, dir);
-        return;
+        return ngx_vaani_spool_open_kept(replay, dir);
     }
 
     if (ngx_vaani_spool_window_list(&replay->window) != NGX_OK) {
-        replay->err = errno;
-        return;
+        return errno;
     }
 
     if (replay->resting) {
-        return;
+        return 0;
     }
 
     if (time(NULL) < replay->measured
@@ -78,13 +75,12 @@ ngx_vaani_spool_seal_thread(void *data)
     current = shared->current;
 
     if (ngx_vaani_spool_pick(replay, dir, &lowest) != NGX_OK) {
-        replay->err = errno;
-        return;
+        return errno;
     }
 
     if (lowest == 0) {
         replay->none_below = replay->skipped ? 0 : current;
-        return;
+        return 0;
     }
 
     if (lowest >= current) {
@@ -100,34 +96,26 @@ ngx_vaani_spool_seal_thread(void *data)
 
         /* an append may be under way */
 
-        if (errno != EWOULDBLOCK) {
-            replay->err = errno;
-            ngx_vaani_spool_put_aside(replay, name, lowest);
-        }
-
-        return;
+        return (errno == EWOULDBLOCK)
+               ? 0 : ngx_vaani_spool_put_aside(replay, name, lowest, errno);
     }
 
     if (!S_ISREG(st.st_mode)) {
-        replay->err = EINVAL;
-        ngx_vaani_spool_put_aside(replay, name, lowest);
-        goto failed;
+        err = ngx_vaani_spool_put_aside(replay, name, lowest, EINVAL);
+        ngx_vaani_spool_close(replay);
+        return err;
     }
 
     if (ngx_vaani_spool_read(replay, st.st_size) != NGX_OK) {
-        replay->err = errno;
-        ngx_vaani_spool_put_aside(replay, name, lowest);
-        goto failed;
+        err = ngx_vaani_spool_put_aside(replay, name, lowest, errno);
+        ngx_vaani_spool_close(replay);
+        return err;
     }
 
     replay->segment = lowest;
     replay->mtime = st.st_mtime;
 
-    return;
-
-failed:
-
-    ngx_vaani_spool_close(replay);
+    return 0;
 }
 
 
@@ -135,17 +123,17 @@ failed:
  * Takes a kept segment that the receiver doesn't have all of.
  */
 
-static void
+static ngx_err_t
 ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 {
-    u_char  name[NGX_VAANI_SPOOL_NAME_LEN];
+    u_char     name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t  err;
 
     /* an operator need not wait until all is there again to erase a call */
 
     if (ngx_vaani_spool_read_erased(&replay->window) != NGX_OK) {
-        replay->err = errno;
         replay->healing = NULL;
-        return;
+        return errno;
     }
 
     ngx_vaani_spool_kept_name(name, dir, replay->healing->number,
@@ -156,12 +144,11 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     if (replay->fd != -1
         && ngx_vaani_spool_read(replay, replay->healing->size) == NGX_OK)
     {
-        return;
+        return 0;
     }
 
-    replay->err = errno;
-
-    ngx_vaani_spool_put_aside(replay, name, replay->healing->number);
+    err = ngx_vaani_spool_put_aside(replay, name, replay->healing->number,
+                                    errno);
 
     /*
      * It was deleted to make room, say: the list tells, and others are looked
@@ -173,11 +160,9 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     replay->healing = NULL;
     replay->nintervals = 0;
 
-    if (replay->err == ENOENT) {
-        replay->err = 0;
-    }
-
     ngx_vaani_spool_close(replay);
+
+    return (err == ENOENT) ? 0 : err;
 }
 
 
@@ -198,11 +183,6 @@ ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
                                                &st);
 
     if (replay->lock == -1) {
-
-        if (errno != EWOULDBLOCK) {
-            replay->err = errno;
-        }
-
         return NGX_ERROR;
     }
 
@@ -212,7 +192,7 @@ ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 }
 
 
-void
+ngx_err_t
 ngx_vaani_spool_leave_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
@@ -224,6 +204,8 @@ ngx_vaani_spool_leave_thread(void *data)
         replay->lock = -1;
         replay->leads = 0;
     }
+
+    return 0;
 }
 
 
@@ -255,14 +237,14 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * A segment that can't be read must not stop those behind it.
+ * A segment that can't be read must not stop those behind it.  Returns err.
  */
 
-static void
+static ngx_err_t
 ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
-    ngx_atomic_uint_t number)
+    ngx_atomic_uint_t number, ngx_err_t err)
 {
-    switch (replay->err) {
+    switch (err) {
 
     case EIO:
     case EACCES:
@@ -274,7 +256,7 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
 
     default:
         /* a matter of the process, not of the file */
-        return;
+        return err;
     }
 
     if (ngx_vaani_spool_put_away(name) == NGX_OK
@@ -283,6 +265,8 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
         replay->aside = number;
         replay->measured = 0;
     }
+
+    return err;
 }
 
 

@@ -14,7 +14,7 @@ static void ngx_vaani_spool_task_thread(void *data, ngx_log_t *log);
 
 void
 ngx_vaani_spool_task_init(ngx_vaani_spool_task_t *task,
-    void (*handler)(void *data), void (*done)(void *data), void *data,
+    ngx_err_t (*handler)(void *data), void (*done)(void *data), void *data,
     ngx_log_t *log)
 {
     ngx_event_t  *ev;
@@ -49,17 +49,19 @@ ngx_vaani_spool_task_post(ngx_vaani_spool_t *spool,
 {
     task->busy = 1;
     task->failed = 0;
+    task->err = 0;
 
 #if (NGX_THREADS)
 
     if (ngx_thread_task_post(spool->thread_pool, &task->task) != NGX_OK) {
         task->failed = 1;
+        task->err = EAGAIN;
         ngx_post_event(&task->task.event, &ngx_posted_events);
     }
 
 #else
 
-    task->handler(task->data);
+    task->err = task->handler(task->data);
     ngx_post_event(&task->event, &ngx_posted_events);
 
 #endif
@@ -75,7 +77,7 @@ ngx_vaani_spool_task_thread(void *data, ngx_log_t *log)
 {
     ngx_vaani_spool_task_t  *task = data;
 
-    task->handler(task->data);
+    task->err = task->handler(task->data);
 }
 
 #endif

@@ -97,8 +97,6 @@ struct ngx_vaani_spool_writer_s {
     ngx_msec_t                  checked;    /* when it was known to stand */
     ngx_uint_t                  turn;       /* counts what comes */
 
-    ngx_err_t                   err;        /* of the append */
-
     /* for the sync */
 
     int                         stale[NGX_VAANI_SPOOL_STALE];
@@ -108,7 +106,6 @@ struct ngx_vaani_spool_writer_s {
     u_char                      name[NGX_VAANI_SPOOL_ID_LEN];
     ngx_atomic_uint_t           named;      /* both of the one that is open */
     ngx_uint_t                  gone;       /* it has another name, or none */
-    ngx_err_t                   sync_err;
 
     vaani_pace_t                failed;     /* the lines that say so */
     vaani_pace_t                delayed;
@@ -127,7 +124,7 @@ struct ngx_vaani_spool_writer_s {
 /* writes what was gathered, unless a batch is being written */
 void ngx_vaani_spool_flush_handler(ngx_event_t *ev);
 
-void ngx_vaani_spool_batch_thread(void *data);
+ngx_err_t ngx_vaani_spool_batch_thread(void *data);
 void ngx_vaani_spool_batch_done(void *data);
 
 
@@ -198,7 +195,7 @@ void ngx_vaani_spool_syncs_handler(ngx_event_t *ev);
 /* syncs what was written, and closes what ended, in a thread of its own */
 void ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer);
 
-void ngx_vaani_spool_sync_thread(void *data);
+ngx_err_t ngx_vaani_spool_sync_thread(void *data);
 
 
 #endif /* _NGX_VAANI_SPOOL_WRITER_H_INCLUDED_ */

@@ -49,14 +49,13 @@ ngx_vaani_spool_write_batch(ngx_vaani_spool_writer_t *writer)
     writer->gathering = writer->writing;
     writer->writing = batch;
 
-    writer->err = 0;
     writer->full = 0;
 
     ngx_vaani_spool_task_post(writer->spool, &writer->append);
 }
 
 
-void
+ngx_err_t
 ngx_vaani_spool_batch_thread(void *data)
 {
     ngx_vaani_spool_writer_t *writer = data;
@@ -71,7 +70,7 @@ ngx_vaani_spool_batch_thread(void *data)
 
     if (!ngx_vaani_spool_make_room_for(spool, batch->len)) {
         writer->full = 1;
-        return;
+        return 0;
     }
 
     while (ngx_vaani_spool_write_some(writer) != NGX_OK) {
@@ -79,24 +78,24 @@ ngx_vaani_spool_batch_thread(void *data)
         /* the disk is full, and what is older makes room */
 
         if (!ngx_vaani_spool_dropped(spool)) {
-            return;
+            return errno;
         }
-
-        writer->err = 0;
     }
 
     if (spool->sync == NGX_VAANI_SPOOL_ALWAYS && fdatasync(writer->fd) == -1) {
-        writer->err = errno;
-        return;
+        return errno;
     }
 
     (void) ngx_atomic_fetch_add(&shared->kept_bytes, batch->len);
     (void) ngx_atomic_fetch_add(&shared->kept, batch->nrecords);
+
+    return 0;
 }
 
 
 /*
- * Writes the batch, and makes the segment before if there is none.
+ * Writes the batch, and makes the segment before if there is none.  Returns
+ * NGX_OK, or NGX_ERROR with errno set.
  */
 
 static ngx_int_t
@@ -118,7 +117,6 @@ ngx_vaani_spool_write_some(ngx_vaani_spool_writer_t *writer)
                                                  &writer->size);
 
         if (writer->fd == -1) {
-            writer->err = errno;
             return NGX_ERROR;
         }
 
@@ -127,20 +125,12 @@ ngx_vaani_spool_write_some(ngx_vaani_spool_writer_t *writer)
         if (spool->sync == NGX_VAANI_SPOOL_ALWAYS
             && ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK)
         {
-            writer->err = errno;
             return NGX_ERROR;
         }
     }
 
-    if (ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
-                                    writer->size)
-        != NGX_OK)
-    {
-        writer->err = errno;
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    return ngx_vaani_spool_write_alone(writer->fd, batch->data, batch->len,
+                                       writer->size);
 }
 
 
@@ -153,12 +143,8 @@ ngx_vaani_spool_batch_done(void *data)
 
     batch = writer->writing;
 
-    if (writer->append.failed) {
-        writer->err = EAGAIN;
-    }
-
-    if (writer->err || writer->full) {
-        ngx_vaani_spool_not_kept(writer, batch->nrecords, writer->err,
+    if (writer->append.err || writer->full) {
+        ngx_vaani_spool_not_kept(writer, batch->nrecords, writer->append.err,
                                  writer->full ? "full of waiting events, raise "
                                                 "\"max\""
                                               : "write failed");

@@ -244,7 +244,7 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
 
     /* without a mark nobody sees that it's lost, unless it is the leader's */
 
-    if (writer->suspect || writer->err || writer->full
+    if (writer->suspect || writer->append.err || writer->full
         || writer->size >= limit
         || (writer->mark == NULL && !spool->unmarked
             && ngx_current_msec - writer->opened >= NGX_VAANI_SPOOL_MARK_LATE)
@@ -278,13 +278,11 @@ ngx_vaani_spool_sync_done(void *data)
 
         writer->nstale = ngx_min(writer->nstale + writer->nsyncing,
                                  NGX_VAANI_SPOOL_STALE);
-        writer->sync_err = EAGAIN;
         writer->unsynced = 1;
     }
 
-    if (writer->sync_err) {
-        ngx_vaani_spool_not_kept(writer, 0, writer->sync_err,
-                                 "sync failed");
+    if (writer->sync.err) {
+        ngx_vaani_spool_not_kept(writer, 0, writer->sync.err, "sync failed");
     }
 
     if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {

@@ -40,27 +40,28 @@ ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer)
     writer->gone = 0;
 
     writer->unsynced = 0;
-    writer->sync_err = 0;
 
     ngx_vaani_spool_task_post(writer->spool, &writer->sync);
 }
 
 
-void
+ngx_err_t
 ngx_vaani_spool_sync_thread(void *data)
 {
     ngx_vaani_spool_writer_t *writer = data;
 
     int                 fd;
+    ngx_err_t           err;
     ngx_uint_t          n;
     ngx_vaani_spool_t  *spool;
 
     spool = writer->spool;
+    err = 0;
 
     if (spool->sync == NGX_VAANI_SPOOL_BATCH
         && ngx_vaani_spool_sync_dir(spool->path->name.data) != NGX_OK)
     {
-        writer->sync_err = errno;
+        err = errno;
     }
 
     for (n = 0; n <= writer->nsyncing; n++) {
@@ -71,7 +72,7 @@ ngx_vaani_spool_sync_thread(void *data)
         }
 
         if (spool->sync == NGX_VAANI_SPOOL_BATCH && fdatasync(fd) == -1) {
-            writer->sync_err = errno;
+            err = errno;
         }
 
         if (n < writer->nsyncing) {
@@ -84,6 +85,8 @@ ngx_vaani_spool_sync_thread(void *data)
             writer->gone = ngx_vaani_spool_is_gone(writer, fd);
         }
     }
+
+    return err;
 }
 
 
