@@ -2,6 +2,16 @@
 #include "ngx_vaani_spool_private.h"
 
 
+struct ngx_vaani_spool_entry_s {
+    ngx_queue_t                 queue;
+    ngx_vaani_spool_append_pt   handler;    /* NULL: detached, or none */
+    void                       *data;
+    ngx_int_t                   rc;
+    ngx_atomic_uint_t           segment;    /* that it was written to */
+    size_t                      len;        /* of the record with its header */
+};
+
+
 typedef struct {
     ngx_vaani_spool_t          *spool;
     ngx_vaani_spool_task_t      task;
@@ -9,6 +19,9 @@ typedef struct {
     ngx_queue_t                 batch;      /* what the thread writes */
     size_t                      nbytes;
 } ngx_vaani_spool_append_t;
+
+
+#define ngx_vaani_spool_entry_data(entry)  ((u_char *) ((entry) + 1))
 
 
 static void ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append);

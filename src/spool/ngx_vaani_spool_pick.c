@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_spool_private.h"
+#include "ngx_vaani_spool_replay.h"
 
 
 /*

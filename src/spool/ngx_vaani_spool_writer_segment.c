@@ -1,4 +1,5 @@
 
+#include "ngx_vaani_spool_window.h"
 #include "ngx_vaani_spool_writer.h"
 
 
