@@ -28,6 +28,8 @@ static void ngx_vaani_spool_append_next(ngx_vaani_spool_append_t *append);
 static ngx_err_t ngx_vaani_spool_append_thread(void *data);
 static ngx_err_t ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     ngx_queue_t *first, ngx_queue_t *last);
+static ngx_err_t ngx_vaani_spool_append_sync(ngx_vaani_spool_append_t *append,
+    int fd, ngx_queue_t **synced, ngx_queue_t *last);
 static void ngx_vaani_spool_append_done(void *data);
 static void ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err,
     char *why);
@@ -201,15 +203,13 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     ngx_queue_t *first, ngx_queue_t *last)
 {
     int                        fd;
-    ngx_err_t                  err;
-    ngx_str_t                 *dir;
+    ngx_err_t                  err, unsynced;
     ngx_uint_t                 moved;
     ngx_queue_t               *q, *synced;
     ngx_atomic_uint_t          segment;
     ngx_vaani_spool_entry_t   *entry;
     ngx_vaani_spool_shared_t  *shared;
 
-    dir = &append->spool->path->name;
     shared = ngx_vaani_spool_shared(append->spool);
 
     /* what is kept makes room for what waits */
@@ -217,16 +217,12 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
     (void) ngx_vaani_spool_make_room_for(append->spool, append->nbytes);
 
     do {
-        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 0);
+        fd = ngx_vaani_spool_open_current(append->spool, &segment, 0);
     } while (fd == -1 && ngx_vaani_spool_dropped(append->spool));
 
     if (fd == -1) {
         return errno;
     }
-
-    /* even if this process ends before it can tell that it has written */
-
-    ngx_vaani_spool_raise(&shared->appended, segment);
 
     err = 0;
     moved = 0;
@@ -260,50 +256,52 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
 
         moved = 1;
 
-        if (append->spool->sync != NGX_VAANI_SPOOL_OFF
-            && fdatasync(fd) == -1)
-        {
-            err = errno;
-            goto done;
-        }
-
-        for ( /* void */ ; synced != q; synced = ngx_queue_next(synced)) {
-            entry = ngx_queue_data(synced, ngx_vaani_spool_entry_t, queue);
-            entry->rc = NGX_OK;
-        }
+        err = ngx_vaani_spool_append_sync(append, fd, &synced, q);
 
         (void) close(fd);
 
-        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment, 1);
+        if (err) {
+            return err;
+        }
+
+        fd = ngx_vaani_spool_open_current(append->spool, &segment, 1);
 
         if (fd == -1) {
             return errno;
         }
-
-        ngx_vaani_spool_raise(&shared->appended, segment);
-
-        /* nothing is wrong, unless this one can't be written to either */
-
-        err = 0;
     }
 
-    if (append->spool->sync != NGX_VAANI_SPOOL_OFF && fdatasync(fd) == -1) {
-        err = errno;
-        goto done;
-    }
-
-    for ( /* void */ ; synced != q; synced = ngx_queue_next(synced)) {
-        entry = ngx_queue_data(synced, ngx_vaani_spool_entry_t, queue);
-        entry->rc = NGX_OK;
-    }
-
-done:
+    unsynced = ngx_vaani_spool_append_sync(append, fd, &synced, q);
 
     /* drops the lock */
 
     (void) close(fd);
 
-    return err;
+    return unsynced ? unsynced : err;
+}
+
+
+/*
+ * Makes the entries from *synced to before last durable.  Returns an errno, or
+ * 0.
+ */
+
+static ngx_err_t
+ngx_vaani_spool_append_sync(ngx_vaani_spool_append_t *append, int fd,
+    ngx_queue_t **synced, ngx_queue_t *last)
+{
+    ngx_vaani_spool_entry_t  *entry;
+
+    if (append->spool->sync != NGX_VAANI_SPOOL_OFF && fdatasync(fd) == -1) {
+        return errno;
+    }
+
+    for ( /* void */ ; *synced != last; *synced = ngx_queue_next(*synced)) {
+        entry = ngx_queue_data(*synced, ngx_vaani_spool_entry_t, queue);
+        entry->rc = NGX_OK;
+    }
+
+    return 0;
 }
 
 

@@ -122,14 +122,21 @@ ngx_vaani_spool_close_file(int fd)
 
 
 int
-ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
+ngx_vaani_spool_open_current(ngx_vaani_spool_t *spool,
     ngx_atomic_uint_t *number, ngx_uint_t full)
 {
-    int                fd;
-    u_char             name[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_uint_t         n;
-    struct stat        st;
-    ngx_atomic_uint_t  segment;
+    int                        fd;
+    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_str_t                 *dir;
+    ngx_uint_t                 n;
+    struct stat                st;
+    ngx_atomic_t              *current;
+    ngx_atomic_uint_t          segment;
+    ngx_vaani_spool_shared_t  *shared;
+
+    dir = &spool->path->name;
+    shared = ngx_vaani_spool_shared(spool);
+    current = &shared->current;
 
     for (n = 0; n < NGX_VAANI_SPOOL_ATTEMPTS; n++) {
         segment = *current;
@@ -164,6 +171,10 @@ ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
                 ngx_vaani_spool_close_file(fd);
                 return -1;
             }
+
+            /* even if this process ends before it tells that it has written */
+
+            ngx_vaani_spool_raise(&shared->appended, segment);
 
             *number = segment;
 
@@ -296,28 +307,34 @@ ngx_vaani_spool_put_away(u_char *segment)
 
 
 ngx_int_t
-ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
-    ngx_atomic_t *current, ngx_atomic_uint_t *number)
+ngx_vaani_spool_move_last(ngx_vaani_spool_t *spool, u_char *segment,
+    ngx_atomic_uint_t *number)
 {
-    u_char             to[NGX_VAANI_SPOOL_NAME_LEN];
-    ngx_uint_t         n;
-    ngx_atomic_uint_t  last;
+    u_char                     to[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_uint_t                 n;
+    ngx_atomic_uint_t          last;
+    ngx_vaani_spool_shared_t  *shared;
+
+    shared = ngx_vaani_spool_shared(spool);
 
     for (n = 0; n < NGX_VAANI_SPOOL_ATTEMPTS; n++) {
-        last = *current;
+        last = shared->current;
 
         /* nobody else has the number in between */
 
         if (last + 2 > NGX_VAANI_SPOOL_LAST
-            || !ngx_atomic_cmp_set(current, last, last + 2))
+            || !ngx_atomic_cmp_set(&shared->current, last, last + 2))
         {
             continue;
         }
 
-        ngx_vaani_spool_segment_name(to, dir, last + 1);
+        ngx_vaani_spool_segment_name(to, &spool->path->name, last + 1);
 
         if (ngx_vaani_spool_rename_new(segment, to) == NGX_OK) {
+            ngx_vaani_spool_raise(&shared->appended, last + 1);
+
             *number = last + 1;
+
             return NGX_OK;
         }
 

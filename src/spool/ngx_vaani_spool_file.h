@@ -90,7 +90,7 @@ void ngx_vaani_spool_close_file(int fd);
  * to the next one if this one is full or sealed.  full is 1 to move on in any
  * case.  Returns the descriptor and its number in *number, or -1.
  */
-int ngx_vaani_spool_open_current(ngx_str_t *dir, ngx_atomic_t *current,
+int ngx_vaani_spool_open_current(ngx_vaani_spool_t *spool,
     ngx_atomic_uint_t *number, ngx_uint_t full);
 
 /* syncs a directory: names in it are durable afterwards */
@@ -116,8 +116,8 @@ ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
  * Gives a segment, whose lock is held, the number behind the current one, so
  * that it is the last one; *number is it.  Returns NGX_OK or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_move_last(u_char *segment, ngx_str_t *dir,
-    ngx_atomic_t *current, ngx_atomic_uint_t *number);
+ngx_int_t ngx_vaani_spool_move_last(ngx_vaani_spool_t *spool, u_char *segment,
+    ngx_atomic_uint_t *number);
 
 /*
  * Appends to a file, made if needed, and syncs it, all or nothing, while no

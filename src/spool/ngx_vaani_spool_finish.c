@@ -8,12 +8,13 @@
  */
 
 
+static ngx_int_t ngx_vaani_spool_move_to_end(ngx_vaani_spool_replay_t *replay);
+static ngx_int_t ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay,
     u_char *name, ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
-static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay,
-    ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
 static ngx_int_t ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay,
     u_char *name);
@@ -23,73 +24,81 @@ static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 
 
-/*
- * What is kept aside is safe before the segment goes.
- */
-
 ngx_err_t
 ngx_vaani_spool_finish_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
-
-    ngx_err_t                  err;
-    ngx_int_t                  rc;
-    ngx_str_t                 *dir;
-    ngx_vaani_spool_shared_t  *shared;
-    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
-
-    dir = &replay->spool->path->name;
-    shared = ngx_vaani_spool_shared(replay->spool);
 
     replay->whole = 0;
     replay->renamed = 0;
     replay->emptied = 0;
     replay->moved = 0;
 
-    if (replay->healing) {
+    if (replay->nlate && ngx_vaani_spool_append_late(replay) != NGX_OK) {
 
-        if (replay->nlate
-            && ngx_vaani_spool_append_late(replay, dir) != NGX_OK)
-        {
+        if (replay->healing || ngx_vaani_spool_move_to_end(replay) != NGX_OK) {
             return errno;
         }
 
-        ngx_vaani_spool_close(replay);
-
-        return 0;
+    } else if (!replay->healing && ngx_vaani_spool_remove(replay) != NGX_OK) {
+        return errno;
     }
+
+    ngx_vaani_spool_close(replay);
+
+    return 0;
+}
+
+
+/*
+ * There is no room, say, for what is to be tried later, as errno says, and what
+ * comes behind this segment must not wait for it: as it is, it becomes the last
+ * one.  What was delivered is delivered again.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_move_to_end(ngx_vaani_spool_replay_t *replay)
+{
+    u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t   err;
+    ngx_str_t  *dir;
+
+    err = errno;
+    dir = &replay->spool->path->name;
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
-    if (replay->nlate && ngx_vaani_spool_append_late(replay, dir) != NGX_OK) {
-
-        /*
-         * There is no room, say, for what is to be tried later, and what comes
-         * behind this segment must not wait for it: as it is, it becomes the
-         * last one.  What was delivered is delivered again.
-         */
-
-        err = errno;
-
-        if (ngx_vaani_spool_move_last(name, dir, &shared->current,
-                                      &replay->late_segment)
-            != NGX_OK)
-        {
-            return errno;
-        }
-
-        ngx_vaani_spool_raise(&shared->appended, replay->late_segment);
-
-        replay->moved = err;
-
-        /* either name is good */
-
-        (void) ngx_vaani_spool_sync_dir(dir->data);
-
-        ngx_vaani_spool_close(replay);
-
-        return 0;
+    if (ngx_vaani_spool_move_last(replay->spool, name, &replay->late_segment)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
+
+    replay->moved = err;
+
+    /* either name is good */
+
+    (void) ngx_vaani_spool_sync_dir(dir->data);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Removes the segment from those that wait, when what is to be kept of it is
+ * safe.
+ */
+
+static ngx_int_t
+ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
+{
+    u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_int_t   rc;
+    ngx_str_t  *dir;
+
+    dir = &replay->spool->path->name;
+
+    ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
     do {
         rc = ngx_vaani_spool_keep_aside(replay, dir);
@@ -105,7 +114,7 @@ ngx_vaani_spool_finish_thread(void *data)
     if (rc != NGX_OK) {
 
         if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) {
-            return errno;
+            return NGX_ERROR;
         }
 
         /*
@@ -114,18 +123,18 @@ ngx_vaani_spool_finish_thread(void *data)
          */
 
         if (ngx_vaani_spool_put_away(name) != NGX_OK) {
-            return errno;
+            return NGX_ERROR;
         }
 
         replay->whole = 1;
         replay->kept = 1;
 
     } else if (ngx_vaani_spool_give_up(replay, name, dir) != NGX_OK) {
-        return errno;
+        return NGX_ERROR;
     }
 
     if (ngx_vaani_spool_sync_dir(dir->data) != NGX_OK) {
-        return errno;
+        return NGX_ERROR;
     }
 
     /* after something was put aside it's counted at once */
@@ -134,9 +143,7 @@ ngx_vaani_spool_finish_thread(void *data)
         replay->measured = 0;
     }
 
-    ngx_vaani_spool_close(replay);
-
-    return 0;
+    return NGX_OK;
 }
 
 
@@ -213,10 +220,9 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
  */
 
 static ngx_int_t
-ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
+ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay)
 {
     int                        fd;
-    ngx_err_t                  err;
     ngx_uint_t                 full;
     ngx_atomic_uint_t          segment;
     ngx_vaani_spool_shared_t  *shared;
@@ -225,14 +231,11 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
     for (full = 0; /* void */ ; /* void */ ) {
 
-        fd = ngx_vaani_spool_open_current(dir, &shared->current, &segment,
-                                          full);
+        fd = ngx_vaani_spool_open_current(replay->spool, &segment, full);
 
         if (fd == -1) {
             return NGX_ERROR;
         }
-
-        ngx_vaani_spool_raise(&shared->appended, segment);
 
         if (ngx_vaani_spool_make_room(fd, replay->nlate) == NGX_OK
             && ngx_vaani_spool_write(fd, replay->late, replay->nlate)
@@ -242,9 +245,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
             break;
         }
 
-        err = errno;
-        (void) close(fd);
-        errno = err;
+        ngx_vaani_spool_close_file(fd);
 
         /* what waits goes before what is kept */
 
@@ -254,7 +255,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
         /* the process may not write larger files, but another one */
 
-        if (err != EFBIG || full) {
+        if (errno != EFBIG || full) {
             return NGX_ERROR;
         }
 
