@@ -10,6 +10,8 @@
 #define NGX_VAANI_SPOOL_MEASURE     5
 
 
+static ngx_err_t ngx_vaani_spool_take(ngx_vaani_spool_replay_t *replay,
+    ngx_str_t *dir, ngx_atomic_uint_t number);
 static ngx_err_t ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_lock(ngx_vaani_spool_replay_t *replay,
@@ -30,12 +32,9 @@ ngx_vaani_spool_seal_thread(void *data)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    ngx_err_t                  err;
     ngx_str_t                 *dir;
-    struct stat                st;
     ngx_atomic_uint_t          current, lowest;
     ngx_vaani_spool_shared_t  *shared;
-    u_char                     name[NGX_VAANI_SPOOL_NAME_LEN];
 
     dir = &replay->spool->path->name;
     shared = ngx_vaani_spool_shared(replay->spool);
@@ -87,7 +86,23 @@ ngx_vaani_spool_seal_thread(void *data)
         (void) ngx_atomic_cmp_set(&shared->current, current, lowest + 1);
     }
 
-    ngx_vaani_spool_segment_name(name, dir, lowest);
+    return ngx_vaani_spool_take(replay, dir, lowest);
+}
+
+
+/*
+ * Locks a segment that waits, and reads it.
+ */
+
+static ngx_err_t
+ngx_vaani_spool_take(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
+    ngx_atomic_uint_t number)
+{
+    u_char       name[NGX_VAANI_SPOOL_NAME_LEN];
+    ngx_err_t    err;
+    struct stat  st;
+
+    ngx_vaani_spool_segment_name(name, dir, number);
 
     replay->fd = ngx_vaani_spool_open_locked(name, NGX_VAANI_SPOOL_TO_READ,
                                              LOCK_EX, &st);
@@ -97,22 +112,22 @@ ngx_vaani_spool_seal_thread(void *data)
         /* an append may be under way */
 
         return (errno == EWOULDBLOCK)
-               ? 0 : ngx_vaani_spool_put_aside(replay, name, lowest, errno);
+               ? 0 : ngx_vaani_spool_put_aside(replay, name, number, errno);
     }
 
     if (!S_ISREG(st.st_mode)) {
-        err = ngx_vaani_spool_put_aside(replay, name, lowest, EINVAL);
+        err = ngx_vaani_spool_put_aside(replay, name, number, EINVAL);
         ngx_vaani_spool_close(replay);
         return err;
     }
 
     if (ngx_vaani_spool_read(replay, st.st_size) != NGX_OK) {
-        err = ngx_vaani_spool_put_aside(replay, name, lowest, errno);
+        err = ngx_vaani_spool_put_aside(replay, name, number, errno);
         ngx_vaani_spool_close(replay);
         return err;
     }
 
-    replay->segment = lowest;
+    replay->segment = number;
     replay->mtime = st.st_mtime;
 
     return 0;
