@@ -218,7 +218,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
 
     do {
         fd = ngx_vaani_spool_open_current(append->spool, &segment, 0);
-    } while (fd == -1 && ngx_vaani_spool_dropped(append->spool));
+    } while (fd == -1 && ngx_vaani_spool_drop_if_full(append->spool));
 
     if (fd == -1) {
         return errno;
@@ -242,7 +242,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
             continue;
         }
 
-        if (ngx_vaani_spool_dropped(append->spool)) {
+        if (ngx_vaani_spool_drop_if_full(append->spool)) {
             continue;
         }
 

@@ -8,9 +8,10 @@
  */
 
 
-static ngx_int_t ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
-    ngx_vaani_spool_slot_t *slot, unsigned tries);
-static void ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+static ngx_int_t ngx_vaani_spool_append_deferred(
+    ngx_vaani_spool_replay_t *replay, ngx_vaani_spool_slot_t *slot,
+    unsigned tries);
+static void ngx_vaani_spool_log_refused(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *reason, char *what);
 
 
@@ -29,7 +30,7 @@ ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
 
     /* nobody has refused it: how long that is tried begins anew */
 
-    return ngx_vaani_spool_put_off(replay, slot, 0);
+    return ngx_vaani_spool_append_deferred(replay, slot, 0);
 }
 
 
@@ -56,12 +57,12 @@ ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
         return NGX_DECLINED;
     }
 
-    return ngx_vaani_spool_put_off(replay, slot, slot->tries + 1);
+    return ngx_vaani_spool_append_deferred(replay, slot, slot->tries + 1);
 }
 
 
 static ngx_int_t
-ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
+ngx_vaani_spool_append_deferred(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, unsigned tries)
 {
     size_t   len;
@@ -73,8 +74,8 @@ ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
 
     len = VAANI_JOURNAL_DEFERRED + slot->len;
 
-    dst = ngx_vaani_spool_put_by(replay, &replay->late, &replay->nlate,
-                                 VAANI_JOURNAL_HEADER + len);
+    dst = ngx_vaani_spool_reserve_aside(replay, &replay->late, &replay->nlate,
+                                        VAANI_JOURNAL_HEADER + len);
 
     if (dst == NULL) {
         return NGX_ERROR;
@@ -97,7 +98,7 @@ ngx_vaani_spool_put_off(ngx_vaani_spool_replay_t *replay,
 
 
 u_char *
-ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay, u_char **kept,
+ngx_vaani_spool_reserve_aside(ngx_vaani_spool_replay_t *replay, u_char **kept,
     size_t *nkept, size_t len)
 {
     u_char  *p;
@@ -119,7 +120,7 @@ ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay, u_char **kept,
 
 
 ngx_int_t
-ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
+ngx_vaani_spool_dead_letter(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason)
 {
     u_char  *p, *dst;
@@ -128,8 +129,8 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
     rlen = ngx_min(reason->len, 255);
     len = 2 + rlen + slot->len;
 
-    dst = ngx_vaani_spool_put_by(replay, &replay->dead, &replay->ndead,
-                                 VAANI_JOURNAL_HEADER + len);
+    dst = ngx_vaani_spool_reserve_aside(replay, &replay->dead, &replay->ndead,
+                                        VAANI_JOURNAL_HEADER + len);
 
     if (dst == NULL) {
         return NGX_ERROR;
@@ -143,7 +144,7 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
 
     vaani_journal_seal(dst, len, 0);
 
-    ngx_vaani_spool_tell_refused(replay, reason, "is kept in \"dead-letters\"");
+    ngx_vaani_spool_log_refused(replay, reason, "is kept in \"dead-letters\"");
 
     return NGX_OK;
 }
@@ -155,17 +156,17 @@ ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
  */
 
 ngx_int_t
-ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
+ngx_vaani_spool_skip(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
 {
-    ngx_vaani_spool_tell_refused(replay, reason,
-                                 "is skipped, Redis had accepted it before");
+    ngx_vaani_spool_log_refused(replay, reason,
+                                "is skipped, Redis had accepted it before");
 
     return NGX_OK;
 }
 
 
 static void
-ngx_vaani_spool_tell_refused(ngx_vaani_spool_replay_t *replay,
+ngx_vaani_spool_log_refused(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *reason, char *what)
 {
     u_char               *space;

@@ -17,11 +17,11 @@
 #define NGX_VAANI_SPOOL_SLACK       1000
 
 
-static ngx_vaani_spool_slot_t *ngx_vaani_spool_again(
+static ngx_vaani_spool_slot_t *ngx_vaani_spool_first_again(
     ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay);
-static ngx_uint_t ngx_vaani_spool_is_its(ngx_vaani_spool_replay_t *replay,
-    u_char *record, size_t len);
+static ngx_uint_t ngx_vaani_spool_is_for_server(
+    ngx_vaani_spool_replay_t *replay, u_char *record, size_t len);
 static void ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot);
 static void ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason);
@@ -57,7 +57,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
     replay->busy = 1;
 
     while (replay->nagain) {
-        slot = ngx_vaani_spool_again(replay);
+        slot = ngx_vaani_spool_first_again(replay);
 
         slot->again = 0;
         replay->nagain--;
@@ -86,7 +86,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
         replay->have_next = 0;
 
-        if (!ngx_vaani_spool_is_its(replay, record, len)) {
+        if (!ngx_vaani_spool_is_for_server(replay, record, len)) {
             continue;
         }
 
@@ -121,7 +121,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
  */
 
 static ngx_vaani_spool_slot_t *
-ngx_vaani_spool_again(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_first_again(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t               n;
     ngx_vaani_spool_slot_t  *slot, *first;
@@ -182,8 +182,9 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
                 break;
             }
 
-            dst = ngx_vaani_spool_put_by(replay, &replay->bad, &replay->nbad,
-                                         replay->next.size);
+            dst = ngx_vaani_spool_reserve_aside(replay, &replay->bad,
+                                                &replay->nbad,
+                                                replay->next.size);
 
             if (dst == NULL) {
                 replay->reader.pos = replay->next.offset;
@@ -209,7 +210,7 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
  */
 
 static ngx_uint_t
-ngx_vaani_spool_is_its(ngx_vaani_spool_replay_t *replay, u_char *record,
+ngx_vaani_spool_is_for_server(ngx_vaani_spool_replay_t *replay, u_char *record,
     size_t len)
 {
     ngx_int_t  slot;
@@ -326,8 +327,9 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     }
 
     if (rc == NGX_DECLINED) {
-        rc = replay->healing ? ngx_vaani_spool_leave_out(replay, reason)
-                             : ngx_vaani_spool_bury(replay, slot, reason);
+        rc = replay->healing
+             ? ngx_vaani_spool_skip(replay, reason)
+             : ngx_vaani_spool_dead_letter(replay, slot, reason);
         replay->nburied += (rc == NGX_OK);
         replay->ndone += (rc == NGX_OK);
     }

@@ -25,7 +25,7 @@
 #define NGX_VAANI_SPOOL_LOCK_WAIT   20000
 
 
-static void ngx_vaani_spool_take_back(int fd, off_t end);
+static void ngx_vaani_spool_truncate(int fd, off_t end);
 
 
 int
@@ -254,7 +254,7 @@ ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len, off_t end)
         if (n == -1) {
 
             if (errno != EINTR) {
-                ngx_vaani_spool_take_back(fd, end);
+                ngx_vaani_spool_truncate(fd, end);
                 return NGX_ERROR;
             }
 
@@ -271,7 +271,7 @@ ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len, off_t end)
  */
 
 static void
-ngx_vaani_spool_take_back(int fd, off_t end)
+ngx_vaani_spool_truncate(int fd, off_t end)
 {
     ngx_err_t  err;
 
@@ -284,7 +284,7 @@ ngx_vaani_spool_take_back(int fd, off_t end)
 
 
 ngx_int_t
-ngx_vaani_spool_put_away(u_char *segment)
+ngx_vaani_spool_rename_bad(u_char *segment)
 {
     u_char      to[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_int_t   rc;
@@ -307,7 +307,7 @@ ngx_vaani_spool_put_away(u_char *segment)
 
 
 ngx_int_t
-ngx_vaani_spool_move_last(ngx_vaani_spool_t *spool, u_char *segment,
+ngx_vaani_spool_rename_last(ngx_vaani_spool_t *spool, u_char *segment,
     ngx_atomic_uint_t *number)
 {
     u_char                     to[NGX_VAANI_SPOOL_NAME_LEN];
@@ -431,7 +431,7 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
 
         /* it's tried again, or kept elsewhere */
 
-        ngx_vaani_spool_take_back(fd, end);
+        ngx_vaani_spool_truncate(fd, end);
         rc = NGX_ERROR;
     }
 

@@ -110,13 +110,13 @@ ngx_int_t ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len,
  * Gives a segment another name, that of it with ".bad", or with a number before
  * that if there is such a file.  Returns NGX_OK or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_put_away(u_char *segment);
+ngx_int_t ngx_vaani_spool_rename_bad(u_char *segment);
 
 /*
  * Gives a segment, whose lock is held, the number behind the current one, so
  * that it is the last one; *number is it.  Returns NGX_OK or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_move_last(ngx_vaani_spool_t *spool, u_char *segment,
+ngx_int_t ngx_vaani_spool_rename_last(ngx_vaani_spool_t *spool, u_char *segment,
     ngx_atomic_uint_t *number);
 
 /*

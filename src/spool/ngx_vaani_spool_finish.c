@@ -8,18 +8,19 @@
  */
 
 
-static ngx_int_t ngx_vaani_spool_move_to_end(ngx_vaani_spool_replay_t *replay);
+static ngx_int_t ngx_vaani_spool_keep_waiting(
+    ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay);
-static ngx_int_t ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay,
-    u_char *name, ngx_str_t *dir);
+static ngx_int_t ngx_vaani_spool_keep_or_delete(
+    ngx_vaani_spool_replay_t *replay, u_char *name, ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir);
 static ngx_int_t ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_make_room(int fd, size_t len);
-static ngx_int_t ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay,
+static ngx_int_t ngx_vaani_spool_punch_holes(ngx_vaani_spool_replay_t *replay,
     u_char *name);
-static void ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay);
-static void ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_update_oldest(ngx_vaani_spool_replay_t *replay);
+static void ngx_vaani_spool_update_pause(ngx_vaani_spool_replay_t *replay);
 static ngx_uint_t ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay);
 static ngx_int_t ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay);
 
@@ -36,7 +37,7 @@ ngx_vaani_spool_finish_thread(void *data)
 
     if (replay->nlate && ngx_vaani_spool_append_late(replay) != NGX_OK) {
 
-        if (replay->healing || ngx_vaani_spool_move_to_end(replay) != NGX_OK) {
+        if (replay->healing || ngx_vaani_spool_keep_waiting(replay) != NGX_OK) {
             return errno;
         }
 
@@ -57,7 +58,7 @@ ngx_vaani_spool_finish_thread(void *data)
  */
 
 static ngx_int_t
-ngx_vaani_spool_move_to_end(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_keep_waiting(ngx_vaani_spool_replay_t *replay)
 {
     u_char      name[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_err_t   err;
@@ -68,7 +69,7 @@ ngx_vaani_spool_move_to_end(ngx_vaani_spool_replay_t *replay)
 
     ngx_vaani_spool_segment_name(name, dir, replay->segment);
 
-    if (ngx_vaani_spool_move_last(replay->spool, name, &replay->late_segment)
+    if (ngx_vaani_spool_rename_last(replay->spool, name, &replay->late_segment)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -102,10 +103,10 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
 
     do {
         rc = ngx_vaani_spool_keep_aside(replay, dir);
-    } while (rc != NGX_OK && ngx_vaani_spool_dropped(replay->spool));
+    } while (rc != NGX_OK && ngx_vaani_spool_drop_if_full(replay->spool));
 
     if (rc != NGX_OK && errno == ENOSPC && replay->ndead == 0
-        && ngx_vaani_spool_empty(replay, name) == NGX_OK)
+        && ngx_vaani_spool_punch_holes(replay, name) == NGX_OK)
     {
         replay->emptied = 1;
         rc = ngx_vaani_spool_keep_aside(replay, dir);
@@ -122,14 +123,14 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
          * what would be kept.  The name takes no room, or little.
          */
 
-        if (ngx_vaani_spool_put_away(name) != NGX_OK) {
+        if (ngx_vaani_spool_rename_bad(name) != NGX_OK) {
             return NGX_ERROR;
         }
 
         replay->whole = 1;
         replay->kept = 1;
 
-    } else if (ngx_vaani_spool_give_up(replay, name, dir) != NGX_OK) {
+    } else if (ngx_vaani_spool_keep_or_delete(replay, name, dir) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -152,7 +153,7 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
  */
 
 static ngx_int_t
-ngx_vaani_spool_give_up(ngx_vaani_spool_replay_t *replay, u_char *name,
+ngx_vaani_spool_keep_or_delete(ngx_vaani_spool_replay_t *replay, u_char *name,
     ngx_str_t *dir)
 {
     u_char  kept[NGX_VAANI_SPOOL_NAME_LEN];
@@ -249,7 +250,7 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay)
 
         /* what waits goes before what is kept */
 
-        if (ngx_vaani_spool_dropped(replay->spool)) {
+        if (ngx_vaani_spool_drop_if_full(replay->spool)) {
             continue;
         }
 
@@ -304,7 +305,7 @@ ngx_vaani_spool_make_room(int fd, size_t len)
  */
 
 static ngx_int_t
-ngx_vaani_spool_empty(ngx_vaani_spool_replay_t *replay, u_char *name)
+ngx_vaani_spool_punch_holes(ngx_vaani_spool_replay_t *replay, u_char *name)
 {
 #ifdef FALLOC_FL_PUNCH_HOLE
 
@@ -431,9 +432,9 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
     shared->partial = 0;
 
-    ngx_vaani_spool_age(replay);
+    ngx_vaani_spool_update_oldest(replay);
 
-    ngx_vaani_spool_rest(replay);
+    ngx_vaani_spool_update_pause(replay);
 
     return NGX_OK;
 }
@@ -446,7 +447,7 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
  */
 
 static void
-ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_update_oldest(ngx_vaani_spool_replay_t *replay)
 {
     time_t                     oldest;
     ngx_vaani_spool_shared_t  *shared;
@@ -488,7 +489,7 @@ ngx_vaani_spool_age(ngx_vaani_spool_replay_t *replay)
  */
 
 static void
-ngx_vaani_spool_rest(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_update_pause(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t                 late, over;
     ngx_vaani_spool_shared_t  *shared;

@@ -14,12 +14,12 @@
 
 static ngx_vaani_spool_held_t *ngx_vaani_spool_new_held(
     ngx_vaani_spool_window_t *window, u_char *id, ngx_uint_t server);
-static void ngx_vaani_spool_need(ngx_vaani_spool_window_t *window,
+static void ngx_vaani_spool_find_owners(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 
 
 ngx_int_t
-ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
+ngx_vaani_spool_update_helds(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment)
 {
     ngx_uint_t               n;
@@ -29,7 +29,7 @@ ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
         return NGX_OK;
     }
 
-    ngx_vaani_spool_need(window, segment);
+    ngx_vaani_spool_find_owners(window, segment);
 
     p = &segment->helds;
 
@@ -99,7 +99,7 @@ ngx_vaani_spool_new_held(ngx_vaani_spool_window_t *window, u_char *id,
  */
 
 static void
-ngx_vaani_spool_need(ngx_vaani_spool_window_t *window,
+ngx_vaani_spool_find_owners(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment)
 {
     ngx_uint_t  n, bit, owner;
@@ -160,7 +160,7 @@ ngx_vaani_spool_is_covered(ngx_vaani_spool_window_t *window,
 
 
 ngx_uint_t
-ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
+ngx_vaani_spool_is_missing(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment)
 {
     ngx_vaani_spool_held_t  *held;
@@ -178,7 +178,7 @@ ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
 
 
 void
-ngx_vaani_spool_forget(ngx_vaani_spool_segment_t *segment)
+ngx_vaani_spool_free_segment(ngx_vaani_spool_segment_t *segment)
 {
     ngx_vaani_spool_held_t  *held;
 

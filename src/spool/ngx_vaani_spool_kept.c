@@ -203,7 +203,7 @@ ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
 
 
 ngx_uint_t
-ngx_vaani_spool_dropped(ngx_vaani_spool_t *spool)
+ngx_vaani_spool_drop_if_full(ngx_vaani_spool_t *spool)
 {
     ngx_err_t  err;
 

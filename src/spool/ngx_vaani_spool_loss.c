@@ -30,12 +30,12 @@ static ngx_uint_t ngx_vaani_spool_loss_to_read(
     ngx_vaani_spool_held_t *held);
 static void ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
     ngx_int_t rc);
-static void ngx_vaani_spool_loss_judge(ngx_vaani_spool_window_t *window);
+static void ngx_vaani_spool_loss_found(ngx_vaani_spool_window_t *window);
 static ngx_uint_t ngx_vaani_spool_loss_due(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment, ngx_vaani_spool_held_t *held);
 static ngx_uint_t ngx_vaani_spool_loss_oldest(ngx_vaani_spool_window_t *window,
     ngx_uint_t n, ngx_vaani_spool_held_t *held);
-static void ngx_vaani_spool_loss_over(ngx_vaani_spool_window_t *window);
+static void ngx_vaani_spool_loss_restored(ngx_vaani_spool_window_t *window);
 
 
 void
@@ -70,7 +70,7 @@ ngx_vaani_spool_loss_check(ngx_vaani_spool_window_t *window)
 
     for (n = 0; n < window->nsegments; n++) {
         if (window->segments[n].closed) {
-            (void) ngx_vaani_spool_concern(window, &window->segments[n]);
+            (void) ngx_vaani_spool_update_helds(window, &window->segments[n]);
         }
     }
 
@@ -302,7 +302,7 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
     }
 
     if (window->nbusy == 0) {
-        ngx_vaani_spool_loss_judge(window);
+        ngx_vaani_spool_loss_found(window);
     }
 }
 
@@ -312,7 +312,7 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
  */
 
 static void
-ngx_vaani_spool_loss_judge(ngx_vaani_spool_window_t *window)
+ngx_vaani_spool_loss_found(ngx_vaani_spool_window_t *window)
 {
     ngx_uint_t                  n, lost;
     ngx_vaani_spool_held_t     *held;
@@ -408,7 +408,7 @@ ngx_vaani_spool_loss_next(ngx_vaani_spool_window_t *window,
         }
     }
 
-    ngx_vaani_spool_loss_over(window);
+    ngx_vaani_spool_loss_restored(window);
 
     return NULL;
 }
@@ -511,7 +511,7 @@ ngx_vaani_spool_loss_has_work(ngx_vaani_spool_window_t *window)
 
 
 static void
-ngx_vaani_spool_loss_over(ngx_vaani_spool_window_t *window)
+ngx_vaani_spool_loss_restored(ngx_vaani_spool_window_t *window)
 {
     ngx_uint_t                  n;
     ngx_vaani_spool_held_t     *held;
@@ -609,7 +609,7 @@ ngx_vaani_spool_loss_add(ngx_vaani_spool_window_t *window,
     /* without memory, it's found in the directory */
 
     if (segment == NULL
-        || ngx_vaani_spool_concern(window, segment) != NGX_OK)
+        || ngx_vaani_spool_update_helds(window, segment) != NGX_OK)
     {
         return;
     }

@@ -19,16 +19,16 @@ struct ngx_vaani_spool_peek_s {
 };
 
 
-static ngx_uint_t ngx_vaani_spool_is_vain(ngx_vaani_spool_replay_t *replay,
+static ngx_uint_t ngx_vaani_spool_is_all_down(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *dir, ngx_atomic_uint_t number);
-static ngx_vaani_spool_peek_t *ngx_vaani_spool_peek(
+static ngx_vaani_spool_peek_t *ngx_vaani_spool_peek_slots(
     ngx_vaani_spool_replay_t *replay, int fd, ngx_atomic_uint_t number);
-static void ngx_vaani_spool_forget_peeks(ngx_vaani_spool_replay_t *replay,
+static void ngx_vaani_spool_free_old_peeks(ngx_vaani_spool_replay_t *replay,
     ngx_atomic_uint_t number);
 
 
 void
-ngx_vaani_spool_look_who_is_down(ngx_vaani_spool_replay_t *replay)
+ngx_vaani_spool_find_down_slots(ngx_vaani_spool_replay_t *replay)
 {
     ngx_uint_t                 slot, owner;
     ngx_vaani_spool_window_t  *window;
@@ -73,7 +73,7 @@ ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         }
 
         if (*number == 0 || !replay->some_down
-            || !ngx_vaani_spool_is_vain(replay, dir, *number))
+            || !ngx_vaani_spool_is_all_down(replay, dir, *number))
         {
             break;
         }
@@ -81,7 +81,7 @@ ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         replay->skipped++;
     }
 
-    ngx_vaani_spool_forget_peeks(replay, *number);
+    ngx_vaani_spool_free_old_peeks(replay, *number);
 
     return NGX_OK;
 }
@@ -92,7 +92,7 @@ ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
  */
 
 static ngx_uint_t
-ngx_vaani_spool_is_vain(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
+ngx_vaani_spool_is_all_down(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
     ngx_atomic_uint_t number)
 {
     int                      fd;
@@ -108,7 +108,7 @@ ngx_vaani_spool_is_vain(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
         return 0;
     }
 
-    peek = ngx_vaani_spool_peek(replay, fd, number);
+    peek = ngx_vaani_spool_peek_slots(replay, fd, number);
 
     (void) close(fd);
 
@@ -138,7 +138,7 @@ ngx_vaani_spool_is_vain(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
  */
 
 static ngx_vaani_spool_peek_t *
-ngx_vaani_spool_peek(ngx_vaani_spool_replay_t *replay, int fd,
+ngx_vaani_spool_peek_slots(ngx_vaani_spool_replay_t *replay, int fd,
     ngx_atomic_uint_t number)
 {
     struct stat               st;
@@ -194,7 +194,7 @@ ngx_vaani_spool_peek(ngx_vaani_spool_replay_t *replay, int fd,
  */
 
 static void
-ngx_vaani_spool_forget_peeks(ngx_vaani_spool_replay_t *replay,
+ngx_vaani_spool_free_old_peeks(ngx_vaani_spool_replay_t *replay,
     ngx_atomic_uint_t number)
 {
     ngx_vaani_spool_peek_t  *peek, **p;

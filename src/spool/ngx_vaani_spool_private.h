@@ -220,7 +220,7 @@ ngx_int_t ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool);
  * The same, if errno says that the disk is full.  Returns 1 if it's worth
  * another try; else errno stays.
  */
-ngx_uint_t ngx_vaani_spool_dropped(ngx_vaani_spool_t *spool);
+ngx_uint_t ngx_vaani_spool_drop_if_full(ngx_vaani_spool_t *spool);
 
 /* the same, until len bytes fit in.  Returns 1 if they do. */
 ngx_uint_t ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len);

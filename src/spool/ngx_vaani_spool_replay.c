@@ -262,7 +262,7 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
                                   ngx_vaani_spool_replay_mark_handler, replay);
     }
 
-    ngx_vaani_spool_look_who_is_down(replay);
+    ngx_vaani_spool_find_down_slots(replay);
 
     replay->aside = 0;
 

@@ -139,7 +139,7 @@ struct ngx_vaani_spool_replay_s {
  */
 
 /* looks which servers are down, before a thread looks for a segment */
-void ngx_vaani_spool_look_who_is_down(ngx_vaani_spool_replay_t *replay);
+void ngx_vaani_spool_find_down_slots(ngx_vaani_spool_replay_t *replay);
 
 /*
  * The first segment that waits and can be delivered, in part at least; 0 if
@@ -171,15 +171,15 @@ ngx_int_t ngx_vaani_spool_defer(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 
 /* room for len more bytes in what is kept aside, or NULL */
-u_char *ngx_vaani_spool_put_by(ngx_vaani_spool_replay_t *replay,
+u_char *ngx_vaani_spool_reserve_aside(ngx_vaani_spool_replay_t *replay,
     u_char **kept, size_t *nkept, size_t len);
 
 /* makes it a dead letter.  Returns NGX_OK or NGX_ERROR (no memory). */
-ngx_int_t ngx_vaani_spool_bury(ngx_vaani_spool_replay_t *replay,
+ngx_int_t ngx_vaani_spool_dead_letter(ngx_vaani_spool_replay_t *replay,
     ngx_vaani_spool_slot_t *slot, ngx_str_t *reason);
 
 /* one that had been taken is left out.  Returns NGX_OK. */
-ngx_int_t ngx_vaani_spool_leave_out(ngx_vaani_spool_replay_t *replay,
+ngx_int_t ngx_vaani_spool_skip(ngx_vaani_spool_replay_t *replay,
     ngx_str_t *reason);
 
 

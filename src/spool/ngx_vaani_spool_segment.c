@@ -274,7 +274,7 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
         return err;
     }
 
-    if (ngx_vaani_spool_put_away(name) == NGX_OK
+    if (ngx_vaani_spool_rename_bad(name) == NGX_OK
         && ngx_vaani_spool_sync_dir(replay->spool->path->name.data) == NGX_OK)
     {
         replay->aside = number;

@@ -54,7 +54,7 @@ ngx_vaani_spool_window_free(ngx_vaani_spool_window_t *window)
     ngx_uint_t  n;
 
     for (n = 0; n < window->nsegments; n++) {
-        ngx_vaani_spool_forget(&window->segments[n]);
+        ngx_vaani_spool_free_segment(&window->segments[n]);
     }
 
     free(window->segments);
@@ -100,7 +100,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
                                                    segment)
                   < 0)
         {
-            ngx_vaani_spool_forget(&window->segments[o++]);
+            ngx_vaani_spool_free_segment(&window->segments[o++]);
         }
 
         if (o < window->nsegments
@@ -118,7 +118,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
             ngx_vaani_spool_kept_name(name, dir, segment->number, segment->id);
 
             if (unlink((char *) name) == 0) {
-                ngx_vaani_spool_forget(segment);
+                ngx_vaani_spool_free_segment(segment);
                 shared->trimmed = 1;
                 continue;
             }
@@ -130,7 +130,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
     }
 
     while (o < window->nsegments) {
-        ngx_vaani_spool_forget(&window->segments[o++]);
+        ngx_vaani_spool_free_segment(&window->segments[o++]);
     }
 
     free(window->segments);
@@ -416,7 +416,7 @@ ngx_vaani_spool_window_expired(ngx_vaani_spool_window_t *window,
         age -= retain / 8;
     }
 
-    return age > ((!whole && ngx_vaani_spool_is_wanting(window, segment))
+    return age > ((!whole && ngx_vaani_spool_is_missing(window, segment))
                   ? 2 * retain : retain);
 }
 

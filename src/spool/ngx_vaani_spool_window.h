@@ -186,7 +186,7 @@ ngx_int_t ngx_vaani_spool_set_scope(ngx_vaani_spool_t *spool,
  * Makes the segment have what the servers are to hold that own some of it now,
  * while no marks are under way.  Returns NGX_OK or NGX_ERROR.
  */
-ngx_int_t ngx_vaani_spool_concern(ngx_vaani_spool_window_t *window,
+ngx_int_t ngx_vaani_spool_update_helds(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 
 /* whether all servers that own some of the segment have that */
@@ -194,11 +194,11 @@ ngx_uint_t ngx_vaani_spool_is_covered(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 
 /* whether one of them may not have it */
-ngx_uint_t ngx_vaani_spool_is_wanting(ngx_vaani_spool_window_t *window,
+ngx_uint_t ngx_vaani_spool_is_missing(ngx_vaani_spool_window_t *window,
     ngx_vaani_spool_segment_t *segment);
 
 /* frees what belongs to a segment */
-void ngx_vaani_spool_forget(ngx_vaani_spool_segment_t *segment);
+void ngx_vaani_spool_free_segment(ngx_vaani_spool_segment_t *segment);
 
 
 /*

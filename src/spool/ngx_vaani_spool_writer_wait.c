@@ -13,7 +13,7 @@
 #define NGX_VAANI_SPOOL_BUFFER      (1024 * 1024)
 
 
-static ngx_uint_t ngx_vaani_spool_release(ngx_queue_t *waiters);
+static ngx_uint_t ngx_vaani_spool_end_late_waits(ngx_queue_t *waiters);
 
 
 /*
@@ -31,12 +31,12 @@ ngx_vaani_spool_late_handler(ngx_event_t *ev)
 
     writer = ev->data;
 
-    n = ngx_vaani_spool_release(&writer->writing->waiters)
-        + ngx_vaani_spool_release(&writer->gathering->waiters);
+    n = ngx_vaani_spool_end_late_waits(&writer->writing->waiters)
+        + ngx_vaani_spool_end_late_waits(&writer->gathering->waiters);
 
     if (n) {
         writer->slow = 1;
-        ngx_vaani_spool_not_waited(writer, n);
+        ngx_vaani_spool_count_not_waited(writer, n);
     }
 
     first = !ngx_queue_empty(&writer->writing->waiters)
@@ -58,7 +58,7 @@ ngx_vaani_spool_late_handler(ngx_event_t *ev)
  */
 
 static ngx_uint_t
-ngx_vaani_spool_release(ngx_queue_t *waiters)
+ngx_vaani_spool_end_late_waits(ngx_queue_t *waiters)
 {
     ngx_uint_t                 n;
     ngx_queue_t               *q;
@@ -121,7 +121,7 @@ ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch)
  */
 
 void
-ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
+ngx_vaani_spool_count_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
 {
     uint64_t                   skipped;
     ngx_vaani_spool_shared_t  *shared;
@@ -144,7 +144,7 @@ ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
 
 
 void
-ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
+ngx_vaani_spool_count_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
     ngx_err_t err, char *why)
 {
     uint64_t                   skipped;
