@@ -212,5 +212,12 @@ int vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
 int vaani_json_unique(vaani_json_members_t *list, vaani_alloc_t *alloc,
     const vaani_json_member_t **again);
 
+/*
+ * vaani_json_string.c: decodes a string that the scan has checked; see
+ * vaani_json_string().
+ */
+int vaani_json_decode(const vaani_str_t *raw, size_t decoded,
+    vaani_alloc_t *alloc, vaani_str_t *value);
+
 
 #endif /* _VAANI_JSON_H_INCLUDED_ */

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "vaani_json.h"
-#include "vaani_utf8.h"
 
 
 int
@@ -145,81 +144,4 @@ vaani_write_uint(u_char *dst, uint64_t value)
     memcpy(dst, p, VAANI_UINT64_LEN);
 
     return dst + (buf + VAANI_UINT64_LEN - p);
-}
-
-
-size_t
-vaani_json_escaped_len(const vaani_str_t *src)
-{
-    /* a byte becomes six at the most: \u001f, or \ufffd in three */
-
-    return src->len * 6;
-}
-
-
-u_char *
-vaani_json_escape(u_char *dst, const vaani_str_t *src)
-{
-    size_t               n;
-    const u_char        *p, *end, *plain, *del;
-    static const u_char  hex[] = "0123456789abcdef";
-
-    if (src->len == 0) {
-
-        /* what isn't there has no address to go on from */
-
-        return dst;
-    }
-
-    p = src->data;
-    end = p + src->len;
-
-    while (p < end) {
-
-        if (*p >= 0x80) {
-            n = vaani_utf8_len(p, end);
-
-            if (n == 0) {
-                memcpy(dst, "\xef\xbf\xbd", 3);
-                dst += 3;
-                p++;
-                continue;
-            }
-
-            memcpy(dst, p, n);
-            dst += n;
-            p += n;
-            continue;
-        }
-
-        if (*p == '"' || *p == '\\') {
-            *dst++ = '\\';
-            *dst++ = *p++;
-            continue;
-        }
-
-        if (*p < 0x20 || *p == 0x7f) {
-            memcpy(dst, "\\u00", 4);
-            dst[4] = hex[*p >> 4];
-            dst[5] = hex[*p & 0xf];
-            dst += 6;
-            p++;
-            continue;
-        }
-
-        /* most are plain from here to the end */
-
-        plain = vaani_json_plain(p, end);
-        del = memchr(p, 0x7f, plain - p);
-
-        if (del) {
-            plain = del;
-        }
-
-        memcpy(dst, p, plain - p);
-        dst += plain - p;
-        p = plain;
-    }
-
-    return dst;
 }
