@@ -195,29 +195,4 @@ size_t vaani_json_escaped_len(const vaani_str_t *src);
 u_char *vaani_json_escape(u_char *dst, const vaani_str_t *src);
 
 
-/*
- * For the scanner, see vaani_json_members.c: lists one more member, whose
- * other fields are 0, and decodes its key, a string of the text.  *member is
- * valid until the next one is added.
- *
- * Returns VAANI_OK; VAANI_ERROR if there are too many of them; VAANI_NOMEM.
- */
-int vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
-    size_t decoded, vaani_alloc_t *alloc, vaani_json_member_t **member);
-
-/*
- * Looks for a key that was listed twice: *again becomes the first repetition
- * in the text, or NULL.  Returns VAANI_OK or VAANI_NOMEM.
- */
-int vaani_json_unique(vaani_json_members_t *list, vaani_alloc_t *alloc,
-    const vaani_json_member_t **again);
-
-/*
- * vaani_json_string.c: decodes a string that the scan has checked; see
- * vaani_json_string().
- */
-int vaani_json_decode(const vaani_str_t *raw, size_t decoded,
-    vaani_alloc_t *alloc, vaani_str_t *value);
-
-
 #endif /* _VAANI_JSON_H_INCLUDED_ */

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vaani_json.h"
+#include "vaani_json_scanner.h"
 
 
 static int vaani_json_cmp_members(const void *one, const void *two);

@@ -1,7 +1,7 @@
 
 #include <string.h>
 
-#include "vaani_json.h"
+#include "vaani_json_scanner.h"
 #include "vaani_utf8.h"
 
 
