@@ -43,8 +43,8 @@ int vaani_event_call(vaani_event_reader_t *r);
 int vaani_event_fields(vaani_event_reader_t *r);
 
 /*
- * Notes a member that isn't as the table says, unless there are too many.
- * Returns VAANI_OK or VAANI_NOMEM.
+ * vaani_event_note.c: notes a member that isn't as the table says, unless there
+ * are too many.  Returns VAANI_OK or VAANI_NOMEM.
  */
 int vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     const vaani_str_t *name, unsigned nested);
