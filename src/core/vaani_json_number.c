@@ -4,76 +4,38 @@
 #include "vaani_json.h"
 
 
+/* a number other than 0: mantissa * 10^exponent */
+
+typedef struct {
+    uint64_t       mantissa;
+    int            ndigits;     /* of it */
+    int64_t        exponent;
+} vaani_json_decimal_t;
+
+
+static const u_char *vaani_json_mantissa(vaani_json_decimal_t *decimal,
+    const u_char *p, const u_char *end);
+static int64_t vaani_json_exponent(const u_char *p, const u_char *end);
+
+
 int
 vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
     const char **message)
 {
-    int            negative, frac, zero;
-    int64_t        exponent, e, esign, digits;
-    uint64_t       mantissa;
-    const u_char  *p, *end;
+    int64_t                exponent;
+    uint64_t               mantissa;
+    unsigned               negative;
+    const u_char          *p, *end;
+    vaani_json_decimal_t   decimal;
 
     p = number->data;
     end = p + number->len;
 
     negative = (*p == '-');
 
-    if (negative) {
-        p++;
-    }
+    p = vaani_json_mantissa(&decimal, p + negative, end);
 
-    /*
-     * The value is mantissa * 10^exponent.  18 significant digits are kept:
-     * what follows them is less than can matter below VAANI_JSON_MAX_INT.
-     */
-
-    mantissa = 0;
-    digits = 0;
-    exponent = 0;
-    frac = 0;
-    zero = 1;
-
-    for ( /* void */ ; p < end && *p != 'e' && *p != 'E'; p++) {
-
-        if (*p == '.') {
-            frac = 1;
-            continue;
-        }
-
-        if (*p != '0') {
-            zero = 0;
-        }
-
-        if (digits < 18) {
-            mantissa = mantissa * 10 + (*p - '0');
-            digits += !zero;
-            exponent -= frac;
-
-        } else {
-            exponent += !frac;
-        }
-    }
-
-    if (p < end) {
-        p++;
-        esign = (*p == '-') ? -1 : 1;
-
-        if (*p == '-' || *p == '+') {
-            p++;
-        }
-
-        /* any exponent near 2^30 outweighs all the digits of a body */
-
-        for (e = 0; p < end; p++) {
-            if (e < ((int64_t) 1 << 30)) {
-                e = e * 10 + (*p - '0');
-            }
-        }
-
-        exponent += esign * e;
-    }
-
-    if (zero) {
+    if (decimal.ndigits == 0) {
         *value = 0;
         return VAANI_OK;
     }
@@ -83,7 +45,14 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
         return VAANI_ERROR;
     }
 
-    if (digits + exponent >= 310) {
+    mantissa = decimal.mantissa;
+    exponent = decimal.exponent;
+
+    if (p < end) {
+        exponent += vaani_json_exponent(p + 1, end);
+    }
+
+    if (decimal.ndigits + exponent >= 310) {
         *message = "must be finite";
         return VAANI_ERROR;
     }
@@ -107,6 +76,73 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
     *value = (mantissa < VAANI_JSON_MAX_INT) ? mantissa : VAANI_JSON_MAX_INT;
 
     return VAANI_OK;
+}
+
+
+/*
+ * Reads what is before the "e" and returns where that is.  18 significant
+ * digits are kept: what follows them is less than can matter below
+ * VAANI_JSON_MAX_INT.
+ */
+
+static const u_char *
+vaani_json_mantissa(vaani_json_decimal_t *decimal, const u_char *p,
+    const u_char *end)
+{
+    unsigned  fraction;
+
+    decimal->mantissa = 0;
+    decimal->ndigits = 0;
+    decimal->exponent = 0;
+
+    fraction = 0;
+
+    for ( /* void */ ; p < end && *p != 'e' && *p != 'E'; p++) {
+
+        if (*p == '.') {
+            fraction = 1;
+            continue;
+        }
+
+        if (decimal->ndigits < 18) {
+            decimal->mantissa = decimal->mantissa * 10 + (*p - '0');
+            decimal->ndigits += (decimal->mantissa != 0);
+            decimal->exponent -= fraction;
+
+        } else {
+            decimal->exponent += !fraction;
+        }
+    }
+
+    return p;
+}
+
+
+/*
+ * The number after the "e".
+ */
+
+static int64_t
+vaani_json_exponent(const u_char *p, const u_char *end)
+{
+    int64_t   exponent;
+    unsigned  negative;
+
+    negative = (*p == '-');
+
+    if (*p == '-' || *p == '+') {
+        p++;
+    }
+
+    /* any exponent near 2^30 outweighs all the digits of a body */
+
+    for (exponent = 0; p < end; p++) {
+        if (exponent < ((int64_t) 1 << 30)) {
+            exponent = exponent * 10 + (*p - '0');
+        }
+    }
+
+    return negative ? -exponent : exponent;
 }
 
 
