@@ -5,6 +5,27 @@
 #include "vaani_utf8.h"
 
 
+/* a member that may be the name of the call */
+
+typedef struct {
+    vaani_str_t                key;
+    unsigned                   nested;      /* it is in "data" */
+} vaani_call_place_t;
+
+
+/* what was found where there was no usable name */
+
+typedef struct {
+    const vaani_call_place_t  *empty;       /* the first empty string */
+    unsigned                   failed;      /* the reader's error says why the
+                                               first other value is none */
+} vaani_call_search_t;
+
+
+static int vaani_event_place(vaani_event_reader_t *r,
+    const vaani_call_place_t *place, vaani_call_search_t *search);
+static int vaani_event_nameless(vaani_event_reader_t *r,
+    const vaani_call_search_t *search);
 static int vaani_event_room(vaani_event_reader_t *r,
     const vaani_json_member_t *member, const vaani_str_t *key,
     vaani_str_t *room, vaani_str_t *json, vaani_event_error_t *error);
@@ -15,11 +36,17 @@ static unsigned vaani_event_begins(const vaani_str_t *str,
     const vaani_str_t *word);
 
 
-/* the two names of a call, the first one first */
+/* the first one counts */
 
-static const vaani_str_t  vaani_call_keys[] = {
-    vaani_string("room_name"), vaani_string("call_id")
+static const vaani_call_place_t  vaani_call_places[] = {
+    { vaani_string("room_name"), 0 },
+    { vaani_string("room_name"), 1 },
+    { vaani_string("call_id"), 0 },
+    { vaani_string("call_id"), 1 }
 };
+
+#define VAANI_CALL_PLACES                                                     \
+    (sizeof(vaani_call_places) / sizeof(vaani_call_place_t))
 
 
 /* by vaani_direction_e */
@@ -30,140 +57,156 @@ static const vaani_str_t  vaani_room_prefixes[] = {
 };
 
 
-/*
- * The name of the call stands in one of four places.  The first usable one
- * counts; where others have another name, that is noted.
- */
-
 int
 vaani_event_call(vaani_event_reader_t *r)
 {
-    int                    rc;
-    size_t                 n;
-    unsigned               nested, empty_nested, failed;
-    vaani_str_t            room, json;
-    vaani_event_t         *event;
-    const vaani_str_t     *key, *empty;
-    vaani_event_error_t    error;
-    vaani_json_member_t   *member;
-    vaani_json_members_t  *list;
+    int                  rc;
+    size_t               n;
+    vaani_call_search_t  search;
 
-    memset(&room, 0, sizeof(vaani_str_t));
-    memset(&json, 0, sizeof(vaani_str_t));
+    memset(&search, 0, sizeof(vaani_call_search_t));
 
-    event = r->event;
-    empty = NULL;
-    empty_nested = 0;
-    failed = 0;
-
-    for (n = 0; n < 4; n++) {
-        nested = n & 1;
-        list = nested ? &r->json->inner : &r->json->top;
-        key = &vaani_call_keys[n / 2];
-
-        if (list->nmembers == 0) {
-            continue;
-        }
-
-        member = vaani_json_find(list, key);
-
-        if (member == NULL || member->type == VAANI_JSON_NULL) {
-            continue;
-        }
-
-        member->read = 1;
-
-        if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
-
-            if (empty == NULL) {
-                empty = key;
-                empty_nested = nested;
-            }
-
-            continue;
-        }
-
-        /* the same bytes in two places are one name */
-
-        if (event->room.data && vaani_str_eq(&member->raw, &event->room_json)) {
-            continue;
-        }
-
-        rc = vaani_event_room(r, member, key, &room, &json, &error);
+    for (n = 0; n < VAANI_CALL_PLACES; n++) {
+        rc = vaani_event_place(r, &vaani_call_places[n], &search);
 
         if (rc == VAANI_NOMEM) {
             return rc;
         }
 
-        if (rc == VAANI_ERROR) {
-
-            if (vaani_event_note(r, VAANI_NOTE_IGNORED, key, nested)
-                != VAANI_OK)
-            {
-                return VAANI_NOMEM;
-            }
-
-            if (!failed) {
-                failed = 1;
-                *r->error = error;
-                r->error->nested = nested;
-            }
-
-            if (r->options->strict && event->room.data == NULL) {
-                break;
-            }
-
-            continue;
-        }
-
-        if (rc == VAANI_CONVERTED
-            && vaani_event_note(r, VAANI_NOTE_CONVERTED, key, nested)
-               != VAANI_OK)
-        {
-            return VAANI_NOMEM;
-        }
-
-        if (event->room.data == NULL) {
-            event->room = room;
-            event->room_json = json;
-
-        } else if (!vaani_str_eq(&room, &event->room)
-                   && vaani_event_note(r, VAANI_NOTE_CALL, key, nested)
-                      != VAANI_OK)
-        {
-            return VAANI_NOMEM;
+        if (rc == VAANI_DONE) {
+            break;
         }
     }
 
-    if (event->room.data) {
-        vaani_event_direct(event);
+    if (r->event->room.data) {
+        vaani_event_direct(r->event);
+        return VAANI_OK;
+    }
+
+    return vaani_event_nameless(r, &search);
+}
+
+
+/*
+ * The first usable name counts; where others have another name, that is noted.
+ * Returns VAANI_OK; VAANI_DONE if nothing after this place counts;
+ * VAANI_NOMEM.
+ */
+
+static int
+vaani_event_place(vaani_event_reader_t *r, const vaani_call_place_t *place,
+    vaani_call_search_t *search)
+{
+    int                    rc;
+    vaani_str_t            room, json;
+    vaani_event_t         *event;
+    vaani_event_error_t    error;
+    vaani_json_member_t   *member;
+    vaani_json_members_t  *list;
+
+    event = r->event;
+    list = place->nested ? &r->json->inner : &r->json->top;
+
+    member = list->nmembers ? vaani_json_find(list, &place->key) : NULL;
+
+    if (member == NULL || member->type == VAANI_JSON_NULL) {
+        return VAANI_OK;
+    }
+
+    member->read = 1;
+
+    if (member->type == VAANI_JSON_STRING && member->decoded == 0) {
+
+        if (search->empty == NULL) {
+            search->empty = place;
+        }
+
+        return VAANI_OK;
+    }
+
+    /* the same bytes in two places are one name */
+
+    if (event->room.data && vaani_str_eq(&member->raw, &event->room_json)) {
+        return VAANI_OK;
+    }
+
+    rc = vaani_event_room(r, member, &place->key, &room, &json, &error);
+
+    if (rc == VAANI_NOMEM) {
+        return rc;
+    }
+
+    if (rc == VAANI_ERROR) {
+
+        if (!search->failed) {
+            search->failed = 1;
+            *r->error = error;
+            r->error->nested = place->nested;
+        }
+
+        rc = vaani_event_note(r, VAANI_NOTE_IGNORED, &place->key,
+                              place->nested);
+
+        return (rc == VAANI_OK && r->options->strict
+                && event->room.data == NULL) ? VAANI_DONE : rc;
+    }
+
+    if (rc == VAANI_CONVERTED
+        && vaani_event_note(r, VAANI_NOTE_CONVERTED, &place->key,
+                            place->nested)
+           != VAANI_OK)
+    {
+        return VAANI_NOMEM;
+    }
+
+    if (event->room.data == NULL) {
+        event->room = room;
+        event->room_json = json;
+        return VAANI_OK;
+    }
+
+    return vaani_str_eq(&room, &event->room)
+           ? VAANI_OK
+           : vaani_event_note(r, VAANI_NOTE_CALL, &place->key, place->nested);
+}
+
+
+/*
+ * An event without a usable name of its call.  Returns VAANI_OK, or VAANI_ERROR
+ * with *r->error filled.
+ */
+
+static int
+vaani_event_nameless(vaani_event_reader_t *r,
+    const vaani_call_search_t *search)
+{
+    if (r->options->test) {
         return VAANI_OK;
     }
 
     /* an unknown event need not be one of a call */
 
-    if (r->options->test
-        || (event->type == NULL
-            && (!r->options->strict || (!failed && empty == NULL))))
+    if (r->event->type == NULL
+        && (!r->options->strict || (!search->failed && search->empty == NULL)))
     {
         return VAANI_OK;
     }
 
-    if (failed) {
+    if (search->failed) {
         return VAANI_ERROR;
     }
 
-    if (empty) {
-        rc = vaani_event_invalid(r->error, empty,
-                                 VAANI_REASON_INVALID_ROOM_NAME,
-                                 "must have 1 to 256 bytes");
+    if (search->empty) {
+        (void) vaani_event_invalid(r->error, &search->empty->key,
+                                   VAANI_REASON_INVALID_ROOM_NAME,
+                                   "must have 1 to 256 bytes");
 
-        r->error->nested = empty_nested;
+        r->error->nested = search->empty->nested;
 
-        return rc;
+        return VAANI_ERROR;
     }
 
-    return vaani_event_invalid(r->error, &vaani_call_keys[0],
+    return vaani_event_invalid(r->error, &vaani_call_places[0].key,
                                VAANI_REASON_MISSING_FIELD, "is required");
 }
 

@@ -9,6 +9,10 @@ static vaani_json_member_t *vaani_event_find_field(vaani_event_reader_t *r,
     const vaani_field_t *field, unsigned *nested);
 static int vaani_event_field(vaani_event_reader_t *r, size_t n,
     const vaani_json_member_t *member);
+static void vaani_event_status(vaani_event_t *event,
+    const vaani_str_t *status);
+static void vaani_event_call_type(vaani_event_t *event,
+    const vaani_str_t *type);
 static int vaani_event_duration(vaani_event_reader_t *r, size_t n,
     const vaani_json_member_t *member);
 static int vaani_event_time(vaani_event_reader_t *r, size_t n,
@@ -151,7 +155,6 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
     const vaani_json_member_t *member)
 {
     int                   rc;
-    unsigned              web;
     vaani_str_t           value;
     vaani_event_t        *event;
     const vaani_field_t  *field;
@@ -193,18 +196,7 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
         break;
 
     case VAANI_FIELD_STATUS:
-
-        if (value.len) {
-            event->status = value;
-        }
-
-        if (vaani_str_eq(&value, &vaani_dialing)
-            && event->direction_source < VAANI_SOURCE_EVENT)
-        {
-            event->direction = VAANI_DIRECTION_OUTBOUND;
-            event->direction_source = VAANI_SOURCE_EVENT;
-        }
-
+        vaani_event_status(event, &value);
         break;
 
     case VAANI_FIELD_TIME:
@@ -225,17 +217,7 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
         break;
 
     case VAANI_FIELD_CALL_TYPE:
-
-        for (web = VAANI_DIRECTION_INBOUND; web <= VAANI_DIRECTION_WEB; web++) {
-
-            if (event->direction_source < VAANI_SOURCE_CALL_TYPE
-                && vaani_event_contains(&value, &vaani_call_types[web]))
-            {
-                event->direction = web;
-                event->direction_source = VAANI_SOURCE_CALL_TYPE;
-            }
-        }
-
+        vaani_event_call_type(event, &value);
         break;
 
     default:
@@ -243,6 +225,44 @@ vaani_event_field(vaani_event_reader_t *r, size_t n,
     }
 
     return rc;
+}
+
+
+static void
+vaani_event_status(vaani_event_t *event, const vaani_str_t *status)
+{
+    if (status->len) {
+        event->status = *status;
+    }
+
+    if (vaani_str_eq(status, &vaani_dialing)
+        && event->direction_source < VAANI_SOURCE_EVENT)
+    {
+        event->direction = VAANI_DIRECTION_OUTBOUND;
+        event->direction_source = VAANI_SOURCE_EVENT;
+    }
+}
+
+
+static void
+vaani_event_call_type(vaani_event_t *event, const vaani_str_t *type)
+{
+    vaani_direction_e  direction;
+
+    if (event->direction_source >= VAANI_SOURCE_CALL_TYPE) {
+        return;
+    }
+
+    for (direction = VAANI_DIRECTION_INBOUND;
+         direction <= VAANI_DIRECTION_WEB;
+         direction++)
+    {
+        if (vaani_event_contains(type, &vaani_call_types[direction])) {
+            event->direction = direction;
+            event->direction_source = VAANI_SOURCE_CALL_TYPE;
+            return;
+        }
+    }
 }
 
 
