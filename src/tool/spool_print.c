@@ -13,6 +13,7 @@
 static void vaani_spool_print_place(const char *path,
     const vaani_journal_record_t *record, uint64_t received_at);
 static void vaani_spool_time(char *when, uint64_t time);
+static double vaani_spool_seconds(void);
 
 
 void
@@ -149,4 +150,78 @@ vaani_spool_print_str(const vaani_str_t *str)
             putchar(str->data[n]);
         }
     }
+}
+
+
+void
+vaani_spool_complain(vaani_spool_t *spool, const char *path, const char *why)
+{
+    (void) fflush(stdout);
+    fprintf(stderr, "vaani-spool: %s: %s\n", path, why);
+
+    spool->failed = 1;
+}
+
+
+void
+vaani_spool_bad(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record)
+{
+    spool->nbad++;
+
+    printf("%s:%zu: damaged: %zu bytes are no record\n", path, record->offset,
+           record->size);
+}
+
+
+/*
+ * A line about each second, for somebody who waits.
+ */
+
+void
+vaani_spool_progress(vaani_spool_t *spool, size_t size)
+{
+    double  now, took;
+
+    spool->done += size;
+
+    if (!spool->progress) {
+        return;
+    }
+
+    now = vaani_spool_seconds();
+
+    if (spool->begun == 0) {
+        spool->begun = now;
+        spool->told = now;
+    }
+
+    if (now - spool->told < 1) {
+        return;
+    }
+
+    took = now - spool->begun;
+
+    (void) fflush(stdout);
+
+    fprintf(stderr, "vaani-spool: %lld of %lld bytes, %lu events, "
+            "%.0f events/s\n", (long long) spool->done,
+            (long long) (spool->done > spool->total ? spool->done
+                                                    : spool->total),
+            spool->nrecords, took > 0 ? spool->nrecords / took : 0);
+
+    spool->told = now;
+}
+
+
+static double
+vaani_spool_seconds(void)
+{
+    struct timespec  ts;
+
+    if (clock_gettime(CLOCK_MONOTONIC, &ts) == -1) {
+        return 0;
+    }
+
+    return ts.tv_sec + ts.tv_nsec / 1e9;
 }

@@ -1,8 +1,6 @@
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include <openssl/crypto.h>
 
@@ -32,14 +30,10 @@ typedef struct {
 
 
 struct vaani_spool_redis_s {
+    vaani_spool_url_t     url;
     vaani_spool_conn_t    conn;
     redisReader          *reader;
 
-    char                  tls;
-    char                  host[VAANI_SPOOL_HOST_LEN];   /* or the path of a
-                                                           unix socket */
-    char                  port[8];                      /* "": a unix socket */
-    char                  db[16];
     char                  sha[VAANI_SPOOL_SHA_LEN + 1];
 
     u_char               *out;
@@ -50,11 +44,6 @@ struct vaani_spool_redis_s {
 };
 
 
-static int vaani_spool_redis_url(vaani_spool_redis_t *redis, const char *url);
-static int vaani_spool_redis_place(vaani_spool_redis_t *redis,
-    const char *place);
-static int vaani_spool_number(char *dst, size_t size, const char *src,
-    size_t len, unsigned long max);
 static int vaani_spool_login(vaani_spool_redis_t *redis,
     const vaani_spool_options_t *options);
 static int vaani_spool_load(vaani_spool_redis_t *redis);
@@ -84,7 +73,7 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
 
     redis->conn.fd = -1;
 
-    if (vaani_spool_redis_url(redis, url) != 0) {
+    if (vaani_spool_redis_url(&redis->url, url) != 0) {
         goto failed;
     }
 
@@ -95,8 +84,9 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
         goto failed;
     }
 
-    redis->conn.fd = vaani_spool_dial(redis->host,
-                                      redis->port[0] ? redis->port : NULL,
+    redis->conn.fd = vaani_spool_dial(redis->url.host,
+                                      redis->url.port[0] ? redis->url.port
+                                                         : NULL,
                                       VAANI_SPOOL_TIMEOUT, &why);
 
     if (redis->conn.fd == -1) {
@@ -104,8 +94,9 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
         goto failed;
     }
 
-    if (redis->tls
-        && vaani_spool_start_tls(&redis->conn, redis->host, options->cacert)
+    if (redis->url.tls
+        && vaani_spool_start_tls(&redis->conn, redis->url.host,
+                                 options->cacert)
            != 0)
     {
         fprintf(stderr, "vaani-spool: Redis: %s\n", redis->conn.why);
@@ -139,145 +130,6 @@ vaani_spool_disconnect(vaani_spool_redis_t *redis)
 
     free(redis->out);
     free(redis);
-}
-
-
-static int
-vaani_spool_redis_url(vaani_spool_redis_t *redis, const char *url)
-{
-    size_t       n, len;
-    const char  *p;
-
-    static const struct {
-        const char  *scheme;
-        char         tls;
-    } schemes[] = {
-        { "redis://", 0 }, { "valkey://", 0 },
-        { "rediss://", 1 }, { "valkeys://", 1 }
-    };
-
-    for (n = 0; n < sizeof(schemes) / sizeof(schemes[0]); n++) {
-        len = strlen(schemes[n].scheme);
-
-        if (strncasecmp(url, schemes[n].scheme, len) == 0) {
-            redis->tls = schemes[n].tls;
-            return vaani_spool_redis_place(redis, url + len);
-        }
-    }
-
-    if (strncasecmp(url, "unix:", 5) != 0) {
-        fputs("vaani-spool: REDIS must begin with \"redis://\", "
-              "\"rediss://\", \"valkey://\", \"valkeys://\" or \"unix:\"\n",
-              stderr);
-        return -1;
-    }
-
-    url += 5;
-    len = strcspn(url, "?");
-    p = url + len;
-
-    if (len == 0 || len >= sizeof(redis->host)
-        || (*p
-            && (strncmp(p, "?db=", 4) != 0
-                || vaani_spool_number(redis->db, sizeof(redis->db), p + 4,
-                                      strlen(p + 4), 0x7fffffff)
-                   != 0)))
-    {
-        fputs("vaani-spool: REDIS must be unix:/PATH[?db=N]\n", stderr);
-        return -1;
-    }
-
-    memcpy(redis->host, url, len);
-
-    return 0;
-}
-
-
-static int
-vaani_spool_redis_place(vaani_spool_redis_t *redis, const char *place)
-{
-    size_t       len;
-    const char  *p, *end;
-
-    /* other users of the host can see command lines */
-
-    if (strchr(place, '@')) {
-        fputs("vaani-spool: REDIS must not have a user or password; use "
-              "--user and --password-file, or VAANI_REDIS_USER and "
-              "VAANI_REDIS_PASSWORD\n", stderr);
-        return -1;
-    }
-
-    p = place;
-    end = p + strcspn(p, "/?#");
-
-    if (*p == '[') {
-        p++;
-        len = strcspn(p, "]/?#");
-
-        if (p[len] != ']') {
-            goto invalid;
-        }
-
-        place = p + len + 1;
-
-    } else {
-        len = strcspn(p, ":/?#");
-        place = p + len;
-    }
-
-    if (len == 0 || len >= sizeof(redis->host)) {
-        goto invalid;
-    }
-
-    memcpy(redis->host, p, len);
-    memcpy(redis->port, "6379", 5);
-
-    if (place != end
-        && (*place != ':'
-            || vaani_spool_number(redis->port, sizeof(redis->port), place + 1,
-                                  end - place - 1, 65535)
-               != 0
-            || strcmp(redis->port, "0") == 0))
-    {
-        goto invalid;
-    }
-
-    if (*end == '\0' || strcmp(end, "/") == 0) {
-        return 0;
-    }
-
-    if (*end == '/'
-        && vaani_spool_number(redis->db, sizeof(redis->db), end + 1,
-                              strlen(end + 1), 0x7fffffff)
-           == 0)
-    {
-        return 0;
-    }
-
-invalid:
-
-    fputs("vaani-spool: REDIS must be redis://HOST[:PORT][/DB], with an IPv6 "
-          "address in brackets\n", stderr);
-
-    return -1;
-}
-
-
-static int
-vaani_spool_number(char *dst, size_t size, const char *src, size_t len,
-    unsigned long max)
-{
-    if (len == 0 || len >= size || len > 10
-        || strspn(src, "0123456789") < len)
-    {
-        return -1;
-    }
-
-    memcpy(dst, src, len);
-    dst[len] = '\0';
-
-    return (strtoul(dst, NULL, 10) > max) ? -1 : 0;
 }
 
 
@@ -345,12 +197,12 @@ vaani_spool_login(vaani_spool_redis_t *redis,
         return -1;
     }
 
-    if (redis->db[0] == '\0') {
+    if (redis->url.db[0] == '\0') {
         return 0;
     }
 
     argv[0] = "SELECT";
-    argv[1] = redis->db;
+    argv[1] = redis->url.db;
 
     reply = vaani_spool_command(redis, 2, argv, NULL);
 

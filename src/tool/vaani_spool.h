@@ -8,6 +8,7 @@
 #define _VAANI_SPOOL_H_INCLUDED_
 
 
+#include <dirent.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -91,6 +92,27 @@ typedef struct {
     const char           *why;          /* it failed */
     char                  text[256];
 } vaani_spool_conn_t;
+
+
+/* where Redis is */
+
+typedef struct {
+    unsigned              tls;
+    char                  host[VAANI_SPOOL_HOST_LEN];   /* or the path of a
+                                                           unix socket */
+    char                  port[8];                      /* "": a unix socket */
+    char                  db[16];                       /* "": 0 */
+} vaani_spool_url_t;
+
+
+/* whether a record is one of the room to be erased */
+
+typedef enum {
+    VAANI_SPOOL_OTHER_ROOM = 0,
+    VAANI_SPOOL_THE_ROOM,
+    VAANI_SPOOL_NO_ROOM,                    /* that could be read */
+    VAANI_SPOOL_NO_MEMORY
+} vaani_spool_verdict_e;
 
 
 /* freed after each record */
@@ -181,6 +203,10 @@ typedef struct {
 
 
 /*
+ * From the top down: a file calls only what stands below it.
+ */
+
+/*
  * spool_options.c: takes the options of "resend" from argv[*i] on, and leaves
  * *i at what follows.  Returns 0, or -1 for a wrong use.
  */
@@ -190,6 +216,15 @@ int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
 
 /* the option of "erase": whether it is there, then *i is behind it */
 unsigned vaani_spool_unreadable(int argc, char **argv, int *i);
+
+
+/*
+ * spool_erase.c: the command "erase".  Returns 0, or -1 if nothing was erased,
+ * which was told.
+ */
+
+int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
+    const char *room);
 
 
 /*
@@ -203,43 +238,21 @@ void vaani_spool_add(vaani_spool_t *spool, const char *path);
 /* reads what was noted */
 void vaani_spool_run(vaani_spool_t *spool);
 
-/*
- * Writes the name that a waiting segment has as a kept one to path, of
- * VAANI_SPOOL_PATH_LEN bytes.  Returns 0, or -1 if there is none.
- */
-int vaani_spool_renamed(vaani_spool_t *spool, const vaani_spool_file_t *file,
-    char *path);
-
-int vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
-    const char *name);
-
-/* so many more bytes are done */
-void vaani_spool_progress(vaani_spool_t *spool, size_t size);
-
-void vaani_spool_complain(vaani_spool_t *spool, const char *path,
-    const char *why);
-
 
 /*
- * spool_file.c: what is in a file
+ * spool_file.c: reads a file, record by record
  */
 
 void vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file);
 
-void vaani_spool_bad(vaani_spool_t *spool, const char *path,
-    const vaani_journal_record_t *record);
-
-/* whether it is the room to be erased */
-int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
-
 
 /*
- * spool_erase.c: tombstones
+ * spool_record.c: lists, counts or sends a record
  */
 
-/* returns 0, or -1 if nothing was erased, which was told */
-int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
-    const char *room);
+void vaani_spool_record(vaani_spool_t *spool, const char *path,
+    vaani_spool_reader_t *reader, vaani_journal_record_t *record);
+
 
 /*
  * spool_rewrite.c: files that are written again without what is erased
@@ -248,15 +261,89 @@ int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
 /* counts in spool what was erased of it, and what could not be read */
 void vaani_spool_rewrite(vaani_spool_t *spool, const char *path);
 
+/* deletes what an interrupted run has left in a directory */
 void vaani_spool_remove_copies(vaani_spool_t *spool, const char *path);
 
-/*
- * Keeps other tools that change files of a directory away from it, whatever
- * nginx does there.  Waits for them, and tells so.  Returns a descriptor that
- * drops the lock when it is closed, or -1 with errno set.
- */
-int vaani_spool_lock_dir(const char *path, int operation);
 
+/*
+ * spool_post.c: where refused deliveries are posted to
+ */
+
+/*
+ * Returns 0, or 1 if something of the options cannot be used, which was told.
+ */
+int vaani_spool_target(vaani_spool_t *spool,
+    const vaani_spool_options_t *options);
+
+/*
+ * Posts a body as a delivery of now.  Returns the status of the answer, or -1
+ * with *why set.
+ */
+int vaani_spool_post(vaani_spool_target_t *target, const u_char *body,
+    size_t len, const char **why);
+
+
+/*
+ * spool_redis.c: events to Redis.
+ */
+
+/* returns NULL if that failed, which was told */
+vaani_spool_redis_t *vaani_spool_connect(const char *url,
+    const vaani_spool_options_t *options);
+
+void vaani_spool_disconnect(vaani_spool_redis_t *redis);
+
+/*
+ * Sends an event, maybe later; path must stay valid until the next
+ * vaani_spool_drain().
+ */
+void vaani_spool_send(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record, const vaani_event_t *event,
+    const vaani_delivery_t *delivery);
+
+/* sends what is left, and reads all answers */
+void vaani_spool_drain(vaani_spool_t *spool);
+
+
+/*
+ * spool_redis_url.c: returns 0, or -1 if the text is no URL of Redis, which was
+ * told.  *url is all zeros before.
+ */
+
+int vaani_spool_redis_url(vaani_spool_url_t *url, const char *text);
+
+
+/*
+ * spool_room.c: which calls a record is of
+ */
+
+/* of an event that was accepted; record loses what stands before the event */
+vaani_spool_verdict_e vaani_spool_event_verdict(vaani_spool_t *spool,
+    vaani_journal_record_t *record);
+
+/* of a refused delivery: a body with several calls in it is of each of them */
+vaani_spool_verdict_e vaani_spool_delivery_verdict(vaani_spool_t *spool,
+    const vaani_journal_record_t *record);
+
+/* whether the name of the room stands in bytes that may be damaged */
+int vaani_spool_names(const vaani_spool_t *spool, const u_char *data,
+    size_t len);
+
+/* whether it is the room to be erased */
+int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
+
+
+/*
+ * spool_tombstone.c: the file of tombstones in a spool
+ */
+
+/*
+ * Adds one for spool->room to the directory, whose path has len bytes, and
+ * gives its time in spool->erased_at.  Returns 0, or -1 if that failed, which
+ * was told.
+ */
+int vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir,
+    size_t len);
 
 /*
  * Reads the tombstones for a file, which are in its directory.  If they cannot
@@ -275,11 +362,8 @@ uint64_t vaani_spool_now(void);
 
 
 /*
- * spool_reader.c
- */
-
-/*
- * Begins to read a regular file.  Returns 0, or -1 with errno set.
+ * spool_reader.c: begins to read a regular file.  Returns 0, or -1 with errno
+ * set.
  */
 int vaani_spool_open(vaani_spool_reader_t *reader, const char *path,
     int writable);
@@ -322,10 +406,51 @@ int vaani_spool_mark(vaani_spool_reader_t *reader, size_t offset);
 
 
 /*
- * spool_print.c
+ * spool_name.c: what the name of a file says, without its directory
  */
 
+const char *vaani_spool_name(const char *path);
+vaani_spool_kind_e vaani_spool_kind(const char *name);
+
+/* whether nginx writes files of that name to a spool */
+int vaani_spool_is_ours(const struct dirent *entry);
+
+/* whether it is a file that nothing deletes in time */
+int vaani_spool_is_aside(const char *name, unsigned refused);
+
 /*
+ * Writes the name that a waiting segment has as a kept one to path, of
+ * VAANI_SPOOL_PATH_LEN bytes.  Returns 0, or -1 if there is none.
+ */
+int vaani_spool_renamed(vaani_spool_t *spool, const vaani_spool_file_t *file,
+    char *path);
+
+
+/*
+ * spool_dir.c: directories.  path and dir have VAANI_SPOOL_PATH_LEN bytes.
+ */
+
+/* returns 0, or -1 if that is too long, which was told */
+int vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
+    const char *name);
+
+/* writes the directory of a file to dir.  Returns 0, or -1 with errno set. */
+int vaani_spool_parent(const char *path, char *dir);
+
+/*
+ * Keeps other tools that change files of a directory away from it, whatever
+ * nginx does there.  Waits for them, and tells so.  Returns a descriptor that
+ * drops the lock when it is closed, or -1 with errno set.
+ */
+int vaani_spool_lock_dir(const char *path, int operation);
+
+/* returns 0, or -1 with errno set */
+int vaani_spool_sync_dir(const char *dir);
+
+
+/*
+ * spool_print.c: an event on a line.
+ *
  * since (Unix time, s) and tries: of an event that could not be delivered while
  * others could; tries is 0 for others.  kept: Redis has had it.
  */
@@ -352,15 +477,22 @@ void vaani_spool_print_time(uint64_t time);
 
 void vaani_spool_count(unsigned long n, const char *one, const char *many);
 
+/* an error, which sets spool->failed */
+void vaani_spool_complain(vaani_spool_t *spool, const char *path,
+    const char *why);
+
+/* bytes that are no record */
+void vaani_spool_bad(vaani_spool_t *spool, const char *path,
+    const vaani_journal_record_t *record);
+
+/* so many more bytes are done; the first call is that of the begin */
+void vaani_spool_progress(vaani_spool_t *spool, size_t size);
+
 
 /*
- * spool_secret.c
- */
-
-/*
- * Reads the first secret of a file as nginx does: blanks and byte order marks
- * at the ends, empty lines and comments are ignored.  Returns 0, or -1 if that
- * failed, which was told.
+ * spool_secret.c: reads the first secret of a file as nginx does: blanks and
+ * byte order marks at the ends, empty lines and comments are ignored.  Returns
+ * 0, or -1 if that failed, which was told.
  */
 int vaani_spool_first_line(const char *path, char *line, size_t size);
 
@@ -369,13 +501,9 @@ size_t vaani_spool_trim(char *line);
 
 
 /*
- * spool_net.c
- */
-
-/*
- * Connects to a port of a host, or, without a port, to a unix socket; timeout
- * (s) is also that of each read and write.  Returns a descriptor, or -1 with
- * *why set.
+ * spool_net.c: connects to a port of a host, or, without a port, to a unix
+ * socket; timeout (s) is also that of each read and write.  Returns a
+ * descriptor, or -1 with *why set.
  */
 int vaani_spool_dial(const char *host, const char *port, int timeout,
     const char **why);
@@ -399,46 +527,9 @@ void vaani_spool_hang_up(vaani_spool_conn_t *conn);
 
 
 /*
- * spool_redis.c
+ * spool_alloc.c: memory of spool->alloc, which is all freed at once
  */
 
-/* returns NULL if that failed, which was told */
-vaani_spool_redis_t *vaani_spool_connect(const char *url,
-    const vaani_spool_options_t *options);
-
-void vaani_spool_disconnect(vaani_spool_redis_t *redis);
-
-/*
- * Sends an event, maybe later; path must stay valid until the next
- * vaani_spool_drain().
- */
-void vaani_spool_send(vaani_spool_t *spool, const char *path,
-    const vaani_journal_record_t *record, const vaani_event_t *event,
-    const vaani_delivery_t *delivery);
-
-/* sends what is left, and reads all answers */
-void vaani_spool_drain(vaani_spool_t *spool);
-
-
-/*
- * spool_post.c: where refused deliveries are posted to
- */
-
-/*
- * Returns 0, or 1 if something of the options cannot be used, which was told.
- */
-int vaani_spool_target(vaani_spool_t *spool,
-    const vaani_spool_options_t *options);
-
-/*
- * Posts a body as a delivery of now.  Returns the status of the answer, or -1
- * with *why set.
- */
-int vaani_spool_post(vaani_spool_target_t *target, const u_char *body,
-    size_t len, const char **why);
-
-
-/* memory of spool->alloc */
 void *vaani_spool_alloc(void *ctx, size_t size);
 void vaani_spool_free(vaani_spool_t *spool);
 
