@@ -10,7 +10,7 @@
  *     version, 1 byte; number of channels, 2 bytes;
  *     received_at, ttl, maxlen, 8 bytes each;
  *     key, stream, digest, id, nonce, the channels, payload: 4 bytes and the
- *     string;
+ *     string; nonce is of version 1, else empty;
  *     since version 2: message, name, as the strings before; flags, 1 byte;
  *     with VAANI_RECORD_SHARDED, how many of the channels are, 2 bytes
  */
@@ -47,7 +47,7 @@ vaani_record_size(const vaani_delivery_t *delivery)
            + 4 + delivery->stream.len
            + 4 + delivery->digest.len
            + 4 + delivery->id.len
-           + 4 + delivery->nonce.len
+           + 4
            + 4 + delivery->payload.len
            + 4 + delivery->message.len
            + 4 + delivery->name.len;
@@ -79,7 +79,7 @@ vaani_record_write(u_char *dst, const vaani_delivery_t *delivery)
     dst = vaani_record_write_str(dst, &delivery->stream);
     dst = vaani_record_write_str(dst, &delivery->digest);
     dst = vaani_record_write_str(dst, &delivery->id);
-    dst = vaani_record_write_str(dst, &delivery->nonce);
+    dst = vaani_record_write_uint(dst, 0, 4);
 
     for (n = 0; n < delivery->nchannels; n++) {
         dst = vaani_record_write_str(dst, &delivery->channels[n]);
@@ -115,6 +115,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
 {
     size_t                 n;
     uint64_t               version, nchannels, nsharded, flags;
+    vaani_str_t            nonce;
     vaani_record_reader_t  r;
 
     memset(delivery, 0, sizeof(vaani_delivery_t));
@@ -132,7 +133,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
         || vaani_record_read_str(&r, &delivery->stream) != VAANI_OK
         || vaani_record_read_str(&r, &delivery->digest) != VAANI_OK
         || vaani_record_read_str(&r, &delivery->id) != VAANI_OK
-        || vaani_record_read_str(&r, &delivery->nonce) != VAANI_OK)
+        || vaani_record_read_str(&r, &nonce) != VAANI_OK)
     {
         return VAANI_ERROR;
     }
@@ -182,6 +183,12 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
 
             delivery->nsharded = nsharded;
         }
+
+    } else if (delivery->id.len == 0) {
+
+        /* what told a transfer without an id from another one */
+
+        delivery->message = nonce;
     }
 
     return (r.pos == r.end) ? VAANI_OK : VAANI_ERROR;

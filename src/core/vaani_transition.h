@@ -11,9 +11,6 @@
 #include "vaani_event.h"
 
 
-#define VAANI_NONCE_LEN        8
-
-
 /*
  * What a delivery is besides its event: where it goes and what tells it from
  * another delivery.
@@ -39,9 +36,6 @@ typedef struct {
     vaani_str_t          digest;        /* of the body, printable */
     vaani_str_t          id;            /* of the delivery, printable, empty:
                                            none */
-    vaani_str_t          nonce;         /* of a transfer, if there is no id:
-                                           VAANI_NONCE_LEN printable bytes
-                                           without a space */
     vaani_str_t          message;       /* the "id" of its messages, as the
                                            inside of a JSON string */
     vaani_str_t          name;          /* of the event, JSON, if it stands in

@@ -218,9 +218,7 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
 
         /* it was spooled by a version whose messages had no id */
 
-        delivery.message = delivery.id.len ? delivery.id
-                           : delivery.nonce.len ? delivery.nonce
-                             : delivery.digest;
+        delivery.message = delivery.id.len ? delivery.id : delivery.digest;
     }
 
     if (lane == NGX_VAANI_SPOOL_OWN_LANE) {

@@ -38,7 +38,6 @@ static const vaani_delivery_t  test_sample = {
     .received_at = 1790000000123ULL,
     .digest = vaani_string("digest"),
     .id = vaani_string("id"),
-    .nonce = vaani_string("the nonce"),
     .message = vaani_string("the message"),
     .name = vaani_string("\"call_ringing\""),
     .repaired = 1,
@@ -55,7 +54,6 @@ check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
     assert_true(vaani_str_eq(&read->stream, &expected->stream));
     assert_true(vaani_str_eq(&read->digest, &expected->digest));
     assert_true(vaani_str_eq(&read->id, &expected->id));
-    assert_true(vaani_str_eq(&read->nonce, &expected->nonce));
     assert_true(vaani_str_eq(&read->message, &expected->message));
     assert_true(vaani_str_eq(&read->name, &expected->name));
     assert_true(vaani_str_eq(&read->payload, &expected->payload));
@@ -276,6 +274,13 @@ test_version_1(void **state)
         "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\1i" "\0\0\0\1n"
         "\0\0\0\1c" "\0\0\0\2{}";
 
+    /* one without an id */
+
+    static const u_char  transfer[] =
+        "\1\0\0" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0\2" "\0\0\0\0\0\0\0\3"
+        "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\0" "\0\0\0\1n"
+        "\0\0\0\2{}";
+
     (void) state;
 
     vaani_test_arena_init(&arena);
@@ -319,11 +324,19 @@ test_version_1(void **state)
     assert_int_equal(read.stream.data[0], 's');
     assert_int_equal(read.digest.data[0], 'd');
     assert_int_equal(read.id.data[0], 'i');
-    assert_int_equal(read.nonce.data[0], 'n');
     assert_int_equal(read.nchannels, 1);
     assert_int_equal(read.channels[0].data[0], 'c');
     assert_int_equal(read.payload.len, 2);
     assert_int_equal(read.message.len + read.name.len + read.repaired, 0);
+
+    assert_int_equal(vaani_record_read(&read, transfer, sizeof(transfer) - 1,
+                                       &arena.alloc),
+                     VAANI_OK);
+
+    assert_int_equal(read.id.len, 0);
+    assert_int_equal(read.nchannels, 0);
+    assert_int_equal(read.message.len, 1);
+    assert_int_equal(read.message.data[0], 'n');
 
     vaani_test_arena_free(&arena);
     free(data);

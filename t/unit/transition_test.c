@@ -33,7 +33,6 @@ static const vaani_delivery_t  test_sample = {
     .applied_at = 1790000000123ULL,
     .digest = vaani_string("0123digest"),
     .id = vaani_string("id"),
-    .nonce = vaani_string("nonce"),
     .message = vaani_string("message"),
     .since = 1600000000000ULL,
     .payload = vaani_string("payload")
