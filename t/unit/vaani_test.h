@@ -18,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "vaani_json.h"
 
 
@@ -57,19 +55,6 @@ typedef struct {
     size_t               fail_at;   /* the first one that fails; 0: none */
     unsigned             fail_once; /* only that one, not all after it too */
 } vaani_test_arena_t;
-
-
-/*
- * cJSON takes its memory by hooks without a context, so whose turn it is to
- * count and to fail is said here.
- */
-
-typedef struct {
-    vaani_test_arena_t  *arena;
-    size_t               nblocks;   /* not freed yet */
-} vaani_test_cjson_t;
-
-static vaani_test_cjson_t  vaani_test_cjson;
 
 
 static inline void
@@ -187,49 +172,6 @@ vaani_test_text(vaani_test_arena_t *arena, const void *data, size_t len)
     memcpy(p, data, len);
 
     return p;
-}
-
-
-static inline void *
-vaani_test_cjson_malloc(size_t size)
-{
-    if (vaani_test_cjson.arena && vaani_test_fails(vaani_test_cjson.arena)) {
-        return NULL;
-    }
-
-    vaani_test_cjson.nblocks++;
-
-    return vaani_test_malloc(size);
-}
-
-
-static inline void
-vaani_test_cjson_free(void *p)
-{
-    if (p) {
-        vaani_test_cjson.nblocks--;
-    }
-
-    free(p);
-}
-
-
-/*
- * From now on cJSON's allocations are counted, and those that it makes while
- * an arena is given count and fail as the arena's do.
- */
-
-static inline void
-vaani_test_cjson_hook(vaani_test_arena_t *arena)
-{
-    cJSON_Hooks  hooks;
-
-    hooks.malloc_fn = vaani_test_cjson_malloc;
-    hooks.free_fn = vaani_test_cjson_free;
-
-    cJSON_InitHooks(&hooks);
-
-    vaani_test_cjson.arena = arena;
 }
 
 
