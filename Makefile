@@ -63,7 +63,7 @@ include t/Makefile.inc
 
 deps-run:
 	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
-		libcjson-dev libssl-dev redis-server
+		libssl-dev redis-server
 
 # the unit tests and the fuzzers have neither nginx nor Redis
 
@@ -101,7 +101,7 @@ $(TOOL): $(wildcard src/tool/*.[ch]) $(wildcard src/core/*.[ch]) \
 	src/spool/vaani_journal.c src/spool/vaani_journal.h \
 	$(BUILD)/unit/vaani_transition_script.c $(STAMP) | $(DEPS)
 	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
-		$(filter %.c,$^) -lhiredis -lcjson -lssl -lcrypto
+		$(filter %.c,$^) -lhiredis -lssl -lcrypto
 
 
 # ---- see it work ---------------------------------------------------------
@@ -121,7 +121,7 @@ DEB = $(BUILD)/deb
 
 deps-deb:
 	@tools/install-deps build-essential debhelper dpkg-dev nginx nginx-dev \
-		libhiredis-dev libcjson-dev libssl-dev
+		libhiredis-dev libssl-dev
 
 deb: deps-deb
 	@tools/build-deb $(DEB)

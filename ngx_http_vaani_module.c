@@ -9,9 +9,6 @@
 
 #include "src/http/ngx_http_vaani.h"
 
-#include <cjson/cJSON.h>
-
-
 #define NGX_HTTP_VAANI_MAX_CONNECTIONS  64
 
 /* bytes of refused deliveries that are kept where senders are authenticated */
@@ -659,9 +656,9 @@ ngx_http_vaani_init_module(ngx_cycle_t *cycle)
 {
     if (!ngx_test_config) {
         ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
-                      "vaani: ngx_http_vaani_module/%s, hiredis %d.%d.%d, "
-                      "cJSON %s", NGX_HTTP_VAANI_VERSION, HIREDIS_MAJOR,
-                      HIREDIS_MINOR, HIREDIS_PATCH, cJSON_Version());
+                      "vaani: ngx_http_vaani_module/%s, hiredis %d.%d.%d",
+                      NGX_HTTP_VAANI_VERSION, HIREDIS_MAJOR, HIREDIS_MINOR,
+                      HIREDIS_PATCH);
 
         ngx_http_vaani_tell_not_kept(cycle);
     }

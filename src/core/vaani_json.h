@@ -5,9 +5,9 @@
  * The scan checks a whole text in one pass and lists the members of the
  * top-level object, and of one object inside it, as slices of that text;
  * nothing is copied unless a key is escaped.  Of the other strings, those are
- * decoded that are asked for and have escapes.  cJSON isn't given the text: it
- * lets through much that RFC 8259 forbids, ends strings at U+0000, reads 63
- * characters of a number at most, and would copy every transcript.
+ * decoded that are asked for and have escapes.  cJSON lets through much that
+ * RFC 8259 forbids, ends strings at U+0000, reads 63 characters of a number at
+ * most, and would copy every transcript.
  */
 
 
