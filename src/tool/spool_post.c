@@ -33,6 +33,10 @@ struct vaani_spool_target_s {
 
 
 static int vaani_spool_url(vaani_spool_target_t *target, const char *url);
+static const char *vaani_spool_url_socket(vaani_spool_target_t *target,
+    const char *p);
+static const char *vaani_spool_url_host(vaani_spool_target_t *target,
+    const char *p);
 static int vaani_spool_secret(vaani_spool_target_t *target, const char *path);
 static int vaani_spool_headers(vaani_spool_target_t *target, const char *path);
 static int vaani_spool_sign(const vaani_spool_target_t *target, char *dst,
@@ -68,8 +72,7 @@ vaani_spool_target(vaani_spool_t *spool, const vaani_spool_options_t *options)
 static int
 vaani_spool_url(vaani_spool_target_t *target, const char *url)
 {
-    size_t       len;
-    const char  *p, *end, *colon;
+    const char  *p;
 
     if (strncmp(url, "https://", 8) == 0) {
         fputs("vaani-spool: https is not spoken here: use an address of the "
@@ -89,65 +92,13 @@ vaani_spool_url(vaani_spool_target_t *target, const char *url)
     }
 
     p = url + 7;
+    p = (strncmp(p, "unix:", 5) == 0) ? vaani_spool_url_socket(target, p + 5)
+                                      : vaani_spool_url_host(target, p);
 
-    if (strncmp(p, "unix:", 5) == 0) {
-        p += 5;
-        end = strchr(p, ':');
-
-        if (end == NULL) {
-            end = p + strlen(p);
-        }
-
-        len = end - p;
-
-        if (len == 0 || len >= sizeof(target->host)) {
-            goto invalid;
-        }
-
-        memcpy(target->host, p, len);
-        strcpy(target->header, "localhost");
-        p = *end ? end + 1 : end;
-
-    } else {
-        end = p + strcspn(p, "/?");
-        len = end - p;
-
-        if (len == 0 || len >= sizeof(target->header)
-            || memchr(p, '@', len))
-        {
-            goto invalid;
-        }
-
-        memcpy(target->header, p, len);
-
-        strcpy(target->port, "80");
-        colon = strrchr(target->header, ':');
-
-        if (colon && strchr(colon, ']') == NULL) {
-
-            if (colon[1] == '\0' || strlen(colon + 1) >= sizeof(target->port)) {
-                goto invalid;
-            }
-
-            memcpy(target->port, colon + 1, strlen(colon + 1) + 1);
-            len = colon - target->header;
-        }
-
-        if (target->header[0] == '[' && len > 2
-            && target->header[len - 1] == ']')
-        {
-            memcpy(target->host, target->header + 1, len - 2);
-
-        } else {
-            memcpy(target->host, target->header, len);
-        }
-
-        p = end;
-    }
-
-    if ((size_t) snprintf(target->uri, sizeof(target->uri), "%s%s",
-                          *p == '/' ? "" : "/", p)
-        >= sizeof(target->uri))
+    if (p == NULL
+        || (size_t) snprintf(target->uri, sizeof(target->uri), "%s%s",
+                             *p == '/' ? "" : "/", p)
+           >= sizeof(target->uri))
     {
         goto invalid;
     }
@@ -159,6 +110,74 @@ invalid:
     fputs("vaani-spool: URL is invalid\n", stderr);
 
     return -1;
+}
+
+
+/*
+ * PATH[:/URI].  Returns where the URI begins, or NULL if the path is invalid.
+ */
+
+static const char *
+vaani_spool_url_socket(vaani_spool_target_t *target, const char *p)
+{
+    size_t  len;
+
+    len = strcspn(p, ":");
+
+    if (len == 0 || len >= sizeof(target->host)) {
+        return NULL;
+    }
+
+    memcpy(target->host, p, len);
+    strcpy(target->header, "localhost");
+
+    return p[len] ? p + len + 1 : p + len;
+}
+
+
+/*
+ * HOST[:PORT], the host maybe in brackets.  Returns where the URI begins, or
+ * NULL if that is invalid.
+ */
+
+static const char *
+vaani_spool_url_host(vaani_spool_target_t *target, const char *p)
+{
+    char    *header, *colon;
+    size_t   len, plen;
+
+    header = target->header;
+    len = strcspn(p, "/?");
+
+    if (len == 0 || len >= sizeof(target->header) || memchr(p, '@', len)) {
+        return NULL;
+    }
+
+    memcpy(header, p, len);
+    p += len;
+
+    strcpy(target->port, "80");
+    colon = strrchr(header, ':');
+
+    if (colon && strchr(colon, ']') == NULL) {
+        plen = strlen(colon + 1);
+
+        if (plen == 0 || plen >= sizeof(target->port)) {
+            return NULL;
+        }
+
+        memcpy(target->port, colon + 1, plen + 1);
+        len = colon - header;
+    }
+
+    if (header[0] == '[' && len > 2 && header[len - 1] == ']') {
+        memcpy(target->host, header + 1, len - 2);
+
+    } else {
+        memcpy(target->host, header, len);
+    }
+
+    return p;
 }
 
 

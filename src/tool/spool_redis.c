@@ -46,6 +46,10 @@ struct vaani_spool_redis_s {
 
 static int vaani_spool_login(vaani_spool_redis_t *redis,
     const vaani_spool_options_t *options);
+static int vaani_spool_auth(vaani_spool_redis_t *redis,
+    const vaani_spool_options_t *options, const char *password);
+static int vaani_spool_demand(vaani_spool_redis_t *redis, int argc,
+    const char **argv, const char *why);
 static int vaani_spool_load(vaani_spool_redis_t *redis);
 static redisReply *vaani_spool_command(vaani_spool_redis_t *redis, int argc,
     const char **argv, const size_t *lens);
@@ -137,51 +141,51 @@ static int
 vaani_spool_login(vaani_spool_redis_t *redis,
     const vaani_spool_options_t *options)
 {
-    int          argc, failed;
+    int          rc;
     char         line[VAANI_SPOOL_PASSWORD_LEN];
-    const char  *argv[3], *user, *password;
-    redisReply  *reply;
+    const char  *select[2];
 
-    user = options->user ? options->user : getenv("VAANI_REDIS_USER");
-    password = getenv("VAANI_REDIS_PASSWORD");
-    failed = 0;
+    if (options->password_file == NULL) {
+        rc = vaani_spool_auth(redis, options, getenv("VAANI_REDIS_PASSWORD"));
 
-    if (options->password_file) {
+    } else if (vaani_spool_first_line(options->password_file, line,
+                                      sizeof(line))
+               == 0)
+    {
+        rc = vaani_spool_auth(redis, options, line);
 
-        if (vaani_spool_first_line(options->password_file, line, sizeof(line))
-            != 0)
-        {
-            return -1;
-        }
+        OPENSSL_cleanse(line, sizeof(line));
 
-        password = line;
+    } else {
+        rc = -1;
     }
 
-    if (password && *password) {
-        argc = 0;
-        argv[argc++] = "AUTH";
+    if (rc != 0 || redis->url.db[0] == '\0') {
+        return rc;
+    }
 
-        if (user && *user) {
-            argv[argc++] = user;
+    select[0] = "SELECT";
+    select[1] = redis->url.db;
+
+    return vaani_spool_demand(redis, 2, select, NULL);
+}
+
+
+static int
+vaani_spool_auth(vaani_spool_redis_t *redis,
+    const vaani_spool_options_t *options, const char *password)
+{
+    int          argc;
+    const char  *argv[3], *user;
+
+    user = options->user ? options->user : getenv("VAANI_REDIS_USER");
+
+    if (password == NULL || *password == '\0') {
+
+        if (user == NULL || *user == '\0') {
+            return 0;
         }
 
-        argv[argc++] = password;
-
-        reply = vaani_spool_command(redis, argc, argv, NULL);
-
-        if (reply == NULL || reply->type == REDIS_REPLY_ERROR) {
-
-            if (reply) {
-                fputs("vaani-spool: Redis refused AUTH: wrong user or "
-                      "password\n", stderr);
-            }
-
-            failed = 1;
-        }
-
-        freeReplyObject(reply);
-
-    } else if (user && *user) {
         fprintf(stderr, "vaani-spool: %s is set, but not %s\n",
                 options->user ? "--user" : "VAANI_REDIS_USER",
                 options->user ? "--password-file or VAANI_REDIS_PASSWORD"
@@ -189,35 +193,48 @@ vaani_spool_login(vaani_spool_redis_t *redis,
         return -1;
     }
 
-    if (options->password_file) {
-        OPENSSL_cleanse(line, sizeof(line));
+    argc = 0;
+    argv[argc++] = "AUTH";
+
+    if (user && *user) {
+        argv[argc++] = user;
     }
 
-    if (failed) {
-        return -1;
-    }
+    argv[argc++] = password;
 
-    if (redis->url.db[0] == '\0') {
-        return 0;
-    }
+    return vaani_spool_demand(redis, argc, argv, "wrong user or password");
+}
 
-    argv[0] = "SELECT";
-    argv[1] = redis->url.db;
 
-    reply = vaani_spool_command(redis, 2, argv, NULL);
+/*
+ * A command that must not fail.  Returns 0, or -1 if it did, which was told,
+ * with why instead of Redis's error unless that is NULL.
+ */
+
+static int
+vaani_spool_demand(vaani_spool_redis_t *redis, int argc, const char **argv,
+    const char *why)
+{
+    int          rc;
+    redisReply  *reply;
+
+    reply = vaani_spool_command(redis, argc, argv, NULL);
 
     if (reply == NULL) {
         return -1;
     }
 
+    rc = 0;
+
     if (reply->type == REDIS_REPLY_ERROR) {
-        fprintf(stderr, "vaani-spool: Redis refused SELECT: %s\n", reply->str);
-        failed = 1;
+        fprintf(stderr, "vaani-spool: Redis refused %s: %s\n", argv[0],
+                why ? why : reply->str);
+        rc = -1;
     }
 
     freeReplyObject(reply);
 
-    return failed ? -1 : 0;
+    return rc;
 }
 
 
