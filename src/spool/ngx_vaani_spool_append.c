@@ -114,7 +114,7 @@ ngx_vaani_spool_append(ngx_vaani_spool_t *spool,
     entry->segment = 0;
 
     vaani_journal_seal(ngx_vaani_spool_entry_data(entry),
-                       entry->len - VAANI_JOURNAL_HEADER, 0);
+                       entry->len - VAANI_JOURNAL_HEADER);
 
     ngx_queue_insert_tail(&spool->entries, &entry->queue);
     spool->nbytes += entry->len;

@@ -85,7 +85,7 @@ ngx_vaani_spool_append_deferred(ngx_vaani_spool_replay_t *replay,
     ngx_memcpy(dst + VAANI_JOURNAL_HEADER + VAANI_JOURNAL_DEFERRED,
                slot->record, slot->len);
 
-    vaani_journal_seal(dst, len, 0);
+    vaani_journal_seal(dst, len);
 
     replay->nrecords++;
 
@@ -142,7 +142,7 @@ ngx_vaani_spool_dead_letter(ngx_vaani_spool_replay_t *replay,
     p = ngx_cpymem(p, reason->data, rlen);
     ngx_memcpy(p, slot->record, slot->len);
 
-    vaani_journal_seal(dst, len, 0);
+    vaani_journal_seal(dst, len);
 
     ngx_vaani_spool_log_refused(replay, reason, "is kept in \"dead-letters\"");
 

@@ -130,7 +130,7 @@ ngx_vaani_spool_write_start(int fd, off_t *size)
 
     vaani_journal_start(record + VAANI_JOURNAL_HEADER,
                         ngx_vaani_spool_boot_id(), ngx_vaani_spool_boottime());
-    vaani_journal_seal(record, VAANI_JOURNAL_START, 0);
+    vaani_journal_seal(record, VAANI_JOURNAL_START);
 
     return ngx_vaani_spool_write_alone(fd, record, sizeof(record), 0);
 }

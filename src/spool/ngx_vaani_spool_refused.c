@@ -133,7 +133,7 @@ ngx_vaani_spool_refused_add(ngx_vaani_spool_t *spool, ngx_str_t *reason,
     }
 
     vaani_journal_seal(ngx_vaani_spool_refusal_data(refusal),
-                       head + body->len, 0);
+                       head + body->len);
 
     ngx_queue_insert_tail(&refused->waiting, &refusal->queue);
     refused->nbytes += len;

@@ -202,7 +202,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
         batch->mixed = 1;
     }
 
-    vaani_journal_seal(batch->data + batch->len, writer->reserved, 0);
+    vaani_journal_seal(batch->data + batch->len, writer->reserved);
 
     batch->len += VAANI_JOURNAL_HEADER + writer->reserved;
     batch->nrecords++;

@@ -70,13 +70,13 @@ static uint64_t vaani_journal_read_long(const u_char *src);
 
 
 void
-vaani_journal_seal(u_char *dst, size_t len, uint32_t order)
+vaani_journal_seal(u_char *dst, size_t len)
 {
     uint32_t  crc;
 
     memcpy(dst, vaani_journal_magic, 4);
     vaani_journal_write_uint(dst + 4, len);
-    vaani_journal_write_uint(dst + 8, order);
+    vaani_journal_write_uint(dst + 8, 0);
 
     crc = vaani_crc32c(0, dst + 4, 8);
     crc = vaani_crc32c(crc, dst + VAANI_JOURNAL_HEADER, len);
@@ -141,7 +141,6 @@ vaani_journal_check(const u_char *data, size_t len,
     }
 
     record->len = vaani_journal_read_uint(data + 4);
-    record->order = vaani_journal_read_uint(data + 8);
 
     if (record->len > len - VAANI_JOURNAL_HEADER) {
         return 0;

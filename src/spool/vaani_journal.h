@@ -6,8 +6,8 @@
  *     magic      4 bytes: 0xff "VJ" and the version; in a file of refused
  *                deliveries the version plus 0x80 once it was sent again
  *     length     4 bytes, big-endian, of the content
- *     order      4 bytes, big-endian: unused since 0.7, 0
- *     CRC32C     4 bytes, big-endian, of length, order and content
+ *     unused     4 bytes: 0 since 0.7
+ *     CRC32C     4 bytes, big-endian, of the 8 bytes before it and the content
  *     content
  *
  * A dead letter is a record whose content is a zero byte, the length of the
@@ -61,7 +61,6 @@ typedef struct {
 
     const u_char        *content;
     size_t               len;
-    uint32_t             order;
 } vaani_journal_record_t;
 
 
@@ -74,7 +73,7 @@ typedef struct {
  * Writes the header of a record to dst; its content, of len bytes, already
  * stands at dst + VAANI_JOURNAL_HEADER.
  */
-void vaani_journal_seal(u_char *dst, size_t len, uint32_t order);
+void vaani_journal_seal(u_char *dst, size_t len);
 
 /*
  * Gives the next record of reader->data in *record, which points into it.

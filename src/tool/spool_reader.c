@@ -232,8 +232,6 @@ vaani_spool_check(vaani_spool_reader_t *reader, off_t at,
     record->size = VAANI_JOURNAL_HEADER + len;
     record->content = reader->data;
     record->len = len;
-    record->order = (uint32_t) head[8] << 24 | head[9] << 16 | head[10] << 8
-                    | head[11];
 
     return VAANI_JOURNAL_RECORD;
 }

@@ -63,7 +63,7 @@ vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir, size_t len)
 
     size = head + spool->room.len;
 
-    vaani_journal_seal(record, size, 0);
+    vaani_journal_seal(record, size);
 
     if (vaani_spool_append(fd, record, VAANI_JOURNAL_HEADER + size) != 0
         || vaani_spool_sync_dir(dir) != 0)
