@@ -547,6 +547,7 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (clcf->noname && conf->handler == NULL) {
         conf->handler = prev->handler;
+        conf->webhook = prev->webhook;
     }
 
     if (clcf->lmt_excpt && clcf->handler == NULL && conf->handler) {
@@ -559,13 +560,13 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (conf->handler == ngx_http_vaani_handler
+    if (ngx_http_vaani_is_webhook(conf)
         && ngx_http_vaani_mask_early(cf) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    if (conf->handler != ngx_http_vaani_handler
+    if (!ngx_http_vaani_is_webhook(conf)
         && conf->handler != ngx_http_vaani_health_handler)
     {
         return NGX_CONF_OK;
@@ -575,13 +576,13 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (conf->handler == ngx_http_vaani_handler
+    if (ngx_http_vaani_is_webhook(conf)
         && ngx_http_vaani_check_names(cf, conf) != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    if (conf->handler == ngx_http_vaani_handler && conf->auth) {
+    if (ngx_http_vaani_is_webhook(conf) && conf->auth) {
         ngx_http_vaani_keep_refused(cf, conf);
     }
 

@@ -172,7 +172,8 @@ struct ngx_http_vaani_loc_conf_s {
 
     ngx_http_handler_pt         handler;    /* of the location: webhook, status,
                                                health, or NULL */
-    ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook" */
+    ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook", which may
+                                               be around an "if" */
 
     ngx_http_vaani_servers_t   *servers;
     ngx_str_t                   redis_password;
@@ -215,6 +216,11 @@ struct ngx_http_vaani_loc_conf_s {
     ngx_http_vaani_place_t      auth_place; /* of the first of these here */
     unsigned                    endpoint:1; /* or one inside */
 };
+
+
+/* whether a location is an endpoint; known as soon as it is merged */
+
+#define ngx_http_vaani_is_webhook(conf)     ((conf)->webhook.line != 0)
 
 
 /*
@@ -300,6 +306,28 @@ struct ngx_http_vaani_ctx_s {
 
 
 extern ngx_module_t  ngx_http_vaani_module;
+
+
+/* the time of this turn of the event loop, Unix time in ms */
+
+static ngx_inline uint64_t
+ngx_http_vaani_now(void)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    return (uint64_t) tp->sec * 1000 + tp->msec;
+}
+
+
+/* the allocator of src/core for a pool, which is its ctx */
+
+static ngx_inline void *
+ngx_http_vaani_palloc(void *pool, size_t size)
+{
+    return ngx_palloc(pool, size);
+}
 
 
 /* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
@@ -610,19 +638,12 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
 ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     vaani_transition_t *transition, ngx_uint_t *published);
 
-/* the time of this turn of the event loop, Unix time in ms */
-uint64_t ngx_http_vaani_now(void);
-
 /*
  * What is kept of a rejected event, in memory of the request: a body that means
  * the same when it is posted again.  Returns NGX_OK or NGX_ERROR (no memory).
  */
 ngx_int_t ngx_http_vaani_refused_body(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *body);
-
-/* the allocator of src/core for a pool, which is its ctx */
-void *ngx_http_vaani_palloc(void *pool, size_t size);
-
 
 /*
  * ngx_http_vaani_digest.c
@@ -700,6 +721,20 @@ ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
 
 
+/* ngx_http_vaani_outcome.c: how requests end */
+
+/* the words of $vaani_result, by ngx_http_vaani_result_e */
+
+extern ngx_str_t  ngx_http_vaani_results[];
+
+/*
+ * How a request of a webhook location ended or will, also if nginx itself
+ * answered it: its result, and in *reason its reason.
+ */
+ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
+    vaani_reason_e *reason);
+
+
 /*
  * status/ngx_http_vaani_drift.c: what is new in the sender's deliveries
  *
@@ -748,17 +783,6 @@ ngx_int_t ngx_http_vaani_get_only(ngx_http_request_t *r);
 
 
 /* ngx_http_vaani_variables.c: $vaani_event and the others */
-
-/* the words of $vaani_result, by ngx_http_vaani_result_e */
-
-extern ngx_str_t  ngx_http_vaani_results[];
-
-/*
- * How a request of a webhook location ended or will, also if nginx itself
- * answered it: its result, and in *reason its reason.
- */
-ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
-    vaani_reason_e *reason);
 
 ngx_int_t ngx_http_vaani_add_variables(ngx_conf_t *cf);
 

@@ -665,21 +665,3 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
 
     return NGX_OK;
 }
-
-
-uint64_t
-ngx_http_vaani_now(void)
-{
-    ngx_time_t  *tp;
-
-    tp = ngx_timeofday();
-
-    return (uint64_t) tp->sec * 1000 + tp->msec;
-}
-
-
-void *
-ngx_http_vaani_palloc(void *pool, size_t size)
-{
-    return ngx_palloc(pool, size);
-}

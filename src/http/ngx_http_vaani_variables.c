@@ -69,17 +69,6 @@ static ngx_http_variable_t  ngx_http_vaani_variables[] = {
 };
 
 
-ngx_str_t  ngx_http_vaani_results[] = {
-    ngx_null_string,
-    ngx_string("ok"),
-    ngx_string("duplicate"),
-    ngx_string("queued"),
-    ngx_string("rejected"),
-    ngx_string("unauthorized"),
-    ngx_string("unavailable")
-};
-
-
 ngx_int_t
 ngx_http_vaani_add_variables(ngx_conf_t *cf)
 {
@@ -338,55 +327,6 @@ ngx_http_vaani_variable_result(ngx_http_request_t *r,
 }
 
 
-ngx_http_vaani_result_e
-ngx_http_vaani_outcome(ngx_http_request_t *r, vaani_reason_e *reason)
-{
-    ngx_uint_t                  status;
-    ngx_http_vaani_ctx_t       *ctx;
-    ngx_http_vaani_result_e     result;
-    ngx_http_vaani_loc_conf_t  *vlcf;
-
-    *reason = VAANI_REASON_NONE;
-
-    result = NGX_HTTP_VAANI_PENDING;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_vaani_module);
-
-    if (ctx) {
-        *reason = ctx->reason;
-
-        if (ctx->result != NGX_HTTP_VAANI_PENDING || ctx->items) {
-            return ctx->result;
-        }
-
-    } else {
-        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
-
-        if (vlcf->handler != ngx_http_vaani_handler) {
-            return result;
-        }
-    }
-
-    /* nginx answers instead of the endpoint, which never got the body */
-
-    status = r->err_status ? r->err_status : r->headers_out.status;
-
-    if (status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE) {
-        *reason = VAANI_REASON_BODY_TOO_LARGE;
-        return NGX_HTTP_VAANI_REJECTED;
-    }
-
-    if (ctx && status >= NGX_HTTP_BAD_REQUEST) {
-        *reason = VAANI_REASON_BODY_UNREADABLE;
-
-        result = (status < NGX_HTTP_INTERNAL_SERVER_ERROR)
-                 ? NGX_HTTP_VAANI_REJECTED : NGX_HTTP_VAANI_UNAVAILABLE;
-    }
-
-    return result;
-}
-
-
 /*
  * Seconds with three digits, as $upstream_response_time.
  */
@@ -457,7 +397,7 @@ ngx_http_vaani_too_early(ngx_http_request_t *r)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (vlcf->handler != ngx_http_vaani_handler
+    if (!ngx_http_vaani_is_webhook(vlcf)
         || r->headers_out.status || r->err_status)
     {
         return;

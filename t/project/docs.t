@@ -457,7 +457,7 @@ subtest 'variables' => sub {
     same_set [ @variables, $doc{$_} =~ /(\$vaani_\w+)/g ], \@variables, "$_ names variables that exist"
         for DOCS;
 
-    my $results = array('src/http/ngx_http_vaani_variables.c', 'ngx_http_vaani_results');
+    my $results = array('src/http/ngx_http_vaani_outcome.c', 'ngx_http_vaani_results');
     same_set [ first_codes(rows(section('docs/directives.md', '$vaani_result'))) ],
         [ $results =~ /ngx_string\("(\w+)"\)/g ], 'the values of $vaani_result';
 

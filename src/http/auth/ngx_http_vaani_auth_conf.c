@@ -825,7 +825,7 @@ ngx_http_vaani_merge_auth(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
 
     conf->parent = prev;
 
-    if (conf->handler != ngx_http_vaani_handler) {
+    if (!ngx_http_vaani_is_webhook(conf)) {
         return NGX_CONF_OK;
     }
 
@@ -860,7 +860,7 @@ ngx_http_vaani_check_auth(ngx_conf_t *cf)
     for (n = 0; n < vmcf->protected.nelts; n++) {
         place = &conf[n]->auth_place;
 
-        if (conf[n]->handler && conf[n]->handler != ngx_http_vaani_handler) {
+        if (conf[n]->handler && !ngx_http_vaani_is_webhook(conf[n])) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "\"%s\" protects nothing but \"vaani_webhook\", use "
                           "\"allow\" and \"deny\" in %s:%ui",

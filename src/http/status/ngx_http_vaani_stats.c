@@ -314,7 +314,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
     if (ctx == NULL) {
         vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-        if (vlcf->handler != ngx_http_vaani_handler) {
+        if (!ngx_http_vaani_is_webhook(vlcf)) {
             return NGX_OK;
         }
     }
