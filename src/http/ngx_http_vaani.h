@@ -518,19 +518,6 @@ ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t status, char *detail);
 
 /*
- * Discards the body, for an answer that comes first: a client that waits for
- * "100 Continue" isn't asked to send it.  Returns NGX_OK or what the request is
- * to be finalized with.
- */
-ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
-
-/*
- * Whether the client waits for "100 Continue", which nginx sends before it
- * reads the body.
- */
-ngx_uint_t ngx_http_vaani_awaits_continue(ngx_http_request_t *r);
-
-/*
  * Logs that an event is rejected: the first one for a reason each minute, with
  * the number of those since.
  */
@@ -604,8 +591,20 @@ ngx_uint_t ngx_http_vaani_body_is_gone(ngx_http_request_t *r);
  * NGX_DECLINED if somebody else consumed it, in part or as a whole; or what
  * the request is to be finalized with.
  */
-
 ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body);
+
+/*
+ * Discards the body, for an answer that comes first: a client that waits for
+ * "100 Continue" isn't asked to send it.  Returns NGX_OK or what the request is
+ * to be finalized with.
+ */
+ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
+
+/*
+ * Whether the client waits for "100 Continue", which nginx sends before it
+ * reads the body.
+ */
+ngx_uint_t ngx_http_vaani_awaits_continue(ngx_http_request_t *r);
 
 
 /*

@@ -172,3 +172,45 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
     return NGX_OK;
 }
+
+
+ngx_int_t
+ngx_http_vaani_discard_body(ngx_http_request_t *r)
+{
+    if (ngx_http_vaani_awaits_continue(r)) {
+
+        /*
+         * Whether the client then sends the body isn't known, so nothing can
+         * follow on this connection.
+         */
+
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
+    return ngx_http_discard_request_body(r);
+}
+
+
+ngx_uint_t
+ngx_http_vaani_awaits_continue(ngx_http_request_t *r)
+{
+    ngx_str_t  *expect;
+
+    /* in HTTP/1.0 it means nothing, in HTTP/2 and 3 nginx never sends it */
+
+    if (r != r->main
+        || r->headers_in.expect == NULL
+        || r->expect_tested
+        || r->http_version != NGX_HTTP_VERSION_11)
+    {
+        return 0;
+    }
+
+    expect = &r->headers_in.expect->value;
+
+    return expect->len == sizeof("100-continue") - 1
+           && ngx_strncasecmp(expect->data, (u_char *) "100-continue",
+                              sizeof("100-continue") - 1)
+              == 0;
+}
