@@ -254,7 +254,6 @@ typedef struct {
 
     ngx_http_vaani_result_e     result;
     vaani_reason_e              reason;
-    ngx_uint_t                  status;     /* HTTP's, if it was rejected */
     ngx_vaani_redis_status_e    redis_status;
     unsigned                    kept:1;     /* it was rejected and is kept */
     unsigned                    keeping:1;  /* it was taken and is being kept */
@@ -511,13 +510,6 @@ ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
- * Refuses a request before its body was read: discards that.  Returns as
- * ngx_http_vaani_answer().
- */
-ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, ngx_uint_t status, char *detail);
-
-/*
  * Logs that an event is rejected: the first one for a reason each minute, with
  * the number of those since.
  */
@@ -539,12 +531,12 @@ ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
  * ngx_http_vaani_headers.c
  *
  * Checks the media type and the coding of the body, and finds the delivery
- * id.  Returns NGX_OK, or NGX_DECLINED with *reason set, and *detail set to a
- * static text.
+ * id.  Returns NULL; or what is wrong, a static text, with ctx->result and
+ * ctx->reason set.
  */
 
-ngx_int_t ngx_http_vaani_read_headers(ngx_http_request_t *r,
-    ngx_http_vaani_ctx_t *ctx, vaani_reason_e *reason, char **detail);
+char *ngx_http_vaani_read_headers(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
 
 /*
  * The value of a header of the request, by its name in lower case; empty if
@@ -569,7 +561,7 @@ ngx_int_t ngx_http_vaani_authorize(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t whole);
 
 /*
- * Sends the 401, always the same one.  Returns what
+ * Logs why, and sends the 401, always the same one.  Returns what
  * ngx_http_finalize_request() takes.
  */
 ngx_int_t ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
@@ -693,19 +685,22 @@ extern ngx_vaani_spool_receiver_t  ngx_http_vaani_receiver;
 /*
  * ngx_http_vaani_response.c
  *
- * Both send a whole response and return what ngx_http_finalize_request()
- * takes.
+ * The first two send a whole response and return what
+ * ngx_http_finalize_request() takes.
  */
 
 ngx_int_t ngx_http_vaani_send_status(ngx_http_request_t *r,
     ngx_uint_t status, ngx_str_t *body);
 
 /*
- * Sends "application/problem+json" (RFC 9457).  detail is plain ASCII without
- * quotes, or NULL; field is a JSON Pointer (RFC 6901) for a 422, else NULL.
+ * Refuses the request with "application/problem+json" (RFC 9457), and discards
+ * its body unless that was read.  header is one of the answer, or NULL; detail
+ * is plain ASCII without quotes, or NULL; field is a JSON Pointer (RFC 6901)
+ * for a 422, else NULL.  What $vaani_result and $vaani_reason say is set by the
+ * caller.
  */
-ngx_int_t ngx_http_vaani_send_problem(ngx_http_request_t *r,
-    ngx_uint_t status, ngx_str_t *detail, ngx_str_t *field);
+ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_keyval_t *header, char *detail, ngx_str_t *field);
 
 /*
  * Sets the media type of the response, with its parameters; type->data must

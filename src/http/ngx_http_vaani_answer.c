@@ -6,6 +6,10 @@
 
 #define NGX_HTTP_VAANI_REJECTED_EVERY   60000
 
+/* bytes of what an answer and the log say of an event, with a NUL */
+
+#define NGX_HTTP_VAANI_DETAIL           256
+
 
 static ngx_int_t ngx_http_vaani_answer_one(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
@@ -15,8 +19,7 @@ static ngx_http_vaani_item_t *ngx_http_vaani_find_item(
     ngx_http_vaani_ctx_t *ctx, ngx_http_vaani_result_e result);
 static ngx_int_t ngx_http_vaani_rejected(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
-static u_char *ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *p,
-    u_char *last);
+static char *ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *buf);
 static ngx_int_t ngx_http_vaani_field(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *field);
 static ngx_int_t ngx_http_vaani_unavailable(ngx_http_request_t *r,
@@ -174,48 +177,55 @@ ngx_http_vaani_find_item(ngx_http_vaani_ctx_t *ctx,
 static ngx_int_t
 ngx_http_vaani_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    u_char     *p;
-    ngx_str_t   detail, field;
-    u_char      buf[256];
+    char       *detail;
+    ngx_str_t   field;
+    u_char      buf[NGX_HTTP_VAANI_DETAIL];
 
-    detail.data = buf;
-
-    p = ngx_http_vaani_detail(item, buf, buf + sizeof(buf));
-
-    detail.len = p - buf;
+    detail = ngx_http_vaani_detail(item, buf);
 
     if (item->error.kind == VAANI_EVENT_MALFORMED) {
-        return ngx_http_vaani_send_problem(r, item->status, &detail, NULL);
+        return ngx_http_vaani_refuse(r, NGX_HTTP_BAD_REQUEST, NULL, detail,
+                                     NULL);
     }
 
     if (ngx_http_vaani_field(r, item, &field) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_vaani_send_problem(r, item->status, &detail, &field);
+    return ngx_http_vaani_refuse(r, NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT, NULL,
+                                 detail, &field);
 }
 
 
-static u_char *
-ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *p, u_char *last)
+static char *
+ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *buf)
 {
+    u_char               *p, *last;
     ngx_str_t             field;
     vaani_event_error_t  *error;
 
     error = &item->error;
 
-    if (error->kind == VAANI_EVENT_MALFORMED) {
-        p = ngx_slprintf(p, last, "%s", error->message);
+    last = buf + NGX_HTTP_VAANI_DETAIL - 1;
 
-        return item->ctx->body.len
-               ? ngx_slprintf(p, last, " at byte %uz", error->offset) : p;
+    if (error->kind == VAANI_EVENT_MALFORMED) {
+        p = ngx_slprintf(buf, last, "%s", error->message);
+
+        if (item->ctx->body.len) {
+            p = ngx_slprintf(p, last, " at byte %uz", error->offset);
+        }
+
+    } else {
+        field.data = (u_char *) error->field.data;
+        field.len = error->field.len;
+
+        p = ngx_slprintf(buf, last, "%V%s%s", &field, field.len ? " " : "",
+                         error->message);
     }
 
-    field.data = (u_char *) error->field.data;
-    field.len = error->field.len;
+    *p = '\0';
 
-    return ngx_slprintf(p, last, "%V%s%s", &field, field.len ? " " : "",
-                        error->message);
+    return (char *) buf;
 }
 
 
@@ -262,12 +272,11 @@ ngx_http_vaani_field(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 void
 ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    u_char               *p;
+    char                 *detail;
     uint64_t              skipped;
-    ngx_str_t             detail;
     ngx_uint_t            level;
     const u_char         *word;
-    u_char                buf[256];
+    u_char                buf[NGX_HTTP_VAANI_DETAIL];
 
     static vaani_pace_t   paces[VAANI_NREASONS];
 
@@ -279,21 +288,17 @@ ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     word = vaani_reason_word(item->reason)->data;
 
-    detail.data = buf;
-
-    p = ngx_http_vaani_detail(item, buf, buf + sizeof(buf));
-
-    detail.len = p - buf;
+    detail = ngx_http_vaani_detail(item, buf);
 
     if (skipped) {
         ngx_log_error(level, r->connection->log, 0,
-                      "vaani: event rejected (%s): %V; %uL more for this "
+                      "vaani: event rejected (%s): %s; %uL more for this "
                       "reason since the last such line",
-                      word, &detail, skipped);
+                      word, detail, skipped);
 
     } else {
         ngx_log_error(level, r->connection->log, 0,
-                      "vaani: event rejected (%s): %V", word, &detail);
+                      "vaani: event rejected (%s): %s", word, detail);
     }
 }
 
@@ -302,8 +307,9 @@ static ngx_int_t
 ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
     u_char                     *p;
-    ngx_str_t                   detail, seconds, key;
+    ngx_str_t                   key;
     ngx_uint_t                  after;
+    ngx_keyval_t                header;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -325,37 +331,11 @@ ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    seconds.data = p;
-    seconds.len = ngx_sprintf(p, "%ui", after) - p;
+    ngx_str_set(&header.key, "Retry-After");
 
-    if (ngx_http_vaani_add_header(r, "Retry-After", &seconds) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    header.value.data = p;
+    header.value.len = ngx_sprintf(p, "%ui", after) - p;
 
-    ngx_str_set(&detail, "the event could not be stored");
-
-    return ngx_http_vaani_send_problem(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                       &detail, NULL);
-}
-
-
-ngx_int_t
-ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    ngx_uint_t status, char *detail)
-{
-    ngx_int_t  rc;
-    ngx_str_t  str;
-
-    ctx->result = NGX_HTTP_VAANI_REJECTED;
-
-    rc = ngx_http_vaani_discard_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    str.data = (u_char *) detail;
-    str.len = ngx_strlen(detail);
-
-    return ngx_http_vaani_send_problem(r, status, &str, NULL);
+    return ngx_http_vaani_refuse(r, NGX_HTTP_SERVICE_UNAVAILABLE, &header,
+                                 "the event could not be stored", NULL);
 }

@@ -172,9 +172,6 @@ static void
 ngx_http_vaani_reject_item(ngx_http_vaani_item_t *item)
 {
     item->result = NGX_HTTP_VAANI_REJECTED;
-    item->status = (item->error.kind == VAANI_EVENT_MALFORMED)
-                   ? NGX_HTTP_BAD_REQUEST
-                   : NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT;
     item->reason = item->error.reason;
 }
 

@@ -10,12 +10,15 @@ static ngx_int_t ngx_http_vaani_gone(ngx_http_request_t *r,
 static void ngx_http_vaani_cleanup(void *data);
 
 
+static ngx_keyval_t  ngx_http_vaani_allow =
+    { ngx_string("Allow"), ngx_string("POST") };
+
+
 ngx_int_t
 ngx_http_vaani_handler(ngx_http_request_t *r)
 {
     char                       *detail;
     ngx_int_t                   rc;
-    ngx_str_t                   post;
     ngx_http_cleanup_t         *cln;
     ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_loc_conf_t  *vlcf;
@@ -38,15 +41,12 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
     ngx_http_set_ctx(r, ctx, ngx_http_vaani_module);
 
     if (r->method != NGX_HTTP_POST) {
-        ngx_str_set(&post, "POST");
+        ctx->result = NGX_HTTP_VAANI_REJECTED;
         ctx->reason = VAANI_REASON_METHOD;
 
-        if (ngx_http_vaani_add_header(r, "Allow", &post) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        return ngx_http_vaani_refuse(r, ctx, NGX_HTTP_NOT_ALLOWED,
-                                     "the method must be POST");
+        return ngx_http_vaani_refuse(r, NGX_HTTP_NOT_ALLOWED,
+                                     &ngx_http_vaani_allow,
+                                     "the method must be POST", NULL);
     }
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
@@ -64,15 +64,15 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
         }
 
         if (rc == NGX_DECLINED) {
-            rc = ngx_http_vaani_discard_body(r);
-
-            return rc == NGX_OK ? ngx_http_vaani_send_unauthorized(r, ctx) : rc;
+            return ngx_http_vaani_send_unauthorized(r, ctx);
         }
     }
 
-    if (ngx_http_vaani_read_headers(r, ctx, &ctx->reason, &detail) != NGX_OK) {
-        return ngx_http_vaani_refuse(r, ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-                                     detail);
+    detail = ngx_http_vaani_read_headers(r, ctx);
+
+    if (detail) {
+        return ngx_http_vaani_refuse(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, NULL,
+                                     detail, NULL);
     }
 
     if (ngx_http_vaani_body_is_gone(r)) {

@@ -4,6 +4,8 @@
 
 static ngx_uint_t ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name,
     size_t len);
+static char *ngx_http_vaani_unsupported(ngx_http_vaani_ctx_t *ctx,
+    vaani_reason_e reason, char *detail);
 static char *ngx_http_vaani_check_type(ngx_str_t *value, ngx_uint_t lenient);
 static u_char *ngx_http_vaani_skip_token(u_char *p, u_char *last);
 static u_char *ngx_http_vaani_skip_space(u_char *p, u_char *last);
@@ -29,10 +31,10 @@ static char  *ngx_http_vaani_charsets[] = {
     ngx_http_vaani_is_header(h, (u_char *) name, sizeof(name) - 1)
 
 
-ngx_int_t
-ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
-    vaani_reason_e *reason, char **detail)
+char *
+ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
+    char                       *detail;
     ngx_uint_t                  i, lenient;
     ngx_list_part_t            *part;
     ngx_table_elt_t            *h;
@@ -66,11 +68,12 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
                 continue;
             }
 
-            *detail = ngx_http_vaani_check_type(&h[i].value, lenient);
+            detail = ngx_http_vaani_check_type(&h[i].value, lenient);
 
-            if (*detail) {
-                *reason = VAANI_REASON_CONTENT_TYPE;
-                return NGX_DECLINED;
+            if (detail) {
+                return ngx_http_vaani_unsupported(ctx,
+                                                  VAANI_REASON_CONTENT_TYPE,
+                                                  detail);
             }
 
         } else if (ngx_http_vaani_header(&h[i], "content-encoding")) {
@@ -79,9 +82,9 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
                                           h[i].value.data + h[i].value.len,
                                           ngx_http_vaani_codings))
             {
-                *reason = VAANI_REASON_CONTENT_ENCODING;
-                *detail = "the body must not have a content coding";
-                return NGX_DECLINED;
+                return ngx_http_vaani_unsupported(ctx,
+                                     VAANI_REASON_CONTENT_ENCODING,
+                                     "the body must not have a content coding");
             }
 
         } else if (ngx_http_vaani_header(&h[i], "webhook-id")) {
@@ -89,7 +92,18 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         }
     }
 
-    return NGX_OK;
+    return NULL;
+}
+
+
+static char *
+ngx_http_vaani_unsupported(ngx_http_vaani_ctx_t *ctx, vaani_reason_e reason,
+    char *detail)
+{
+    ctx->result = NGX_HTTP_VAANI_REJECTED;
+    ctx->reason = reason;
+
+    return detail;
 }
 
 

@@ -38,17 +38,32 @@ ngx_http_vaani_send_status(ngx_http_request_t *r, ngx_uint_t status,
 
 
 ngx_int_t
-ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
-    ngx_str_t *detail, ngx_str_t *field)
+ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_keyval_t *header, char *detail, ngx_str_t *field)
 {
     u_char     *p;
+    ngx_int_t   rc;
     ngx_str_t   body, *title;
+
+    rc = ngx_http_vaani_discard_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (header
+        && ngx_http_vaani_add_header(r, (char *) header->key.data,
+                                     &header->value)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     title = ngx_http_vaani_title(status);
 
     body.len = sizeof("{\"type\":\"about:blank\",\"title\":\"\","
                       "\"status\":,\"detail\":\"\",\"field\":\"\"}\n") - 1
-               + title->len + NGX_INT_T_LEN + (detail ? detail->len : 0)
+               + title->len + NGX_INT_T_LEN + (detail ? ngx_strlen(detail) : 0)
                + (field ? field->len : 0);
 
     body.data = ngx_pnalloc(r->pool, body.len);
@@ -63,7 +78,7 @@ ngx_http_vaani_send_problem(ngx_http_request_t *r, ngx_uint_t status,
                     title, status);
 
     if (detail) {
-        p = ngx_sprintf(p, ",\"detail\":\"%V\"", detail);
+        p = ngx_sprintf(p, ",\"detail\":\"%s\"", detail);
     }
 
     if (field) {

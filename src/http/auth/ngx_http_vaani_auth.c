@@ -396,10 +396,15 @@ ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx)
 {
     uint64_t             skipped;
-    ngx_str_t            scheme;
     ngx_uint_t           level;
 
     static vaani_pace_t  pace;
+
+    /* RFC 9110, section 15.5.2: there must be a challenge */
+
+    static ngx_keyval_t  challenge = {
+        ngx_string("WWW-Authenticate"), ngx_string("Webhook")
+    };
 
     /* an error as an "access forbidden" is, but not one for every guess */
 
@@ -409,13 +414,6 @@ ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
     ngx_log_error(level, r->connection->log, 0, "vaani: unauthorized: %s",
                   vaani_reason_word(ctx->reason)->data);
 
-    /* RFC 9110, section 15.5.2: there must be a challenge */
-
-    ngx_str_set(&scheme, "Webhook");
-
-    if (ngx_http_vaani_add_header(r, "WWW-Authenticate", &scheme) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_vaani_send_problem(r, NGX_HTTP_UNAUTHORIZED, NULL, NULL);
+    return ngx_http_vaani_refuse(r, NGX_HTTP_UNAUTHORIZED, &challenge, NULL,
+                                 NULL);
 }

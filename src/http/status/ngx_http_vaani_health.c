@@ -114,8 +114,11 @@ ngx_http_vaani_send_health(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t
 ngx_http_vaani_get_only(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
-    ngx_str_t  allow, detail;
+    ngx_int_t            rc;
+
+    static ngx_keyval_t  allow = {
+        ngx_string("Allow"), ngx_string("GET, HEAD")
+    };
 
     rc = ngx_http_discard_request_body(r);
 
@@ -127,12 +130,6 @@ ngx_http_vaani_get_only(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    ngx_str_set(&allow, "GET, HEAD");
-    ngx_str_set(&detail, "the method must be GET or HEAD");
-
-    if (ngx_http_vaani_add_header(r, "Allow", &allow) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_vaani_send_problem(r, NGX_HTTP_NOT_ALLOWED, &detail, NULL);
+    return ngx_http_vaani_refuse(r, NGX_HTTP_NOT_ALLOWED, &allow,
+                                 "the method must be GET or HEAD", NULL);
 }

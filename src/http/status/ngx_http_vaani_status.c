@@ -70,7 +70,7 @@ static ngx_int_t
 ngx_http_vaani_status_handler(ngx_http_request_t *r)
 {
     ngx_int_t                   rc;
-    ngx_str_t                   no_store, accept, detail;
+    ngx_str_t                   no_store, accept;
     ngx_http_vaani_page_t       page;
     ngx_http_vaani_format_e     format;
     ngx_http_vaani_snapshot_t  *snapshot;
@@ -93,9 +93,9 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
     format = ngx_http_vaani_format(r);
 
     if (format == NGX_HTTP_VAANI_NO_FORMAT) {
-        ngx_str_set(&detail, "the format must be json, prometheus or html");
-        return ngx_http_vaani_send_problem(r, NGX_HTTP_BAD_REQUEST, &detail,
-                                           NULL);
+        return ngx_http_vaani_refuse(r, NGX_HTTP_BAD_REQUEST, NULL,
+                                     "the format must be json, prometheus or "
+                                     "html", NULL);
     }
 
     if (format == NGX_HTTP_VAANI_HTML) {
