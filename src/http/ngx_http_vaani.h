@@ -484,6 +484,18 @@ ngx_int_t ngx_http_vaani_read_events(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
+ * What is kept of a rejected event, in memory of the request: a body that means
+ * the same when it is posted again.  Returns NGX_OK or NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_http_vaani_refused_body(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item, ngx_str_t *body);
+
+
+/*
+ * ngx_http_vaani_dispatch.c: each event's way
+ */
+
+/*
  * Sends the events on their way: to Redis, the spool, or where those are kept
  * that were rejected.  Returns NGX_DONE if any is under way, then
  * ngx_http_vaani_answer() is called later and the request is finalized; else
@@ -610,6 +622,23 @@ ngx_uint_t ngx_http_vaani_awaits_continue(ngx_http_request_t *r);
 ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
 
+
+/*
+ * ngx_http_vaani_ids.c
+ *
+ * Sets in item->delivery the id of the message, and what tells the delivery
+ * apart: equal bodies are the same one, unless there are ids to tell.  Returns
+ * NGX_OK or NGX_ERROR (no memory, or no random bytes).
+ */
+
+ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
+    ngx_http_vaani_item_t *item);
+
+
+/*
+ * ngx_http_vaani_script.c: the script, as commands call it
+ */
+
 /*
  * Sends a delivery to Redis over a connection, see ngx_vaani_redis_lane();
  * memory is needed until it returns.  Returns the command, or NULL with *status
@@ -628,20 +657,6 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
  */
 ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     vaani_transition_t *transition, ngx_uint_t *published);
-
-/*
- * What is kept of a rejected event, in memory of the request: a body that means
- * the same when it is posted again.  Returns NGX_OK or NGX_ERROR (no memory).
- */
-ngx_int_t ngx_http_vaani_refused_body(ngx_http_request_t *r,
-    ngx_http_vaani_item_t *item, ngx_str_t *body);
-
-/*
- * ngx_http_vaani_digest.c
- */
-
-/* Writes NGX_HTTP_VAANI_DIGEST_LEN bytes to dst. */
-void ngx_http_vaani_digest(u_char *dst, const void *data, size_t len);
 
 
 /*
