@@ -329,6 +329,15 @@ ngx_http_vaani_palloc(void *pool, size_t size)
 }
 
 
+/*
+ * conf/ngx_http_vaani_merge.c: the configuration, as nginx asks a module for it
+ */
+
+void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
+void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
+
+
 /* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
 
 /*
