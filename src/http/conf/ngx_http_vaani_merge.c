@@ -7,7 +7,13 @@
 #define NGX_HTTP_VAANI_REFUSED_MAX      (16 * 1024 * 1024)
 
 
+static void ngx_http_vaani_merge_values(ngx_http_vaani_loc_conf_t *conf,
+    ngx_http_vaani_loc_conf_t *prev);
+static void ngx_http_vaani_merge_handler(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_loc_conf_t *prev);
 static void ngx_http_vaani_keep_refused(ngx_conf_t *cf,
+    ngx_http_vaani_loc_conf_t *conf);
+static char *ngx_http_vaani_set_receiver(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 
 
@@ -110,8 +116,48 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_vaani_loc_conf_t *prev = parent;
     ngx_http_vaani_loc_conf_t *conf = child;
 
-    ngx_http_core_loc_conf_t  *clcf;
+    ngx_uint_t  webhook;
 
+    ngx_http_vaani_merge_values(conf, prev);
+    ngx_http_vaani_merge_handler(cf, conf, prev);
+
+    if (ngx_http_vaani_merge_auth(cf, conf, prev) != NGX_CONF_OK
+        || ngx_http_vaani_check_body_size(cf, conf) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    webhook = ngx_http_vaani_is_webhook(conf);
+
+    if (!webhook && conf->handler != ngx_http_vaani_health_handler) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_vaani_merge_redis(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (webhook) {
+
+        if (ngx_http_vaani_mask_early(cf) != NGX_OK
+            || ngx_http_vaani_check_names(cf, conf) != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        if (conf->auth) {
+            ngx_http_vaani_keep_refused(cf, conf);
+        }
+    }
+
+    return conf->spool ? ngx_http_vaani_set_receiver(cf, conf) : NGX_CONF_OK;
+}
+
+
+static void
+ngx_http_vaani_merge_values(ngx_http_vaani_loc_conf_t *conf,
+    ngx_http_vaani_loc_conf_t *prev)
+{
     ngx_conf_merge_ptr_value(conf->servers, prev->servers, NULL);
     ngx_conf_merge_ptr_value(conf->sentinel, prev->sentinel, NULL);
     ngx_conf_merge_str_value(conf->redis_password, prev->redis_password, "");
@@ -151,10 +197,20 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                               NGX_HTTP_VAANI_LENIENT);
     ngx_conf_merge_uint_value(conf->unknown_event, prev->unknown_event,
                               NGX_HTTP_VAANI_ACCEPT);
+}
+
+
+/*
+ * "if" and "limit_except" inside of a location belong to it.
+ */
+
+static void
+ngx_http_vaani_merge_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
+    ngx_http_vaani_loc_conf_t *prev)
+{
+    ngx_http_core_loc_conf_t  *clcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    /* "if" and "limit_except" inside of a location belong to it */
 
     if (clcf->noname && conf->handler == NULL) {
         conf->handler = prev->handler;
@@ -164,60 +220,6 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (clcf->lmt_excpt && clcf->handler == NULL && conf->handler) {
         clcf->handler = conf->handler;
     }
-
-    if (ngx_http_vaani_merge_auth(cf, conf, prev) != NGX_CONF_OK
-        || ngx_http_vaani_check_body_size(cf, conf) != NGX_CONF_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_vaani_is_webhook(conf)
-        && ngx_http_vaani_mask_early(cf) != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    if (!ngx_http_vaani_is_webhook(conf)
-        && conf->handler != ngx_http_vaani_health_handler)
-    {
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_vaani_merge_redis(cf, conf) != NGX_CONF_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_vaani_is_webhook(conf)
-        && ngx_http_vaani_check_names(cf, conf) != NGX_CONF_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_vaani_is_webhook(conf) && conf->auth) {
-        ngx_http_vaani_keep_refused(cf, conf);
-    }
-
-    if (conf->spool == NULL) {
-        return NGX_CONF_OK;
-    }
-
-    /* records don't say which Redis they are for */
-
-    if (conf->spool->data && conf->spool->data != conf->redis) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"vaani_spool\" \"%V\" is used with two Redis servers "
-                      "or different settings for one in %s:%ui",
-                      &conf->spool->path->name, conf->spool->path->conf_file,
-                      conf->spool->path->line);
-        return NGX_CONF_ERROR;
-    }
-
-    conf->spool->data = conf->redis;
-    conf->spool->nconnections = conf->redis->nconnections;
-    conf->spool->max_servers = ngx_vaani_redis_max_servers(conf->redis);
-    conf->spool->receiver = &ngx_http_vaani_receiver;
-
-    return NGX_CONF_OK;
 }
 
 
@@ -242,4 +244,31 @@ ngx_http_vaani_keep_refused(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     if (!conf->spool->refused_set) {
         conf->spool->refused = NGX_HTTP_VAANI_REFUSED_MAX;
     }
+}
+
+
+/*
+ * The Redis of a location receives the records of its spool.
+ */
+
+static char *
+ngx_http_vaani_set_receiver(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
+{
+    /* records don't say which Redis they are for */
+
+    if (conf->spool->data && conf->spool->data != conf->redis) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"vaani_spool\" \"%V\" is used with two Redis servers "
+                      "or different settings for one in %s:%ui",
+                      &conf->spool->path->name, conf->spool->path->conf_file,
+                      conf->spool->path->line);
+        return NGX_CONF_ERROR;
+    }
+
+    conf->spool->data = conf->redis;
+    conf->spool->nconnections = conf->redis->nconnections;
+    conf->spool->max_servers = ngx_vaani_redis_max_servers(conf->redis);
+    conf->spool->receiver = &ngx_http_vaani_receiver;
+
+    return NGX_CONF_OK;
 }
