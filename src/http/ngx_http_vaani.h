@@ -338,7 +338,11 @@ void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 
 
-/* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
+/* conf/ngx_http_vaani_parameters.c: what directives have in common */
+
+/* sets *place to the directive that is being read; nothing is copied */
+void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_place_t *place);
 
 /*
  * Makes a handler that of the location, which can have one.  Returns as a
@@ -347,23 +351,9 @@ char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 char *ngx_http_vaani_set_handler(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *vlcf, ngx_http_handler_pt handler);
 
-/* sets *place to the directive that is being read; nothing is copied */
-void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
-    ngx_http_vaani_place_t *place);
-
-char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-
 /* compiles a value with variables.  Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t *cv);
-
-/* adds a handler of a phase.  Returns NGX_OK or NGX_ERROR. */
-ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
-    ngx_http_handler_pt handler);
 
 /*
  * Refuses a parameter "name=value" that is given twice, counted from the
@@ -372,15 +362,28 @@ ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
  */
 char *ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first);
 
+/* adds a handler of a phase.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
+    ngx_http_handler_pt handler);
+
+/* whether two strings are equal */
+ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
+
+
+/* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
+
+char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
 /*
  * Warns of an endpoint with nginx's default of client_max_body_size, once for
  * each place in the configuration.  Returns as a directive does.
  */
 char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
-
-/* whether two strings are equal */
-ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
 
 /* conf/ngx_http_vaani_names.c: the names of keys and channels */
