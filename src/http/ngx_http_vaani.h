@@ -375,8 +375,6 @@ ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 
 /*
  * Warns of an endpoint with nginx's default of client_max_body_size, once for
@@ -399,6 +397,12 @@ char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
  */
 char *ngx_http_vaani_check_names(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
+
+
+/* conf/ngx_http_vaani_spool_conf.c: "vaani_spool" */
+
+char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 /* conf/ngx_http_vaani_redis_conf.c: "vaani_redis" */

@@ -419,7 +419,7 @@ subtest 'directives' => sub {
     }
 
     # Of vaani_spool, which takes its parameters apart itself.
-    my $directives = $source{'src/http/conf/ngx_http_vaani_directives.c'};
+    my $directives = $source{'src/http/conf/ngx_http_vaani_spool_conf.c'};
     my ($spool) = codes($directive{vaani_spool}{'Syntax:'} // '');
     my ($syncs) = ($spool // '') =~ /\bsync=([^\]]+)\]/;
     same_set [ split /\s*\|\s*/, $syncs // '' ], [ $directives =~ /"sync=(\w+)"/g ],
