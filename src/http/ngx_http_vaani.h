@@ -405,9 +405,18 @@ char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 
-/* conf/ngx_http_vaani_redis_conf.c: "vaani_redis" */
+/* conf/ngx_http_vaani_redis_servers.c: "vaani_redis" */
 
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * The servers of a location without "vaani_redis": one on this host.  Returns
+ * NULL if there is no memory.
+ */
+ngx_http_vaani_servers_t *ngx_http_vaani_default_servers(ngx_conf_t *cf);
+
+
+/* conf/ngx_http_vaani_redis_conf.c: one client for equal settings */
 
 /* Sets conf->redis, when all else is merged.  Returns as a directive does. */
 char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
