@@ -370,6 +370,36 @@ ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
 ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 
 
+/* conf/ngx_http_vaani_secrets.c: secrets in the configuration */
+
+/*
+ * Keeps a copy of a secret, or what is made of it, in the array.  Returns
+ * NGX_OK, or NGX_ERROR when it has logged why.
+ */
+typedef ngx_int_t (*ngx_http_vaani_secret_pt)(ngx_conf_t *cf,
+    ngx_array_t *secrets, ngx_str_t *secret);
+
+/*
+ * Gives a parameter to the handler: one secret, or after "file=" those of a
+ * file, one a line.  The parameter and what was read are wiped.  Returns as a
+ * directive does.
+ */
+char *ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
+
+/*
+ * Gives the secrets of a file to the handler, one a line.  A relative *name is
+ * completed with the directory of the configuration.  What was read is wiped.
+ * Returns NGX_OK, or NGX_ERROR when it has logged why, also if there is none.
+ */
+ngx_int_t ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
+
+/* wipes memory when its pool is destroyed.  Returns NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
+    size_t len);
+
+
 /* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -416,15 +446,23 @@ char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_http_vaani_servers_t *ngx_http_vaani_default_servers(ngx_conf_t *cf);
 
 
+/* conf/ngx_http_vaani_redis_password.c: those of Redis and of Sentinels */
+
+char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+
+/* warns of credentials that no Sentinel gets, when all locations are merged */
+void ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
+    ngx_http_vaani_main_conf_t *vmcf);
+
+
 /* conf/ngx_http_vaani_redis_conf.c: one client for equal settings */
 
 /* Sets conf->redis, when all else is merged.  Returns as a directive does. */
 char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
-
-/* warns of credentials that no Sentinel gets, when all locations are merged */
-void ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
-    ngx_http_vaani_main_conf_t *vmcf);
 
 
 /* auth/ngx_http_vaani_auth_conf.c: the directives of authentication */
@@ -442,33 +480,6 @@ char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,
  * Returns NGX_OK, or NGX_ERROR when it has logged why.
  */
 ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
-
-
-/* auth/ngx_http_vaani_secrets.c: secrets in the configuration */
-
-char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf,
-    ngx_command_t *cmd, void *conf);
-
-/*
- * Keeps a copy of a secret, or what is made of it, in the array.  Returns
- * NGX_OK, or NGX_ERROR when it has logged why.
- */
-typedef ngx_int_t (*ngx_http_vaani_secret_pt)(ngx_conf_t *cf,
-    ngx_array_t *secrets, ngx_str_t *secret);
-
-/*
- * Gives a parameter to the handler: one secret, or after "file=" those of a
- * file, one a line.  The parameter and what was read are wiped.  Returns as a
- * directive does.
- */
-char *ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
-
-/* wipes memory when its pool is destroyed.  Returns NGX_OK or NGX_ERROR. */
-ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
-    size_t len);
 
 
 #if (NGX_SSL)

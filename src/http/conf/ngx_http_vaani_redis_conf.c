@@ -369,25 +369,3 @@ ngx_http_vaani_same_servers(ngx_vaani_redis_t *one, ngx_vaani_redis_t *two)
 
     return 1;
 }
-
-
-void
-ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
-    ngx_http_vaani_main_conf_t *vmcf)
-{
-    ngx_uint_t                   n;
-    ngx_http_vaani_sentinel_t  **sentinel;
-
-    sentinel = vmcf->sentinels.elts;
-
-    for (n = 0; n < vmcf->sentinels.nelts; n++) {
-
-        if (sentinel[n]->seen && !sentinel[n]->used) {
-            ngx_log_error(NGX_LOG_WARN, cf->log, 0,
-                          "\"vaani_redis_sentinel_password_file\" has no "
-                          "effect, no endpoint here has a \"vaani_redis\" "
-                          "with \"sentinel=\" in %s:%ui",
-                          sentinel[n]->place.file, sentinel[n]->place.line);
-        }
-    }
-}

@@ -1,156 +1,21 @@
 
+/*
+ * Secrets in the configuration: those that are parameters, and files of them.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 
 #define NGX_HTTP_VAANI_MAX_FILE         4096
 
 
-static char *ngx_http_vaani_read_password(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *password);
-static ngx_int_t ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
 static ngx_int_t ngx_http_vaani_read_secret_line(ngx_conf_t *cf,
     ngx_str_t *name, ngx_uint_t line, ngx_str_t *secret);
 static void ngx_http_vaani_trim(ngx_str_t *text);
 static ngx_int_t ngx_http_vaani_read_secret_file(ngx_conf_t *cf,
     ngx_str_t *name, u_char *buf, size_t *size);
-static ngx_int_t ngx_http_vaani_add_password(ngx_conf_t *cf,
-    ngx_array_t *secrets, ngx_str_t *secret);
 static void ngx_http_vaani_wipe(void *data);
-
-
-char *
-ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_str_t  *value;
-
-    if (vlcf->redis_password.data) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-        ngx_str_set(&vlcf->redis_password, "");
-        return NGX_CONF_OK;
-    }
-
-    return ngx_http_vaani_read_password(cf, &value[1], &vlcf->redis_password);
-}
-
-
-char *
-ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf)
-{
-    ngx_http_vaani_loc_conf_t *vlcf = conf;
-
-    ngx_str_t                   *value;
-    ngx_http_vaani_sentinel_t   *sentinel, **slot;
-    ngx_http_vaani_main_conf_t  *vmcf;
-
-    if (vlcf->sentinel != NGX_CONF_UNSET_PTR) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
-        vlcf->sentinel = NULL;
-
-        return NGX_CONF_OK;
-    }
-
-    sentinel = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_sentinel_t));
-
-    if (sentinel == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    vlcf->sentinel = sentinel;
-
-    ngx_http_vaani_set_place(cf, cmd, &sentinel->place);
-
-    vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
-
-    slot = ngx_array_push(&vmcf->sentinels);
-
-    if (slot == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    *slot = sentinel;
-
-    if (cf->args->nelts > 2) {
-
-        if (ngx_strncmp(value[2].data, "user=", 5) != 0 || value[2].len == 5) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\"", &value[2]);
-            return NGX_CONF_ERROR;
-        }
-
-        sentinel->user.data = value[2].data + 5;
-        sentinel->user.len = value[2].len - 5;
-    }
-
-    return ngx_http_vaani_read_password(cf, &value[1], &sentinel->password);
-}
-
-
-/*
- * The password is the first line of its file.
- */
-
-static char *
-ngx_http_vaani_read_password(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *password)
-{
-    ngx_array_t  passwords;
-
-    if (ngx_array_init(&passwords, cf->temp_pool, 1, sizeof(ngx_str_t))
-        != NGX_OK
-        || ngx_http_vaani_read_secrets(cf, name, &passwords,
-                                       ngx_http_vaani_add_password)
-           != NGX_OK)
-    {
-        return NGX_CONF_ERROR;
-    }
-
-    *password = *(ngx_str_t *) passwords.elts;
-
-    return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_vaani_add_password(ngx_conf_t *cf, ngx_array_t *secrets,
-    ngx_str_t *secret)
-{
-    ngx_str_t  *password;
-
-    password = ngx_array_push(secrets);
-
-    if (password == NULL) {
-        return NGX_ERROR;
-    }
-
-    password->len = secret->len;
-    password->data = ngx_pstrdup(cf->pool, secret);
-
-    if (password->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_vaani_wipe_later(cf->pool, password->data, password->len);
-}
 
 
 char *
@@ -181,7 +46,7 @@ ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
     ngx_array_t *secrets, ngx_http_vaani_secret_pt handler)
 {
