@@ -465,11 +465,39 @@ char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 
 
+/* auth/ngx_http_vaani_keys.c: what is made of secrets of authentication */
+
+/*
+ * Handlers of ngx_http_vaani_take_secrets(): each adds a vaani_token_t *, or an
+ * HMAC_CTX * that has its key, and wipes it with the configuration.  A short
+ * secret is warned of.
+ */
+ngx_int_t ngx_http_vaani_add_token(ngx_conf_t *cf, ngx_array_t *secrets,
+    ngx_str_t *secret);
+ngx_int_t ngx_http_vaani_add_key(ngx_conf_t *cf, ngx_array_t *secrets,
+    ngx_str_t *secret);
+
+/* The same for a secret of Standard Webhooks, which is base64. */
+ngx_int_t ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
+    ngx_str_t *secret);
+
+
+/* auth/ngx_http_vaani_signers.c: who signs, and how */
+
+char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
 /* auth/ngx_http_vaani_auth_conf.c: the directives of authentication */
 
 char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/*
+ * Notes where a directive of authentication is set, for
+ * ngx_http_vaani_check_auth().  Returns as a directive does.
+ */
+char *ngx_http_vaani_protect(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_loc_conf_t *vlcf);
 
 /* Merges them.  conf->handler must be known.  Returns as a directive does. */
 char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,

@@ -595,7 +595,8 @@ subtest 'log lines' => sub {
         $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
         map { /return\s+("(?:[^"\\]|\\.)+");/g }
             @source{ 'ngx_http_vaani_module.c', map { "src/http/$_.c" }
-                qw(auth/ngx_http_vaani_auth_conf conf/ngx_http_vaani_secrets conf/ngx_http_vaani_redis_servers) };
+                qw(auth/ngx_http_vaani_auth_conf auth/ngx_http_vaani_signers
+                conf/ngx_http_vaani_secrets conf/ngx_http_vaani_redis_servers) };
     cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
 
     for my $message (@messages) {
