@@ -232,11 +232,6 @@ struct ngx_http_vaani_loc_conf_s {
 #define NGX_HTTP_VAANI_DIGEST_LEN       22
 
 
-/* the "id" of a message that its sender gave none, hexadecimal */
-
-#define NGX_HTTP_VAANI_MESSAGE_LEN      32
-
-
 typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 
 

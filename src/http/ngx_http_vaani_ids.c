@@ -8,11 +8,17 @@
 #endif
 
 
+/* of a random id, hexadecimal */
+
+#define NGX_HTTP_VAANI_RANDOM_LEN       32
+
 #define NGX_HTTP_VAANI_SHA1_LEN         20
 
 
-static ngx_int_t ngx_http_vaani_message(ngx_http_request_t *r,
-    ngx_http_vaani_item_t *item);
+static ngx_int_t ngx_http_vaani_delivery_id(ngx_http_request_t *r,
+    ngx_http_vaani_ctx_t *ctx);
+static ngx_int_t ngx_http_vaani_random_id(ngx_http_request_t *r,
+    ngx_str_t *id);
 static ngx_int_t ngx_http_vaani_indexed(ngx_http_vaani_item_t *item,
     ngx_str_t *id, vaani_str_t *indexed);
 static ngx_int_t ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str,
@@ -25,14 +31,24 @@ static void ngx_http_vaani_sha1(u_char *digest, const void *data, size_t len);
 ngx_int_t
 ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 {
-    vaani_str_t        id;
-    vaani_delivery_t  *delivery;
+    vaani_str_t            id;
+    vaani_delivery_t      *delivery;
+    ngx_http_vaani_ctx_t  *ctx;
 
-    if (ngx_http_vaani_message(r, item) != NGX_OK) {
+    ctx = item->ctx;
+    delivery = &item->delivery;
+
+    if (ctx->message.data == NULL
+        && ngx_http_vaani_delivery_id(r, ctx) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    delivery = &item->delivery;
+    if (ngx_http_vaani_indexed(item, &ctx->message, &delivery->message)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     ngx_http_vaani_digest(item->digest, item->part.received.data,
                           item->part.received.len);
@@ -40,11 +56,9 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     delivery->digest.data = item->digest;
     delivery->digest.len = NGX_HTTP_VAANI_DIGEST_LEN;
 
-    if (item->ctx->delivery_id.len) {
+    if (ctx->delivery_id.len) {
 
-        if (ngx_http_vaani_indexed(item, &item->ctx->delivery_id, &id)
-            != NGX_OK)
-        {
+        if (ngx_http_vaani_indexed(item, &ctx->delivery_id, &id) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -59,69 +73,59 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 
 /*
- * The id of the message: that of the delivery, or a random one; for one of
- * several events with its index.
+ * The id of the delivery, and that of its messages: the same, or a random one.
  */
 
 static ngx_int_t
-ngx_http_vaani_message(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
+ngx_http_vaani_delivery_id(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 {
-    u_char                     *p;
-    uint64_t                    random[NGX_HTTP_VAANI_MESSAGE_LEN / 8];
-    ngx_uint_t                  n;
-    ngx_http_vaani_ctx_t       *ctx;
     ngx_http_vaani_loc_conf_t  *vlcf;
 
-    ctx = item->ctx;
+    vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    if (ctx->message.data == NULL) {
-        vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
+    if (vlcf->delivery_id == NULL) {
+        ctx->delivery_id = ctx->id;
 
-        if (vlcf->delivery_id == NULL) {
-            ctx->delivery_id = ctx->id;
-
-        } else if (ngx_http_complex_value(r, vlcf->delivery_id,
-                                          &ctx->delivery_id)
-                   != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        if (ctx->delivery_id.len) {
-
-            if (ngx_http_vaani_escape(r->pool, &ctx->delivery_id,
-                                      &ctx->message)
-                != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
-        } else {
-
-            if (ngx_http_vaani_random((u_char *) random, sizeof(random),
-                                      r->connection->log)
-                != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
-            p = ngx_pnalloc(r->pool, NGX_HTTP_VAANI_MESSAGE_LEN);
-
-            if (p == NULL) {
-                return NGX_ERROR;
-            }
-
-            ctx->message.data = p;
-            ctx->message.len = NGX_HTTP_VAANI_MESSAGE_LEN;
-
-            for (n = 0; n < NGX_HTTP_VAANI_MESSAGE_LEN / 8; n++) {
-                p = ngx_http_vaani_hex(p, random[n]);
-            }
-        }
+    } else if (ngx_http_complex_value(r, vlcf->delivery_id, &ctx->delivery_id)
+               != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
-    return ngx_http_vaani_indexed(item, &ctx->message,
-                                  &item->delivery.message);
+    return ctx->delivery_id.len
+           ? ngx_http_vaani_escape(r->pool, &ctx->delivery_id, &ctx->message)
+           : ngx_http_vaani_random_id(r, &ctx->message);
+}
+
+
+static ngx_int_t
+ngx_http_vaani_random_id(ngx_http_request_t *r, ngx_str_t *id)
+{
+    u_char      *p;
+    uint64_t     random[NGX_HTTP_VAANI_RANDOM_LEN / 8];
+    ngx_uint_t   n;
+
+    if (ngx_http_vaani_random((u_char *) random, sizeof(random),
+                              r->connection->log)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_HTTP_VAANI_RANDOM_LEN);
+
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    id->data = p;
+    id->len = NGX_HTTP_VAANI_RANDOM_LEN;
+
+    for (n = 0; n < NGX_HTTP_VAANI_RANDOM_LEN / 8; n++) {
+        p = ngx_http_vaani_hex(p, random[n]);
+    }
+
+    return NGX_OK;
 }
 
 
