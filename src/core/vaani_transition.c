@@ -24,6 +24,9 @@
 
 #define VAANI_TTL_PERIODS      100
 
+#define vaani_write_literal(dst, literal)                                     \
+    vaani_write(dst, literal, sizeof(literal) - 1)
+
 #define vaani_digit(n)         ((u_char) ('0' + (n)))
 
 
@@ -431,17 +434,17 @@ vaani_args_head(vaani_args_t *a, const vaani_event_t *event,
 
     p = a->last;
 
-    p = vaani_write(p, vaani_head_id, sizeof(vaani_head_id) - 1);
+    p = vaani_write_literal(p, vaani_head_id);
 
     if (delivery->message.len) {
         p = vaani_write(p, delivery->message.data, delivery->message.len);
     }
 
-    p = vaani_write(p, vaani_head_event, sizeof(vaani_head_event) - 1);
+    p = vaani_write_literal(p, vaani_head_event);
     p = vaani_write(p, event->name_json.data, event->name_json.len);
 
     if (event->room.data) {
-        p = vaani_write(p, vaani_head_room, sizeof(vaani_head_room) - 1);
+        p = vaani_write_literal(p, vaani_head_room);
         p = vaani_write(p, event->room_json.data, event->room_json.len);
     }
 
@@ -459,26 +462,24 @@ vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
 
     p = a->last;
 
-    p = vaani_write(p, vaani_tail_time, sizeof(vaani_tail_time) - 1);
+    p = vaani_write_literal(p, vaani_tail_time);
     p = vaani_write_uint(p, delivery->received_at);
 
     if (event->room.data) {
-        p = vaani_write(p, vaani_tail_key, sizeof(vaani_tail_key) - 1);
+        p = vaani_write_literal(p, vaani_tail_key);
         p = vaani_json_escape(p, &delivery->key);
         *p++ = '"';
     }
 
     if (delivery->replayed) {
-        p = vaani_write(p, vaani_tail_replayed,
-                        sizeof(vaani_tail_replayed) - 1);
+        p = vaani_write_literal(p, vaani_tail_replayed);
     }
 
     if (delivery->repaired) {
-        p = vaani_write(p, vaani_tail_repaired,
-                        sizeof(vaani_tail_repaired) - 1);
+        p = vaani_write_literal(p, vaani_tail_repaired);
     }
 
-    p = vaani_write(p, vaani_tail_payload, sizeof(vaani_tail_payload) - 1);
+    p = vaani_write_literal(p, vaani_tail_payload);
 
     vaani_args_composed(a, p);
 }
@@ -501,7 +502,7 @@ vaani_args_payload(vaani_args_t *a, const vaani_event_t *event,
         return;
     }
 
-    p = vaani_write(a->last, vaani_no_payload, sizeof(vaani_no_payload) - 1);
+    p = vaani_write_literal(a->last, vaani_no_payload);
     p = vaani_write_uint(p, delivery->payload.len);
 
     vaani_args_composed(a, p);
