@@ -31,7 +31,6 @@ static int vaani_event_room(vaani_event_reader_t *r,
     vaani_str_t *room, vaani_str_t *json, vaani_event_error_t *error);
 static unsigned vaani_event_has_replaced(const vaani_str_t *raw);
 static void vaani_event_direct(vaani_event_t *event);
-static unsigned vaani_event_has_control(const vaani_str_t *str);
 static unsigned vaani_event_begins(const vaani_str_t *str,
     const vaani_str_t *word);
 
@@ -274,7 +273,7 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
         return rc;
     }
 
-    if (vaani_event_has_control(room)) {
+    if (vaani_utf8_has_control(room->data, room->data + room->len)) {
         return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
                                    "must not contain control characters");
     }
@@ -324,34 +323,6 @@ vaani_event_direct(vaani_event_t *event)
         event->direction = VAANI_DIRECTION_OUTBOUND;
         event->direction_source = VAANI_SOURCE_EVENT;
     }
-}
-
-
-/*
- * The control characters of Unicode: C0, DEL and C1.
- */
-
-static unsigned
-vaani_event_has_control(const vaani_str_t *str)
-{
-    const u_char  *p, *end;
-
-    p = str->data;
-    end = p + str->len;
-
-    if (memchr(p, 0x7f, str->len)) {
-        return 1;
-    }
-
-    for (p = vaani_json_plain(p, end); p < end;
-         p = vaani_json_plain(p + 1, end))
-    {
-        if (*p < 0x20 || (*p == 0xc2 && p[1] < 0xa0)) {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 

@@ -251,6 +251,25 @@ vaani_utf8_len(const u_char *p, const u_char *end)
 }
 
 
+unsigned
+vaani_utf8_has_control(const u_char *p, const u_char *end)
+{
+    if (memchr(p, 0x7f, end - p)) {
+        return 1;
+    }
+
+    for (p = vaani_json_plain(p, end); p < end;
+         p = vaani_json_plain(p + 1, end))
+    {
+        if (*p < 0x20 || (*p == 0xc2 && p[1] < 0xa0)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 #if (VAANI_VECTORS)
 
 /*

@@ -44,5 +44,11 @@ size_t vaani_utf8_copy(u_char *dst, const u_char *src, size_t len);
  */
 size_t vaani_utf8_len(const u_char *p, const u_char *end);
 
+/*
+ * Whether valid UTF-8 has one of the control characters of Unicode: C0, DEL and
+ * C1.
+ */
+unsigned vaani_utf8_has_control(const u_char *p, const u_char *end);
+
 
 #endif /* _VAANI_UTF8_H_INCLUDED_ */

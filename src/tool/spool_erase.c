@@ -135,14 +135,11 @@ vaani_spool_room(const char *room)
             fputs("vaani-spool: ROOM must be UTF-8\n", stderr);
             return -1;
         }
+    }
 
-        /* of Unicode: C0, DEL and C1 */
-
-        if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0)) {
-            fputs("vaani-spool: ROOM must not have control characters\n",
-                  stderr);
-            return -1;
-        }
+    if (vaani_utf8_has_control((const u_char *) room, end)) {
+        fputs("vaani-spool: ROOM must not have control characters\n", stderr);
+        return -1;
     }
 
     return 0;
