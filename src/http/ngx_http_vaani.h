@@ -351,6 +351,22 @@ ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t *cv);
 
 /*
+ * Whether a parameter is "name=" and a text: name has the "=", and *text is set
+ * to the rest of the parameter, which is not copied.
+ */
+ngx_uint_t ngx_http_vaani_parameter(ngx_str_t *value, char *name,
+    ngx_str_t *text);
+
+/* Logs that a parameter is invalid, and returns NGX_CONF_ERROR. */
+char *ngx_http_vaani_invalid_parameter(ngx_conf_t *cf, ngx_str_t *value);
+
+/*
+ * Refuses what follows "off" as the first parameter.  Returns as a directive
+ * does.
+ */
+char *ngx_http_vaani_check_off(ngx_conf_t *cf);
+
+/*
  * Refuses a parameter "name=value" that is given twice, counted from the
  * first: one of the values would be ignored.  "secret=" and "file=" add up.
  * Returns as a directive does.

@@ -425,7 +425,7 @@ subtest 'directives' => sub {
     same_set [ split /\s*\|\s*/, $syncs // '' ], [ $directives =~ /"sync=(\w+)"/g ],
         'the values of "sync"';
     same_set [ ($spool // '') =~ /\[(\w+)=/g ],
-        [ map { /^(\w+)/ } $directives =~ /value->data, "(\w+=\w*)"/g ], 'the parameters of vaani_spool';
+        [ map { /^(\w+)/ } $directives =~ /\(value(?:->data)?, "(\w+=\w*)"/g ], 'the parameters of vaani_spool';
     my $entry = section('docs/directives.md', 'vaani_spool');
     ok $entry =~ /^- `sync=$_`/m, "sync=$_ is described" for $directives =~ /"sync=(\w+)"/g;
 
@@ -596,7 +596,8 @@ subtest 'log lines' => sub {
         map { /return\s+("(?:[^"\\]|\\.)+");/g }
             @source{ 'ngx_http_vaani_module.c', map { "src/http/$_.c" }
                 qw(auth/ngx_http_vaani_auth_conf auth/ngx_http_vaani_signers
-                conf/ngx_http_vaani_secrets conf/ngx_http_vaani_redis_servers) };
+                    conf/ngx_http_vaani_parameters conf/ngx_http_vaani_secrets
+                    conf/ngx_http_vaani_redis_password conf/ngx_http_vaani_redis_servers) };
     cmp_ok scalar @messages, '>', 15, 'the messages of nginx -t in the source';
 
     for my $message (@messages) {

@@ -97,10 +97,7 @@ ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    if (ngx_strncmp(value[1].data, "max=", 4) == 0) {
-        size.data = value[1].data + 4;
-        size.len = value[1].len - 4;
-
+    if (ngx_http_vaani_parameter(&value[1], "max=", &size)) {
         max = ngx_parse_size(&size);
 
         /* elsewhere in nginx a size of 0 means any size */
@@ -111,10 +108,7 @@ ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                       &value[1]);
-
-    return NGX_CONF_ERROR;
+    return ngx_http_vaani_invalid_parameter(cf, &value[1]);
 }
 
 

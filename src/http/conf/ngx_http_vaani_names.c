@@ -69,17 +69,11 @@ ngx_http_vaani_channel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return "\"off\" is set after another channel";
         }
 
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
-        return NGX_CONF_OK;
+        return ngx_http_vaani_check_off(cf);
     }
 
     if (cf->args->nelts > 2 && ngx_strcmp(value[2].data, "sharded") != 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                           &value[2]);
-        return NGX_CONF_ERROR;
+        return ngx_http_vaani_invalid_parameter(cf, &value[2]);
     }
 
     channel = ngx_array_push(vlcf->channels);
@@ -100,7 +94,7 @@ ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_vaani_loc_conf_t *vlcf = conf;
 
     ngx_int_t   maxlen;
-    ngx_str_t  *value;
+    ngx_str_t  *value, text;
 
     if (vlcf->stream != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -109,14 +103,8 @@ ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
         vlcf->stream = NULL;
-
-        return NGX_CONF_OK;
+        return ngx_http_vaani_check_off(cf);
     }
 
     vlcf->stream = ngx_palloc(cf->pool, sizeof(ngx_http_vaani_name_t));
@@ -133,8 +121,8 @@ ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    if (ngx_strncmp(value[2].data, "maxlen=", 7) == 0) {
-        maxlen = ngx_atoi(value[2].data + 7, value[2].len - 7);
+    if (ngx_http_vaani_parameter(&value[2], "maxlen=", &text)) {
+        maxlen = ngx_atoi(text.data, text.len);
 
         if (maxlen > 0) {
             vlcf->stream_maxlen = maxlen;
@@ -142,10 +130,7 @@ ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                       &value[2]);
-
-    return NGX_CONF_ERROR;
+    return ngx_http_vaani_invalid_parameter(cf, &value[2]);
 }
 
 

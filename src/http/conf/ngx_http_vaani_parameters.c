@@ -57,6 +57,44 @@ ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
 }
 
 
+ngx_uint_t
+ngx_http_vaani_parameter(ngx_str_t *value, char *name, ngx_str_t *text)
+{
+    size_t  len;
+
+    len = ngx_strlen(name);
+
+    if (ngx_strncmp(value->data, name, len) != 0) {
+        return 0;
+    }
+
+    text->data = value->data + len;
+    text->len = value->len - len;
+
+    return 1;
+}
+
+
+char *
+ngx_http_vaani_invalid_parameter(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", value);
+
+    return NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_vaani_check_off(ngx_conf_t *cf)
+{
+    if (cf->args->nelts > 2) {
+        return "takes no parameters after \"off\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 char *
 ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first)
 {

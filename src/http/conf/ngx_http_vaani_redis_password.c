@@ -53,14 +53,8 @@ ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
         vlcf->sentinel = NULL;
-
-        return NGX_CONF_OK;
+        return ngx_http_vaani_check_off(cf);
     }
 
     sentinel = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_sentinel_t));
@@ -83,16 +77,11 @@ ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
 
     *slot = sentinel;
 
-    if (cf->args->nelts > 2) {
-
-        if (ngx_strncmp(value[2].data, "user=", 5) != 0 || value[2].len == 5) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\"", &value[2]);
-            return NGX_CONF_ERROR;
-        }
-
-        sentinel->user.data = value[2].data + 5;
-        sentinel->user.len = value[2].len - 5;
+    if (cf->args->nelts > 2
+        && (!ngx_http_vaani_parameter(&value[2], "user=", &sentinel->user)
+            || sentinel->user.len == 0))
+    {
+        return ngx_http_vaani_invalid_parameter(cf, &value[2]);
     }
 
     return ngx_http_vaani_read_password(cf, &value[1], &sentinel->password);

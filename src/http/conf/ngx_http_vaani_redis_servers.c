@@ -119,10 +119,10 @@ ngx_http_vaani_redis_form(ngx_conf_t *cf, ngx_http_vaani_servers_t *servers,
     }
 
     servers->form = NGX_VAANI_REDIS_SENTINEL;
-    servers->sentinel.data = value->data + sizeof("sentinel=") - 1;
-    servers->sentinel.len = value->len - (sizeof("sentinel=") - 1);
 
-    if (servers->sentinel.len == 0) {
+    if (!ngx_http_vaani_parameter(value, "sentinel=", &servers->sentinel)
+        || servers->sentinel.len == 0)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"sentinel=\" in \"vaani_redis\" needs the name of "
                            "the master, as the Sentinels call it");

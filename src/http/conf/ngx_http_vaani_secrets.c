@@ -25,10 +25,7 @@ ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
     ngx_int_t  rc;
     ngx_str_t  name;
 
-    if (ngx_strncmp(value->data, "file=", 5) == 0) {
-        name.data = value->data + 5;
-        name.len = value->len - 5;
-
+    if (ngx_http_vaani_parameter(value, "file=", &name)) {
         rc = ngx_http_vaani_read_secrets(cf, &name, secrets, handler);
 
         return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;

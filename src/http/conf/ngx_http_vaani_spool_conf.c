@@ -15,6 +15,7 @@
 static ngx_int_t ngx_http_vaani_normalize(ngx_conf_t *cf, ngx_str_t *path);
 static char *ngx_http_vaani_spool_parameter(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool, ngx_str_t *value);
+static ngx_int_t ngx_http_vaani_parse_max(ngx_str_t *text, size_t *size);
 static ngx_vaani_spool_t *ngx_http_vaani_add_spool(ngx_conf_t *cf,
     ngx_vaani_spool_t *spool);
 
@@ -36,14 +37,8 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-
-        if (cf->args->nelts > 2) {
-            return "takes no parameters after \"off\"";
-        }
-
         vlcf->spool = NULL;
-
-        return NGX_CONF_OK;
+        return ngx_http_vaani_check_off(cf);
     }
 
     if (value[1].len == 0 || ngx_http_script_variables_count(&value[1])) {
@@ -63,7 +58,6 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     spool->max = NGX_HTTP_VAANI_SPOOL_MAX;
-    spool->refused = 0;
     spool->sync = NGX_VAANI_SPOOL_BATCH;
 
     spool->path->name = value[1];
@@ -140,18 +134,12 @@ static char *
 ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
     ngx_str_t *value)
 {
-    off_t      max;
     ngx_int_t  retain;
-    ngx_str_t  size;
+    ngx_str_t  text;
 
-    if (ngx_strncmp(value->data, "max=", 4) == 0) {
-        size.data = value->data + 4;
-        size.len = value->len - 4;
+    if (ngx_http_vaani_parameter(value, "max=", &text)) {
 
-        max = ngx_parse_offset(&size);
-
-        if (max > 0 && (uint64_t) max <= NGX_MAX_SIZE_T_VALUE) {
-            spool->max = max;
+        if (ngx_http_vaani_parse_max(&text, &spool->max) == NGX_OK) {
             return NGX_CONF_OK;
         }
 
@@ -159,31 +147,23 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
         spool->retain = 0;
         return NGX_CONF_OK;
 
-    } else if (ngx_strncmp(value->data, "retain=", 7) == 0) {
-        size.data = value->data + 7;
-        size.len = value->len - 7;
-
-        retain = ngx_parse_time(&size, 0);
+    } else if (ngx_http_vaani_parameter(value, "retain=", &text)) {
+        retain = ngx_parse_time(&text, 0);
 
         if (retain != NGX_ERROR && retain >= NGX_HTTP_VAANI_MIN_RETAIN) {
             spool->retain = retain;
             return NGX_CONF_OK;
         }
 
-    } else if (ngx_strcmp(value->data, "refused=off") == 0) {
-        spool->refused = 0;
+    } else if (ngx_http_vaani_parameter(value, "refused=", &text)) {
         spool->refused_set = 1;
-        return NGX_CONF_OK;
 
-    } else if (ngx_strncmp(value->data, "refused=", 8) == 0) {
-        size.data = value->data + 8;
-        size.len = value->len - 8;
+        if (ngx_strcmp(text.data, "off") == 0) {
+            spool->refused = 0;
+            return NGX_CONF_OK;
+        }
 
-        max = ngx_parse_offset(&size);
-
-        if (max > 0 && max == (off_t) (size_t) max) {
-            spool->refused = max;
-            spool->refused_set = 1;
+        if (ngx_http_vaani_parse_max(&text, &spool->refused) == NGX_OK) {
             return NGX_CONF_OK;
         }
 
@@ -200,9 +180,28 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
         return NGX_CONF_OK;
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", value);
+    return ngx_http_vaani_invalid_parameter(cf, value);
+}
 
-    return NGX_CONF_ERROR;
+
+/*
+ * A size of 0, which means any size elsewhere in nginx, is an error.
+ */
+
+static ngx_int_t
+ngx_http_vaani_parse_max(ngx_str_t *text, size_t *size)
+{
+    off_t  max;
+
+    max = ngx_parse_offset(text);
+
+    if (max <= 0 || (uint64_t) max > NGX_MAX_SIZE_T_VALUE) {
+        return NGX_ERROR;
+    }
+
+    *size = max;
+
+    return NGX_OK;
 }
 
 
