@@ -820,16 +820,6 @@ ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
 
 
 /*
- * status/ngx_http_vaani_drift.c: what is new in the sender's deliveries
- *
- * Counts what of an event isn't as its table says, and logs what was never
- * seen before.
- */
-
-void ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log);
-
-
-/*
  * ngx_http_vaani_log.c
  *
  * Keeps the secrets in URLs out of the error log.  Returns NGX_OK or NGX_ERROR.

@@ -1,5 +1,5 @@
 
-#include "ngx_http_vaani_status.h"
+#include "../ngx_http_vaani.h"
 
 
 typedef struct {
@@ -247,5 +247,28 @@ ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news, ngx_log_t *log)
                       news->len, news->name, name->len, name->data,
                       news->kind == NGX_HTTP_VAANI_DRIFT_CONVERTED
                       ? "converted" : "left out");
+    }
+}
+
+
+const char *
+ngx_http_vaani_drift_word(ngx_uint_t kind)
+{
+    switch (kind) {
+
+    case NGX_HTTP_VAANI_DRIFT_EVENT:
+        return "event";
+
+    case NGX_HTTP_VAANI_DRIFT_MEMBER:
+        return "member";
+
+    case NGX_HTTP_VAANI_DRIFT_CONVERTED:
+        return "converted";
+
+    case NGX_HTTP_VAANI_DRIFT_IGNORED:
+        return "ignored";
+
+    default:
+        return "call";
     }
 }

@@ -433,3 +433,25 @@ ngx_http_vaani_event_number(const vaani_event_t *event)
 
     return NGX_HTTP_VAANI_EVENT_FIRST + vaani_event_number(event->type);
 }
+
+
+const vaani_str_t *
+ngx_http_vaani_event_name(ngx_uint_t event)
+{
+    const vaani_event_type_t  *type;
+
+    static const vaani_str_t   none = vaani_string("none");
+    static const vaani_str_t   unknown = vaani_string("other");
+
+    if (event == NGX_HTTP_VAANI_EVENT_NONE) {
+        return &none;
+    }
+
+    if (event == NGX_HTTP_VAANI_EVENT_UNKNOWN) {
+        return &unknown;
+    }
+
+    type = vaani_event_row(event - NGX_HTTP_VAANI_EVENT_FIRST);
+
+    return type ? &type->name : NULL;
+}

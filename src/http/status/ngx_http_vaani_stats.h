@@ -179,6 +179,11 @@ ngx_http_vaani_stats_t *ngx_http_vaani_stats(void);
 ngx_uint_t ngx_http_vaani_event_number(const vaani_event_t *event);
 
 /*
+ * The name of an event, by that number; NULL if there is none.
+ */
+const vaani_str_t *ngx_http_vaani_event_name(ngx_uint_t event);
+
+/*
  * Since when transitions are counted, Unix time in ms; 0: they aren't.
  */
 uint64_t ngx_http_vaani_counted_since(void);
@@ -189,6 +194,20 @@ void ngx_http_vaani_count_transition(vaani_transition_t *transition);
  * One more, or one less, delivery waits for Redis or the spool.
  */
 void ngx_http_vaani_count_in_flight(ngx_int_t n);
+
+
+/* ngx_http_vaani_drift.c: what is new in the sender's deliveries */
+
+/*
+ * Counts what of an event isn't as its table says, and logs what was never
+ * seen before.
+ */
+void ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log);
+
+/*
+ * The word for what is new about a name, by ngx_http_vaani_drift_e.
+ */
+const char *ngx_http_vaani_drift_word(ngx_uint_t kind);
 
 
 #endif /* _NGX_HTTP_VAANI_STATS_H_INCLUDED_ */

@@ -610,28 +610,6 @@ ngx_http_vaani_calls(ngx_http_vaani_slot_t *sum, ngx_uint_t rank)
 
 
 const vaani_str_t *
-ngx_http_vaani_event_name(ngx_uint_t event)
-{
-    const vaani_event_type_t  *type;
-
-    static const vaani_str_t   none = vaani_string("none");
-    static const vaani_str_t   unknown = vaani_string("other");
-
-    if (event == NGX_HTTP_VAANI_EVENT_NONE) {
-        return &none;
-    }
-
-    if (event == NGX_HTTP_VAANI_EVENT_UNKNOWN) {
-        return &unknown;
-    }
-
-    type = vaani_event_row(event - NGX_HTTP_VAANI_EVENT_FIRST);
-
-    return type ? &type->name : NULL;
-}
-
-
-const vaani_str_t *
 ngx_http_vaani_rank_name(ngx_uint_t rank)
 {
     static const vaani_str_t  none = vaani_string("none");
@@ -643,29 +621,6 @@ ngx_http_vaani_rank_name(ngx_uint_t rank)
 
     return (rank == VAANI_TRANSITION_UNCOUNTED) ? &unknown
                                                 : vaani_status_name(rank);
-}
-
-
-const char *
-ngx_http_vaani_drift_word(ngx_uint_t kind)
-{
-    switch (kind) {
-
-    case NGX_HTTP_VAANI_DRIFT_EVENT:
-        return "event";
-
-    case NGX_HTTP_VAANI_DRIFT_MEMBER:
-        return "member";
-
-    case NGX_HTTP_VAANI_DRIFT_CONVERTED:
-        return "converted";
-
-    case NGX_HTTP_VAANI_DRIFT_IGNORED:
-        return "ignored";
-
-    default:
-        return "call";
-    }
 }
 
 

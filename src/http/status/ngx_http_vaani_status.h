@@ -83,16 +83,9 @@ void ngx_http_vaani_print(ngx_http_vaani_page_t *page, const char *fmt, ...);
 void ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str);
 
 /*
- * The names of what is counted.  They return NULL if there is none of that
- * number.
+ * The name of a rank of statuses, NULL if there is none.
  */
-const vaani_str_t *ngx_http_vaani_event_name(ngx_uint_t event);
 const vaani_str_t *ngx_http_vaani_rank_name(ngx_uint_t rank);
-
-/*
- * The word for what is new about a name.
- */
-const char *ngx_http_vaani_drift_word(ngx_uint_t kind);
 
 /*
  * Adds up what the slots of a Redis counted, and what is under way.
