@@ -849,12 +849,6 @@ char *ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_vaani_health_handler(ngx_http_request_t *r);
 
-/*
- * Discards the body.  Returns NGX_DECLINED if the method is GET or HEAD, else
- * the request has been answered, and what it is to be finalized with.
- */
-ngx_int_t ngx_http_vaani_get_only(ngx_http_request_t *r);
-
 
 /* ngx_http_vaani_variables.c: $vaani_event and the others */
 

@@ -1,5 +1,5 @@
 
-#include "../ngx_http_vaani.h"
+#include "ngx_http_vaani_output.h"
 
 
 static ngx_int_t ngx_http_vaani_send_health(ngx_http_request_t *r,
@@ -108,28 +108,4 @@ ngx_http_vaani_send_health(ngx_http_request_t *r, ngx_uint_t status,
     body.len = p - body.data;
 
     return ngx_http_vaani_send_status(r, status, &body);
-}
-
-
-ngx_int_t
-ngx_http_vaani_get_only(ngx_http_request_t *r)
-{
-    ngx_int_t            rc;
-
-    static ngx_keyval_t  allow = {
-        ngx_string("Allow"), ngx_string("GET, HEAD")
-    };
-
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
-        return NGX_DECLINED;
-    }
-
-    return ngx_http_vaani_refuse(r, NGX_HTTP_NOT_ALLOWED, &allow,
-                                 "the method must be GET or HEAD", NULL);
 }

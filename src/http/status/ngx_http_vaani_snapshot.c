@@ -1,0 +1,251 @@
+
+#include "ngx_http_vaani_snapshot.h"
+
+
+static void ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_drift_t *drift);
+static void ngx_http_vaani_add(void *sum, void *slot, size_t size);
+static void ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_recent_t *recent);
+static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
+    ngx_vaani_redis_shown_t *node);
+
+
+void
+ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
+{
+    ngx_uint_t               n, i, last;
+    ngx_http_vaani_slot_t   *slot;
+    ngx_http_vaani_stats_t  *stats;
+
+    snapshot->time = ngx_http_vaani_now();
+
+    stats = snapshot->vmcf->stats;
+
+    if (stats == NULL) {
+        return;
+    }
+
+    for (n = 0; n < NGX_HTTP_VAANI_SLOTS; n++) {
+        slot = &stats->slots[n];
+
+        ngx_http_vaani_add(&snapshot->sum, slot,
+                           offsetof(ngx_http_vaani_slot_t, pid));
+
+        if (ngx_vaani_redis_alive(slot->pid)) {
+            snapshot->sum.in_flight += slot->in_flight;
+        }
+
+        /* within a millisecond, the newest comes first as well */
+
+        last = slot->nrecent;
+
+        for (i = 1; i <= NGX_HTTP_VAANI_RECENT; i++) {
+            ngx_http_vaani_add_recent(snapshot,
+                      &slot->recent[(last - i) & (NGX_HTTP_VAANI_RECENT - 1)]);
+        }
+    }
+
+    for (n = 0; n < NGX_HTTP_VAANI_DRIFT; n++) {
+        ngx_http_vaani_add_drift(snapshot, &stats->drift[n]);
+    }
+
+    snapshot->drift_other = stats->drift_other;
+}
+
+
+/*
+ * The latest ones come first.
+ */
+
+static void
+ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_drift_t *drift)
+{
+    ngx_uint_t  n;
+
+    if (!drift->ready) {
+        return;
+    }
+
+    ngx_memory_barrier();
+
+    for (n = snapshot->ndrift++;
+         n > 0 && snapshot->drift[n - 1]->first < drift->first;
+         n--)
+    {
+        snapshot->drift[n] = snapshot->drift[n - 1];
+    }
+
+    snapshot->drift[n] = drift;
+}
+
+
+/*
+ * Adds the counters of a slot, which stand before what is of one process: size
+ * bytes of them.
+ */
+
+static void
+ngx_http_vaani_add(void *sum, void *slot, size_t size)
+{
+    ngx_uint_t     n;
+    ngx_atomic_t  *from, *to;
+
+    from = slot;
+    to = sum;
+
+    for (n = 0; n < size / sizeof(ngx_atomic_t); n++) {
+        to[n] += from[n];
+    }
+}
+
+
+static void
+ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_recent_t *recent)
+{
+    ngx_uint_t               n;
+    ngx_http_vaani_recent_t  copy;
+
+    /* its worker may be writing it: what was read stays as it is */
+
+    copy = *recent;
+
+    if (copy.time == 0
+        || ngx_http_vaani_event_name(copy.event) == NULL
+        || copy.result >= NGX_HTTP_VAANI_RESULTS)
+    {
+        return;
+    }
+
+    if (snapshot->nrecent < NGX_HTTP_VAANI_SHOW_RECENT) {
+        snapshot->nrecent++;
+
+    } else if (snapshot->recent[NGX_HTTP_VAANI_SHOW_RECENT - 1].time
+               >= copy.time)
+    {
+        return;
+    }
+
+    for (n = snapshot->nrecent - 1;
+         n > 0 && snapshot->recent[n - 1].time < copy.time;
+         n--)
+    {
+        snapshot->recent[n] = snapshot->recent[n - 1];
+    }
+
+    snapshot->recent[n] = copy;
+}
+
+
+void
+ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_stats_t *sum)
+{
+    ngx_uint_t                n;
+    ngx_vaani_redis_stats_t  *stats;
+
+    ngx_memzero(sum, sizeof(ngx_vaani_redis_stats_t));
+
+    for (n = 0; n < redis->nstats; n++) {
+        stats = &redis->stats[n];
+
+        ngx_http_vaani_add(sum, stats, offsetof(ngx_vaani_redis_stats_t, pid));
+
+        if (ngx_vaani_redis_alive(stats->pid)) {
+            sum->commands += stats->commands;
+            sum->bytes += stats->bytes;
+        }
+    }
+}
+
+
+void
+ngx_http_vaani_sum_nodes(ngx_vaani_redis_t *redis,
+    ngx_http_vaani_nodes_t *sum)
+{
+    ngx_uint_t               n, i;
+    ngx_vaani_redis_table_t  table;
+
+    sum->nmasters = 0;
+    sum->ndown = 0;
+    sum->nnodes = 0;
+
+    for (n = 0; n < redis->nstats; n++) {
+
+        if (!ngx_vaani_redis_shown(redis, n, &table)) {
+            continue;
+        }
+
+        sum->nmasters = ngx_max(sum->nmasters, table.nmasters);
+        sum->ndown = ngx_max(sum->ndown, table.ndown);
+
+        for (i = 0; i < table.nnodes; i++) {
+            ngx_http_vaani_add_node(sum, &table.nodes[i]);
+        }
+    }
+}
+
+
+static void
+ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
+    ngx_vaani_redis_shown_t *node)
+{
+    ngx_uint_t                n;
+    ngx_vaani_redis_shown_t  *known;
+
+    if (node->role >= NGX_VAANI_REDIS_SHOWN_ROLES) {
+        return;
+    }
+
+    for (n = 0; n < sum->nnodes; n++) {
+        known = &sum->nodes[n];
+
+        if (known->role == node->role
+            && ngx_strcmp(known->name, node->name) == 0)
+        {
+            known->slots = ngx_max(known->slots, node->slots);
+            known->connections += node->connections;
+            known->ready += node->ready;
+            return;
+        }
+    }
+
+    if (n < NGX_HTTP_VAANI_SHOW_NODES) {
+        sum->nodes[n] = *node;
+        sum->nnodes++;
+    }
+}
+
+
+ngx_int_t
+ngx_http_vaani_calls(ngx_http_vaani_slot_t *sum, ngx_uint_t rank)
+{
+    ngx_int_t   calls;
+    ngx_uint_t  n;
+
+    calls = 0;
+
+    for (n = 0; n < NGX_HTTP_VAANI_RANKS; n++) {
+        calls += sum->transitions[n][rank];
+        calls -= sum->transitions[rank][n];
+    }
+
+    return calls;
+}
+
+
+const vaani_str_t *
+ngx_http_vaani_rank_name(ngx_uint_t rank)
+{
+    static const vaani_str_t  none = vaani_string("none");
+    static const vaani_str_t  unknown = vaani_string("unknown");
+
+    if (rank == 0) {
+        return &none;
+    }
+
+    return (rank == VAANI_TRANSITION_UNCOUNTED) ? &unknown
+                                                : vaani_status_name(rank);
+}
