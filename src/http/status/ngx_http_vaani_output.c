@@ -2,22 +2,22 @@
 #include "ngx_http_vaani_output.h"
 
 
-/* room for what is printed, bytes */
-
-#define NGX_HTTP_VAANI_PAGE_BUFFER  8192
+#define NGX_HTTP_VAANI_OUTPUT_BUFFER  8192
 
 /* what one call of ngx_http_vaani_print() may write, bytes */
 
-#define NGX_HTTP_VAANI_PRINT_MAX    1024
+#define NGX_HTTP_VAANI_PRINT_MAX      1024
 
 
-static ngx_int_t ngx_http_vaani_grow(ngx_http_vaani_page_t *page);
+static void ngx_http_vaani_add_buf(ngx_http_vaani_output_t *out,
+    ngx_buf_t *b);
 
 
 ngx_int_t
-ngx_http_vaani_get_only(ngx_http_request_t *r)
+ngx_http_vaani_begin(ngx_http_request_t *r, ngx_http_vaani_output_t *out)
 {
     ngx_int_t            rc;
+    ngx_str_t            no_store;
 
     static ngx_keyval_t  allow = {
         ngx_string("Allow"), ngx_string("GET, HEAD")
@@ -29,67 +29,54 @@ ngx_http_vaani_get_only(ngx_http_request_t *r)
         return rc;
     }
 
-    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
-        return NGX_DECLINED;
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_vaani_refuse(r, NGX_HTTP_NOT_ALLOWED, &allow,
+                                     "the method must be GET or HEAD", NULL);
     }
 
-    return ngx_http_vaani_refuse(r, NGX_HTTP_NOT_ALLOWED, &allow,
-                                 "the method must be GET or HEAD", NULL);
+    ngx_str_set(&no_store, "no-store");
+
+    if (ngx_http_vaani_add_header(r, "Cache-Control", &no_store) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memzero(out, sizeof(ngx_http_vaani_output_t));
+
+    out->pool = r->pool;
+    out->last = &out->body;
+
+    return NGX_DECLINED;
 }
 
 
 void
-ngx_http_vaani_print(ngx_http_vaani_page_t *page, const char *fmt, ...)
+ngx_http_vaani_print(ngx_http_vaani_output_t *out, const char *fmt, ...)
 {
     va_list  args;
 
-    if ((page->buf == NULL
-         || page->buf->end - page->buf->last < NGX_HTTP_VAANI_PRINT_MAX)
-        && ngx_http_vaani_grow(page) != NGX_OK)
+    if (out->buf == NULL
+        || out->buf->end - out->buf->last < NGX_HTTP_VAANI_PRINT_MAX)
     {
+        ngx_http_vaani_add_buf(out,
+              ngx_create_temp_buf(out->pool, NGX_HTTP_VAANI_OUTPUT_BUFFER));
+    }
+
+    if (out->failed) {
         return;
     }
 
     va_start(args, fmt);
 
-    page->buf->last = ngx_vslprintf(page->buf->last,
-                                    page->buf->last + NGX_HTTP_VAANI_PRINT_MAX,
-                                    fmt, args);
+    out->buf->last = ngx_vslprintf(out->buf->last,
+                                   out->buf->last + NGX_HTTP_VAANI_PRINT_MAX,
+                                   fmt, args);
     va_end(args);
 }
 
 
-static ngx_int_t
-ngx_http_vaani_grow(ngx_http_vaani_page_t *page)
-{
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
-
-    b = ngx_create_temp_buf(page->pool, NGX_HTTP_VAANI_PAGE_BUFFER);
-    cl = ngx_alloc_chain_link(page->pool);
-
-    if (b == NULL || cl == NULL) {
-        page->failed = 1;
-        return NGX_ERROR;
-    }
-
-    if (page->buf) {
-        page->size += page->buf->last - page->buf->pos;
-    }
-
-    cl->buf = b;
-    cl->next = NULL;
-
-    *page->last_out = cl;
-    page->last_out = &cl->next;
-    page->buf = b;
-
-    return NGX_OK;
-}
-
-
 void
-ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str)
+ngx_http_vaani_print_escaped(ngx_http_vaani_output_t *out,
+    const ngx_str_t *str)
 {
     size_t  n;
     u_char  ch;
@@ -98,32 +85,80 @@ ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str)
         ch = str->data[n];
 
         if (ch == '"' || ch == '\\') {
-            ngx_http_vaani_print(page, "\\%c", ch);
+            ngx_http_vaani_print(out, "\\%c", ch);
 
         } else {
-            ngx_http_vaani_print(page, "%c",
+            ngx_http_vaani_print(out, "%c",
                                  (ch >= 0x20 && ch < 0x7f) ? ch : '?');
         }
     }
 }
 
 
+void
+ngx_http_vaani_print_static(ngx_http_vaani_output_t *out,
+    const ngx_str_t *text)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_calloc_buf(out->pool);
+
+    if (b) {
+        b->pos = text->data;
+        b->last = text->data + text->len;
+        b->end = b->last;
+        b->memory = 1;
+    }
+
+    ngx_http_vaani_add_buf(out, b);
+}
+
+
+/*
+ * Appends a buffer, NULL if there was no memory for it.
+ */
+
+static void
+ngx_http_vaani_add_buf(ngx_http_vaani_output_t *out, ngx_buf_t *b)
+{
+    ngx_chain_t  *cl;
+
+    cl = ngx_alloc_chain_link(out->pool);
+
+    if (b == NULL || cl == NULL) {
+        out->failed = 1;
+        return;
+    }
+
+    if (out->buf) {
+        out->size += out->buf->last - out->buf->pos;
+    }
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    *out->last = cl;
+    out->last = &cl->next;
+    out->buf = b;
+}
+
+
 ngx_int_t
-ngx_http_vaani_send_page(ngx_http_request_t *r, ngx_http_vaani_page_t *page,
-    ngx_str_t *type)
+ngx_http_vaani_send_output(ngx_http_request_t *r,
+    ngx_http_vaani_output_t *out, ngx_uint_t status, ngx_str_t *type)
 {
     ngx_int_t  rc;
 
-    if (page->failed || page->buf == NULL) {
+    if (out->failed) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    page->buf->last_buf = (r == r->main) ? 1 : 0;
-    page->buf->last_in_chain = 1;
+    out->buf->last_buf = (r == r->main) ? 1 : 0;
+    out->buf->last_in_chain = 1;
 
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = page->size
-                                      + (page->buf->last - page->buf->pos);
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = out->size
+                                      + (out->buf->last - out->buf->pos);
 
     ngx_http_vaani_set_type(r, type);
 
@@ -133,5 +168,5 @@ ngx_http_vaani_send_page(ngx_http_request_t *r, ngx_http_vaani_page_t *page,
         return rc;
     }
 
-    return ngx_http_output_filter(r, page->out);
+    return ngx_http_output_filter(r, out->body);
 }

@@ -1,7 +1,7 @@
 
 /*
- * An answer for operators: to GET and HEAD alone, and a body that grows while
- * it is printed.
+ * An answer for operators: to GET and HEAD alone, never cached, with a body
+ * that grows while it is printed.
  */
 
 
@@ -13,43 +13,52 @@
 
 
 /*
- * A response that grows.  If there is no memory, what follows is dropped, and
- * "failed" is set.
+ * The body, in memory of the request.  If there is no more, what follows is
+ * dropped, and "failed" is set.
  */
 
 typedef struct {
     ngx_pool_t                 *pool;
-    ngx_chain_t                *out;
-    ngx_chain_t               **last_out;
+    ngx_chain_t                *body;
+    ngx_chain_t               **last;
     ngx_buf_t                  *buf;        /* the last one */
     off_t                       size;       /* of those before it */
     unsigned                    failed:1;
-} ngx_http_vaani_page_t;
+} ngx_http_vaani_output_t;
 
 
 /*
- * Discards the body.  Returns NGX_DECLINED if the method is GET or HEAD, else
- * the request has been answered, and what it is to be finalized with.
+ * Begins an answer: discards the body of the request, and initializes out.
+ * Returns NGX_DECLINED if it is to be printed and sent; else the request has
+ * been answered, and what it is to be finalized with.
  */
-ngx_int_t ngx_http_vaani_get_only(ngx_http_request_t *r);
+ngx_int_t ngx_http_vaani_begin(ngx_http_request_t *r,
+    ngx_http_vaani_output_t *out);
 
 /*
- * Appends to the page, as ngx_sprintf().
+ * Appends to the body, as ngx_sprintf(): 1024 bytes at most.
  */
-void ngx_http_vaani_print(ngx_http_vaani_page_t *page, const char *fmt, ...);
+void ngx_http_vaani_print(ngx_http_vaani_output_t *out, const char *fmt, ...);
 
 /*
  * Appends a string of any length for JSON and Prometheus: quotes and
  * backslashes escaped, and a question mark for what isn't printable ASCII.
  */
-void ngx_http_vaani_print_escaped(ngx_http_vaani_page_t *page, ngx_str_t *str);
+void ngx_http_vaani_print_escaped(ngx_http_vaani_output_t *out,
+    const ngx_str_t *str);
 
 /*
- * Sends the page, of this media type.  Returns what
+ * Appends text that lives as long as the module; it isn't copied.
+ */
+void ngx_http_vaani_print_static(ngx_http_vaani_output_t *out,
+    const ngx_str_t *text);
+
+/*
+ * Sends what was printed, with this status and media type.  Returns what
  * ngx_http_finalize_request() takes.
  */
-ngx_int_t ngx_http_vaani_send_page(ngx_http_request_t *r,
-    ngx_http_vaani_page_t *page, ngx_str_t *type);
+ngx_int_t ngx_http_vaani_send_output(ngx_http_request_t *r,
+    ngx_http_vaani_output_t *out, ngx_uint_t status, ngx_str_t *type);
 
 
 #endif /* _NGX_HTTP_VAANI_OUTPUT_H_INCLUDED_ */

@@ -11,19 +11,27 @@ static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
     ngx_vaani_redis_shown_t *node);
 
 
-void
-ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
+ngx_http_vaani_snapshot_t *
+ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
 {
-    ngx_uint_t               n, i, last;
-    ngx_http_vaani_slot_t   *slot;
-    ngx_http_vaani_stats_t  *stats;
+    ngx_uint_t                  n, i, last;
+    ngx_http_vaani_slot_t      *slot;
+    ngx_http_vaani_stats_t     *stats;
+    ngx_http_vaani_snapshot_t  *snapshot;
 
+    snapshot = ngx_pcalloc(pool, sizeof(ngx_http_vaani_snapshot_t));
+
+    if (snapshot == NULL) {
+        return NULL;
+    }
+
+    snapshot->vmcf = vmcf;
     snapshot->time = ngx_http_vaani_now();
 
-    stats = snapshot->vmcf->stats;
+    stats = vmcf->stats;
 
     if (stats == NULL) {
-        return;
+        return snapshot;
     }
 
     for (n = 0; n < NGX_HTTP_VAANI_SLOTS; n++) {
@@ -51,6 +59,8 @@ ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot)
     }
 
     snapshot->drift_other = stats->drift_other;
+
+    return snapshot;
 }
 
 

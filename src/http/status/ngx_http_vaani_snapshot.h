@@ -51,9 +51,11 @@ typedef struct {
 
 
 /*
- * Adds up what the workers counted; snapshot->vmcf is set, all else is 0.
+ * Adds up what the workers counted, in memory of the pool.  Returns NULL if
+ * there is none.
  */
-void ngx_http_vaani_snapshot(ngx_http_vaani_snapshot_t *snapshot);
+ngx_http_vaani_snapshot_t *ngx_http_vaani_snapshot(ngx_pool_t *pool,
+    ngx_http_vaani_main_conf_t *vmcf);
 
 /*
  * The name of a rank of statuses, NULL if there is none.

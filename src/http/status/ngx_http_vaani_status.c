@@ -36,7 +36,7 @@ static ngx_http_vaani_format_e ngx_http_vaani_format(ngx_http_request_t *r);
 static void ngx_http_vaani_accept(ngx_http_vaani_offer_t *offers,
     u_char *p, u_char *last, ngx_uint_t place);
 static ngx_uint_t ngx_http_vaani_quality(u_char *p, u_char *last);
-static ngx_int_t ngx_http_vaani_send_html(ngx_http_request_t *r);
+static ngx_int_t ngx_http_vaani_secure_html(ngx_http_request_t *r);
 
 
 static ngx_str_t  ngx_http_vaani_types[] = {
@@ -57,23 +57,20 @@ static ngx_int_t
 ngx_http_vaani_status_handler(ngx_http_request_t *r)
 {
     ngx_int_t                   rc;
-    ngx_str_t                   no_store, accept;
-    ngx_http_vaani_page_t       page;
+    ngx_str_t                   accept;
+    ngx_http_vaani_output_t     out;
     ngx_http_vaani_format_e     format;
     ngx_http_vaani_snapshot_t  *snapshot;
 
-    rc = ngx_http_vaani_get_only(r);
+    rc = ngx_http_vaani_begin(r, &out);
 
     if (rc != NGX_DECLINED) {
         return rc;
     }
 
-    ngx_str_set(&no_store, "no-store");
     ngx_str_set(&accept, "Accept");
 
-    if (ngx_http_vaani_add_header(r, "Cache-Control", &no_store) != NGX_OK
-        || ngx_http_vaani_add_header(r, "Vary", &accept) != NGX_OK)
-    {
+    if (ngx_http_vaani_add_header(r, "Vary", &accept) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -86,32 +83,31 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
     }
 
     if (format == NGX_HTTP_VAANI_HTML) {
-        return ngx_http_vaani_send_html(r);
-    }
 
-    snapshot = ngx_pcalloc(r->pool, sizeof(ngx_http_vaani_snapshot_t));
+        if (ngx_http_vaani_secure_html(r) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
 
-    if (snapshot == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    snapshot->vmcf = ngx_http_get_module_main_conf(r, ngx_http_vaani_module);
-
-    ngx_http_vaani_snapshot(snapshot);
-
-    ngx_memzero(&page, sizeof(ngx_http_vaani_page_t));
-
-    page.pool = r->pool;
-    page.last_out = &page.out;
-
-    if (format == NGX_HTTP_VAANI_METRICS) {
-        ngx_http_vaani_print_metrics(&page, snapshot);
+        ngx_http_vaani_print_static(&out, &ngx_http_vaani_page);
 
     } else {
-        ngx_http_vaani_print_json(&page, snapshot);
+        snapshot = ngx_http_vaani_snapshot(r->pool,
+                     ngx_http_get_module_main_conf(r, ngx_http_vaani_module));
+
+        if (snapshot == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (format == NGX_HTTP_VAANI_METRICS) {
+            ngx_http_vaani_print_metrics(&out, snapshot);
+
+        } else {
+            ngx_http_vaani_print_json(&out, snapshot);
+        }
     }
 
-    return ngx_http_vaani_send_page(r, &page, &ngx_http_vaani_types[format]);
+    return ngx_http_vaani_send_output(r, &out, NGX_HTTP_OK,
+                                      &ngx_http_vaani_types[format]);
 }
 
 
@@ -305,38 +301,23 @@ found:
 }
 
 
+/*
+ * The headers that keep a browser from running anything but the page.
+ */
+
 static ngx_int_t
-ngx_http_vaani_send_html(ngx_http_request_t *r)
+ngx_http_vaani_secure_html(ngx_http_request_t *r)
 {
-    ngx_str_t              csp, nosniff;
-    ngx_http_vaani_page_t  page;
+    ngx_str_t  csp, nosniff;
 
     csp = ngx_http_vaani_page_csp;
     ngx_str_set(&nosniff, "nosniff");
 
-    if (ngx_http_vaani_add_header(r, "Content-Security-Policy", &csp) != NGX_OK
-        || ngx_http_vaani_add_header(r, "X-Content-Type-Options", &nosniff)
-           != NGX_OK)
+    if (ngx_http_vaani_add_header(r, "Content-Security-Policy", &csp)
+        != NGX_OK)
     {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NGX_ERROR;
     }
 
-    ngx_memzero(&page, sizeof(ngx_http_vaani_page_t));
-
-    page.buf = ngx_calloc_buf(r->pool);
-    page.out = ngx_alloc_chain_link(r->pool);
-
-    if (page.buf == NULL || page.out == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    page.buf->pos = ngx_http_vaani_page.data;
-    page.buf->last = page.buf->pos + ngx_http_vaani_page.len;
-    page.buf->memory = 1;
-
-    page.out->buf = page.buf;
-    page.out->next = NULL;
-
-    return ngx_http_vaani_send_page(r, &page,
-                                    &ngx_http_vaani_types[NGX_HTTP_VAANI_HTML]);
+    return ngx_http_vaani_add_header(r, "X-Content-Type-Options", &nosniff);
 }

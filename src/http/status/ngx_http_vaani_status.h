@@ -14,14 +14,14 @@
 
 /* ngx_http_vaani_status_json.c */
 
-void ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
+void ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot);
 
 
 /* ngx_http_vaani_status_metrics.c: https://prometheus.io/docs/instrumenting/
  * exposition_formats/#text-based-format */
 
-void ngx_http_vaani_print_metrics(ngx_http_vaani_page_t *page,
+void ngx_http_vaani_print_metrics(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot);
 
 

@@ -2,34 +2,34 @@
 #include "ngx_http_vaani_status.h"
 
 
-static void ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_deliveries(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum);
-static void ngx_http_vaani_json_results(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_results(ngx_http_vaani_output_t *out,
     ngx_atomic_t *results);
-static void ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum);
-static void ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_t *redis);
-static void ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_t *redis);
-static void ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
-static void ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent);
-static void ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
-static void ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_spool(ngx_http_vaani_output_t *out,
     ngx_vaani_spool_t *spool);
-static void ngx_http_vaani_json_drift(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_drift(ngx_http_vaani_output_t *out,
     ngx_http_vaani_drift_t *drift);
-static void ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
+static void ngx_http_vaani_json_recent(ngx_http_vaani_output_t *out,
     ngx_http_vaani_recent_t *recent);
-static void ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
+static void ngx_http_vaani_json_rank(ngx_http_vaani_output_t *out, char *name,
     ngx_uint_t rank);
 
 
 void
-ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
+ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot)
 {
     char                   *comma;
@@ -40,7 +40,7 @@ ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
 
     sum = &snapshot->sum;
 
-    ngx_http_vaani_print(page,
+    ngx_http_vaani_print(out,
                   "{\"version\":\"" NGX_HTTP_VAANI_VERSION "\","
                   "\"nginx\":\"" NGINX_VERSION "\","
                   "\"time\":%uL,\"since\":%uL,\"bytes\":%uA,\"in_flight\":%uA",
@@ -49,19 +49,19 @@ ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
                                         : snapshot->time,
                   sum->bytes, sum->in_flight);
 
-    ngx_http_vaani_json_deliveries(page, sum);
-    ngx_http_vaani_json_transitions(page, sum);
+    ngx_http_vaani_json_deliveries(out, sum);
+    ngx_http_vaani_json_transitions(out, sum);
 
-    ngx_http_vaani_print(page, ",\"redis\":[");
+    ngx_http_vaani_print(out, ",\"redis\":[");
 
     redis = snapshot->vmcf->redis.elts;
 
     for (n = 0; n < snapshot->vmcf->redis.nelts; n++) {
-        ngx_http_vaani_print(page, "%s", n ? "," : "");
-        ngx_http_vaani_json_redis(page, redis[n]);
+        ngx_http_vaani_print(out, "%s", n ? "," : "");
+        ngx_http_vaani_json_redis(out, redis[n]);
     }
 
-    ngx_http_vaani_print(page, "],\"spools\":[");
+    ngx_http_vaani_print(out, "],\"spools\":[");
 
     spool = snapshot->vmcf->spools.elts;
     comma = "";
@@ -69,40 +69,40 @@ ngx_http_vaani_print_json(ngx_http_vaani_page_t *page,
     for (n = 0; n < snapshot->vmcf->spools.nelts; n++) {
 
         if (spool[n]->data) {
-            ngx_http_vaani_print(page, "%s", comma);
-            ngx_http_vaani_json_spool(page, spool[n]);
+            ngx_http_vaani_print(out, "%s", comma);
+            ngx_http_vaani_json_spool(out, spool[n]);
             comma = ",";
         }
     }
 
-    ngx_http_vaani_print(page, "],\"drift\":[");
+    ngx_http_vaani_print(out, "],\"drift\":[");
 
     for (n = 0; n < snapshot->ndrift; n++) {
-        ngx_http_vaani_print(page, "%s", n ? "," : "");
-        ngx_http_vaani_json_drift(page, snapshot->drift[n]);
+        ngx_http_vaani_print(out, "%s", n ? "," : "");
+        ngx_http_vaani_json_drift(out, snapshot->drift[n]);
     }
 
-    ngx_http_vaani_print(page, "],\"drift_other\":%uA,\"recent\":[",
+    ngx_http_vaani_print(out, "],\"drift_other\":%uA,\"recent\":[",
                          snapshot->drift_other);
 
     for (n = 0; n < snapshot->nrecent; n++) {
-        ngx_http_vaani_print(page, "%s", n ? "," : "");
-        ngx_http_vaani_json_recent(page, &snapshot->recent[n]);
+        ngx_http_vaani_print(out, "%s", n ? "," : "");
+        ngx_http_vaani_json_recent(out, &snapshot->recent[n]);
     }
 
-    ngx_http_vaani_print(page, "]}\n");
+    ngx_http_vaani_print(out, "]}\n");
 }
 
 
 static void
-ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_deliveries(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum)
 {
     char               *comma;
     ngx_uint_t          n, i;
     const vaani_str_t  *name;
 
-    ngx_http_vaani_print(page, ",\"deliveries\":[");
+    ngx_http_vaani_print(out, ",\"deliveries\":[");
 
     /* the rows of the table, then what is none of them */
 
@@ -112,54 +112,54 @@ ngx_http_vaani_json_deliveries(ngx_http_vaani_page_t *page,
         name = ngx_http_vaani_event_name(n);
 
         if (name) {
-            ngx_http_vaani_print(page, "%s{\"event\":\"%*s\"", i ? "," : "",
+            ngx_http_vaani_print(out, "%s{\"event\":\"%*s\"", i ? "," : "",
                                  name->len, name->data);
-            ngx_http_vaani_json_results(page, sum->deliveries[n]);
-            ngx_http_vaani_print(page, "}");
+            ngx_http_vaani_json_results(out, sum->deliveries[n]);
+            ngx_http_vaani_print(out, "}");
         }
     }
 
-    ngx_http_vaani_print(page, "],\"reasons\":{");
+    ngx_http_vaani_print(out, "],\"reasons\":{");
 
     comma = "";
 
     for (n = 1; n < VAANI_NREASONS; n++) {
 
         if (sum->reasons[n]) {
-            ngx_http_vaani_print(page, "%s\"%s\":%uA", comma,
+            ngx_http_vaani_print(out, "%s\"%s\":%uA", comma,
                                  vaani_reason_word(n)->data, sum->reasons[n]);
             comma = ",";
         }
     }
 
-    ngx_http_vaani_print(page, "}");
+    ngx_http_vaani_print(out, "}");
 }
 
 
 static void
-ngx_http_vaani_json_results(ngx_http_vaani_page_t *page, ngx_atomic_t *results)
+ngx_http_vaani_json_results(ngx_http_vaani_output_t *out, ngx_atomic_t *results)
 {
     ngx_uint_t  n;
 
     for (n = 1; n < NGX_HTTP_VAANI_RESULTS; n++) {
-        ngx_http_vaani_print(page, ",\"%V\":%uA", &ngx_http_vaani_results[n],
+        ngx_http_vaani_print(out, ",\"%V\":%uA", &ngx_http_vaani_results[n],
                              results[n]);
     }
 
-    ngx_http_vaani_print(page, ",\"none\":%uA",
+    ngx_http_vaani_print(out, ",\"none\":%uA",
                          results[NGX_HTTP_VAANI_PENDING]);
 }
 
 
 static void
-ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum)
 {
     char               *comma;
     ngx_uint_t          from, to;
     const vaani_str_t  *one, *two;
 
-    ngx_http_vaani_print(page, ",\"transitions\":[");
+    ngx_http_vaani_print(out, ",\"transitions\":[");
 
     comma = "";
 
@@ -170,7 +170,7 @@ ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
             two = ngx_http_vaani_rank_name(to);
 
             if (sum->transitions[from][to] && one && two) {
-                ngx_http_vaani_print(page, "%s{\"from\":\"%*s\","
+                ngx_http_vaani_print(out, "%s{\"from\":\"%*s\","
                                      "\"to\":\"%*s\",\"count\":%uA}", comma,
                                      one->len, one->data, two->len, two->data,
                                      sum->transitions[from][to]);
@@ -179,20 +179,20 @@ ngx_http_vaani_json_transitions(ngx_http_vaani_page_t *page,
         }
     }
 
-    ngx_http_vaani_print(page, "],\"calls\":{");
+    ngx_http_vaani_print(out, "],\"calls\":{");
 
     for (to = 1; (two = vaani_status_name(to)) != NULL; to++) {
-        ngx_http_vaani_print(page, "%s\"%*s\":%i", to == 1 ? "" : ",",
+        ngx_http_vaani_print(out, "%s\"%*s\":%i", to == 1 ? "" : ",",
                              two->len, two->data,
                              ngx_http_vaani_calls(sum, to));
     }
 
-    ngx_http_vaani_print(page, "}");
+    ngx_http_vaani_print(out, "}");
 }
 
 
 static void
-ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_t *redis)
 {
     char                     *comma;
@@ -208,9 +208,9 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
         replies += sum.round_trips[n];
     }
 
-    ngx_http_vaani_print(page, "{\"server\":\"");
-    ngx_http_vaani_print_escaped(page, &redis->label);
-    ngx_http_vaani_print(page, "\",\"form\":\"%V\",\"replies\":%ui,"
+    ngx_http_vaani_print(out, "{\"server\":\"");
+    ngx_http_vaani_print_escaped(out, &redis->label);
+    ngx_http_vaani_print(out, "\",\"form\":\"%V\",\"replies\":%ui,"
                          "\"connects\":%uA,\"disconnects\":%uA,"
                          "\"redirects\":%uA,\"table_refreshes\":%uA,"
                          "\"failovers\":%uA,\"errors\":{",
@@ -223,35 +223,35 @@ ngx_http_vaani_json_redis(ngx_http_vaani_page_t *page,
     for (n = 0; (name = ngx_vaani_redis_error_name(n)) != NULL; n++) {
 
         if (sum.errors[n]) {
-            ngx_http_vaani_print(page, "%s\"%V\":%uA", comma, name,
+            ngx_http_vaani_print(out, "%s\"%V\":%uA", comma, name,
                                  sum.errors[n]);
             comma = ",";
         }
     }
 
-    ngx_http_vaani_print(page, "},");
-    ngx_http_vaani_json_nodes(page, redis);
-    ngx_http_vaani_print(page, ",\"round_trip\":");
-    ngx_http_vaani_json_round_trip(page, &sum, replies);
-    ngx_http_vaani_print(page, ",\"workers\":[");
+    ngx_http_vaani_print(out, "},");
+    ngx_http_vaani_json_nodes(out, redis);
+    ngx_http_vaani_print(out, ",\"round_trip\":");
+    ngx_http_vaani_json_round_trip(out, &sum, replies);
+    ngx_http_vaani_print(out, ",\"workers\":[");
 
     comma = "";
 
     for (n = 0; n < redis->nstats; n++) {
 
         if (ngx_vaani_redis_alive(redis->stats[n].pid)) {
-            ngx_http_vaani_print(page, "%s", comma);
-            ngx_http_vaani_json_worker(page, &redis->stats[n], n);
+            ngx_http_vaani_print(out, "%s", comma);
+            ngx_http_vaani_json_worker(out, &redis->stats[n], n);
             comma = ",";
         }
     }
 
-    ngx_http_vaani_print(page, "]}");
+    ngx_http_vaani_print(out, "]}");
 }
 
 
 static void
-ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_t *redis)
 {
     ngx_str_t                 name;
@@ -261,7 +261,7 @@ ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
 
     ngx_http_vaani_sum_nodes(redis, &nodes);
 
-    ngx_http_vaani_print(page, "\"masters\":%ui,\"masters_down\":%ui,"
+    ngx_http_vaani_print(out, "\"masters\":%ui,\"masters_down\":%ui,"
                          "\"nodes\":[", nodes.nmasters, nodes.ndown);
 
     for (n = 0; n < nodes.nnodes; n++) {
@@ -270,44 +270,44 @@ ngx_http_vaani_json_nodes(ngx_http_vaani_page_t *page,
         name.data = node->name;
         name.len = ngx_strlen(node->name);
 
-        ngx_http_vaani_print(page, "%s{\"node\":\"", n ? "," : "");
-        ngx_http_vaani_print_escaped(page, &name);
-        ngx_http_vaani_print(page, "\",\"role\":\"%V\",\"slots\":%uA,"
+        ngx_http_vaani_print(out, "%s{\"node\":\"", n ? "," : "");
+        ngx_http_vaani_print_escaped(out, &name);
+        ngx_http_vaani_print(out, "\",\"role\":\"%V\",\"slots\":%uA,"
                              "\"connections\":%uA,\"ready\":%uA}",
                              ngx_vaani_redis_role_name(node->role),
                              node->slots, node->connections, node->ready);
     }
 
-    ngx_http_vaani_print(page, "]");
+    ngx_http_vaani_print(out, "]");
 }
 
 
 static void
-ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total)
 {
     ngx_uint_t  n;
 
-    ngx_http_vaani_print(page, "{\"bounds\":[");
+    ngx_http_vaani_print(out, "{\"bounds\":[");
 
     for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
-        ngx_http_vaani_print(page, "%s%ui", n ? "," : "",
+        ngx_http_vaani_print(out, "%s%ui", n ? "," : "",
                              ngx_vaani_redis_bounds[n]);
     }
 
-    ngx_http_vaani_print(page, "],\"counts\":[");
+    ngx_http_vaani_print(out, "],\"counts\":[");
 
     for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
-        ngx_http_vaani_print(page, "%s%uA", n ? "," : "", sum->round_trips[n]);
+        ngx_http_vaani_print(out, "%s%uA", n ? "," : "", sum->round_trips[n]);
     }
 
-    ngx_http_vaani_print(page, "],\"sum\":%uA", sum->round_trip_sum);
+    ngx_http_vaani_print(out, "],\"sum\":%uA", sum->round_trip_sum);
 
-    ngx_http_vaani_json_quantile(page, sum, total, 50);
-    ngx_http_vaani_json_quantile(page, sum, total, 90);
-    ngx_http_vaani_json_quantile(page, sum, total, 99);
+    ngx_http_vaani_json_quantile(out, sum, total, 50);
+    ngx_http_vaani_json_quantile(out, sum, total, 90);
+    ngx_http_vaani_json_quantile(out, sum, total, 99);
 
-    ngx_http_vaani_print(page, "}");
+    ngx_http_vaani_print(out, "}");
 }
 
 
@@ -316,14 +316,14 @@ ngx_http_vaani_json_round_trip(ngx_http_vaani_page_t *page,
  */
 
 static void
-ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent)
 {
     double      rank, low, high;
     ngx_uint_t  n;
 
     if (total == 0) {
-        ngx_http_vaani_print(page, ",\"p%ui\":null", percent);
+        ngx_http_vaani_print(out, ",\"p%ui\":null", percent);
         return;
     }
 
@@ -347,12 +347,12 @@ ngx_http_vaani_json_quantile(ngx_http_vaani_page_t *page,
                      / (sum->round_trips[n] ? sum->round_trips[n] : 1);
     }
 
-    ngx_http_vaani_print(page, ",\"p%ui\":%ui", percent, (ngx_uint_t) high);
+    ngx_http_vaani_print(out, ",\"p%ui\":%ui", percent, (ngx_uint_t) high);
 }
 
 
 static void
-ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker)
 {
     ngx_str_t                error;
@@ -363,47 +363,47 @@ ngx_http_vaani_json_worker(ngx_http_vaani_page_t *page,
     copy = *stats;
     copy.error[NGX_VAANI_REDIS_ERROR_LEN - 1] = '\0';
 
-    ngx_http_vaani_print(page, "{\"worker\":%ui,\"pid\":%uA,"
+    ngx_http_vaani_print(out, "{\"worker\":%ui,\"pid\":%uA,"
                          "\"connections\":%uA,\"ready\":%uA,\"since\":%T000,"
                          "\"commands\":%uA,\"bytes\":%uA,", worker, copy.pid,
                          copy.connections, copy.ready, copy.ready_time,
                          copy.commands, copy.bytes);
 
     if (copy.error_time == 0) {
-        ngx_http_vaani_print(page, "\"error\":null,\"error_at\":null}");
+        ngx_http_vaani_print(out, "\"error\":null,\"error_at\":null}");
         return;
     }
 
     error.data = copy.error;
     error.len = ngx_strlen(copy.error);
 
-    ngx_http_vaani_print(page, "\"error\":\"");
-    ngx_http_vaani_print_escaped(page, &error);
-    ngx_http_vaani_print(page, "\",\"error_at\":%T000}", copy.error_time);
+    ngx_http_vaani_print(out, "\"error\":\"");
+    ngx_http_vaani_print_escaped(out, &error);
+    ngx_http_vaani_print(out, "\",\"error_at\":%T000}", copy.error_time);
 }
 
 
 static void
-ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_spool(ngx_http_vaani_output_t *out,
     ngx_vaani_spool_t *spool)
 {
     ngx_vaani_spool_status_t  status;
 
     ngx_vaani_spool_get_status(spool, &status);
 
-    ngx_http_vaani_print(page, "{\"path\":\"");
-    ngx_http_vaani_print_escaped(page, &spool->path->name);
-    ngx_http_vaani_print(page, "\",\"records\":%uA,\"bytes\":%uA,\"max\":%uz,",
+    ngx_http_vaani_print(out, "{\"path\":\"");
+    ngx_http_vaani_print_escaped(out, &spool->path->name);
+    ngx_http_vaani_print(out, "\",\"records\":%uA,\"bytes\":%uA,\"max\":%uz,",
                          status.records, status.bytes, spool->max);
 
     if (status.oldest) {
-        ngx_http_vaani_print(page, "\"oldest\":%T000,", status.oldest);
+        ngx_http_vaani_print(out, "\"oldest\":%T000,", status.oldest);
 
     } else {
-        ngx_http_vaani_print(page, "\"oldest\":null,");
+        ngx_http_vaani_print(out, "\"oldest\":null,");
     }
 
-    ngx_http_vaani_print(page, "\"appended\":%uA,\"replayed\":%uA,"
+    ngx_http_vaani_print(out, "\"appended\":%uA,\"replayed\":%uA,"
                          "\"dead_letters\":%uA,\"refused\":%uA,"
                          "\"dead_letters_bytes\":%uA,\"bad_bytes\":%uA,"
                          "\"refused_bytes\":%uA,\"refusals_kept\":%uA,"
@@ -413,7 +413,7 @@ ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
                          status.bad_bytes, status.refused_bytes,
                          status.refused_kept, status.refused_dropped);
 
-    ngx_http_vaani_print(page, ",\"retain\":%M,\"kept_bytes\":%uA,"
+    ngx_http_vaani_print(out, ",\"retain\":%M,\"kept_bytes\":%uA,"
                          "\"kept_seconds\":%uA,\"kept\":%uA,"
                          "\"not_kept\":%uA,\"losses\":%uA,"
                          "\"losses_beyond\":%uA,\"looked_at\":%uA,"
@@ -430,14 +430,14 @@ ngx_http_vaani_json_spool(ngx_http_vaani_page_t *page,
  */
 
 static void
-ngx_http_vaani_json_drift(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_drift(ngx_http_vaani_output_t *out,
     ngx_http_vaani_drift_t *drift)
 {
     const vaani_str_t  *event;
 
     event = ngx_http_vaani_event_name(drift->event);
 
-    ngx_http_vaani_print(page, "{\"event\":\"%*s\",\"kind\":\"%s\","
+    ngx_http_vaani_print(out, "{\"event\":\"%*s\",\"kind\":\"%s\","
                          "\"name\":\"%*s\",\"count\":%uA,"
                          "\"first\":%uA000,\"last\":%uA000}",
                          event->len, event->data,
@@ -448,7 +448,7 @@ ngx_http_vaani_json_drift(ngx_http_vaani_page_t *page,
 
 
 static void
-ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
+ngx_http_vaani_json_recent(ngx_http_vaani_output_t *out,
     ngx_http_vaani_recent_t *recent)
 {
     const vaani_str_t  *event;
@@ -457,13 +457,13 @@ ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
 
     event = ngx_http_vaani_event_name(recent->event);
 
-    ngx_http_vaani_print(page, "{\"time\":%uL,\"event\":\"%*s\",", recent->time,
+    ngx_http_vaani_print(out, "{\"time\":%uL,\"event\":\"%*s\",", recent->time,
                          event->len, event->data);
 
-    ngx_http_vaani_json_rank(page, "from", recent->from);
-    ngx_http_vaani_json_rank(page, "to", recent->to);
+    ngx_http_vaani_json_rank(out, "from", recent->from);
+    ngx_http_vaani_json_rank(out, "to", recent->to);
 
-    ngx_http_vaani_print(page, "\"result\":\"%V\",\"reason\":\"%s\","
+    ngx_http_vaani_print(out, "\"result\":\"%V\",\"reason\":\"%s\","
                          "\"call\":\"%06xD\"}",
                          recent->result
                          ? &ngx_http_vaani_results[recent->result] : &none,
@@ -473,7 +473,7 @@ ngx_http_vaani_json_recent(ngx_http_vaani_page_t *page,
 
 
 static void
-ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
+ngx_http_vaani_json_rank(ngx_http_vaani_output_t *out, char *name,
     ngx_uint_t rank)
 {
     const vaani_str_t  *status;
@@ -481,10 +481,10 @@ ngx_http_vaani_json_rank(ngx_http_vaani_page_t *page, char *name,
     status = rank ? ngx_http_vaani_rank_name(rank) : NULL;
 
     if (status) {
-        ngx_http_vaani_print(page, "\"%s\":\"%*s\",", name, status->len,
+        ngx_http_vaani_print(out, "\"%s\":\"%*s\",", name, status->len,
                              status->data);
 
     } else {
-        ngx_http_vaani_print(page, "\"%s\":null,", name);
+        ngx_http_vaani_print(out, "\"%s\":null,", name);
     }
 }
