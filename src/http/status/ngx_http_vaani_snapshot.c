@@ -2,11 +2,15 @@
 #include "ngx_http_vaani_snapshot.h"
 
 
+static void ngx_http_vaani_add_stats(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_stats_t *stats);
 static void ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
     ngx_http_vaani_drift_t *drift);
 static void ngx_http_vaani_add(void *sum, void *slot, size_t size);
 static void ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
     ngx_http_vaani_recent_t *recent);
+static void ngx_http_vaani_add_redis(ngx_http_vaani_redis_sum_t *sum,
+    ngx_vaani_redis_t *redis);
 static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
     ngx_vaani_redis_shown_t *node);
 
@@ -14,10 +18,11 @@ static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
 ngx_http_vaani_snapshot_t *
 ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
 {
-    ngx_uint_t                  n, i, last;
-    ngx_http_vaani_slot_t      *slot;
-    ngx_http_vaani_stats_t     *stats;
-    ngx_http_vaani_snapshot_t  *snapshot;
+    ngx_uint_t                    n;
+    ngx_vaani_redis_t           **redis;
+    ngx_vaani_spool_t           **spool;
+    ngx_http_vaani_snapshot_t    *snapshot;
+    ngx_http_vaani_spool_sum_t   *sum;
 
     snapshot = ngx_pcalloc(pool, sizeof(ngx_http_vaani_snapshot_t));
 
@@ -25,14 +30,54 @@ ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
         return NULL;
     }
 
-    snapshot->vmcf = vmcf;
-    snapshot->time = ngx_http_vaani_now();
+    snapshot->redis = ngx_pcalloc(pool, vmcf->redis.nelts
+                                        * sizeof(ngx_http_vaani_redis_sum_t));
+    snapshot->spools = ngx_pcalloc(pool, vmcf->spools.nelts
+                                         * sizeof(ngx_http_vaani_spool_sum_t));
 
-    stats = vmcf->stats;
-
-    if (stats == NULL) {
-        return snapshot;
+    if (snapshot->redis == NULL || snapshot->spools == NULL) {
+        return NULL;
     }
+
+    snapshot->time = ngx_http_vaani_now();
+    snapshot->since = snapshot->time;
+
+    if (vmcf->stats) {
+        ngx_http_vaani_add_stats(snapshot, vmcf->stats);
+    }
+
+    redis = vmcf->redis.elts;
+
+    for (n = 0; n < vmcf->redis.nelts; n++) {
+        ngx_http_vaani_add_redis(&snapshot->redis[n], redis[n]);
+    }
+
+    snapshot->nredis = n;
+
+    spool = vmcf->spools.elts;
+
+    for (n = 0; n < vmcf->spools.nelts; n++) {
+
+        if (spool[n]->data) {
+            sum = &snapshot->spools[snapshot->nspools++];
+
+            sum->spool = spool[n];
+            ngx_vaani_spool_get_status(spool[n], &sum->status);
+        }
+    }
+
+    return snapshot;
+}
+
+
+static void
+ngx_http_vaani_add_stats(ngx_http_vaani_snapshot_t *snapshot,
+    ngx_http_vaani_stats_t *stats)
+{
+    ngx_uint_t              n, i, last;
+    ngx_http_vaani_slot_t  *slot;
+
+    snapshot->since = stats->since;
 
     for (n = 0; n < NGX_HTTP_VAANI_SLOTS; n++) {
         slot = &stats->slots[n];
@@ -59,8 +104,6 @@ ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
     }
 
     snapshot->drift_other = stats->drift_other;
-
-    return snapshot;
 }
 
 
@@ -149,50 +192,42 @@ ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
 }
 
 
-void
-ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
-    ngx_vaani_redis_stats_t *sum)
-{
-    ngx_uint_t                n;
-    ngx_vaani_redis_stats_t  *stats;
+/*
+ * Adds up what the workers counted of a Redis, and what is under way.
+ */
 
-    ngx_memzero(sum, sizeof(ngx_vaani_redis_stats_t));
+static void
+ngx_http_vaani_add_redis(ngx_http_vaani_redis_sum_t *sum,
+    ngx_vaani_redis_t *redis)
+{
+    ngx_uint_t                n, i;
+    ngx_http_vaani_nodes_t   *nodes;
+    ngx_vaani_redis_stats_t  *stats;
+    ngx_vaani_redis_table_t   table;
+
+    sum->redis = redis;
+    nodes = &sum->nodes;
 
     for (n = 0; n < redis->nstats; n++) {
         stats = &redis->stats[n];
 
-        ngx_http_vaani_add(sum, stats, offsetof(ngx_vaani_redis_stats_t, pid));
+        ngx_http_vaani_add(&sum->sum, stats,
+                           offsetof(ngx_vaani_redis_stats_t, pid));
 
         if (ngx_vaani_redis_alive(stats->pid)) {
-            sum->commands += stats->commands;
-            sum->bytes += stats->bytes;
+            sum->sum.commands += stats->commands;
+            sum->sum.bytes += stats->bytes;
         }
-    }
-}
-
-
-void
-ngx_http_vaani_sum_nodes(ngx_vaani_redis_t *redis,
-    ngx_http_vaani_nodes_t *sum)
-{
-    ngx_uint_t               n, i;
-    ngx_vaani_redis_table_t  table;
-
-    sum->nmasters = 0;
-    sum->ndown = 0;
-    sum->nnodes = 0;
-
-    for (n = 0; n < redis->nstats; n++) {
 
         if (!ngx_vaani_redis_shown(redis, n, &table)) {
             continue;
         }
 
-        sum->nmasters = ngx_max(sum->nmasters, table.nmasters);
-        sum->ndown = ngx_max(sum->ndown, table.ndown);
+        nodes->nmasters = ngx_max(nodes->nmasters, table.nmasters);
+        nodes->ndown = ngx_max(nodes->ndown, table.ndown);
 
         for (i = 0; i < table.nnodes; i++) {
-            ngx_http_vaani_add_node(sum, &table.nodes[i]);
+            ngx_http_vaani_add_node(nodes, &table.nodes[i]);
         }
     }
 }

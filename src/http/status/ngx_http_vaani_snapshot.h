@@ -17,13 +17,46 @@
 
 
 /*
- * The sums over all slots, and the latest deliveries, newest first.
+ * The servers of a Redis, over all workers: each one with each role that a
+ * worker knows it by, mostly one.
  */
 
+#define NGX_HTTP_VAANI_SHOW_NODES   (2 * NGX_VAANI_REDIS_SHOWN)
+
 typedef struct {
-    ngx_http_vaani_main_conf_t *vmcf;
+    ngx_atomic_uint_t           nmasters;   /* of the worker with the most */
+    ngx_atomic_uint_t           ndown;
+    ngx_uint_t                  nnodes;
+    ngx_vaani_redis_shown_t     nodes[NGX_HTTP_VAANI_SHOW_NODES];
+} ngx_http_vaani_nodes_t;
+
+
+typedef struct {
+    ngx_vaani_redis_t          *redis;
+    ngx_vaani_redis_stats_t     sum;        /* over all workers, without what
+                                               is of one process */
+    ngx_http_vaani_nodes_t      nodes;
+} ngx_http_vaani_redis_sum_t;
+
+
+typedef struct {
+    ngx_vaani_spool_t          *spool;
+    ngx_vaani_spool_status_t    status;
+} ngx_http_vaani_spool_sum_t;
+
+
+typedef struct {
     uint64_t                    time;       /* Unix time, ms */
-    ngx_http_vaani_slot_t       sum;
+    uint64_t                    since;      /* the same: the counters began */
+
+    ngx_http_vaani_slot_t       sum;        /* over all slots */
+    ngx_http_vaani_redis_sum_t *redis;
+    ngx_uint_t                  nredis;
+    ngx_http_vaani_spool_sum_t *spools;
+    ngx_uint_t                  nspools;
+
+    /* the latest deliveries, newest first */
+
     ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_SHOW_RECENT];
     ngx_uint_t                  nrecent;
 
@@ -33,21 +66,6 @@ typedef struct {
     ngx_uint_t                  ndrift;
     ngx_atomic_uint_t           drift_other;
 } ngx_http_vaani_snapshot_t;
-
-
-/*
- * The servers of a Redis, over all workers: each one with each role that a
- * worker knows it by, mostly one.
- */
-
-#define NGX_HTTP_VAANI_SHOW_NODES   (2 * NGX_VAANI_REDIS_SHOWN)
-
-typedef struct {
-    ngx_uint_t                  nmasters;   /* of the worker with the most */
-    ngx_uint_t                  ndown;
-    ngx_uint_t                  nnodes;
-    ngx_vaani_redis_shown_t     nodes[NGX_HTTP_VAANI_SHOW_NODES];
-} ngx_http_vaani_nodes_t;
 
 
 /*
@@ -61,15 +79,6 @@ ngx_http_vaani_snapshot_t *ngx_http_vaani_snapshot(ngx_pool_t *pool,
  * The name of a rank of statuses, NULL if there is none.
  */
 const vaani_str_t *ngx_http_vaani_rank_name(ngx_uint_t rank);
-
-/*
- * Adds up what the slots of a Redis counted, and what is under way.
- */
-void ngx_http_vaani_sum_redis(ngx_vaani_redis_t *redis,
-    ngx_vaani_redis_stats_t *sum);
-
-void ngx_http_vaani_sum_nodes(ngx_vaani_redis_t *redis,
-    ngx_http_vaani_nodes_t *sum);
 
 /*
  * How many calls are in a status now, of those that were counted.  Below 0 if

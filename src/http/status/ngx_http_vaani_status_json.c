@@ -2,6 +2,8 @@
 #include "ngx_http_vaani_status.h"
 
 
+static void ngx_http_vaani_json_numbers(ngx_http_vaani_output_t *out,
+    ngx_http_vaani_where_e where, void *base);
 static void ngx_http_vaani_json_deliveries(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum);
 static void ngx_http_vaani_json_results(ngx_http_vaani_output_t *out,
@@ -9,9 +11,9 @@ static void ngx_http_vaani_json_results(ngx_http_vaani_output_t *out,
 static void ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum);
 static void ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_t *redis);
+    ngx_http_vaani_redis_sum_t *sum);
 static void ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_t *redis);
+    ngx_http_vaani_nodes_t *nodes);
 static void ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
 static void ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
@@ -19,7 +21,7 @@ static void ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
 static void ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
 static void ngx_http_vaani_json_spool(ngx_http_vaani_output_t *out,
-    ngx_vaani_spool_t *spool);
+    ngx_http_vaani_spool_sum_t *sum);
 static void ngx_http_vaani_json_drift(ngx_http_vaani_output_t *out,
     ngx_http_vaani_drift_t *drift);
 static void ngx_http_vaani_json_recent(ngx_http_vaani_output_t *out,
@@ -32,47 +34,32 @@ void
 ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot)
 {
-    char                   *comma;
     ngx_uint_t              n;
-    ngx_vaani_redis_t     **redis;
-    ngx_vaani_spool_t     **spool;
     ngx_http_vaani_slot_t  *sum;
 
     sum = &snapshot->sum;
 
-    ngx_http_vaani_print(out,
-                  "{\"version\":\"" NGX_HTTP_VAANI_VERSION "\","
-                  "\"nginx\":\"" NGINX_VERSION "\","
-                  "\"time\":%uL,\"since\":%uL,\"bytes\":%uA,\"in_flight\":%uA",
-                  snapshot->time,
-                  snapshot->vmcf->stats ? snapshot->vmcf->stats->since
-                                        : snapshot->time,
-                  sum->bytes, sum->in_flight);
+    ngx_http_vaani_print(out, "{\"version\":\"" NGX_HTTP_VAANI_VERSION "\","
+                         "\"nginx\":\"" NGINX_VERSION "\","
+                         "\"time\":%uL,\"since\":%uL",
+                         snapshot->time, snapshot->since);
 
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_SUM, sum);
     ngx_http_vaani_json_deliveries(out, sum);
     ngx_http_vaani_json_transitions(out, sum);
 
     ngx_http_vaani_print(out, ",\"redis\":[");
 
-    redis = snapshot->vmcf->redis.elts;
-
-    for (n = 0; n < snapshot->vmcf->redis.nelts; n++) {
+    for (n = 0; n < snapshot->nredis; n++) {
         ngx_http_vaani_print(out, "%s", n ? "," : "");
-        ngx_http_vaani_json_redis(out, redis[n]);
+        ngx_http_vaani_json_redis(out, &snapshot->redis[n]);
     }
 
     ngx_http_vaani_print(out, "],\"spools\":[");
 
-    spool = snapshot->vmcf->spools.elts;
-    comma = "";
-
-    for (n = 0; n < snapshot->vmcf->spools.nelts; n++) {
-
-        if (spool[n]->data) {
-            ngx_http_vaani_print(out, "%s", comma);
-            ngx_http_vaani_json_spool(out, spool[n]);
-            comma = ",";
-        }
+    for (n = 0; n < snapshot->nspools; n++) {
+        ngx_http_vaani_print(out, "%s", n ? "," : "");
+        ngx_http_vaani_json_spool(out, &snapshot->spools[n]);
     }
 
     ngx_http_vaani_print(out, "],\"drift\":[");
@@ -91,6 +78,26 @@ ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
     }
 
     ngx_http_vaani_print(out, "]}\n");
+}
+
+
+/*
+ * The numbers that stand in base, each with a comma before it.
+ */
+
+static void
+ngx_http_vaani_json_numbers(ngx_http_vaani_output_t *out,
+    ngx_http_vaani_where_e where, void *base)
+{
+    const ngx_http_vaani_number_t  *number;
+
+    for (number = ngx_http_vaani_numbers; number->metric; number++) {
+
+        if (number->where == where && number->member) {
+            ngx_http_vaani_print(out, ",\"%s\":%uA", number->member,
+                                 ngx_http_vaani_value(number, base));
+        }
+    }
 }
 
 
@@ -193,46 +200,47 @@ ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_t *redis)
+    ngx_http_vaani_redis_sum_t *sum)
 {
-    char                     *comma;
-    ngx_uint_t                n, replies;
-    const ngx_str_t          *name;
-    ngx_vaani_redis_stats_t   sum;
+    char               *comma;
+    ngx_uint_t          n, replies;
+    const ngx_str_t    *name;
+    ngx_vaani_redis_t  *redis;
 
-    ngx_http_vaani_sum_redis(redis, &sum);
+    redis = sum->redis;
 
     replies = 0;
 
     for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
-        replies += sum.round_trips[n];
+        replies += sum->sum.round_trips[n];
     }
 
     ngx_http_vaani_print(out, "{\"server\":\"");
     ngx_http_vaani_print_escaped(out, &redis->label);
-    ngx_http_vaani_print(out, "\",\"form\":\"%V\",\"replies\":%ui,"
-                         "\"connects\":%uA,\"disconnects\":%uA,"
-                         "\"redirects\":%uA,\"table_refreshes\":%uA,"
-                         "\"failovers\":%uA,\"errors\":{",
-                         ngx_vaani_redis_form_name(redis), replies,
-                         sum.connects, sum.disconnects, sum.redirects,
-                         sum.refreshes, sum.failovers);
+    ngx_http_vaani_print(out, "\",\"form\":\"%V\",\"replies\":%ui",
+                         ngx_vaani_redis_form_name(redis), replies);
+
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_REDIS, &sum->sum);
+
+    ngx_http_vaani_print(out, ",\"errors\":{");
 
     comma = "";
 
     for (n = 0; (name = ngx_vaani_redis_error_name(n)) != NULL; n++) {
 
-        if (sum.errors[n]) {
+        if (sum->sum.errors[n]) {
             ngx_http_vaani_print(out, "%s\"%V\":%uA", comma, name,
-                                 sum.errors[n]);
+                                 sum->sum.errors[n]);
             comma = ",";
         }
     }
 
-    ngx_http_vaani_print(out, "},");
-    ngx_http_vaani_json_nodes(out, redis);
-    ngx_http_vaani_print(out, ",\"round_trip\":");
-    ngx_http_vaani_json_round_trip(out, &sum, replies);
+    ngx_http_vaani_print(out, "}");
+
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_MASTERS, &sum->nodes);
+    ngx_http_vaani_json_nodes(out, &sum->nodes);
+    ngx_http_vaani_json_round_trip(out, &sum->sum, replies);
+
     ngx_http_vaani_print(out, ",\"workers\":[");
 
     comma = "";
@@ -252,30 +260,29 @@ ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_t *redis)
+    ngx_http_vaani_nodes_t *nodes)
 {
     ngx_str_t                 name;
     ngx_uint_t                n;
-    ngx_http_vaani_nodes_t    nodes;
     ngx_vaani_redis_shown_t  *node;
 
-    ngx_http_vaani_sum_nodes(redis, &nodes);
+    ngx_http_vaani_print(out, ",\"nodes\":[");
 
-    ngx_http_vaani_print(out, "\"masters\":%ui,\"masters_down\":%ui,"
-                         "\"nodes\":[", nodes.nmasters, nodes.ndown);
-
-    for (n = 0; n < nodes.nnodes; n++) {
-        node = &nodes.nodes[n];
+    for (n = 0; n < nodes->nnodes; n++) {
+        node = &nodes->nodes[n];
 
         name.data = node->name;
         name.len = ngx_strlen(node->name);
 
         ngx_http_vaani_print(out, "%s{\"node\":\"", n ? "," : "");
         ngx_http_vaani_print_escaped(out, &name);
-        ngx_http_vaani_print(out, "\",\"role\":\"%V\",\"slots\":%uA,"
-                             "\"connections\":%uA,\"ready\":%uA}",
-                             ngx_vaani_redis_role_name(node->role),
-                             node->slots, node->connections, node->ready);
+        ngx_http_vaani_print(out, "\",\"role\":\"%V\"",
+                             ngx_vaani_redis_role_name(node->role));
+
+        ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_NODE_SLOTS, node);
+        ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_NODE, node);
+
+        ngx_http_vaani_print(out, "}");
     }
 
     ngx_http_vaani_print(out, "]");
@@ -288,7 +295,7 @@ ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
 {
     ngx_uint_t  n;
 
-    ngx_http_vaani_print(out, "{\"bounds\":[");
+    ngx_http_vaani_print(out, ",\"round_trip\":{\"bounds\":[");
 
     for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
         ngx_http_vaani_print(out, "%s%ui", n ? "," : "",
@@ -363,21 +370,23 @@ ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
     copy = *stats;
     copy.error[NGX_VAANI_REDIS_ERROR_LEN - 1] = '\0';
 
-    ngx_http_vaani_print(out, "{\"worker\":%ui,\"pid\":%uA,"
-                         "\"connections\":%uA,\"ready\":%uA,\"since\":%T000,"
-                         "\"commands\":%uA,\"bytes\":%uA,", worker, copy.pid,
-                         copy.connections, copy.ready, copy.ready_time,
-                         copy.commands, copy.bytes);
+    ngx_http_vaani_print(out, "{\"worker\":%ui,\"pid\":%uA", worker, copy.pid);
+
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_WORKER, &copy);
+
+    ngx_http_vaani_print(out, ",\"since\":%T000", copy.ready_time);
+
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_COMMANDS, &copy);
 
     if (copy.error_time == 0) {
-        ngx_http_vaani_print(out, "\"error\":null,\"error_at\":null}");
+        ngx_http_vaani_print(out, ",\"error\":null,\"error_at\":null}");
         return;
     }
 
     error.data = copy.error;
     error.len = ngx_strlen(copy.error);
 
-    ngx_http_vaani_print(out, "\"error\":\"");
+    ngx_http_vaani_print(out, ",\"error\":\"");
     ngx_http_vaani_print_escaped(out, &error);
     ngx_http_vaani_print(out, "\",\"error_at\":%T000}", copy.error_time);
 }
@@ -385,43 +394,33 @@ ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_json_spool(ngx_http_vaani_output_t *out,
-    ngx_vaani_spool_t *spool)
+    ngx_http_vaani_spool_sum_t *sum)
 {
-    ngx_vaani_spool_status_t  status;
+    ngx_vaani_spool_status_t  *status;
 
-    ngx_vaani_spool_get_status(spool, &status);
+    status = &sum->status;
 
     ngx_http_vaani_print(out, "{\"path\":\"");
-    ngx_http_vaani_print_escaped(out, &spool->path->name);
-    ngx_http_vaani_print(out, "\",\"records\":%uA,\"bytes\":%uA,\"max\":%uz,",
-                         status.records, status.bytes, spool->max);
+    ngx_http_vaani_print_escaped(out, &sum->spool->path->name);
+    ngx_http_vaani_print(out, "\"");
 
-    if (status.oldest) {
-        ngx_http_vaani_print(out, "\"oldest\":%T000,", status.oldest);
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_SPOOL, status);
+
+    if (status->oldest) {
+        ngx_http_vaani_print(out, ",\"oldest\":%T000", status->oldest);
 
     } else {
-        ngx_http_vaani_print(out, "\"oldest\":null,");
+        ngx_http_vaani_print(out, ",\"oldest\":null");
     }
 
-    ngx_http_vaani_print(out, "\"appended\":%uA,\"replayed\":%uA,"
-                         "\"dead_letters\":%uA,\"refused\":%uA,"
-                         "\"dead_letters_bytes\":%uA,\"bad_bytes\":%uA,"
-                         "\"refused_bytes\":%uA,\"refusals_kept\":%uA,"
-                         "\"refusals_dropped\":%uA",
-                         status.appended, status.replayed, status.buried,
-                         status.refused, status.dead_letters_bytes,
-                         status.bad_bytes, status.refused_bytes,
-                         status.refused_kept, status.refused_dropped);
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_SPOOL_EVENTS, status);
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_SPOOL_LEFT, status);
 
-    ngx_http_vaani_print(out, ",\"retain\":%M,\"kept_bytes\":%uA,"
-                         "\"kept_seconds\":%uA,\"kept\":%uA,"
-                         "\"not_kept\":%uA,\"losses\":%uA,"
-                         "\"losses_beyond\":%uA,\"looked_at\":%uA,"
-                         "\"brought_back\":%uA}",
-                         spool->retain / 1000, status.kept_bytes,
-                         status.kept_age, status.kept, status.not_kept,
-                         status.forgotten, status.beyond, status.looked_at,
-                         status.brought_back);
+    ngx_http_vaani_print(out, ",\"retain\":%M", sum->spool->retain / 1000);
+
+    ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_SPOOL_KEPT, status);
+
+    ngx_http_vaani_print(out, "}");
 }
 
 
