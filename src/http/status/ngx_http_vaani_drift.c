@@ -2,23 +2,18 @@
 #include "../ngx_http_vaani.h"
 
 
-typedef struct {
-    ngx_http_vaani_drift_e      kind;
-    ngx_uint_t                  event;
-    size_t                      len;
-    u_char                      name[NGX_HTTP_VAANI_DRIFT_LEN];
-} ngx_http_vaani_news_t;
-
-
 static void ngx_http_vaani_drift_note(const vaani_event_t *event,
     ngx_http_vaani_drift_e kind, unsigned nested, const vaani_str_t *name,
+    ngx_log_t *log);
+static void ngx_http_vaani_drift_name(ngx_http_vaani_news_t *news,
+    unsigned nested, const vaani_str_t *name);
+static ngx_http_vaani_drift_t *ngx_http_vaani_drift_entry(
+    ngx_http_vaani_stats_t *stats, ngx_http_vaani_news_t *news,
     ngx_log_t *log);
 static ngx_atomic_uint_t ngx_http_vaani_drift_hash(
     ngx_http_vaani_news_t *news, uint64_t seed);
 static void ngx_http_vaani_drift_range(ngx_http_vaani_drift_e kind,
     ngx_uint_t *first, ngx_uint_t *last);
-static ngx_uint_t ngx_http_vaani_drift_same(ngx_http_vaani_drift_t *entry,
-    ngx_http_vaani_news_t *news);
 static void ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news,
     ngx_log_t *log);
 
@@ -49,23 +44,14 @@ ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log)
 }
 
 
-/*
- * A name is looked for from the first entry of its kind to the first free one,
- * which this worker then takes, unless another one just did.
- */
-
 static void
 ngx_http_vaani_drift_note(const vaani_event_t *event,
     ngx_http_vaani_drift_e kind, unsigned nested, const vaani_str_t *name,
     ngx_log_t *log)
 {
-    u_char                   *p, *last;
-    size_t                    n;
-    ngx_uint_t                i, end;
-    ngx_atomic_uint_t         hash, found;
-    ngx_http_vaani_news_t     news;
-    ngx_http_vaani_stats_t   *stats;
-    ngx_http_vaani_drift_t   *entry;
+    ngx_http_vaani_news_t    news;
+    ngx_http_vaani_stats_t  *stats;
+    ngx_http_vaani_drift_t  *entry;
 
     stats = ngx_http_vaani_stats();
 
@@ -73,10 +59,57 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
         return;
     }
 
-    news.kind = kind;
-    news.event = ngx_http_vaani_event_number(event);
+    ngx_memzero(&news, sizeof(ngx_http_vaani_news_t));
 
-    p = news.name;
+    news.kind = (u_char) kind;
+    news.event = (u_char) ngx_http_vaani_event_number(event);
+
+    ngx_http_vaani_drift_name(&news, nested, name);
+
+    entry = ngx_http_vaani_drift_entry(stats, &news, log);
+
+    if (entry == NULL) {
+
+        if (ngx_atomic_fetch_add(&stats->drift_other, 1) == 0) {
+            ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                          "vaani: new in Vaani's deliveries: more names than "
+                          "are kept, the others are only counted");
+        }
+
+        return;
+    }
+
+    /* the worker that took the entry may have died before it wrote this */
+
+    if (!entry->ready) {
+        entry->news = news;
+
+        (void) ngx_atomic_cmp_set(&entry->first, 0, ngx_time());
+
+        ngx_memory_barrier();
+
+        entry->ready = 1;
+    }
+
+    entry->last = ngx_time();
+
+    (void) ngx_atomic_fetch_add(&entry->count, 1);
+}
+
+
+/*
+ * Sets news->name: the name as far as there is room, with a question mark for
+ * what would have to be escaped.
+ */
+
+static void
+ngx_http_vaani_drift_name(ngx_http_vaani_news_t *news, unsigned nested,
+    const vaani_str_t *name)
+{
+    size_t   n;
+    u_char  *p, *last;
+
+    p = news->name;
     last = p + NGX_HTTP_VAANI_DRIFT_LEN;
 
     if (nested) {
@@ -93,11 +126,27 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
                ? name->data[n] : '?';
     }
 
-    news.len = p - news.name;
+    news->len = (u_char) (p - news->name);
+}
 
-    hash = ngx_http_vaani_drift_hash(&news, stats->seed);
 
-    ngx_http_vaani_drift_range(kind, &i, &end);
+/*
+ * A name is looked for from the first entry of its kind to the first free one,
+ * which this worker then takes, unless another one just did.  Returns NULL if
+ * there is no room.
+ */
+
+static ngx_http_vaani_drift_t *
+ngx_http_vaani_drift_entry(ngx_http_vaani_stats_t *stats,
+    ngx_http_vaani_news_t *news, ngx_log_t *log)
+{
+    ngx_uint_t               i, end;
+    ngx_atomic_uint_t        hash, found;
+    ngx_http_vaani_drift_t  *entry;
+
+    hash = ngx_http_vaani_drift_hash(news, stats->seed);
+
+    ngx_http_vaani_drift_range(news->kind, &i, &end);
 
     for ( /* void */ ; i < end; i++) {
         entry = &stats->drift[i];
@@ -106,8 +155,8 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
         if (found == 0) {
 
             if (ngx_atomic_cmp_set(&entry->hash, 0, hash)) {
-                ngx_http_vaani_drift_log(&news, log);
-                goto found;
+                ngx_http_vaani_drift_log(news, log);
+                return entry;
             }
 
             found = entry->hash;
@@ -119,39 +168,15 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
 
         ngx_memory_barrier();
 
-        if (!entry->ready || ngx_http_vaani_drift_same(entry, &news)) {
-            goto found;
+        if (!entry->ready
+            || ngx_memcmp(&entry->news, news, sizeof(ngx_http_vaani_news_t))
+               == 0)
+        {
+            return entry;
         }
     }
 
-    if (ngx_atomic_fetch_add(&stats->drift_other, 1) == 0) {
-        ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                      "vaani: new in Vaani's deliveries: more names than are "
-                      "kept, the others are only counted");
-    }
-
-    return;
-
-found:
-
-    /* the worker that took the entry may have died before it wrote this */
-
-    if (!entry->ready) {
-        entry->kind = (u_char) news.kind;
-        entry->event = (u_char) news.event;
-        entry->len = (u_char) news.len;
-        ngx_memcpy(entry->name, news.name, news.len);
-
-        (void) ngx_atomic_cmp_set(&entry->first, 0, ngx_time());
-
-        ngx_memory_barrier();
-
-        entry->ready = 1;
-    }
-
-    entry->last = ngx_time();
-
-    (void) ngx_atomic_fetch_add(&entry->count, 1);
+    return NULL;
 }
 
 
@@ -201,17 +226,6 @@ ngx_http_vaani_drift_range(ngx_http_vaani_drift_e kind, ngx_uint_t *first,
 }
 
 
-static ngx_uint_t
-ngx_http_vaani_drift_same(ngx_http_vaani_drift_t *entry,
-    ngx_http_vaani_news_t *news)
-{
-    return entry->kind == news->kind
-           && entry->event == news->event
-           && entry->len == news->len
-           && ngx_memcmp(entry->name, news->name, news->len) == 0;
-}
-
-
 static void
 ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news, ngx_log_t *log)
 {
@@ -224,27 +238,27 @@ ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news, ngx_log_t *log)
     case NGX_HTTP_VAANI_DRIFT_EVENT:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "vaani: new in Vaani's deliveries: event \"%*s\"",
-                      news->len, news->name);
+                      (size_t) news->len, news->name);
         break;
 
     case NGX_HTTP_VAANI_DRIFT_MEMBER:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "vaani: new in Vaani's deliveries: member \"%*s\" of %*s",
-                      news->len, news->name, name->len, name->data);
+                      (size_t) news->len, news->name, name->len, name->data);
         break;
 
     case NGX_HTTP_VAANI_DRIFT_CALL:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "vaani: new in Vaani's deliveries: \"%*s\" of %*s names "
                       "another call than the event's other names",
-                      news->len, news->name, name->len, name->data);
+                      (size_t) news->len, news->name, name->len, name->data);
         break;
 
     default:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "vaani: new in Vaani's deliveries: \"%*s\" of %*s has a "
                       "value that is not as documented, it is %s",
-                      news->len, news->name, name->len, name->data,
+                      (size_t) news->len, news->name, name->len, name->data,
                       news->kind == NGX_HTTP_VAANI_DRIFT_CONVERTED
                       ? "converted" : "left out");
     }

@@ -109,7 +109,19 @@ typedef struct {
 
 
 /*
- * What is new in the deliveries: names, never values.  No lock is needed: who
+ * What is new in the deliveries: a name, never a value.
+ */
+
+typedef struct {
+    u_char                      kind;       /* ngx_http_vaani_drift_e */
+    u_char                      event;      /* as it is counted */
+    u_char                      len;
+    u_char                      name[NGX_HTTP_VAANI_DRIFT_LEN];
+} ngx_http_vaani_news_t;
+
+
+/*
+ * How often, and when.  No lock is needed: who
  * sets "hash" has the entry, whoever finds it without a name writes the very
  * same one, and an entry is never freed.
  */
@@ -120,10 +132,7 @@ typedef struct {
     ngx_atomic_t                count;
     ngx_atomic_t                first;      /* Unix time, s */
     ngx_atomic_t                last;
-    u_char                      kind;       /* ngx_http_vaani_drift_e */
-    u_char                      event;      /* as it is counted */
-    u_char                      len;
-    u_char                      name[NGX_HTTP_VAANI_DRIFT_LEN];
+    ngx_http_vaani_news_t       news;
 } ngx_http_vaani_drift_t;
 
 

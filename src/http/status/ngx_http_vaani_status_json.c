@@ -434,15 +434,15 @@ ngx_http_vaani_json_drift(ngx_http_vaani_output_t *out,
 {
     const vaani_str_t  *event;
 
-    event = ngx_http_vaani_event_name(drift->event);
+    event = ngx_http_vaani_event_name(drift->news.event);
 
     ngx_http_vaani_print(out, "{\"event\":\"%*s\",\"kind\":\"%s\","
                          "\"name\":\"%*s\",\"count\":%uA,"
                          "\"first\":%uA000,\"last\":%uA000}",
                          event->len, event->data,
-                         ngx_http_vaani_drift_word(drift->kind),
-                         (size_t) drift->len, drift->name, drift->count,
-                         drift->first, drift->last);
+                         ngx_http_vaani_drift_word(drift->news.kind),
+                         (size_t) drift->news.len, drift->news.name,
+                         drift->count, drift->first, drift->last);
 }
 
 

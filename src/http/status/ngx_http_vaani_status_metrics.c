@@ -340,13 +340,14 @@ ngx_http_vaani_metric_drift(ngx_http_vaani_output_t *out,
 
     for (n = 0; n < snapshot->ndrift; n++) {
         drift = snapshot->drift[n];
-        event = ngx_http_vaani_event_name(drift->event);
+        event = ngx_http_vaani_event_name(drift->news.event);
 
         ngx_http_vaani_print(out, "vaani_drift_total{event=\"%*s\","
                              "kind=\"%s\",name=\"%*s\"} %uA\n",
                              event->len, event->data,
-                             ngx_http_vaani_drift_word(drift->kind),
-                             (size_t) drift->len, drift->name, drift->count);
+                             ngx_http_vaani_drift_word(drift->news.kind),
+                             (size_t) drift->news.len, drift->news.name,
+                             drift->count);
     }
 
     ngx_http_vaani_print(out, "vaani_drift_total{event=\"other\","
