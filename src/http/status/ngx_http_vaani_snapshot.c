@@ -18,11 +18,11 @@ static void ngx_http_vaani_add_node(ngx_http_vaani_nodes_t *sum,
 ngx_http_vaani_snapshot_t *
 ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
 {
-    ngx_uint_t                    n;
-    ngx_vaani_redis_t           **redis;
-    ngx_vaani_spool_t           **spool;
-    ngx_http_vaani_snapshot_t    *snapshot;
-    ngx_http_vaani_spool_sum_t   *sum;
+    ngx_uint_t                   n;
+    ngx_vaani_redis_t          **redis;
+    ngx_vaani_spool_t          **spool;
+    ngx_http_vaani_snapshot_t   *snapshot;
+    ngx_http_vaani_spool_sum_t  *sum;
 
     snapshot = ngx_pcalloc(pool, sizeof(ngx_http_vaani_snapshot_t));
 
@@ -172,10 +172,10 @@ ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
         return;
     }
 
-    if (snapshot->nrecent < NGX_HTTP_VAANI_SHOW_RECENT) {
+    if (snapshot->nrecent < NGX_HTTP_VAANI_RECENT) {
         snapshot->nrecent++;
 
-    } else if (snapshot->recent[NGX_HTTP_VAANI_SHOW_RECENT - 1].time
+    } else if (snapshot->recent[NGX_HTTP_VAANI_RECENT - 1].time
                >= copy.time)
     {
         return;

@@ -11,11 +11,6 @@
 #include "../ngx_http_vaani.h"
 
 
-/* recent deliveries that are shown, of all slots */
-
-#define NGX_HTTP_VAANI_SHOW_RECENT  NGX_HTTP_VAANI_RECENT
-
-
 /*
  * The servers of a Redis, over all workers: each one with each role that a
  * worker knows it by, mostly one.
@@ -55,9 +50,9 @@ typedef struct {
     ngx_http_vaani_spool_sum_t *spools;
     ngx_uint_t                  nspools;
 
-    /* the latest deliveries, newest first */
+    /* the latest deliveries of all slots, newest first */
 
-    ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_SHOW_RECENT];
+    ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_RECENT];
     ngx_uint_t                  nrecent;
 
     /* what is new in the deliveries, the latest first */

@@ -39,10 +39,16 @@ static ngx_uint_t ngx_http_vaani_quality(u_char *p, u_char *last);
 static ngx_int_t ngx_http_vaani_secure_html(ngx_http_request_t *r);
 
 
-static ngx_str_t  ngx_http_vaani_types[] = {
-    ngx_string("application/json"),
-    ngx_string("text/plain; version=0.0.4; charset=utf-8"),
-    ngx_string("text/html; charset=utf-8")
+/* by ngx_http_vaani_format_e: the argument "format", and the media type */
+
+static struct {
+    ngx_str_t  name;
+    ngx_str_t  type;
+} ngx_http_vaani_formats[] = {
+    { ngx_string("json"), ngx_string("application/json") },
+    { ngx_string("prometheus"),
+      ngx_string("text/plain; version=0.0.4; charset=utf-8") },
+    { ngx_string("html"), ngx_string("text/html; charset=utf-8") }
 };
 
 
@@ -107,7 +113,7 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_vaani_send_output(r, &out, NGX_HTTP_OK,
-                                      &ngx_http_vaani_types[format]);
+                                      &ngx_http_vaani_formats[format].type);
 }
 
 
@@ -135,19 +141,13 @@ ngx_http_vaani_format(ngx_http_request_t *r)
 
     if (ngx_http_arg(r, (u_char *) "format", 6, &value) == NGX_OK) {
 
-        if (value.len == 4 && ngx_strncmp(value.data, "json", 4) == 0) {
-            return NGX_HTTP_VAANI_JSON;
+        for (n = 0; n < NGX_HTTP_VAANI_NO_FORMAT; n++) {
+            if (ngx_http_vaani_same(&value, &ngx_http_vaani_formats[n].name)) {
+                break;
+            }
         }
 
-        if (value.len == 10 && ngx_strncmp(value.data, "prometheus", 10) == 0) {
-            return NGX_HTTP_VAANI_METRICS;
-        }
-
-        if (value.len == 4 && ngx_strncmp(value.data, "html", 4) == 0) {
-            return NGX_HTTP_VAANI_HTML;
-        }
-
-        return NGX_HTTP_VAANI_NO_FORMAT;
+        return n;
     }
 
     ngx_http_vaani_find_header(r, "accept", &value);
