@@ -136,9 +136,7 @@ CONF
 
 my $http = $nginx->http;
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-sub valid (@more) { return event('call_started', room => room(), @more) }
+sub valid (@more) { return event('call_started', room => new_room(), @more) }
 
 sub ask ($uri, $body, @headers) {
     return $http->request(uri => $uri, body => $body, headers => [ 'Content-Type' => 'application/json', @headers ]);
@@ -349,8 +347,8 @@ subtest 'the time' => sub {
 };
 
 subtest 'deliveries have ids' => sub {
-    my $started = valid();
-    my $room = "room-$count";
+    my $room = new_room();
+    my $started = event('call_started', room => $room);
     my $ringing = event('call_ringing', room => $room);
 
     is webhook('/one', body => $started, id => 'a.1')->body, OK, 'a delivery';

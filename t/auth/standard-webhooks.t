@@ -65,9 +65,8 @@ sub post ($uri, $body, $headers) {
 sub lets_in ($uri, $body, $headers) { return post($uri, $body, $headers)->status == 401 ? 0 : 1 }
 
 my $now = time;
-my $room = 0;
 my @bodies = (
-    map({ event($_, room => 'room-' . ++$room) } @EVENTS),
+    map({ event($_, room => new_room()) } @EVENTS),
     event('call_started', room => "caf\x{e9}"), event('call_ended', room => "\x{1f600}\x{20ac}", end_reason => "\x{2028}\x{feff}"),
     event('call_postprocessing', room => 'long', transcript => "\x{fc}\x{4e2d}\x{1f4de}" x 2_000),
     event('call_ended', room => 'escaped', end_reason => \'"\u00e9\ud83d\ude00\/\n"'),

@@ -108,10 +108,6 @@ CONF
 
 my $http = $nginx->http;
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-sub valid () { return event('call_started', room => room()) }
-
 # What a request that was let in is answered: its body is not an event, so that
 # it costs nothing but a look.
 use constant LET_IN => '[]';
@@ -157,7 +153,7 @@ subtest 'the right one' => sub {
     is_unauthorized with('/query?token=' . $encoded->($old)), 'percent-encoded in an argument', 'wrong_token';
     is_unauthorized with('/query?token=%' . unpack('H2', $old) . substr $old, 1), 'one byte of it', 'wrong_token';
 
-    my $body = valid();
+    my $body = an_event();
     my @json = ('Content-Type' => 'application/json', 'X-Token' => $old);
     is $http->request(uri => '/header', body => $body, headers => \@json)->body, OK, 'an event';
     is $http->request(uri => '/header', body => $body, headers => \@json)->body, qq({"status":"duplicate"}\n), '... again';
@@ -309,7 +305,7 @@ subtest 'always the same bytes' => sub {
         [ "/path/$other" ], [ '/header', 'X-Token' => $other, 'Content-Type' => 'text/plain' ],
     ) {
         my ($uri, @headers) = @$request;
-        for my $body ('', '{', valid(), 'x' x 300_000) {
+        for my $body ('', '{', an_event(), 'x' x 300_000) {
             $plain->send_raw(join '', format_request(
                 uri => $uri, body => $body, headers => [ @headers, Connection => 'close' ]));
             $seen{ $plain->read_raw =~ s/^Date: [^\r]+\r\n//mr }++;
@@ -327,7 +323,7 @@ subtest 'always the same bytes' => sub {
 
 subtest 'before the body was read' => sub {
     my $before = redis_work();
-    my $body = event('call_started', room => room(), junk => 'x' x 1_000_000);
+    my $body = event('call_started', room => new_room(), junk => 'x' x 1_000_000);
     my $half = length($body) / 2;
 
     $http->send_raw("POST /header HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -418,7 +414,7 @@ subtest 'nothing is left behind' => sub {
     my $subscriber = $redis->client->psubscribe('*');
     my $before = redis_work();
 
-    is_unauthorized $http->post('/header', valid(), 'X-Token' => $other), 'an event', 'wrong_token' for 1 .. 20;
+    is_unauthorized $http->post('/header', an_event(), 'X-Token' => $other), 'an event', 'wrong_token' for 1 .. 20;
     $client->cmd('PUBLISH', 'mark', '');
     is $subscriber->next_message(30)->{channel}, 'mark', 'nothing was published';
     is redis_work(), $before, 'nor stored';
@@ -426,9 +422,9 @@ subtest 'nothing is left behind' => sub {
     my $spool = $nginx->dir . '/spool';
     my $bytes = sub { my $sum = 0; $sum += -s for grep { -f } glob "$spool/*.log"; $sum };
     my $empty = $bytes->();
-    is_unauthorized $http->post('/spooled', valid(), 'X-Token' => $other), 'with a spool', 'wrong_token' for 1 .. 20;
+    is_unauthorized $http->post('/spooled', an_event(), 'X-Token' => $other), 'with a spool', 'wrong_token' for 1 .. 20;
     is $bytes->(), $empty, 'the spool has nothing of it';
-    is $http->post('/spooled', valid(), 'X-Token' => $old)->body, QUEUED, 'the right token';
+    is $http->post('/spooled', an_event(), 'X-Token' => $old)->body, QUEUED, 'the right token';
     cmp_ok $bytes->(), '>', $empty, '... is spooled';
 };
 

@@ -44,9 +44,6 @@ CONF
 my $http = $nginx->http;
 my $client = $redis->client;
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-
 sub deliver ($body, $uri = '/vaani', $answer = 'ok') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $response = $http->post($uri, $body);

@@ -60,9 +60,6 @@ my $second = Vaani::Test::HTTP->new(sock => $nginx->dir . '/second.sock');
 my $client = $redis->client;
 my $all = $redis->client->subscribe('vaani:events', 'end');
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-
 sub post ($uri, $body, %headers) { return answer($http->post($uri, $body, %headers)) }
 # Of two events in one millisecond, which is the later one is chance.
 sub next_ms () {

@@ -104,8 +104,6 @@ my $client = $redis->client;
 my $all = $redis->client->psubscribe('*')->subscribe('');    # "*" does not match ""
 my $json = JSON::PP->new->utf8->allow_nonref->boolean_values(0, 1);
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
 sub now_ms () { return int(Time::HiRes::time() * 1000) }
 
 # Transfers that were received in one millisecond have no order.

@@ -41,8 +41,6 @@ sub next_ms () {
     return;
 }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
 sub key ($room) { return "vaani:call:$room" }
 
 # Fails the calling test unless the event was a transition.

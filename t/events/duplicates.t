@@ -58,8 +58,6 @@ CONF
 my $http = $nginx->http;
 my $client = $redis->client;
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
 sub key ($room) { return "vaani:call:$room" }
 sub now_ms () { return int(Time::HiRes::time() * 1000) }
 sub seq ($room) { return $client->cmd('HGET', key($room), 'seq') }

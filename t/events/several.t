@@ -101,8 +101,6 @@ my $http = $nginx->http(retry => 0);
 my $all = $redis->client->psubscribe('*');
 my $json = JSON::PP->new->utf8->boolean_values(0, 1);
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
 sub seq ($room, $from = $client) { return $from->cmd('HGET', "vaani:call:$room", 'seq') // 0 }
 sub body (@events) { return '{"event":"call_ringing","events":[' . join(',', @events) . ']}' }
 

@@ -118,9 +118,6 @@ my $http = $nginx->http;
 my $subscriber = $redis->client->subscribe('vaani:events');
 my $json = JSON::PP->new->utf8->allow_nonref;
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-
 sub key ($room) { return "vaani:call:$room" }
 
 # Taken, as it is, and published; returns the hash of the call.
@@ -186,7 +183,7 @@ for my $event (@EVENTS) {
     # hash has this value; undef: none, or, of the status, that of the event.
     my $accepted = sub ($uris, $name, $member, $value, @overrides) {
         for my $uri (@$uris) {
-            my $room = room();
+            my $room = new_room();
             my $call = taken($uri, event($event, room => $room, @overrides), "$uri: $name", $room);
             my $field = $fields->{$member}[2] // next;
             is $call->{$field}, $value // ($field eq 'status' ? $STATUS{$event} : undef), "... $field";
@@ -194,7 +191,7 @@ for my $event (@EVENTS) {
     };
 
     subtest $event => sub {
-        my $room = room();
+        my $room = new_room();
         my $call = taken('/default', event($event, room => $room), 'as documented', $room);
         is $call->{last_event}, $event, 'it is applied';
 
@@ -212,7 +209,7 @@ for my $event (@EVENTS) {
 
                 if ($required) {
                     for my $uri (qw(/strict /strict-known)) {
-                        $room = room();
+                        $room = new_room();
                         refused($uri, event($event, room => $room, $member => $value), "/$member",
                             "$uri: $member $name", qr/^\Q$member\E is required$/, $room);
                     }
@@ -226,7 +223,7 @@ for my $event (@EVENTS) {
 
                 if (!defined $value) {
                     for my $uri (qw(/strict /strict-known)) {
-                        $room = room();
+                        $room = new_room();
                         refused($uri, event($event, room => $room, $member => \$text), "/$member",
                             "$uri: $member $text", qr/^\Q$member\E \w/, $room);
                     }
@@ -244,7 +241,7 @@ for my $event (@EVENTS) {
             Status), '', 'a/b')
         {
             for my $text ('null', 'true', '-1e999', '"\u0000"', '[]', '{}') {
-                $room = room();
+                $room = new_room();
                 taken('/strict', event($event, room => $room, $member => \$text), "extra $member: $text", $room);
             }
         }
@@ -341,7 +338,7 @@ subtest 'unknown events' => sub {
     for my $name (qw(call_transmogrified Call_started CALL_STARTED call_started_ call_starte call-started callstarted
         user_picked_up human_transfer_), ' call_started', 'call_started ', "call_started\0", "\x{e9}", '"', 'x' x 256, "\x{e9}" x 128)
     {
-        my $room = room();
+        my $room = new_room();
         my $body = event($name, room => $room, call_duration => 'not a number');
         my $shown = $json->encode(substr $name, 0, 30);
 
@@ -373,11 +370,11 @@ subtest 'unknown events' => sub {
     }
 
     for my $name (@EVENTS) {
-        my $room = room();
+        my $room = new_room();
         taken('/known', event($name, room => $room), "/known: $name is accepted", $room);
         taken('/strict-known', event($name, room => $room, x => 1), "/strict-known: $name is accepted", $room);
     }
-    my $room = room();
+    my $room = new_room();
     taken('/strict-known', qq({"ev\\u0065nt":"call_\\u0065nded","room_name":"$room","call_duration":1}),
         'also when escaped', $room);
 };
@@ -418,7 +415,7 @@ subtest 'durations' => sub {
         # Alone, below a second, it is one of seconds.
         for my $case ([ call_ended => $s ], [ call_postprocessing => $ms < 1000 ? $s : $ms ]) {
             my ($event, $ms) = @$case;
-            my $room = room();
+            my $room = new_room();
             my $call = taken('/strict', event($event, room => $room, call_duration => \$text), "$event: $text", $room);
             is $call->{call_duration_ms}, $ms, "... is $ms ms";
         }
@@ -426,19 +423,19 @@ subtest 'durations' => sub {
 
     for my $event (qw(call_ended call_postprocessing)) {
         for my $text (qw(-1 -0.1 -1e-9 -1e-400 -1e400 -0.0000000000000000000000000000000000000000000000000001)) {
-            my $room = room();
+            my $room = new_room();
             refused('/strict', event($event, room => $room, call_duration => \$text), '/call_duration', "$event: $text",
                 qr/^call_duration must not be negative$/, $room);
         }
         for my $text (qw(1e309 1e999 1.8e309 1E+400 1e99999999999999999999), '9' x 400, '0.1e310') {
-            my $room = room();
+            my $room = new_room();
             refused('/strict', event($event, room => $room, call_duration => \$text), '/call_duration', "$event: $text",
                 qr/^call_duration must be finite$/, $room);
         }
 
         # Finite, though nobody talks that long.
         for my $text (qw(1e20 1e300 1.7e308 0.0000001e308)) {
-            my $room = room();
+            my $room = new_room();
             my $call = taken('/strict', event($event, room => $room, call_duration => \$text), "$event: $text", $room);
             like $call->{call_duration_ms}, qr/^[1-9][0-9]{15,}$/, '... is a big integer';
         }
@@ -451,7 +448,7 @@ subtest 'the number of members' => sub {
 
     for my $uri (qw(/default /strict)) {
         my $count = sub ($name, $taken, $before, $head, $n, $tail, $answer = OK) {
-            my $room = room();
+            my $room = new_room();
             for ($before, $head, $tail) { s/ROOM/$room/ }
 
             my $good = $before . $head . ',' . $members->($n) . $tail;
@@ -474,7 +471,7 @@ subtest 'the number of members' => sub {
         $count->('data', 1, '{"event":"call_ringing","data":', '{"room_name":"ROOM"', 4095, '}}');
 
         # Where nobody reads, there may be more.
-        my $room = room();
+        my $room = new_room();
         my $more = $members->(5000);
         for my $text ("{$more}", "[{$more}]", "{\"x\":{$more}}", '[' . join(',', ('{}') x 10_000) . ']') {
             is $http->post($uri, qq({"event":"call_postprocessing","room_name":"$room","call_duration":1000,"entities":{"x":$text}}))->body,
@@ -486,7 +483,7 @@ subtest 'the number of members' => sub {
         }
 
         # In an element that is refused for it, and no other one.
-        my ($one, $two) = (room(), room());
+        my ($one, $two) = (new_room(), new_room());
         my $element = sub ($room, $n) { return qq({"event":"call_ringing","room_name":"$room",) . $members->($n) . '}' };
         my $body = '{"event":"x","events":[' . $element->($one, 4094) . ',' . $element->($two, 4095) . ']}';
         my $response = $http->post($uri, $body);

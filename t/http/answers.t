@@ -76,9 +76,6 @@ CONF
 # Never sends anything twice.
 my $http = $nginx->http(retry => 0);
 
-my $count = 0;
-sub room ()   { return 'room-' . ++$count }
-sub valid ()  { return event('call_started', room => room()) }
 sub dbsize () { return $client->cmd('DBSIZE') }
 
 # A request on the kept connection, which must be the same afterwards.
@@ -145,7 +142,7 @@ sub is_problem ($response, $name, $status, $detail, $field = undef) {
         like $problem->{detail}, qr/^$detail$/, 'detail';
 
         ok $response->keepalive, 'the connection is kept';
-        is post(valid())->body, OK, '... and takes an event';
+        is post(an_event())->body, OK, '... and takes an event';
     };
     return;
 }
@@ -190,7 +187,7 @@ subtest 'status 405' => sub {
     my $before = dbsize();
 
     for my $method (qw(GET HEAD PUT DELETE OPTIONS PATCH PROPFIND NONSENSE)) {
-        for my $body (undef, valid()) {
+        for my $body (undef, an_event()) {
             my $response = ask(
                 method  => $method,
                 body    => $body,
@@ -298,31 +295,31 @@ my @CHARSETS = (
 subtest 'status 415: Content-Type' => sub {
     for my $type (@TYPES) {
         my $name = defined $type ? "'$type'" : 'none at all';
-        is_status post(valid(), 'Content-Type' => $type), OK, $name;
-        is_status post_strict(valid(), 'Content-Type' => $type), OK, "strict: $name";
+        is_status post(an_event(), 'Content-Type' => $type), OK, $name;
+        is_status post_strict(an_event(), 'Content-Type' => $type), OK, "strict: $name";
     }
     for my $type (@LENIENT_TYPES) {
-        is_status post(valid(), 'Content-Type' => $type), OK, "'$type'";
-        is_problem post_strict(valid(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
+        is_status post(an_event(), 'Content-Type' => $type), OK, "'$type'";
+        is_problem post_strict(an_event(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
     }
     for my $type (@OTHER_TYPES) {
-        is_problem post(valid(), 'Content-Type' => $type), "'$type'", 415,
+        is_problem post(an_event(), 'Content-Type' => $type), "'$type'", 415,
             qr/the media type must be application\/json/;
-        is_problem post_strict(valid(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
+        is_problem post_strict(an_event(), 'Content-Type' => $type), "strict: '$type'", 415, qr/the media type .+/;
     }
     for my $charset (@CHARSETS) {
         for my $media (qw(application/json text/json application/x+json)) {
-            is_problem post(valid(), 'Content-Type' => "$media; charset=$charset"), "$media, charset=$charset", 415,
+            is_problem post(an_event(), 'Content-Type' => "$media; charset=$charset"), "$media, charset=$charset", 415,
                 qr/the charset must be UTF-8/;
         }
-        is_problem post_strict(valid(), 'Content-Type' => "application/json; charset=$charset"),
+        is_problem post_strict(an_event(), 'Content-Type' => "application/json; charset=$charset"),
             "strict: charset=$charset", 415, qr/the charset must be UTF-8/;
     }
 
     for my $post (\&post, \&post_strict) {
-        is_problem $post->(valid(), 'Content-Type' => 'application/json', 'Content-Type' => 'text/plain'),
+        is_problem $post->(an_event(), 'Content-Type' => 'application/json', 'Content-Type' => 'text/plain'),
             'two, the second one wrong', 415, qr/the media type must be application\/json/;
-        is_problem $post->(valid(), 'content-type' => 'text/plain'),
+        is_problem $post->(an_event(), 'content-type' => 'text/plain'),
             'in lower case', 415, qr/the media type must be application\/json/;
     }
 };
@@ -334,11 +331,11 @@ subtest 'status 415: Content-Type with authentication' => sub {
     for my $type (@TYPES, @LENIENT_TYPES, @OTHER_TYPES, map { "application/json; charset=$_" } @CHARSETS) {
         my $name = defined $type ? "'$type'" : 'none at all';
         my @type = ('Content-Type' => $type);
-        my $body = valid();
+        my $body = an_event();
 
         is_status ask(uri => '/token?token=open-sesame', body => $body, headers => \@type), OK, "a token, $name";
 
-        $body = valid();
+        $body = an_event();
         is_status ask(uri => '/signed', body => $body, headers => [
             @type, 'X-Signature' => hmac_sha256_hex($body, 'open-sesame'),
         ]), OK, "a signature, $name";
@@ -346,13 +343,13 @@ subtest 'status 415: Content-Type with authentication' => sub {
         is ask(uri => '/token?token=wrong', body => $body, headers => \@type)->status, 401, "a wrong token, $name";
     }
 
-    is_problem ask(uri => '/strict-token?token=open-sesame', body => valid(), headers => [ 'Content-Type' => $_ ]),
+    is_problem ask(uri => '/strict-token?token=open-sesame', body => an_event(), headers => [ 'Content-Type' => $_ ]),
         "strict: $_", 415, qr/the (?:media type|charset) .+/
         for 'text/plain', 'text/json', 'application/json; charset=latin1';
-    is_status ask(uri => '/strict-token?token=open-sesame', body => valid(), headers => [ 'Content-Type' => '' ]), OK,
+    is_status ask(uri => '/strict-token?token=open-sesame', body => an_event(), headers => [ 'Content-Type' => '' ]), OK,
         'strict: empty';
 
-    is_problem ask(uri => $_, body => valid(), headers => [ 'Content-Encoding' => 'gzip' ]), "$_: Content-Encoding", 415,
+    is_problem ask(uri => $_, body => an_event(), headers => [ 'Content-Encoding' => 'gzip' ]), "$_: Content-Encoding", 415,
         qr/the body must not have a content coding/
         for qw(/token?token=open-sesame /strict-token?token=open-sesame);
 };
@@ -361,17 +358,17 @@ subtest 'status 415: Content-Encoding' => sub {
     my @json = ('Content-Type' => 'application/json');
 
     for my $post (\&post, \&post_strict) {
-        is_status $post->(valid(), @json, 'Content-Encoding' => $_), OK, "'$_'"
+        is_status $post->(an_event(), @json, 'Content-Encoding' => $_), OK, "'$_'"
             for qw(identity IDENTITY utf-8 UTF-8 none None), '', ' ';
 
         for my $coding ('gzip', 'x-gzip', 'deflate', 'br', 'zstd', 'compress', 'identity, gzip',
             'gzip, identity', 'identit', 'identityx', '*', 'utf-16', 'nonex', 'utf-8, gzip', ',')
         {
-            is_problem $post->(valid(), @json, 'Content-Encoding' => $coding), $coding, 415,
+            is_problem $post->(an_event(), @json, 'Content-Encoding' => $coding), $coding, 415,
                 qr/the body must not have a content coding/;
         }
 
-        is_problem $post->(valid(), @json, 'Content-Encoding' => 'identity', 'CONTENT-ENCODING' => 'gzip'),
+        is_problem $post->(an_event(), @json, 'Content-Encoding' => 'identity', 'CONTENT-ENCODING' => 'gzip'),
             'two headers', 415, qr/the body must not have a content coding/;
     }
 };
@@ -379,7 +376,7 @@ subtest 'status 415: Content-Encoding' => sub {
 # Who waits for it need not send the body. Whether it then does is not known, so
 # nothing can follow on this connection.
 subtest 'no "100 Continue" before a refusal' => sub {
-    my $body = valid();
+    my $body = an_event();
     my $length = length $body;
 
     my $send = sub ($method, $uri, $version, @headers) {
@@ -428,14 +425,14 @@ subtest 'no "100 Continue" before a refusal' => sub {
     # Who does not wait is not in a hurry to leave either.
     for my $case ([ PUT => '/hook', 405 ], [ POST => '/token', 401 ]) {
         my ($method, $uri, $status) = @$case;
-        my $response = ask(method => $method, uri => $uri, body => valid());
+        my $response = ask(method => $method, uri => $uri, body => an_event());
         is $response->status, $status, "$method $uri, nothing expected";
         ok $response->keepalive, '... the connection is kept';
     }
 };
 
 subtest 'what was refused unread is read away' => sub {
-    my $body = event('call_started', room => room(), junk => 'x' x MEGABYTE);
+    my $body = event('call_started', room => new_room(), junk => 'x' x MEGABYTE);
     my $before = dbsize();
     my $events = 0;
 
@@ -473,7 +470,7 @@ subtest 'what was refused unread is read away' => sub {
         is $response->status, $status, "$method $type: answered early";
         ok $response->keepalive, '... and the connection is kept';
         $http->send_raw(substr $body, $half);
-        is_status post(valid()), OK, 'an event after the rest of the body';
+        is_status post(an_event()), OK, 'an event after the rest of the body';
         is $http->handle, $handle, '... on the same connection';
     }
 };
@@ -519,7 +516,7 @@ subtest 'status 400' => sub {
 
     # Lenient repairs these, or does not mind.
     for my $case (
-        [ 'a byte order mark'     => "\xef\xbb\xbf" . valid(),                              0,  qr/expected a value/ ],
+        [ 'a byte order mark'     => "\xef\xbb\xbf" . an_event(),                              0,  qr/expected a value/ ],
         [ 'not UTF-8'             => qq({"event":"\xe9","room_name":"r"}),                  10, qr/invalid UTF-8/, UNKNOWN ],
         [ 'NaN'                   => '{"event":"x","y":NaN}',                               17, qr/.+/, UNKNOWN ],
         [ 'Infinity'              => '{"event":"x","y":Infinity}',                          17, qr/.+/, UNKNOWN ],
@@ -590,16 +587,16 @@ subtest 'status 422' => sub {
 
     # Lenient takes the event without what is wrong.
     for my $case (
-        [ 'room: number'  => event('call_started', room => \++$count),  '/room_name', $string ],
-        [ 'no duration'   => event('call_ended', room => room(), call_duration => ABSENT), '/call_duration', $required ],
-        [ 'negative'      => event('call_ended', room => room(), call_duration => \'-1'),  '/call_duration', qr/must not be negative/ ],
-        [ 'mistyped'      => event('call_failed', room => room(), error => \'404'), '/error', $string ],
-        [ 'no number'     => event('human_transfer_initiated', room => room(), phone_number => ABSENT), '/phone_number', $required ],
-        [ 'not an object' => event('call_postprocessing', room => room(), entities => []), '/entities', qr/must be an object/ ],
-        [ 'contradictory' => event('call_ringing', room => room(), status => 'active'), '/status', qr/contradicts the event/ ],
-        [ 'in data'       => '{"event":"call_ended","call_id":"' . room() . '","data":{"call_duration":"1"}}',
+        [ 'room: number'  => event('call_started', room => \'1'),       '/room_name', $string ],
+        [ 'no duration'   => event('call_ended', room => new_room(), call_duration => ABSENT), '/call_duration', $required ],
+        [ 'negative'      => event('call_ended', room => new_room(), call_duration => \'-1'),  '/call_duration', qr/must not be negative/ ],
+        [ 'mistyped'      => event('call_failed', room => new_room(), error => \'404'), '/error', $string ],
+        [ 'no number'     => event('human_transfer_initiated', room => new_room(), phone_number => ABSENT), '/phone_number', $required ],
+        [ 'not an object' => event('call_postprocessing', room => new_room(), entities => []), '/entities', qr/must be an object/ ],
+        [ 'contradictory' => event('call_ringing', room => new_room(), status => 'active'), '/status', qr/contradicts the event/ ],
+        [ 'in data'       => '{"event":"call_ended","call_id":"' . new_room() . '","data":{"call_duration":"1"}}',
             '/data/call_duration', qr/must be a number/ ],
-        [ 'a time'        => '{"event":"call_postprocessing","room_name":"' . room() . '","picked_up_at":"noon"}',
+        [ 'a time'        => '{"event":"call_postprocessing","room_name":"' . new_room() . '","picked_up_at":"noon"}',
             '/picked_up_at', qr/must be a time as in RFC 3339/ ],
     ) {
         my ($name, $body, $field, $detail) = @$case;
@@ -611,7 +608,7 @@ subtest 'status 422' => sub {
         my $response = ask(uri => $uri, body => event('call_transmogrified'));
         is_problem $response, "$uri: unknown events rejected", 422,
             qr/event is not one of the documented events/, '/event';
-        is_status ask(uri => $uri, body => valid()), OK, '... known ones accepted';
+        is_status ask(uri => $uri, body => an_event()), OK, '... known ones accepted';
     }
 };
 

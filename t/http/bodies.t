@@ -172,9 +172,6 @@ my $http = $nginx->http(retry => 0);
 my $preread = Vaani::Test::HTTP->new(sock => $nginx->dir . '/preread.sock', retry => 0);
 my $subscriber = $redis->client->subscribe(map { "$_:events" } qw(vaani if except named copy));
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-
 # The same text as it stands in a body and as it is meant, of every kind of
 # character and spelling.
 use constant SPELLED => 'Agent: \"Hi\" \\\\ \/ / \b\f\n\r\t ' . "\x7f\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"
@@ -184,7 +181,7 @@ use constant MEANT => "Agent: \"Hi\" \\ / / \b\f\n\r\t \x7f\xc3\xa9\xe2\x82\xac\
 
 # A body of exactly that many bytes, its room and its transcript.
 sub body_of ($size) {
-    my $room = room();
+    my $room = new_room();
     my $head = qq({"event":"call_postprocessing","room_name":"$room","call_duration":1,"transcript":");
     my $left = $size - length($head) - 2;
     die "too small" if $left < 0;
@@ -320,7 +317,7 @@ subtest 'pipelined' => sub {
     }
 
     # A call in one write, to one client in one order.
-    my $room = room();
+    my $room = new_room();
     my @bodies = call_path('outbound-answered/transfer-failed', $room);
     my @responses = $http->pipelined(map { { uri => '/hook', body => $_ } } @bodies, $bodies[-1]);
     is join(' ', map { $_->body } @responses), join(' ', (OK) x @bodies, DUPLICATE), 'a call';

@@ -82,9 +82,7 @@ my @workers = $nginx->worker_pids;
 my $http = $nginx->http;
 my $subscriber = $redis->client->subscribe('vaani:events');
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-sub started (@more) { return event('call_started', room => room(), @more) }
+sub started (@more) { return event('call_started', room => new_room(), @more) }
 
 # The events are in Redis, or at least with it.
 sub with_redis ($n, $name) {
@@ -288,7 +286,7 @@ subtest 'a mirror whose request is given up' => sub {
 };
 
 subtest 'into the spool' => sub {
-    my @rooms = map { room() } 1 .. 40;
+    my @rooms = map { new_room() } 1 .. 40;
     my $events = sub ($uri, @rooms) {
         my @conns = map { connection($_ % 2 ? $nginx->sock : $nginx->port) } 0 .. $#rooms;
         for my $i (0 .. $#rooms) {

@@ -173,9 +173,6 @@ sub logged ($name, %want) {
     return;
 }
 
-my $rooms = 0;
-sub room () { return 'room-' . ++$rooms }
-
 sub request ($uri, $body) {
     return join '', format_request(uri => $uri, body => $body, headers => { 'Content-Type' => 'application/json' });
 }
@@ -221,7 +218,7 @@ subtest 'the module' => sub {
 # --- what nginx ends
 
 subtest 'nginx itself' => sub {
-    my $body = event('call_started', room => room());
+    my $body = event('call_started', room => new_room());
 
     $http->post('/limited', $body);
     logged 'limit_req, the first', status => 200, result => 'ok';
@@ -281,7 +278,7 @@ subtest 'what is no request' => sub {
 };
 
 subtest 'redirects within nginx' => sub {
-    my $body = sub { event('call_started', room => room()) };
+    my $body = sub { event('call_started', room => new_room()) };
 
     $http->post('/rewritten', $body->());
     logged 'rewrite', status => 200, event => 'call_started', result => 'ok';
@@ -296,7 +293,7 @@ subtest 'redirects within nginx' => sub {
 };
 
 subtest 'asked for too early' => sub {
-    my $room = room();
+    my $room = new_room();
     for my $result (qw(ok duplicate)) {
         my $response = $http->post('/early', event('call_started', room => $room));
         is $response->header('X-Early'), '||||', 'empty in the rewrite phase';
@@ -308,12 +305,12 @@ subtest 'asked for too early' => sub {
 # --- who leaves
 
 subtest 'the client leaves while Redis is silent' => sub {
-    $http->post('/silent', event('call_started', room => room()));
+    $http->post('/silent', event('call_started', room => new_room()));
     logged 'connected', status => 200;
 
     for my $how ('close', 'reset') {
         $silent->suspend;
-        my $conn = raw(request('/silent', event('call_started', room => room())));
+        my $conn = raw(request('/silent', event('call_started', room => new_room())));
         under_way();
         setsockopt $conn->handle, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0 if $how eq 'reset';
         $conn->close;
@@ -323,9 +320,9 @@ subtest 'the client leaves while Redis is silent' => sub {
 
     # Another one has the only place.
     $silent->suspend;
-    my $first = raw(request('/crowded', event('call_started', room => room())));
+    my $first = raw(request('/crowded', event('call_started', room => new_room())));
     under_way();
-    $http->post('/crowded', event('call_started', room => room()));
+    $http->post('/crowded', event('call_started', room => new_room()));
     logged 'limit_conn', status => 503, EMPTY;
     $silent->resume;
     is $first->read_response->status, 200, 'the first one is answered';
@@ -345,7 +342,7 @@ subtest 'HTTP/2' => sub {
     };
     my $preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0);
     my $reset = sub ($stream) { frame(3, 0, $stream, pack 'N', 8) };
-    my $body = sub { event('call_started', room => room()) };
+    my $body = sub { event('call_started', room => new_room()) };
     my $h2 = $nginx->dir . '/h2.sock';
 
     my $conn = raw($preface . $head->(1, '/hook', 0) . frame(0, 1, 1, $body->()), $h2);

@@ -101,9 +101,6 @@ BEGIN {
 my $http = $nginx->http;
 my $json = JSON::PP->new->utf8->allow_nonref;
 
-my $count = 0;
-sub room () { return 'room-' . ++$count }
-
 my %mark = (plain => 0, json => 0, bad => 0);
 
 # What a log has got since the last call. A request is logged before the next
@@ -155,12 +152,12 @@ sub shows ($name, $response, $status, @values) {
 
 subtest 'ok and duplicate' => sub {
     for my $event (@EVENTS) {
-        my $room = room();
+        my $room = new_room();
         my $body = event($event, room => $room);
         shows $event, $http->post('/hook', $body), 200, $event, $room, 'ok', undef, $time;
         shows "$event again", $http->post('/hook', $body), 200, $event, $room, 'duplicate', undef, $time;
     }
-    my $room = room();
+    my $room = new_room();
     shows 'an unknown event', $http->post('/hook', event('new_one', room => $room)), 200,
         'new_one', $room, 'ok', undef, $time;
 
@@ -170,13 +167,13 @@ subtest 'ok and duplicate' => sub {
             'call_ended', $room, $result, undef, $time;
     }
 
-    my $event = event('call_started', room => room(), phone_number => '+4912345');
+    my $event = event('call_started', room => new_room(), phone_number => '+4912345');
     my $response = $http->post('/mute', $event);
     shows 'stored but not published', $response, 200, 'call_started', qr/^room-/, 'ok', 'not_published', $time;
 };
 
 subtest 'rejected' => sub {
-    my $room = room();
+    my $room = new_room();
     my $body = event('call_failed', room => $room);
 
     for my $method (qw(GET PUT HEAD OPTIONS)) {
@@ -227,7 +224,7 @@ subtest 'rejected' => sub {
 };
 
 subtest 'unavailable' => sub {
-    my $room = room();
+    my $room = new_room();
     my $body = event('call_started', room => $room);
     my @shown = ('call_started', $room, 'unavailable');
 
@@ -250,10 +247,10 @@ subtest 'unavailable' => sub {
 
 subtest 'the time of Redis' => sub {
     # Warm, and then as slow as we want it.
-    is $http->post('/slow', event('call_started', room => room()))->status, 200, 'connected';
+    is $http->post('/slow', event('call_started', room => new_room()))->status, 200, 'connected';
     logged($_) for qw(plain json);
 
-    my $room = room();
+    my $room = new_room();
     my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/slow', body => event('call_ended', room => $room));
     $silent->suspend;
     $http->send_raw($head . $body);
@@ -287,7 +284,7 @@ subtest 'elsewhere' => sub {
 
 subtest 'maps, conditions, headers' => sub {
     logged('bad');
-    my $room = room();
+    my $room = new_room();
     my $body = event('call_ringing', room => $room);
 
     my $response = $http->post('/hook', $body);
@@ -333,7 +330,7 @@ subtest 'parameters of the module' => sub {
 
 subtest 'what was asked for too early is right later' => sub {
     my $subscriber = $redis->client->psubscribe('early:*');
-    my $room = room();
+    my $room = new_room();
     my $response = $http->post('/early', event('call_started', room => $room));
     is $subscriber->next_message->{channel}, "early:call_started:$room:", 'not known yet';
     is $response->status, 200, 'an answer';
@@ -446,14 +443,14 @@ sub call_is ($name, $response, $want) {
 sub several (@events) { return '{"event":"batch","events":[' . join(',', @events) . ']}' }
 
 subtest 'seq, status, previous_status' => sub {
-    my $room = room();
+    my $room = new_room();
     my $started = event('call_started', room => $room);
     call_is 'the first', $http->post('/hook', $started), '200 ok 1 dialing -';
     call_is 'the second', $http->post('/hook', event('call_ringing', room => $room)), '200 ok 2 ringing dialing';
     call_is 'a duplicate', $http->post('/hook', $started), '200 duplicate - - -';
     call_is 'its end', $http->post('/hook', event('call_ended', room => $room)), '200 ok 3 ended ringing';
     call_is 'a late one', $http->post('/hook', event('user_picked_up_at', room => $room)), '200 ok 4 ended ended';
-    call_is 'another call', $http->post('/hook', event('call_rejected', room => room())), '200 ok 1 rejected -';
+    call_is 'another call', $http->post('/hook', event('call_rejected', room => new_room())), '200 ok 1 rejected -';
 
     call_is 'an unknown event', $http->post('/hook', event('new_one', room => $room)), '200 ok - - -';
     call_is '... rejected', $http->post('/known', event('new_one', room => $room)), '422 rejected - - -';
@@ -467,7 +464,7 @@ subtest 'seq, status, previous_status' => sub {
 };
 
 subtest 'several events: the last one, and the worst result' => sub {
-    my $room = room();
+    my $room = new_room();
     my @events = map { event($_, room => $room) } qw(call_started call_ringing user_picked_up_at);
     call_is 'three', $http->post('/hook', several(@events)), '200 ok 3 active ringing';
     call_is 'again', $http->post('/hook', several(@events)), '200 duplicate - - -';
@@ -475,8 +472,8 @@ subtest 'several events: the last one, and the worst result' => sub {
     call_is 'a duplicate, then a new one', $http->post('/hook', several($events[0], $ended)), '200 duplicate 4 ended active';
     call_is 'a new one, then a duplicate', $http->post('/hook', several(event('call_failed', room => $room), $events[0])),
         '200 duplicate - - -';
-    my $other = room();
-    call_is 'of two calls', $http->post('/hook', several(event('call_ended', room => room()), event('call_started', room => $other))),
+    my $other = new_room();
+    call_is 'of two calls', $http->post('/hook', several(event('call_ended', room => new_room()), event('call_started', room => $other))),
         '200 ok 1 dialing -';
     has 'an unknown one is the last', $http->post('/hook', several(event('call_ringing', room => $other), event('new', room => $other))),
         '200 ok - new', qw(Result Seq Event);
@@ -489,7 +486,7 @@ subtest 'several events: the last one, and the worst result' => sub {
 subtest 'ignored' => sub {
     my $ignored = sub ($name, $want, $event, @more) {
         local $Test::Builder::Level = $Test::Builder::Level + 1;
-        has $name, $http->post('/hook', ref $event ? $$event : event($event, room => room(), @more)), "200 $want", 'Ignored';
+        has $name, $http->post('/hook', ref $event ? $$event : event($event, room => new_room(), @more)), "200 $want", 'Ignored';
     };
     $ignored->('nothing', '-', 'call_ended');
     $ignored->('a new member', '-', 'call_ended', new => 1, phone => []);
@@ -500,10 +497,10 @@ subtest 'ignored' => sub {
     $ignored->('an unknown event', '-', 'new_one', call_duration => 'x');
     $ignored->('in data', 'call_duration',
         \q({"event":"call_postprocessing","call_id":"outbound-9-9","data":{"call_duration":[],"x":1}}));
-    $ignored->('of several, the last', 'call_duration', \several(event('call_ended', room => room(), end_reason => 1),
-        event('call_ended', room => room(), call_duration => 'x')));
+    $ignored->('of several, the last', 'call_duration', \several(event('call_ended', room => new_room(), end_reason => 1),
+        event('call_ended', room => new_room(), call_duration => 'x')));
 
-    my $response = $http->post('/hook', event('call_postprocessing', room => room(), summary => 1, entities => 'x', call_duration => '7'));
+    my $response = $http->post('/hook', event('call_postprocessing', room => new_room(), summary => 1, entities => 'x', call_duration => '7'));
     is join(',', sort split /,/, $response->header('X-Ignored')), 'call_duration,entities,summary', 'three';
 };
 
@@ -543,7 +540,7 @@ CONF
     my $http = $nginx->http;
     my $redis = $many->client;
 
-    for my $room (room(), 'x', '123456789', "caf\xc3\xa9 \xe2\x98\x8e", 'r' x 256) {
+    for my $room (new_room(), 'x', '123456789', "caf\xc3\xa9 \xe2\x98\x8e", 'r' x 256) {
         my $crc = crc16($room);
         my $body = event('call_started', room => '?') =~ s/"\?"/"$room"/r;
 
@@ -561,14 +558,14 @@ CONF
     has 'rejected', $http->post('/many', '{"event":"call_started"}'), '422 0', 'Partition';
     has 'before there is an event', $http->post('/many', '{'), '400 -', 'Partition';
     has 'elsewhere', $http->get('/other'), '204 -', 'Partition';
-    has 'too early', $http->post('/early', event('call_started', room => room())), '200 .', 'Early';
-    my @rooms = map { room() } 1 .. 3;
+    has 'too early', $http->post('/early', event('call_started', room => new_room())), '200 .', 'Early';
+    my @rooms = map { new_room() } 1 .. 3;
     has 'that of the last one', $http->post('/many', several(map { event('call_started', room => $_) } @rooms)),
         '200 ' . crc16($rooms[-1]) % 16384, 'Partition';
 };
 
 subtest 'bodies that nginx refuses' => sub {
-    my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/hook', body => event('call_started', room => room()));
+    my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/hook', body => event('call_started', room => new_room()));
     my $chunked = $head =~ s/^Content-Length:.*\r\n/Transfer-Encoding: chunked\r\n/mr;
     my $answer = sub ($request) {
         my $raw = $nginx->http;
@@ -598,7 +595,7 @@ subtest 'bodies that nginx refuses' => sub {
 };
 
 subtest 'a map that was used too early' => sub {
-    has 'one without volatile keeps its first value', $http->post('/hook', event('call_started', room => room())),
+    has 'one without volatile keeps its first value', $http->post('/hook', event('call_started', room => new_room())),
         '200 unread known', qw(First Volatile);
     $nginx->log_like(qr/\[warn\].* vaani: a variable of the event is read before the request body was read/, '... which is logged');
 };

@@ -639,8 +639,6 @@ my %db = map { $_ => $redis->client(db => $_) } 0 .. 6;
 my $subscriber = $redis->client->psubscribe('*');
 
 my $unix = $redis->url;
-my $count = 0;
-sub room () { return 'room-' . ++$count }
 
 sub nginx (%options) { return Vaani::Test::Nginx->start(%options) }
 
@@ -660,7 +658,7 @@ subtest 'defaults' => sub {
     accepted 'the default Redis', http => '';
 
     my $nginx = nginx(http => config(http => "vaani_redis $unix;"));
-    my $room = room();
+    my $room = new_room();
     is $nginx->http->post('/', event('call_started', room => $room))->body, OK, 'an event';
     is $db{0}->cmd('HGET', "vaani:call:$room", 'status'), 'dialing', 'database 0, prefix vaani';
     is channels(), "vaani:events vaani:room:$room", 'channels';
@@ -752,7 +750,7 @@ CONF
         [ 'second', '/own', 4, 'own', 'server', 'own-stream', 3, 2 * $hour, 'strict', 'accept' ],
     ) {
         my ($where, $path, $db, $prefix, $channels, $stream, $length, $ttl, $validation, $unknown) = @$case;
-        my $room = room();
+        my $room = new_room();
         my $post = sub (@event) { $http{$where}->post($path, event(shift @event, room => $room, @event)) };
 
         for my $name (qw(call_started call_ringing user_picked_up_at)) {
@@ -811,7 +809,7 @@ CONF
         my ($where, $path, $which) = @$_;
 
         for my $name (qw(http own outer server)) {
-            my $room = room();
+            my $room = new_room();
             my $post = sub ($id, @more) {
                 my $response = $http{$where}->post($path, event('call_ended', room => $room, @more), "X-\u$name" => $id);
                 return $response->json->{status};
@@ -844,8 +842,8 @@ subtest 'inheritance of a spool' => sub {
 CONF
     for my $sock ($nginx->sock, $nginx->dir . '/second.sock') {
         my $http = Vaani::Test::HTTP->new(sock => $sock);
-        is $http->post('/spooled', event('call_started', room => room()))->body, qq({"status":"queued"}\n), 'a spool';
-        is $http->post('/off', event('call_started', room => room()))->status, 503, 'and none';
+        is $http->post('/spooled', event('call_started', room => new_room()))->body, qq({"status":"queued"}\n), 'a spool';
+        is $http->post('/off', event('call_started', room => new_room()))->status, 503, 'and none';
     }
 };
 
@@ -872,7 +870,7 @@ CONF
     my $http = $nginx->http;
 
     for my $tenant (qw(a b)) {
-        my $room = room();
+        my $room = new_room();
         is $http->post("/?tenant=$tenant&stream=$tenant$_", event($_, room => $room))->body, OK, "$tenant: $_"
             for qw(call_started call_ended);
         is $db{0}->cmd('HGET', "$tenant:call:$room", 'seq'), 2, '... prefix';
@@ -881,7 +879,7 @@ CONF
         is $db{0}->cmd('XLEN', "s:$tenant$_"), 1, "... stream of $_" for qw(call_started call_ended);
     }
 
-    my $room = room();
+    my $room = new_room();
     is $http->post('/maybe', event('call_started', room => $room))->body, OK, 'a stream without a name';
     is $db{0}->cmd('EXISTS', ''), 0, '... is none';
     is $http->post('/maybe?stream=yes', event('call_ringing', room => $room))->body, OK, 'and one with';
@@ -901,7 +899,7 @@ subtest 'ttl' => sub {
             next;
         }
         my $nginx = nginx(http => config(%lines));
-        my $room = room();
+        my $room = new_room();
         is $nginx->http->post('/', event('call_started', room => $room))->body, OK, "$ttl is taken";
         is channels(), "vaani:events vaani:room:$room", '... and the event published';
     }
@@ -917,7 +915,7 @@ subtest 'ttl' => sub {
         }
 CONF
     my $http = $nginx->http;
-    my $room = room();
+    my $room = new_room();
     my $key = "vaani:call:$room";
 
     for my $case (
@@ -985,13 +983,13 @@ subtest 'timeouts' => sub {
         }
 CONF
     my ($slow, $fast) = ($nginx->http, $nginx->http);
-    is $_->[0]->post($_->[1], event('call_started', room => room()))->status, 200, $_->[1]
+    is $_->[0]->post($_->[1], event('call_started', room => new_room()))->status, 200, $_->[1]
         for [ $slow, '/slow' ], [ $fast, '/fast' ];
 
     $redis->suspend;
     my ($head, $body) = Vaani::Test::HTTP::format_request(uri => '/slow', body => event('call_ended'));
     $slow->send_raw($head . $body);
-    is $fast->post('/fast', event('call_ended', room => room()))->status, 503, 'the short one is over';
+    is $fast->post('/fast', event('call_ended', room => new_room()))->status, 503, 'the short one is over';
     ok !$slow->wait_closed(0), 'the long one is not';
     $redis->resume;
     is $slow->read_response->body, OK, '... and gets its answer';
@@ -1041,7 +1039,7 @@ subtest 'ways to Redis' => sub {
 
     for my $name (sort keys %ways) {
         my $nginx = nginx(http => config(http => $ways{$name} . ' vaani_redis_connect_timeout 10s;'));
-        my $room = room();
+        my $room = new_room();
         is $nginx->http->post('/', event('call_started', room => $room))->body, OK, $name;
         is $stored->cmd('EXISTS', "vaani:call:$room"), 1, '... in its database';
     }

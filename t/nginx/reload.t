@@ -37,8 +37,6 @@ sub endpoint ($directives, %opt) {
 
 use constant LONG => 'vaani_redis_connect_timeout 20s; vaani_redis_timeout 20s;';
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
 sub key ($room) { return "vaani:call:$room" }
 
 sub answer ($response) {

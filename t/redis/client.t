@@ -43,9 +43,6 @@ use constant REPLY => ':' . (1 * 256 + 0 * 16 + 2) . "\r\n";
 use constant SHORT => 'vaani_redis_connect_timeout 300ms; vaani_redis_timeout 300ms;';
 use constant LONG => 'vaani_redis_connect_timeout 20s; vaani_redis_timeout 20s;';
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-sub an_event ($room = new_room()) { return event('call_started', room => $room) }
 sub key ($room) { return "vaani:call:$room" }
 
 # "ok", "duplicate", "503", or what is not as it should be.
@@ -1050,12 +1047,13 @@ subtest 'a unix socket is watched for writes only while one is incomplete' => su
 
     $redis->suspend;
     my $http = $nginx->http;
+    my $room = new_room();
     $http->send_raw(join '', format_request(method => 'POST', uri => '/vaani',
-        body => event('call_postprocessing', room => new_room(), transcript => 'x' x 5_000_000)));
+        body => event('call_postprocessing', room => $room, transcript => 'x' x 5_000_000)));
     ok wait_for(sub { $writes->() == 1 }), 'watched while the socket is full';
     $redis->resume;
     is_deeply answers($http), { ok => 1 }, '... and all of it is written';
-    is $redis->client->cmd('HSTRLEN', key("room-$rooms"), 'transcript'), 5_000_000, '... whole';
+    is $redis->client->cmd('HSTRLEN', key($room), 'transcript'), 5_000_000, '... whole';
     ok wait_for(sub { $writes->() == 0 }), '... then no more';
 
     my @bodies = map { event('call_postprocessing', room => new_room(), transcript => "$_" x 1_000_000) } 1 .. 5;
@@ -1067,10 +1065,10 @@ subtest 'big bodies' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
 
-    my @bodies = map { event('call_postprocessing', room => new_room(), transcript => "$_" x 5_000_000) } 1 .. 5;
-    my $first = $rooms - 5;
+    my @rooms = map { new_room() } 1 .. 5;
+    my @bodies = map { event('call_postprocessing', room => $rooms[ $_ - 1 ], transcript => "$_" x 5_000_000) } 1 .. 5;
     is_deeply [ post_many($nginx, '/vaani', \@bodies) ], [ (200) x 5 ], 'more than the socket takes at once';
-    is $redis->client->cmd('HSTRLEN', key('room-' . ($first + $_)), 'transcript'), 5_000_000, "... $_ is whole"
+    is $redis->client->cmd('HSTRLEN', key($rooms[ $_ - 1 ]), 'transcript'), 5_000_000, "... $_ is whole"
         for 1 .. 5;
 };
 

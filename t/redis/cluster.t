@@ -34,9 +34,6 @@ sub scenario ($name, $code) {
 
 sub key ($room) { return "vaani:call:$room" }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-
 # vaani_redis for all masters of a cluster, or for the nodes that are given.
 sub seeds ($cluster, @nodes) { return join ' ', $cluster->urls(@nodes), 'cluster' }
 

@@ -27,10 +27,6 @@ sub urls (@nodes) { return join ' ', map { $_->url } @nodes }
 
 sub load_on ($nginx, %opt) { return load($nginx, rate => full() ? 3000 : RATE, %opt) }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-sub an_event () { return event('call_started', room => new_room()) }
-
 sub has ($node, $room) { return $node->admin->cmd(EXISTS => "vaani:call:$room") }
 
 sub connections ($node) {

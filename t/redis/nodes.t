@@ -26,10 +26,6 @@ sub scenario ($name, $code) {
     return;
 }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-sub an_event () { return event('call_started', room => new_room()) }
-
 # An nginx with the locations /status and /health, of one worker.
 sub nginx_of ($redis, %opt) {
     my $settings = "vaani_redis $redis; " . short();

@@ -31,10 +31,6 @@ sub by ($set, @sentinels) { return join ' ', $set->urls(@sentinels), 'sentinel='
 
 sub load_on ($nginx, %opt) { return load($nginx, rate => full() ? 3000 : RATE, %opt) }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-sub an_event () { return event('call_started', room => new_room()) }
-
 sub has ($node, $room) { return $node->admin->cmd(EXISTS => "vaani:call:$room") }
 
 # nginx's connections to a server or a Sentinel.

@@ -67,10 +67,6 @@ sub endpoint ($directives, %opt) {
 CONF
 }
 
-my $rooms = 0;
-sub new_room () { return 'room-' . ++$rooms }
-sub an_event ($room = new_room()) { return event('call_started', room => $room) }
-
 # "ok", "duplicate", or the reason of a 503.
 sub answer ($response) {
     my ($status, $body) = ($response->status, $response->body);

@@ -209,9 +209,7 @@ sub settles ($nginx, $what, $want, $name) {
     return is_deeply $got, $want, $name;
 }
 
-my $rooms = 0;
-sub room () { return 'room-' . ++$rooms }
-sub started (@more) { return event('call_started', room => room(), @more) }
+sub started (@more) { return event('call_started', room => new_room(), @more) }
 sub ms () { return int(Time::HiRes::time() * 1000) }
 
 sub answers ($response, $status) { return $response->body =~ /^\{"status":"$status"(?:,"known":false)?\}\n\z/ }
@@ -296,24 +294,24 @@ CONF
 
     for my $n (0 .. $#EVENTS) {
         for (0 .. $n) {
-            my $body = event($EVENTS[$n], room => room());
+            my $body = event($EVENTS[$n], room => new_room());
             ok answers($post->('/hook', $body), 'ok'), $EVENTS[$n];
             $want{ $EVENTS[$n] }{ok}++;
         }
-        my $body = event($EVENTS[$n], room => room());
+        my $body = event($EVENTS[$n], room => new_room());
         $post->('/hook', $body) for 1 .. 3;
         $want{ $EVENTS[$n] }{ok}++;
         $want{ $EVENTS[$n] }{duplicate} += 2;
     }
-    $post->('/hook', event('new_one', room => room())) for 1 .. 4;
+    $post->('/hook', event('new_one', room => new_room())) for 1 .. 4;
     $want{other}{ok} = 4;
     settles $nginx, \&deliveries, \%want, 'ok and duplicate, by event';
 
     for my $n (0 .. $#EVENTS) {
-        $post->('/down', event($EVENTS[$n], room => room())) for 0 .. $n % 3;
+        $post->('/down', event($EVENTS[$n], room => new_room())) for 0 .. $n % 3;
         $want{ $EVENTS[$n] }{unavailable} = 1 + $n % 3;
         $reasons{redis_down} += 1 + $n % 3;
-        $post->('/spool', event($EVENTS[$n], room => room())) for 0 .. $n % 2;
+        $post->('/spool', event($EVENTS[$n], room => new_room())) for 0 .. $n % 2;
         $want{ $EVENTS[$n] }{queued} = 1 + $n % 2;
         $reasons{redis_down} += 1 + $n % 2;
     }
@@ -377,7 +375,7 @@ subtest 'several events, and what is none' => sub {
         location \@hook { vaani_webhook; }
 CONF
     my $http = $nginx->http(retry => 0);
-    my @events = (event('call_ended', room => room()), event('new_one', room => room()), '{"event":"call_failed"}', '[]');
+    my @events = (event('call_ended', room => new_room()), event('new_one', room => new_room()), '{"event":"call_failed"}', '[]');
     $http->post('/hook', '{"event":"batch","events":[' . join(',', @events) . ']}');
     my %want = (call_ended => { ok => 1 }, other => { ok => 1 }, call_failed => { rejected => 1 }, none => { rejected => 1 });
     settles $nginx, \&deliveries, \%want, 'each event counts, with its name';
@@ -423,7 +421,7 @@ subtest 'calls and transitions' => sub {
     };
 
     # Forwards and backwards, one event of all calls after the other.
-    my @calls = map { my $path = $_; [ call_path($path, room()) ], [ reverse call_path($path, room()) ] } sort keys %CALL_PATHS;
+    my @calls = map { my $path = $_; [ call_path($path, new_room()) ], [ reverse call_path($path, new_room()) ] } sort keys %CALL_PATHS;
 
     for (my $i = 0;; $i++) {
         my @bodies = map { $_->[$i] // () } @calls or last;
@@ -436,13 +434,13 @@ subtest 'calls and transitions' => sub {
 
     # Duplicates and unknown events are no transitions.
     $http->post('/hook', $_->[-1]) for @calls[ 0 .. 4 ];
-    $http->post('/hook', event('new_one', room => room()));
+    $http->post('/hook', event('new_one', room => new_room()));
     settles $nginx, \&transitions, \%want, 'no transition';
     is_deeply calls(status($nginx)), $statuses->(), '... and no call';
 
     # Calls whose beginning was counted by another nginx.
     my $second = Vaani::Test::Nginx->start(http => config($redis));
-    my @rooms = map { room() } 1 .. 3;
+    my @rooms = map { new_room() } 1 .. 3;
     $http->post('/hook', event('call_started', room => $_)) for @rooms;
     $second->http->post('/hook', event('call_ringing', room => $_)) for @rooms;
     settles $second, \&transitions, { 'dialing ringing' => 3 }, 'calls of another nginx';
@@ -657,7 +655,7 @@ CONF
 
     # Until it is full.
     my $answer;
-    1 while ($answer = $http->post('/spool', event('call_started', room => room(), filling => 'x' x 4000)))->status == 200;
+    1 while ($answer = $http->post('/spool', event('call_started', room => new_room(), filling => 'x' x 4000)))->status == 200;
     is $answer->status, 503, 'full';
     my ($full) = $spool->(status($nginx));
     cmp_ok $full->{refused}, '>', 0, '... events are refused';
@@ -868,7 +866,7 @@ subtest 'a restart while events wait' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $config = config($redis, 'vaani_spool %%DIR%%/spool;');
     my $nginx = Vaani::Test::Nginx->start(http => $config);
-    my $room = room();
+    my $room = new_room();
 
     $redis->stop;
     ok wait_for(sub { $nginx->http->get('/health')->body =~ /queueing/ }), 'Redis is away';
@@ -979,7 +977,7 @@ subtest 'recent' => sub {
     is scalar @recent, 64, 'the latest 64';
     is_deeply [ map { $_->{time} } @recent ], [ sort { $b <=> $a } map { $_->{time} } @recent ], 'the newest first';
 
-    my $room = room();
+    my $room = new_room();
     $http->post('/hook', event('call_started', room => $room));
     $http->post('/hook', event('call_ringing', room => $room));
     $http->post('/hook', event('call_ringing', room => $room));
@@ -1202,7 +1200,7 @@ CONF
     $is->('Redis is away', 'unavailable', 'queueing');
     my $answer;
     for (1 .. 50) {
-        last if ($answer = $http->post('/spool', event('call_started', room => room(), filling => 'x' x 100)))->status != 200;
+        last if ($answer = $http->post('/spool', event('call_started', room => new_room(), filling => 'x' x 100)))->status != 200;
     }
     is $answer->status, 503, 'the spool is full';
     $is->('... and takes nothing', 'unavailable', 'unavailable');

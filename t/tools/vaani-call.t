@@ -59,9 +59,6 @@ my @WATCH = ('--watch', 'unix:' . $redis->socket);
 
 sub url ($path) { return "unix:$sock:$path" }
 
-my $rooms = 0;
-sub room () { return 'room-' . ++$rooms }
-
 # Runs it to its end; nothing it says may have a secret in it.
 my $said = '';
 
@@ -200,7 +197,7 @@ my $ENVELOPE = shape({
 for my $format (2025, 2026) {
     subtest "every path in the form of $format" => sub {
         my $subscriber = $redis->client->subscribe('vaani:events');
-        my $room = room();
+        my $room = new_room();
         my @format = $format == 2025 ? ('--format', $format) : ();
         my ($exit, $summary) = numbers('--path', 'all', '--room', $room, @format, url('/hook'));
         is $exit, 0, 'exit status';
@@ -373,7 +370,7 @@ subtest 'in disorder' => sub {
         [ 'both, with ids' => '--shuffle', '--duplicates', 1.5, '--ids', '--concurrency', 5 ],
     ) {
         my ($name, @options) = @$case;
-        my $room = room();
+        my $room = new_room();
         my ($exit, $summary) = numbers('--path', 'all', '--room', $room, @options, url('/hook'));
         is $exit, 0, "$name: exit status";
         hashes_are_right($room);
@@ -383,7 +380,7 @@ subtest 'in disorder' => sub {
         cmp_ok $repeated, '>', $summary->{answers}{ok}, '... and there are enough' if "@options" =~ /duplicates/;
     }
 
-    my $room = room();
+    my $room = new_room();
     my (undef, $out) = call('-v', '--shuffle', '--seed', 1, '--room', $room, url('/hook'));
     my @order = map { /^> \S+ (\w+):/ } split /\n/, $out;
     my @documented = map { $_->{event} } documented('outbound-answered');
@@ -391,7 +388,7 @@ subtest 'in disorder' => sub {
     is join(' ', sort @order), join(' ', sort @documented), '... of the same events';
 
     # A repeat with an id may come after other events.
-    (undef, $out) = call('-v', '--ids', '--duplicates', 1, '--seed', 1, '--room', room(), url('/hook'));
+    (undef, $out) = call('-v', '--ids', '--duplicates', 1, '--seed', 1, '--room', new_room(), url('/hook'));
     @order = map { /^> \S+ (\w+(?: again)?):/ } split /\n/, $out;
     ok grep({ $order[$_] =~ / again/ && $order[ $_ - 1 ] ne $order[$_] =~ s/ again//r } 1 .. $#order), 'with ids, repeats are anywhere';
     is scalar(grep { / again$/ } @order), scalar @documented, '... one for each';
@@ -482,7 +479,7 @@ subtest 'numbers are those of nginx' => sub {
 subtest 'transcripts' => sub {
     for my $case ([ 0 => 0 ], [ 5000 => 5000 ], [ '100k' => 102_400 ]) {
         my ($text, $bytes) = @$case;
-        my $room = room();
+        my $room = new_room();
         is +(numbers('--transcript', $text, '--room', $room, url('/hook')))[0], 0, "--transcript $text";
         is length(hash($room)->{transcript}), $bytes, '... is as long';
     }
@@ -632,7 +629,7 @@ CONF
 
 subtest 'connections' => sub {
     my $tcp = 'http://127.0.0.1:' . $nginx->port . '/hook';
-    my $room = room();
+    my $room = new_room();
     for my $url (url('/hook'), 'http://' . url('/hook'), $tcp, $tcp =~ s/127.0.0.1/localhost/r) {
         my $lines = () = slurp($nginx->dir . '/access.log') =~ /\n/g;
         is +(numbers('-n', 5, $url))[0], 0, $url =~ s/\Q$sock\E/.../r;
@@ -928,7 +925,7 @@ subtest 'time' => sub {
 # --- what subscribers receive
 
 subtest '--watch' => sub {
-    my $room = room();
+    my $room = new_room();
     my ($exit, $out) = call('-v', @WATCH, '--check', '-p', 'outbound-answered-transfer-failed', '--duplicates', 1,
         '--room', $room, url('/hook'));
     is $exit, 0, 'exit status';
@@ -971,16 +968,16 @@ subtest '--watch' => sub {
     is scalar(() = $err =~ /^< /mg), 25, '... without --check they are';
 
     # Wrong in each way there is.
-    ($exit, $summary, $err) = numbers(@WATCH, '--wait', 0.1, '--room', $room = room(), url('/silent'));
+    ($exit, $summary, $err) = numbers(@WATCH, '--wait', 0.1, '--room', $room = new_room(), url('/silent'));
     is $exit, 1, 'nothing is published';
     is $summary->{watch}{missing}, 5, '... is counted';
     is $err, "vaani-call: $room: 5 transitions not heard of\n", '... and told';
 
-    ($exit, $summary, $err) = numbers(@WATCH, '--check', '--room', $room = room(), url('/elsewhere'));
+    ($exit, $summary, $err) = numbers(@WATCH, '--check', '--room', $room = new_room(), url('/elsewhere'));
     is $exit, 1, 'nothing is stored there';
     is "$summary->{watch}{checked} $summary->{watch}{wrong} $summary->{watch}{missing}", '1 1 0', '... is counted';
     like $err, qr/^vaani-call: \Q$room\E: .*\bstatus is absent, not ended/m, '... and told';
-    is +(numbers(@WATCH, '--prefix', 'other', '--wait', 0.1, '--check', '--room', room(), url('/elsewhere')))[1]{watch}{wrong},
+    is +(numbers(@WATCH, '--prefix', 'other', '--wait', 0.1, '--check', '--room', new_room(), url('/elsewhere')))[1]{watch}{wrong},
         0, '... but with another prefix';
 
     # Published by somebody else: a message that no event was sent for. While it
@@ -1112,7 +1109,7 @@ subtest '--watch over TLS' => sub {
 };
 
 subtest 'what was queued' => sub {
-    my $room = room();
+    my $room = new_room();
     my $out = tmpdir() . '/queued.out';
 
     $client->cmd('REPLICAOF', '127.0.0.1', '1');

@@ -10,7 +10,7 @@ no warnings 'experimental::signatures';
 use Exporter 'import';
 use JSON::PP ();
 
-our @EXPORT = qw(event enveloped call_path call_paths ABSENT ROOM %CALL_PATHS @EVENTS);
+our @EXPORT = qw(event enveloped new_room an_event call_path call_paths ABSENT ROOM %CALL_PATHS @EVENTS);
 
 # event(..., name => ABSENT) leaves the member out; undef makes it null.
 use constant ABSENT => \'';
@@ -70,6 +70,14 @@ sub enveloped ($name, @overrides) {
     return _object($event, $id, [ timestamp => '"2026-10-09T00:11:18.278854+00:00"' ],
         [ data => _object($id, @rest) ]);
 }
+
+# A room's name that this test file has not used yet, and the first event of a call.
+sub new_room () {
+    state $count = 0;
+    return 'room-' . ++$count;
+}
+
+sub an_event ($room = new_room()) { return event('call_started', room => $room) }
 
 # [ name, JSON text ] of each member, event and room_name first.
 sub _members ($name, @overrides) {
