@@ -13,8 +13,8 @@ use JSON::PP ();
 use Time::HiRes ();
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::Retain ();
+use Vaani::Test::Spool;
 
 my $json = JSON::PP->new->utf8->boolean_values(0, 1);
 
@@ -327,7 +327,7 @@ subtest 'records of versions that did not know it, and of tables that know more'
 
     my %body = map { $_ => event($_ eq 'later' ? 'brand_new' : 'call_ringing', room => $_) } qw(one two omitted later);
     my $record = sub ($room, %opt) {
-        return Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
+        return journal_record(delivery_content(
             room => $room, id => $room, body => $body{$room}, stream => '', channels => ['vaani:events'], %opt));
     };
 

@@ -18,6 +18,7 @@ use lib "$FindBin::Bin/lib";
 use Vaani::Test;
 
 use Vaani::Test::Faults;
+use Vaani::Test::Spool;
 
 my $events = $ENV{SOAK_EVENTS} // 1_000_000;
 my $rounds = $ENV{SOAK_ROUNDS} // 20;
@@ -113,7 +114,7 @@ for my $round (1 .. $rounds) {
         unlink $load->{journal};
     }
 
-    my @left = Vaani::Test::Faults::await_empty($nginx->dir . '/spool', 120);
+    my @left = await_empty($nginx->dir . '/spool', 120);
     push @problems, "round $round: the spool still has @left" if @left;
 
     # The connections of the load are closed; the workers have to see that.

@@ -15,7 +15,7 @@ use Vaani::Test;
 use JSON::PP qw(decode_json);
 use Vaani::Test::ACL qw(documented rights);
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
+use Vaani::Test::Spool;
 
 use constant PASSWORD => 'secret';    # as in the document
 
@@ -295,7 +295,7 @@ subtest 'vaani-spool resend' => sub {
     $admin->cmd('FLUSHALL');
 
     my $file = spew(tmpdir() . '/00000000000000000001.log', join '', map {
-        Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
+        journal_record(delivery_content(
             room => 'r', id => $_, stream => '', body => event($_, room => 'r')))
     } qw(call_ringing human_transfer_initiated));
 

@@ -18,6 +18,7 @@ use Vaani::Test::FakeRedis;
 use Vaani::Test::NameServer;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
 use Vaani::Test::Socket qw(pause);
+use Vaani::Test::Spool;
 use Vaani::Test::Topology;
 
 use constant TLS => join('', run([ nginx_bin(), '-V' ])) =~ /TLS SNI support enabled/;
@@ -432,7 +433,7 @@ scenario 'CLUSTERDOWN' => sub {
     $cluster->start_again($masters[2]);
     $cluster->settle;
     ok_within($nginx, 5, 'it is up again');
-    my @left = Vaani::Test::Faults::await_empty($nginx->dir . '/spool', 15);
+    my @left = await_empty($nginx->dir . '/spool', 15);
     is "@left", '', '... and nothing waits any more';
     my $there = 0;
     $there += $cluster->client->cmd(EXISTS => 'vaani:{' . partition("down-$_") . "}:call:down-$_") for 1 .. 40;

@@ -12,8 +12,8 @@ use Vaani::Test;
 
 use File::Path qw(remove_tree);
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Spool;
 use Vaani::Test::Topology qw(busy);
 use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);
@@ -112,7 +112,7 @@ scenario 'a power cut, and Redis comes later, empty' => sub {
     $redis->kill;
     cut($nginx, 700, 301, 17, 25);
     my $ids = kept_ids($nginx);
-    my $waited = Vaani::Test::Faults::segments($nginx->dir . '/spool');
+    my $waited = segments($nginx->dir . '/spool');
 
     $nginx->restart;
     my $live = load($nginx, rooms => 'live');
@@ -256,7 +256,7 @@ scenario 'max is reached' => sub {
 
     # Redis came back empty: what was kept before is no more.
     $load->stop;
-    ok !Vaani::Test::Faults::await_empty($dir), 'what waits is delivered';
+    ok !await_empty($dir), 'what waits is delivered';
     is $redis->client->cmd(XLEN => 'vaani:stream'), $load->count('queued'), 'all of it';
 };
 

@@ -13,9 +13,9 @@ use Vaani::Test;
 
 use Time::HiRes ();
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Retain;
+use Vaani::Test::Spool;
 use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);
 
@@ -185,7 +185,7 @@ scenario 'a journal of the version before' => sub {
     for my $version (1, 2) {
         my $n = 0;
         spew(sprintf('%s/%020d.log', $dir, 1000 + $version), join '', map {
-            Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
+            journal_record(delivery_content(
                 version => $version, room => "v$version", id => "v$version/" . ++$n, received_at => $now - 1000 + $n,
                 body => event($_, room => "v$version", delivery => "v$version/$n")))
         } qw(call_started call_ringing call_ended));
@@ -194,7 +194,7 @@ scenario 'a journal of the version before' => sub {
     my $client = $redis->client;
     ok wait_for(sub { $client->cmd(XLEN => 'vaani:stream') == 6 }), 'it is read';
     ok wait_for(sub { 2 == grep { /00100\d-/ } kept_files($nginx) }), '... and kept';
-    ok !Vaani::Test::Faults::segments($dir), '... and does not wait any more';
+    ok !segments($dir), '... and does not wait any more';
 
     $client->cmd('FLUSHALL');
     ok wait_for(sub { $client->cmd(XLEN => 'vaani:stream') == 6 }, 90), 'it comes back';

@@ -12,9 +12,9 @@ use Vaani::Test;
 
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::Retain;
 use Vaani::Test::Socket qw(pause);
+use Vaani::Test::Spool;
 
 # --- Redis forgets
 

@@ -14,6 +14,7 @@ use Vaani::Test::Events;
 use Vaani::Test::Process;
 use Vaani::Test::Retain;
 use Vaani::Test::Socket qw(pause);
+use Vaani::Test::Spool;
 
 use constant CALLS => 'trace=openat,open,creat,flock,write,writev,pwrite64,read,readv,recvfrom,recvmsg,sendto,sendmsg,'
     . 'fsync,fdatasync,rename,renameat,renameat2,link,linkat,close';

@@ -12,29 +12,9 @@ use Vaani::Test;
 use Fcntl qw(LOCK_EX LOCK_UN);
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
+use Vaani::Test::Spool;
 
-my $dirs = 0;
-
-sub spool (%files) {
-    my $dir = tmpdir() . '/spool' . ++$dirs;
-    mkdir $dir, 0700 or die "mkdir $dir: $!\n";
-    spew("$dir/$_", $files{$_}) for keys %files;
-    return $dir;
-}
-
-sub number ($n) { return sprintf '%020d', $n }
-
-sub names ($dir) {
-    opendir my $dh, $dir or die "opendir $dir: $!\n";
-    return [ sort grep { !/^(?:\.|\.\.|lock)\z/ } readdir $dh ];
-}
-
-sub record ($room) {
-    return Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
-        room => $room, id => $room, body => qq({"event":"call_ringing","room_name":"$room"}),
-    ));
-}
+sub record ($room) { return journal_record(delivery_content(room => $room)) }
 
 sub nginx ($redis, $dir, %opt) {
     return Vaani::Test::Nginx->start(log_level => 'notice', %opt, http => spool_config($redis, dir => $dir));
@@ -43,34 +23,34 @@ sub nginx ($redis, $dir, %opt) {
 subtest 'a number is used once' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my %kept = (
-        number(3) . '.bad' => 'bytes of segment 3', number(7) . '.log.bad' => 'segment 7',
-        number(5) . '.log.2.bad' => 'segment 5',
+        '00000000000000000003.bad' => 'bytes of segment 3', segment(7) . '.bad' => 'segment 7',
+        segment(5) . '.2.bad' => 'segment 5',
     );
     my $dir = spool(%kept);
     my $nginx = nginx($redis, $dir);
 
     $redis->kill;
     is $nginx->http->post('/hook', event('call_started', room => 'next'))->status, 200, 'an event is queued';
-    is_deeply [ Vaani::Test::Faults::segments($dir) ], [ number(8) . '.log' ], 'behind all that was put aside';
+    is_deeply [ segments($dir) ], [ segment(8) ], 'behind all that was put aside';
     $redis->restart;
-    ok !Vaani::Test::Faults::await_empty($dir, 10), 'it is replayed';
+    ok !await_empty($dir, 10), 'it is replayed';
     is_deeply names($dir), [ sort keys %kept ], 'the others stay';
 };
 
 subtest 'nothing is replaced' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
-    my %kept = (number(1) . '.log.bad' => 'one of an earlier life', number(1) . '.log.1.bad' => 'another one');
-    my $dir = spool(%kept, number(3) . '.log' => record('three'));
-    symlink number(1) . '.log', "$dir/" . number(1) . '.log';    # a loop
-    mkdir "$dir/" . number(2) . '.log';
-    mkdir "$dir/" . number(2) . '.log.bad';
+    my %kept = (segment(1) . '.bad' => 'one of an earlier life', segment(1) . '.1.bad' => 'another one');
+    my $dir = spool(%kept, segment(3) => record('three'));
+    symlink segment(1), "$dir/" . segment(1);    # a loop
+    mkdir "$dir/" . segment(2);
+    mkdir "$dir/" . segment(2) . '.bad';
     my $nginx = nginx($redis, $dir);
 
-    ok !Vaani::Test::Faults::await_empty($dir, 10), 'all segments are dealt with';
+    ok !await_empty($dir, 10), 'all segments are dealt with';
     is $redis->client->cmd('HGET', 'vaani:call:three', 'seq'), 1, 'what can be read is delivered';
     is slurp("$dir/$_"), $kept{$_}, "$_ is as it was" for sort keys %kept;
-    ok -l "$dir/" . number(1) . '.log.2.bad', 'what cannot be read has a name of its own';
-    ok -d "$dir/" . number(2) . '.log.1.bad', '... a directory, too';
+    ok -l "$dir/" . segment(1) . '.2.bad', 'what cannot be read has a name of its own';
+    ok -d "$dir/" . segment(2) . '.1.bad', '... a directory, too';
 };
 
 # While there is a file $NO_ROOM, nothing can be written to "dead-letters" but a part.
@@ -122,30 +102,30 @@ subtest 'no room for dead letters' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     $redis->client->cmd('SET', "vaani:call:wrong$_", 'a string') for 1 .. 40;
     my $segment = join '', record('good'), map { record("wrong$_") } 1 .. 40;
-    my $before = Vaani::Test::Faults::journal_record("\0\x05HELLO" . 'an earlier one');
-    my $dir = spool(number(1) . '.log' => $segment, 'dead-letters' => $before);
+    my $before = journal_record("\0\x05HELLO" . 'an earlier one');
+    my $dir = spool(segment(1) => $segment, 'dead-letters' => $before);
 
     my $nginx = do {
         local $ENV{NGINX_WRAPPER} = "env NO_ROOM=$flag LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
         nginx($redis, $dir, main => 'env NO_ROOM;');
     };
-    ok !Vaani::Test::Faults::await_empty($dir, 10), 'the segment does not stay in the way';
-    ok slurp("$dir/" . number(1) . '.log.bad') eq $segment, 'it is kept, untouched';
+    ok !await_empty($dir, 10), 'the segment does not stay in the way';
+    ok slurp("$dir/" . segment(1) . '.bad') eq $segment, 'it is kept, untouched';
     ok slurp("$dir/dead-letters") eq $before, 'and no part of a record is among the dead letters';
     ok $nginx->wait_log(qr/\[crit\].*there is no room/), 'it is said';
 
     unlink $flag;
     spew("$dir/next", record('wrong1'));
-    rename "$dir/next", "$dir/" . number(2) . '.log';
+    rename "$dir/next", "$dir/" . segment(2);
     ok wait_for(sub { -s "$dir/dead-letters" > length $before }, 10), 'when there is room, dead letters are kept again';
-    is scalar(Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"))), 2, 'behind the earlier one';
+    is scalar(journal_contents(slurp("$dir/dead-letters"))), 2, 'behind the earlier one';
 };
 
 # mv dead-letters elsewhere; vaani-spool resend elsewhere && rm elsewhere
 subtest 'dead letters that are moved away' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     $redis->client->cmd('SET', 'vaani:call:wrong', 'a string');
-    my $dir = spool(number(1) . '.log' => record('wrong'), 'dead-letters' => '');
+    my $dir = spool(segment(1) => record('wrong'), 'dead-letters' => '');
     open my $fh, '<', "$dir/dead-letters" or die "open: $!";
     flock $fh, LOCK_EX;
 
@@ -156,7 +136,7 @@ subtest 'dead letters that are moved away' => sub {
 
     ok wait_for(sub { -s "$dir/dead-letters" }, 10), 'it is written to a new one';
     is -s "$dir/elsewhere", 0, 'not to the one that was moved away';
-    ok !Vaani::Test::Faults::await_empty($dir, 10), 'and the segment goes';
+    ok !await_empty($dir, 10), 'and the segment goes';
 };
 
 # --- the directory

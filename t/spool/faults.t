@@ -19,6 +19,7 @@ use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Socket qw(connect_socket pause wait_readable write_all);
+use Vaani::Test::Spool;
 use Vaani::Test::Wrapper;
 
 my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
@@ -71,7 +72,7 @@ sub account_ok ($fault, $load, $redis, $nginx, %opt) {
 # The spool gets empty, sooner than the load fills it again.
 sub drains ($dir, $timeout = 30) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my @left = Vaani::Test::Faults::await_empty($dir, $timeout);
+    my @left = await_empty($dir, $timeout);
     return is "@left", '', 'the spool gets empty';
 }
 
@@ -585,7 +586,7 @@ scenario 'no file may grow' => sub {
     arrives($load, ok => 40);
     $redis->kill;
     arrives($load, queued => 1500);
-    ok Vaani::Test::Faults::segments($nginx->dir . '/spool') > 2, 'there are more segments';
+    ok segments($nginx->dir . '/spool') > 2, 'there are more segments';
     $nginx->log_unlike(qr/\[crit\]/, '... and nothing is wrong with that');
     $redis->restart;
     arrives($load, ok => 40);
@@ -784,7 +785,7 @@ scenario 'a call that Redis refuses for good' => sub {
     arrives($load, ok => 100);
     account_ok('WRONGTYPE', $load, $redis, $nginx);
 
-    my @dead = Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"));
+    my @dead = journal_contents(slurp("$dir/dead-letters"));
     is @dead, 2, 'two dead letters';
     for my $i (0 .. $#dead) {
         my ($reason, $content) = unpack 'x C/a* a*', $dead[$i];
@@ -810,9 +811,9 @@ scenario 'an event at which Redis hangs up' => sub {
     # Those that wait, in their order: [ since, tries, content ].
     my $waiting = sub {
         my @contents = eval {
-            map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } Vaani::Test::Faults::segments($dir);
+            map { journal_contents(slurp("$dir/$_")) } segments($dir);
         };
-        return map { [ Vaani::Test::Faults::deferred($_) ] } grep { /^D/ } @contents;
+        return map { [ deferred($_) ] } grep { /^D/ } @contents;
     };
 
     arrives($load, ok => 40);

@@ -12,20 +12,9 @@ use Vaani::Test;
 use Fcntl qw(LOCK_EX LOCK_SH);
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
+use Vaani::Test::Spool;
 
-# A directory with files, for an nginx to find when it starts.
-my $dirs = 0;
-
-sub spool (%files) {
-    my $dir = tmpdir() . '/spool' . ++$dirs;
-    mkdir $dir, 0700 or die "mkdir $dir: $!\n";
-    spew("$dir/$_", $files{$_}) for keys %files;
-    return $dir;
-}
-
-sub segment ($n) { return sprintf '%020d.log', $n }
-sub bad ($n)     { return sprintf '%020d.bad', $n }
+sub bad ($n) { return sprintf '%020d.bad', $n }
 
 sub nginx ($redis, $dir, %opt) {
     return Vaani::Test::Nginx->start(
@@ -33,17 +22,9 @@ sub nginx ($redis, $dir, %opt) {
     );
 }
 
-sub names ($dir) {
-    opendir my $dh, $dir or die "opendir $dir: $!\n";
-    return [ sort grep { !/^(?:\.|\.\.|lock)\z/ } readdir $dh ];
-}
-
 # A small record of one event.
 sub record ($room, %opt) {
-    return Vaani::Test::Faults::journal_record(Vaani::Test::Faults::delivery_content(
-        room => $room, id => $room, digest => '', channels => [], stream => '',
-        body => qq({"event":"call_ringing","room_name":"$room"}), %opt,
-    ));
+    return journal_record(delivery_content(room => $room, digest => '', channels => [], stream => '', %opt));
 }
 
 # The rooms, of those given, that are not in Redis with one event each.
@@ -55,12 +36,12 @@ sub missing ($redis, @rooms) {
 
 sub drains ($dir, $timeout = 30) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my @left = Vaani::Test::Faults::await_empty($dir, $timeout);
+    my @left = await_empty($dir, $timeout);
     return is "@left", '', 'no segment is left';
 }
 
 subtest 'the format' => sub {
-    is sprintf('%08x', Vaani::Test::Faults::crc32c('123456789')), 'e3069283', 'CRC32C';
+    is sprintf('%08x', crc32c('123456789')), 'e3069283', 'CRC32C';
 
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool();
@@ -72,7 +53,7 @@ subtest 'the format' => sub {
     is $http->post('/hook', $_, 'webhook-id' => 'an id')->body, qq({"status":"queued"}\n), 'queued'
         for @bodies;
 
-    my @contents = map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } @{ names($dir) };
+    my @contents = map { journal_contents(slurp("$dir/$_")) } @{ names($dir) };
     is @contents, 2, 'two records';
 
     for my $i (0 .. $#contents) {
@@ -80,7 +61,7 @@ subtest 'the format' => sub {
         my ($digest, $id, $message) = (unpack 'x27 (N/a*)9', $contents[$i])[ 2, 3, 8 ];
         like $received_at, qr/^\d{13}\z/, 'the time';
         isnt $message, '', 'the id of its message';
-        is $contents[$i], Vaani::Test::Faults::delivery_content(
+        is $contents[$i], delivery_content(
             room => ROOM, body => $bodies[$i], id => $id, digest => $digest,
             received_at => $received_at, message => $message,
         ), 'as documented';
@@ -191,7 +172,7 @@ subtest 'segments without a record' => sub {
 };
 
 subtest 'records that cannot be read' => sub {
-    my $content = Vaani::Test::Faults::delivery_content(
+    my $content = delivery_content(
         room => 'r', id => 'r', body => '{"event":"call_ringing","room_name":"r"}',
     );
     my @contents = (
@@ -201,18 +182,18 @@ subtest 'records that cannot be read' => sub {
         substr($content, 0, -1),
         "$content ",
         substr($content, 0, 2) . "\xff\xff" . substr($content, 4),
-        Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => ''),
-        Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '[]'),
-        Vaani::Test::Faults::delivery_content(room => 'r', id => 'r', body => '{"event":7}'),
+        delivery_content(room => 'r', id => 'r', body => ''),
+        delivery_content(room => 'r', id => 'r', body => '[]'),
+        delivery_content(room => 'r', id => 'r', body => '{"event":7}'),
         'D',
-        substr(Vaani::Test::Faults::deferred_content(1, 1, ''), 0, -1),
+        substr(deferred_content(1, 1, ''), 0, -1),
     );
-    my @deferred = map { Vaani::Test::Faults::deferred_content(1790000000, 3, $_) } @contents[ 0, 3 ];
+    my @deferred = map { deferred_content(1790000000, 3, $_) } @contents[ 0, 3 ];
 
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(
         segment(1) => join('', record('first'),
-            (map { Vaani::Test::Faults::journal_record($_) } @contents, @deferred), record('last')),
+            (map { journal_record($_) } @contents, @deferred), record('last')),
     );
     my $nginx = nginx($redis, $dir);
     drains($dir);
@@ -221,7 +202,7 @@ subtest 'records that cannot be read' => sub {
     is_deeply names($dir), ['dead-letters'], 'they are dead letters';
 
     my @dead = map { [ unpack 'x C/a* a*', $_ ] }
-        Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"));
+        journal_contents(slurp("$dir/dead-letters"));
     is_deeply [ map { unpack 'H*', $_->[1] } @dead ],
         [ map { unpack 'H*', $_ } @contents, @contents[ 0, 3 ] ], 'whole, in their order';
     is_deeply [ grep { $_->[0] !~ /^UNREADABLE/ } @dead ], [], 'with the reason';
@@ -242,11 +223,11 @@ subtest 'events that an earlier version did not know' => sub {
 
 # A crash while a full disk made a segment the place of its dead letters.
 subtest 'a dead letter in a segment' => sub {
-    my $content = Vaani::Test::Faults::delivery_content(
+    my $content = delivery_content(
         room => 'again', id => 'again', body => '{"event":"call_ringing","room_name":"again"}',
     );
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
-    my $dir = spool(segment(1) => Vaani::Test::Faults::journal_record("\0\x05HELLO$content"));
+    my $dir = spool(segment(1) => journal_record("\0\x05HELLO$content"));
     my $nginx = nginx($redis, $dir);
     drains($dir);
 

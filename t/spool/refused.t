@@ -12,9 +12,9 @@ use Vaani::Test;
 use Fcntl qw(LOCK_EX LOCK_SH LOCK_UN);
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Signing;
+use Vaani::Test::Spool;
 
 my $token = token_secret();
 my $redis = Vaani::Test::Redis->start(acl => STREAM);
@@ -42,9 +42,7 @@ sub send_one ($client, $body) {
     return $client->send_raw(join '', @parts);
 }
 
-sub segments ($nginx) {
-    return Vaani::Test::Faults::segments($nginx->dir . '/spool/refused');
-}
+sub refused_segments ($nginx) { return segments($nginx->dir . '/spool/refused') }
 
 # What is kept: { reason, time, body }, the oldest one first.
 sub kept ($nginx) {
@@ -52,12 +50,12 @@ sub kept ($nginx) {
     return map {
         my ($kind, $time, $reason, $body) = unpack 'a Q> C/a a*', $_;
         { kind => $kind, time => $time, reason => $reason, body => $body };
-    } map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } segments($nginx);
+    } map { journal_contents(slurp("$dir/$_")) } refused_segments($nginx);
 }
 
 sub size ($nginx) {
     my $size = 0;
-    $size += -s $nginx->dir . "/spool/refused/$_" for segments($nginx);
+    $size += -s $nginx->dir . "/spool/refused/$_" for refused_segments($nginx);
     return $size;
 }
 
@@ -80,7 +78,7 @@ subtest 'kept' => sub {
 
     my $dir = $nginx->dir . '/spool/refused';
     is sprintf('%04o', (stat $dir)[2] & 07777), '0700', 'only for the user of the workers';
-    is sprintf('%04o', (stat "$dir/$_")[2] & 07777), '0600', '... the file, too' for segments($nginx);
+    is sprintf('%04o', (stat "$dir/$_")[2] & 07777), '0600', '... the file, too' for refused_segments($nginx);
     $nginx->log_unlike(qr/secret words|no JSON/, 'no body is logged');
     $nginx->log_unlike(qr/aren't kept/, 'nothing is said at start');
 
@@ -183,8 +181,8 @@ subtest 'segments' => sub {
     $_->read_response for @clients;
 
     is_deeply [ sort map { $_->{body} } kept($nginx) ], [ sort @bodies ], 'of four workers at a time, each whole';
-    cmp_ok scalar(segments($nginx)), '>=', 2, 'in several segments';
-    cmp_ok scalar(segments($nginx)), '<=', 12, '... not many';
+    cmp_ok scalar(refused_segments($nginx)), '>=', 2, 'in several segments';
+    cmp_ok scalar(refused_segments($nginx)), '<=', 12, '... not many';
 };
 
 subtest 'foreign files, and segments that others hold' => sub {
@@ -201,8 +199,8 @@ subtest 'foreign files, and segments that others hold' => sub {
     is post($nginx, 'no JSON')->status, 400, 'refused';
     is -s $held, 0, 'not into a file that is in use';
     is slurp("$dir/README"), 'read me', 'others are as they were';
-    my ($new) = grep { /5\.log\z/ } segments($nginx);
-    is_deeply [ Vaani::Test::Faults::journal_contents(slurp("$dir/$new")) ] =~ /./ ? 1 : 0, 1, 'but into another one';
+    my ($new) = grep { /5\.log\z/ } refused_segments($nginx);
+    is_deeply [ journal_contents(slurp("$dir/$new")) ] =~ /./ ? 1 : 0, 1, 'but into another one';
 };
 
 # --- a bad disk

@@ -16,6 +16,7 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Socket qw(connect_socket pause wait_readable);
+use Vaani::Test::Spool;
 
 my $only = $ENV{VAANI_ONLY} // '';
 
@@ -24,28 +25,14 @@ sub part ($name, $code) {
     return;
 }
 
-my $dirs = 0;
-
-sub spool (%files) {
-    my $dir = tmpdir() . '/spool' . ++$dirs;
-    mkdir $dir, 0700 or die "mkdir $dir: $!\n";
-    spew("$dir/$_", $files{$_}) for keys %files;
-    return $dir;
-}
-
-sub segment ($n) { return sprintf '%020d.log', $n }
-
 # A content and a record of a call's event; "prefix" is that of its key.
 sub content ($room, %opt) {
-    my $content = Vaani::Test::Faults::delivery_content(
-        room => $room, id => $room, channels => [ 'vaani:events' ], stream => '',
-        body => qq({"event":"call_ringing","room_name":"$room"}), %opt,
-    );
+    my $content = delivery_content(room => $room, channels => ['vaani:events'], stream => '', %opt);
     return $content =~ s/vaani:call:\Q$room\E/other:call:$room/r if $opt{other};
     return $content;
 }
 
-sub record (@of) { return Vaani::Test::Faults::journal_record(content(@of)) }
+sub record (@of) { return journal_record(content(@of)) }
 
 # Calls with another prefix, which the ACL of the default user does not have.
 sub nginx ($redis, $dir, %opt) {
@@ -83,9 +70,9 @@ sub ringing ($room) { return event('call_ringing', room => $room) }
 # What waits: [ since, tries, content ], with 0 tries for what was not tried.
 sub waiting ($dir) {
     my @contents = eval {
-        map { Vaani::Test::Faults::journal_contents(slurp("$dir/$_")) } Vaani::Test::Faults::segments($dir);
+        map { journal_contents(slurp("$dir/$_")) } segments($dir);
     };
-    return map { my @late = Vaani::Test::Faults::deferred($_); @late ? \@late : [ 0, 0, $_ ] } @contents;
+    return map { my @late = deferred($_); @late ? \@late : [ 0, 0, $_ ] } @contents;
 }
 
 # Waits until exactly so many wait, each tried so often.
@@ -99,7 +86,7 @@ sub wait_ok ($dir, $n, $tries, $name) {
 
 sub drains ($dir, $timeout = 40) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my @left = Vaani::Test::Faults::await_empty($dir, $timeout);
+    my @left = await_empty($dir, $timeout);
     return is "@left", '', 'no segment is left';
 }
 
@@ -305,6 +292,7 @@ sub encode_reply ($reply) {
 }
 
 sub modes (%mode) {
+    state $dirs = 0;
     my $dir = tmpdir() . '/mode' . ++$dirs;
     mkdir $dir;
     set_mode($dir, all => '', some => '', %mode);
@@ -350,8 +338,8 @@ part 'after ten minutes' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $text = 'ERR upstream failure';
     my $late = sub ($room, $age) {
-        return Vaani::Test::Faults::journal_record(
-            Vaani::Test::Faults::deferred_content(time() - $age, 7, content($room)),
+        return journal_record(
+            deferred_content(time() - $age, 7, content($room)),
         );
     };
 
@@ -374,7 +362,7 @@ part 'after ten minutes' => sub {
         'while others are: it is a dead letter';
     wait_ok($dir, 1, 8, '... but not one that waits for less');
     like +(waiting($dir))[0][2], qr/vaani:call:odd2/, '... which is the other one';
-    my @dead = Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"));
+    my @dead = journal_contents(slurp("$dir/dead-letters"));
     is_deeply \@dead, [ pack('xC/a*', $text) . content('odd1') ], '... whole, with the reason';
     ok wait_for(sub { status($nginx)->{dead_letters} == 1 }, 5), '... and counted' or diag explain status($nginx);
 };
@@ -382,12 +370,12 @@ part 'after ten minutes' => sub {
 # A key that Redis does not take for now is nothing unknown.
 part 'after ten minutes without the right to a key' => sub {
     my $redis = Vaani::Test::Redis->start;
-    my $dir = spool(segment(1) => Vaani::Test::Faults::journal_record(
-        Vaani::Test::Faults::deferred_content(time() - 100_000, 65535, content('blocked', other => 1)),
+    my $dir = spool(segment(1) => journal_record(
+        deferred_content(time() - 100_000, 65535, content('blocked', other => 1)),
     ));
     my $nginx = nginx($redis, $dir);
     is post($nginx, ringing('fine')), 'ok', 'another one is taken';
-    ok wait_for(sub { Vaani::Test::Faults::segments($dir) && !-e "$dir/" . segment(1) }), 'it was tried';
+    ok wait_for(sub { segments($dir) && !-e "$dir/" . segment(1) }), 'it was tried';
     wait_ok($dir, 1, 65535, 'it waits on');
     ok !-e "$dir/dead-letters", 'and is no dead letter';
 };
@@ -491,8 +479,8 @@ part 'no room for what is to wait' => sub {
 # The crash between the writing of what waits and the end of its segment.
 part 'what waits is there twice' => sub {
     my $redis = Vaani::Test::Redis->start;
-    my $late = Vaani::Test::Faults::journal_record(
-        Vaani::Test::Faults::deferred_content(time(), 1, content('blocked', other => 1)),
+    my $late = journal_record(
+        deferred_content(time(), 1, content('blocked', other => 1)),
     );
     my $dir = spool(segment(1) => record('good') . record('blocked', other => 1), segment(2) => $late);
     my $nginx = nginx($redis, $dir, workers => 3, allow_log => qr/exited on signal 9/);
@@ -509,7 +497,6 @@ part 'what waits is there twice' => sub {
 };
 
 # --- the result is that of the receipt
-
 
 part 'a transfer that is sent again while its first copy waits' => sub {
     my $redis = Vaani::Test::Redis->start;

@@ -11,8 +11,8 @@ use Vaani::Test;
 
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::HTTP qw(format_request);
+use Vaani::Test::Spool;
 
 my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
 plan skip_all => 'not with a sanitizer' if !$may_preload;
@@ -188,7 +188,7 @@ $redis->restart;
 goes_on('a segment is to be replayed');
 all_answer('a segment is to be replayed');
 unlink $frozen;
-ok !Vaani::Test::Faults::await_empty($dir, 10), 'it is replayed';
+ok !await_empty($dir, 10), 'it is replayed';
 is $redis->client->cmd('HGET', 'vaani:call:later', 'seq'), 1, 'once';
 
 done_testing;

@@ -18,9 +18,9 @@ use Vaani::Test::Cluster;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
-use Vaani::Test::Faults;
 use Vaani::Test::Process ();
 use Vaani::Test::Sentinel;
+use Vaani::Test::Spool;
 use Vaani::Test::Topology qw(room_in_partition PARTITIONS);
 
 use constant TOOL => ROOT . '/bin/vaani-calls';
@@ -369,7 +369,7 @@ subtest 'with a spool' => sub {
     $redis->restart;
     $client = $redis->client;
     set_user(@$words, @$scan);
-    ok !Vaani::Test::Faults::await_empty($dir, 60), 'Redis is back';
+    ok !await_empty($dir, 60), 'Redis is back';
     ok wait_for(sub { 2 == grep { ($client->cmd('HGET', "vaani:call:$_", 'seq') // 0) == 4 } qw(gone stays) }, 60), '... with all that it lost';
     my $before = all();
 
@@ -409,7 +409,7 @@ subtest 'events that come meanwhile' => sub {
     my $ran = erase('--spool', $dir, '--spool-tool', $tool, 'gone');
     is $ran->{exit}, 0, 'an event after the tombstone' or diag $ran->{out}, $ran->{err};
     is_deeply all(), $want, '... is erased';
-    is scalar(Vaani::Test::Faults::journal_contents(slurp("$dir/erased"))), 2, '... and covered by another tombstone';
+    is scalar(journal_contents(slurp("$dir/erased"))), 2, '... and covered by another tombstone';
     flush();
 };
 
@@ -432,7 +432,7 @@ subtest 'events that come at the end' => sub {
         my $ran = calls(erase => '--yes', '--redis', $relay->{url}, '--spool', $dir, '--spool-tool', $spool_tool, 'gone');
         $relay->{end}->();
         is $ran->{exit}, $stays ? 6 : 0, $when or diag $ran->{out}, $ran->{err};
-        is scalar(Vaani::Test::Faults::journal_contents(slurp("$dir/erased"))), 2, '... it is covered by another tombstone';
+        is scalar(journal_contents(slurp("$dir/erased"))), 2, '... it is covered by another tombstone';
         if ($stays) {
             like $ran->{err}, qr/^vaani-calls: gone is there again: .* run the same command again$/m, '... that the call is there again is told';
             is erase('gone')->{exit}, 0, '... the next run erases it';

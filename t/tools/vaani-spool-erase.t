@@ -13,10 +13,10 @@ use Fcntl qw(:flock);
 use POSIX ();
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::HTTP ();
 use Vaani::Test::Process ();
 use Vaani::Test::Signing;
+use Vaani::Test::Spool;
 use Vaani::Test::Wrapper;
 
 my $tool = vaani_spool();
@@ -34,33 +34,20 @@ sub tool (@args) {
 sub letter (%opt) {
     my $event = delete $opt{event} // 'call_ended';
     my $reason = delete $opt{reason} // 'WRONGTYPE';
-    return Vaani::Test::Faults::journal_record(pack('xC/a', $reason) . content(%opt, event => $event));
+    return journal_record(pack('xC/a', $reason) . content(%opt, event => $event));
 }
 
 sub content (%opt) {
     my $room = $opt{room};
     my $event = delete $opt{event} // 'call_ended';
-    return Vaani::Test::Faults::delivery_content(
+    return delivery_content(
         id => "$event $room", received_at => NOW, body => event($event, room => $room), %opt);
 }
 
 sub refusal ($body, $sent = 0) {
-    my $record = Vaani::Test::Faults::journal_record(pack 'a Q> C/a a*', 'R', NOW, 'invalid_json', $body);
+    my $record = journal_record(pack 'a Q> C/a a*', 'R', NOW, 'invalid_json', $body);
     substr($record, 3, 1) = "\x81" if $sent;
     return $record;
-}
-
-sub waiting ($number) { return sprintf '%020d.log', $number }
-
-my $dirs = 0;
-
-# A spool with these files.
-sub spool (%files) {
-    my $dir = tmpdir() . '/spool' . ++$dirs;
-    mkdir $_, 0700 or die "mkdir $_: $!" for $dir, "$dir/refused";
-    spew("$dir/lock", '');
-    spew("$dir/$_", $files{$_}) for keys %files;
-    return $dir;
 }
 
 # The files of a spool but the tombstones.
@@ -76,18 +63,18 @@ my %WITH = (
         letter(room => 'stays'), undef,
         letter(room => 'gone') => 1,
         letter(room => 'gone2'), undef,
-        Vaani::Test::Faults::journal_record(pack('xC/a', 'NO') . Vaani::Test::Faults::deferred_content(1, 2, content(room => 'gone'))) => 1,
+        journal_record(pack('xC/a', 'NO') . deferred_content(1, 2, content(room => 'gone'))) => 1,
         letter(room => 'g', body => '{"event":"call_ended","data":{"call_id":"gone"}}') => 1,
         letter(room => 'g', body => '{"call_id":"gone"}', name => '"call_ended"') => 1,
         letter(room => 'gone', version => 9, reason => 'UNREADABLE') => 1,
         letter(room => 'stays', event => 'call_ringing'), undef,
     ],
     'dead-letters.1' => [ letter(room => 'gone') => 1, letter(room => 'stays'), undef ],
-    waiting(3) . '.bad' => [
-        Vaani::Test::Faults::journal_record(content(room => 'stays')), undef,
-        Vaani::Test::Faults::journal_record(content(room => 'gone')) => 1,
+    segment(3) . '.bad' => [
+        journal_record(content(room => 'stays')), undef,
+        journal_record(content(room => 'gone')) => 1,
     ],
-    'refused/' . waiting(1) => [
+    'refused/' . segment(1) => [
         refusal('no JSON'), 'unread',
         refusal('{"event":"call_ended","room_name":"gone"}') => 1,
         refusal('{"event":"call_ended","room_name":"gone"}', 1) => 1,
@@ -104,8 +91,8 @@ my %WITH = (
         refusal('{"events":[{"event":7,"call_id":"other"},{"room_name":"other"}]}'), undef,
         refusal(''), 'unread',
     ],
-    'refused/' . waiting(2) => [ refusal('{"room_name":"gone"}') => 1, refusal('{"room_name":"gone","event":7}') => 1 ],
-    'refused/' . waiting(3) => [ refusal('{"room_name":"stays"}'), undef ],
+    'refused/' . segment(2) => [ refusal('{"room_name":"gone"}') => 1, refusal('{"room_name":"gone","event":7}') => 1 ],
+    'refused/' . segment(3) => [ refusal('{"room_name":"stays"}'), undef ],
 );
 
 sub with (%more) {
@@ -124,9 +111,9 @@ sub without ($unreadable, %more) {
 }
 
 subtest 'what is erased' => sub {
-    my %segments = (waiting(7) => Vaani::Test::Faults::journal_record(content(room => 'gone')));
+    my %segments = (segment(7) => journal_record(content(room => 'gone')));
     my %damage = (
-        waiting(4) . '.bad' => 'bytes with "gone" in them', waiting(5) . '.bad' => 'other bytes',
+        segment(4) . '.bad' => 'bytes with "gone" in them', segment(5) . '.bad' => 'other bytes',
     );
     my $dir = spool(with(%segments, %damage), 'refused/README' => '"gone"');
     my $ran = tool(erase => $dir, 'gone');
@@ -155,17 +142,17 @@ subtest 'what is erased' => sub {
 };
 
 subtest 'a file without the call stays the same one' => sub {
-    my $dir = spool('refused/' . waiting(1) => refusal('{"room_name":"stays"}'));
-    my $file = "$dir/refused/" . waiting(1);
+    my $dir = spool('refused/' . segment(1) => refusal('{"room_name":"stays"}'));
+    my $file = "$dir/refused/" . segment(1);
     my $before = join ' ', (stat $file)[ 0, 1, 2, 4, 5, 9 ];
     is tool(erase => $dir, 'gone')->{exit}, 0, 'erase';
     is join(' ', (stat $file)[ 0, 1, 2, 4, 5, 9 ]), $before, 'it was not written';
 };
 
 subtest 'a name that JSON escapes' => sub {
-    my $dir = spool('refused/' . waiting(1) => refusal('{"room_name":"a\"b\\\\c",') . refusal('{"room_name":"a"'));
+    my $dir = spool('refused/' . segment(1) => refusal('{"room_name":"a\"b\\\\c",') . refusal('{"room_name":"a"'));
     is tool(erase => $dir, 'a"b\\c')->{exit}, 0, 'erase';
-    is_deeply contents($dir), { 'refused/' . waiting(1) => refusal('{"room_name":"a"') }, 'is found in what is no JSON';
+    is_deeply contents($dir), { 'refused/' . segment(1) => refusal('{"room_name":"a"') }, 'is found in what is no JSON';
 };
 
 subtest 'large files' => sub {
@@ -203,7 +190,7 @@ subtest 'files that are none' => sub {
         [ 'a directory', sub ($name) { mkdir $name } ], [ 'a FIFO', sub ($name) { POSIX::mkfifo($name, 0600) } ])
     {
         my ($what, $make) = @$case;
-        my $dir = spool('refused/' . waiting(1) => refusal('{"room_name":"gone"}'));
+        my $dir = spool('refused/' . segment(1) => refusal('{"room_name":"gone"}'));
         $make->("$dir/dead-letters") or die "$what: $!";
         my $ran = tool(erase => $dir, 'gone');
         is $ran->{exit}, 1, "$what: it is told";
@@ -214,7 +201,7 @@ subtest 'files that are none' => sub {
 };
 
 subtest 'a file that stays locked' => sub {
-    my $dir = spool('dead-letters' => letter(room => 'gone'), 'refused/' . waiting(1) => refusal('{"room_name":"gone"}'));
+    my $dir = spool('dead-letters' => letter(room => 'gone'), 'refused/' . segment(1) => refusal('{"room_name":"gone"}'));
     open my $fh, '<', "$dir/dead-letters" or die "open: $!";
     flock $fh, LOCK_SH or die "flock: $!";
     my $ran = tool(erase => $dir, 'gone');
@@ -229,7 +216,8 @@ subtest 'a file that stays locked' => sub {
 # --- others at the same time
 
 sub start_tool (@args) {
-    my $out = tmpdir() . '/out' . ++$dirs;
+    state $count = 0;
+    my $out = tmpdir() . '/out' . ++$count;
     defined(my $pid = fork) or die "fork: $!";
     if ($pid == 0) {
         open STDOUT, '>', $out and open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
@@ -247,18 +235,19 @@ subtest 'tools at the same time' => sub {
     ok slurp("$dir/dead-letters") eq letter(room => 'stays') x 6, 'all were erased, and nothing else';
 
     # as "resend --to" has it while it marks what was sent
+    mkdir "$dir/refused" or die "mkdir: $!";
     open my $fh, '<', "$dir/refused" or die "open: $!";
     flock $fh, LOCK_SH or die "flock: $!";
-    spew("$dir/refused/" . waiting(1), refusal('{"room_name":"gone"}'));
+    spew("$dir/refused/" . segment(1), refusal('{"room_name":"gone"}'));
     my $ran = start_tool(erase => $dir, 'gone');
     ok wait_for(sub { slurp($ran->{out}) =~ m{/refused: waiting for another vaani-spool$}m }, 30), 'resend is waited for, it is told';
-    ok -e "$dir/refused/" . waiting(1), '... with nothing done';
+    ok -e "$dir/refused/" . segment(1), '... with nothing done';
     close $fh;
     is ended($ran), 0, '... and then done';
-    ok !-e "$dir/refused/" . waiting(1), '... entirely';
+    ok !-e "$dir/refused/" . segment(1), '... entirely';
 
     flock $fh, LOCK_EX or die "flock: $!" if open $fh, '<', "$dir/refused";
-    spew("$dir/refused/" . waiting(1), refusal('{"room_name":"gone"}'));
+    spew("$dir/refused/" . segment(1), refusal('{"room_name":"gone"}'));
     $ran = start_tool(resend => '--to', 'http://127.0.0.1:1/x', $dir);
     ok wait_for(sub { slurp($ran->{out}) =~ m{/refused/?: waiting for another vaani-spool$}m }, 30), 'resend waits, too';
     close $fh;
@@ -375,7 +364,7 @@ subtest 'killed at any moment' => sub {
 };
 
 subtest 'copies that were left' => sub {
-    my $dir = spool('refused/' . waiting(1) . '.erasing' => refusal('{"room_name":"other"}'), 'dead-letters.erasing' => 'x');
+    my $dir = spool('refused/' . segment(1) . '.erasing' => refusal('{"room_name":"other"}'), 'dead-letters.erasing' => 'x');
     is tool(erase => $dir, 'gone')->{exit}, 0, 'erase';
     is_deeply contents($dir), {}, 'they are deleted';
 };
@@ -454,18 +443,18 @@ subtest 'nginx appends meanwhile' => sub {
     cmp_ok $runs, '>', 5, "it was erased $runs times meanwhile";
     is_deeply \@failed, [], '... each time';
 
-    ok !Vaani::Test::Faults::await_empty($dir, 60), 'nothing waits any more';
+    ok !await_empty($dir, 60), 'nothing waits any more';
     is tool(erase => $dir, 'gone')->{exit}, 0, 'once more';
 
     my (%refused, %dead, @gone);
     for my $file (glob "$dir/refused/*.log") {
-        for my $content (Vaani::Test::Faults::journal_contents(slurp($file))) {
+        for my $content (journal_contents(slurp($file))) {
             my ($room, $n) = $content =~ /"room_name":"(\w+)","n":"([\d-]+)"/ or die "what is this: $content";
             $refused{$n}++ if $room ne 'gone';
             push @gone, $content if $room eq 'gone';
         }
     }
-    for my $content (Vaani::Test::Faults::journal_contents(slurp("$dir/dead-letters"))) {
+    for my $content (journal_contents(slurp("$dir/dead-letters"))) {
         push @gone, $content if $content =~ /"gone"/;
         $dead{$1}++ if $content =~ /"room_name":"wrong\d".*?"n":"([\d-]+)"/;
     }
@@ -534,7 +523,7 @@ subtest 'nginx is about to append' => sub {
 
     for my $case (
         [ 'a dead letter', "$dir/dead-letters", 200, map { event('call_ended', room => $_) } 'gone', 'wrong' ],
-        [ 'a refused delivery', "$dir/refused/" . waiting(1), 422, map { qq({"room_name":"$_"}) } 'gone', 'wrong' ],
+        [ 'a refused delivery', "$dir/refused/" . segment(1), 422, map { qq({"room_name":"$_"}) } 'gone', 'wrong' ],
     ) {
         my ($what, $file, $status, $gone, $stays) = @$case;
         is post($nginx, $gone)->status, $status, "$what of the call";
@@ -565,11 +554,11 @@ subtest 'a call that waits' => sub {
     is post($nginx, event('call_started', room => 'before'))->status, 200, 'an event';
     $redis->kill;
     is post($nginx, event('call_started', room => $_))->body, qq({"status":"queued"}\n), "$_ waits" for qw(stays gone);
-    ok wait_for(sub { flock_held("$dir/" . waiting(1)) }, 30), 'nginx is at work on its segment';
+    ok wait_for(sub { flock_held("$dir/" . segment(1)) }, 30), 'nginx is at work on its segment';
     like tool(erase => $dir, 'gone')->{out}, qr/: 1 waiting, 0 kept$/m, 'it is erased';
     select undef, undef, undef, 11;    # as long as the documentation has it
     $redis->restart;
-    ok !Vaani::Test::Faults::await_empty($dir, 60), 'nothing waits any more';
+    ok !await_empty($dir, 60), 'nothing waits any more';
     is $redis->client->cmd('EXISTS', 'vaani:call:stays'), 1, 'the other one was applied';
     is $redis->client->cmd('EXISTS', 'vaani:call:gone'), 0, 'it was not';
 };

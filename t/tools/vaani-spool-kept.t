@@ -13,6 +13,7 @@ use Vaani::Test::Certificates;
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
 use Vaani::Test::Process ();
+use Vaani::Test::Spool;
 
 my $tool = vaani_spool();
 plan skip_all => 'make tool builds it' if !-x $tool;
@@ -30,31 +31,19 @@ sub tool (@args) {
 sub record (%opt) {
     my $event = delete $opt{event} // 'call_ringing';
     my $room = $opt{room} // '';
-    return Vaani::Test::Faults::delivery_content(
+    return delivery_content(
         id => "$event $room", received_at => NOW, stream => '', body => event($event, room => $room), %opt, room => $room);
 }
 
 sub records (@contents) {
-    return join '', map { Vaani::Test::Faults::journal_record($_) } @contents;
+    return join '', map { journal_record($_) } @contents;
 }
 
 sub start ($boot = 'b' x 16, $time = 1000) { return pack 'a a16 Q>', 'K', $boot, $time }
 sub tombstone ($room, $time = NOW) { return pack 'a Q> a*', 'E', $time, $room }
 sub refusal ($reason, $body) { return pack 'a Q> C/a a*', 'R', NOW, $reason, $body }
 
-sub waiting ($number) { return sprintf '%020d.log', $number }
 sub kept ($number) { return sprintf '%020d-%s.kept', $number, unpack 'H*', pack 'N4', map { int rand 2**32 } 1 .. 4 }
-
-my $dirs = 0;
-
-# A spool with these files.
-sub spool (%files) {
-    my $dir = tmpdir() . '/spool' . ++$dirs;
-    mkdir $_ or die "mkdir $_: $!" for $dir, grep { $files{'refused/' . waiting(1)} } "$dir/refused";
-    spew("$dir/lock", '');
-    spew("$dir/$_", $files{$_}) for keys %files;
-    return $dir;
-}
 
 sub contents ($dir) { return { map { $_ => slurp($_) } grep { -f } glob "$dir/* $dir/refused/*" } }
 
@@ -87,12 +76,12 @@ sub rest ($ran) {
 subtest 'list and verify' => sub {
     my $kept = kept(1);
     my $dir = spool(
-        $kept => records(start(), record(room => 'one'), Vaani::Test::Faults::deferred_content(1790000000, 3, record(room => 'two'))),
-        waiting(2) => records(record(room => 'three')),
+        $kept => records(start(), record(room => 'one'), deferred_content(1790000000, 3, record(room => 'two'))),
+        segment(2) => records(record(room => 'three')),
         kept(3) => records(record(room => 'four')),
         'dead-letters' => records("\0\x02NO" . record(room => 'five')),
         erased => records(tombstone("gone \x1b", 1790000000123)),
-        'refused/' . waiting(1) => records(refusal('missing_field', event('call_ringing', room => 'six'))),
+        'refused/' . segment(1) => records(refusal('missing_field', event('call_ringing', room => 'six'))),
     );
     my $before = contents($dir);
     my $ran = tool(list => $dir);
@@ -122,7 +111,7 @@ subtest 'damage' => sub {
     my $good = records(start(), record(room => 'one'));
     for my $case (
         [ 'garbage' => kept(1), "${good}garbage", 1 ],
-        [ 'a start that is none' => waiting(1), $good, 1 ],
+        [ 'a start that is none' => segment(1), $good, 1 ],
         [ 'a second start' => kept(1), $good . records(start()), 1 ],
         [ 'a start that is cut' => kept(1), records(substr start(), 0, 24), 0 ],
         [ 'an event among tombstones' => 'erased', records(tombstone('a'), record(room => 'b')), 0 ],
@@ -172,7 +161,7 @@ subtest 'resend: a directory to an empty Redis' => sub {
     my %unknown = (body => '{"event":"call_paused","room_name":"paused"}', @stream);
     my $dir = spool(
         kept(1) => records(start(), record(room => 'first', @stream)),
-        waiting(2) => records(record(room => 'second', @stream), record(%unknown, room => 'waits')),
+        segment(2) => records(record(room => 'second', @stream), record(%unknown, room => 'waits')),
         kept(3) => records(
             record(room => 'third', @stream), record(%unknown, room => 'kept'),
             record(room => 'expired', received_at => NOW - HOUR, ttl => HOUR - 1),
@@ -180,7 +169,7 @@ subtest 'resend: a directory to an empty Redis' => sub {
             record(room => 'for-ever', received_at => 1, ttl => 0),
             record(room => 'before', received_at => NOW - 2), record(room => 'after', received_at => NOW),
             record(room => 'before', event => 'call_ended', received_at => NOW - 1)),
-        waiting(4) => records(record(room => 'old', received_at => NOW - 2 * HOUR, ttl => HOUR), record(room => 'before')),
+        segment(4) => records(record(room => 'old', received_at => NOW - 2 * HOUR, ttl => HOUR), record(room => 'before')),
         'dead-letters' => records("\0\x02NO" . record(room => 'letter', received_at => 1, ttl => HOUR)),
         erased => records(tombstone('before', 5), tombstone('before', NOW - 1), tombstone('after', NOW), tombstone('befor')),
     );
@@ -219,7 +208,7 @@ subtest 'many events' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
     my $part = records(map { record(room => "many$_") } 1 .. 200);
-    my $dir = spool(kept(1) => $part x 100, kept(2) => $part, waiting(3) => $part);
+    my $dir = spool(kept(1) => $part x 100, kept(2) => $part, segment(3) => $part);
 
     my $ran = tool(resend => '--progress', $redis->url, $dir);
     is $ran->{last}, '20400 records: 20400 sent, 20200 of them duplicates, 0 refused, 0 damaged places', 'all are sent';
@@ -240,7 +229,7 @@ subtest 'many events' => sub {
 subtest 'Redis forgets the script' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(waiting(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300));
+    my $dir = spool(segment(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300));
     my $ran = start_tool(resend => $redis->url, $dir);
     like readline $ran->{out}, qr/refused: WRONGTYPE/, 'it is at work';
     $client->cmd('SCRIPT', 'FLUSH', 'SYNC');
@@ -251,7 +240,7 @@ subtest 'Redis forgets the script' => sub {
 subtest 'Redis hangs up' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(waiting(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300), waiting(2) => records(record(room => 'more')));
+    my $dir = spool(segment(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300), segment(2) => records(record(room => 'more')));
     my $ran = start_tool(resend => $redis->url, $dir);
     like readline $ran->{out}, qr/refused: WRONGTYPE/, 'it is at work';
     $redis->kill;
@@ -266,18 +255,18 @@ subtest 'Redis hangs up' => sub {
 subtest 'segments that nginx renames or deletes meanwhile' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(waiting(1) => full_pipe($client), map({ waiting($_) => records(record(room => "r$_")) } 2 .. 3),
+    my $dir = spool(segment(1) => full_pipe($client), map({ segment($_) => records(record(room => "r$_")) } 2 .. 3),
         kept(4) => records(record(room => 'r4')), kept(5) => records(record(room => 'r5')));
     my $ran = start_tool(resend => $redis->url, $dir);
     readline $ran->{out};
-    rename "$dir/" . waiting(2), "$dir/" . kept(2) or die "rename: $!";
-    unlink "$dir/" . waiting(3) or die "unlink: $!";
+    rename "$dir/" . segment(2), "$dir/" . kept(2) or die "rename: $!";
+    unlink "$dir/" . segment(3) or die "unlink: $!";
     unlink glob "$dir/*4-*.kept" or die "unlink: $!";
     my $rest = rest($ran);
     like $rest->{last}, qr/^2002 records: 2 sent, /, 'a renamed one is sent';
     ok $client->cmd('EXISTS', "vaani:call:$_"), "... $_" for qw(r2 r5);
     is $rest->{exit}, 1, 'one that is gone';
-    is $rest->{err}, "vaani-spool: $dir/" . waiting(3) . ": gone meanwhile: nginx has delivered it\n", '... is told, if it waited';
+    is $rest->{err}, "vaani-spool: $dir/" . segment(3) . ": gone meanwhile: nginx has delivered it\n", '... is told, if it waited';
 };
 
 # --- connections
@@ -424,9 +413,9 @@ SKIP: {
 subtest 'erase' => sub {
     my $dir = spool(
         kept(1) => records(start(), record(room => 'Asha'), record(room => 'Asha', event => 'call_ended'), record(room => 'Asha2')),
-        waiting(2) => records(record(room => 'Asha', received_at => NOW + HOUR), record(room => 'Asha')),
+        segment(2) => records(record(room => 'Asha', received_at => NOW + HOUR), record(room => 'Asha')),
         'dead-letters' => records("\0\x02NO" . record(room => 'Asha')),
-        'refused/' . waiting(1) => records(refusal('missing_field', event('call_ended', room => 'Asha')), refusal('invalid_json', 'x')),
+        'refused/' . segment(1) => records(refusal('missing_field', event('call_ended', room => 'Asha')), refusal('invalid_json', 'x')),
     );
     my $before = contents($dir);
     chmod 0750, $dir;
@@ -458,12 +447,12 @@ subtest 'erase' => sub {
     my @stat = stat $erased;
     is sprintf('%04o', $stat[2] & 07777), '0600', 'the mode of the file';
     is "@stat[4, 5]", join(' ', (stat $dir)[ 4, 5 ]), '... belongs to whom the directory belongs';
-    my ($content) = Vaani::Test::Faults::journal_contents(slurp($erased));
+    my ($content) = journal_contents(slurp($erased));
     my ($kind, $time, $room) = unpack 'a Q> a*', $content;
     is "$kind $room", 'E Asha', 'the tombstone';
     cmp_ok $time, '>=', $from, '... of now';
     cmp_ok $time, '<=', time * 1000 + 1000, '... not of later';
-    my $refused = "$dir/refused/" . waiting(1);
+    my $refused = "$dir/refused/" . segment(1);
     delete $before->{"$dir/dead-letters"};
     is_deeply { %{ contents($dir) }, $erased => undef }, { %$before, $erased => undef, $refused => records(refusal('invalid_json', 'x')) },
         'no other file was changed';
@@ -483,7 +472,7 @@ subtest 'erase beside others' => sub {
 
     my @ran = map { start_tool(erase => $dir, "room$_") } 1 .. 8;
     is rest($_)->{exit}, 0, 'one of eight' for @ran;
-    is_deeply [ sort map { substr $_, 9 } Vaani::Test::Faults::journal_contents(slurp($erased)) ], [ map { "room$_" } 1 .. 8 ], 'all are there';
+    is_deeply [ sort map { substr $_, 9 } journal_contents(slurp($erased)) ], [ map { "room$_" } 1 .. 8 ], 'all are there';
 
     # Of one that was interrupted, the next one is not lost.
     spew($erased, substr records(tombstone('torn')), 0, 20);

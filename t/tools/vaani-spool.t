@@ -7,8 +7,8 @@ no warnings 'experimental::signatures';
 use FindBin;
 use Vaani::Test;
 use Vaani::Test::Events;
-use Vaani::Test::Faults;
 use Vaani::Test::Signing;
+use Vaani::Test::Spool;
 use MIME::Base64 qw(encode_base64);
 
 my $tool = vaani_spool();
@@ -20,13 +20,13 @@ sub tool (@args) {
 }
 
 sub record ($room, $event = 'call_ringing', %opt) {
-    return Vaani::Test::Faults::delivery_content(
+    return delivery_content(
         room => $room, id => $room, body => event($event, room => $room), %opt,
     );
 }
 
 sub in_journal (@contents) {
-    return join '', map { Vaani::Test::Faults::journal_record($_) } @contents;
+    return join '', map { journal_record($_) } @contents;
 }
 
 my $dir = tmpdir() . '/spool';
@@ -70,7 +70,7 @@ subtest 'list' => sub {
 subtest 'events that could not be delivered while others could' => sub {
     my $waits = tmpdir() . '/waits';
     mkdir $waits or die "mkdir: $!";
-    my $late = sub ($since, $tries, $content) { Vaani::Test::Faults::deferred_content($since, $tries, $content) };
+    my $late = sub ($since, $tries, $content) { deferred_content($since, $tries, $content) };
     spew("$waits/00000000000000000001.log", in_journal(
         $late->(1790000000, 7, record('sixth')), $late->(~0, 65535, record('seventh')), record('eighth'),
         $late->(1790000000, 1, ''), substr($late->(1790000000, 1, ''), 0, 10), "\0\x02NO" . $late->(1790000000, 2, record('ninth')),

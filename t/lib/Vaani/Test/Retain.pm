@@ -25,7 +25,7 @@ use Vaani::Test::Redis ();
 use Vaani::Test::Socket qw(now);
 
 our @EXPORT = qw(
-    account_ok arrives comes_back full http kept_contents kept_files kept_ids load long_scenario more_scenario nginx on_disk
+    account_ok arrives comes_back full http load long_scenario more_scenario nginx on_disk
     promised redis scaled scenario spool_status table_at_end verify_ok
 );
 
@@ -154,38 +154,6 @@ sub table_at_end () {
         Test::More::diag($line) if $ENV{HARNESS_ACTIVE} && !$ENV{HARNESS_IS_VERBOSE};
     }
     return;
-}
-
-# --- kept segments
-
-# Their paths, oldest first, in a directory or in the spool of an nginx.
-sub kept_files ($of) {
-    my $dir = ref $of ? $of->dir . '/spool' : $of;
-    opendir my $dh, $dir or return;
-    my @names = sort grep { /^\d{20}-[0-9a-f]{32}\.kept\z/ } readdir $dh;
-    return map { "$dir/$_" } @names;
-}
-
-# The contents of the records of a file, whatever is between them.
-sub kept_contents ($path) {
-    my $bytes = slurp($path);
-    my @contents;
-
-    while ($bytes =~ /\xffVJ\x01/g) {
-        my $pos = pos($bytes) - 4;
-        my ($length, $order, $crc) = unpack 'NNN', substr $bytes, $pos + 4, 12;
-        my $content = substr $bytes, $pos + 16, $length // 0;
-        next if length $content != ($length // -1)
-            || $crc != Vaani::Test::Faults::crc32c(pack('NN', $length, $order) . $content);
-        push @contents, $content;
-        pos($bytes) = $pos + 16 + $length;
-    }
-    return @contents;
-}
-
-# { id => 1 } of the load's events in kept segments.
-sub kept_ids ($of) {
-    return { map { /"delivery":"([^"]+)"\}/ ? ($1 => 1) : () } map { kept_contents($_) } kept_files($of) };
 }
 
 # --- disks
