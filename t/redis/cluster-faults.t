@@ -14,6 +14,7 @@ use Vaani::Test;
 use Vaani::Test::Cluster qw(SLOTS);
 use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Topology;
 

@@ -17,21 +17,12 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::NameServer;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Spool;
 use Vaani::Test::Topology;
 
 use constant TLS => join('', run([ nginx_bin(), '-V' ])) =~ /TLS SNI support enabled/;
-
-my $only = $ENV{VAANI_ONLY} // '';
-
-sub scenario ($name, $code) {
-    return if $name !~ /(?:$only)/;
-    my $from = now();
-    subtest $name => $code;
-    note sprintf '%s: %.1f s', $name, now() - $from;
-    return;
-}
 
 sub key ($room) { return "vaani:call:$room" }
 

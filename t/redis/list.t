@@ -15,6 +15,7 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Sentinel;
 use Vaani::Test::Topology;
 

@@ -13,18 +13,9 @@ use Vaani::Test;
 use Vaani::Test::Cluster qw(keyslot tag_for);
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
+use Vaani::Test::Scenario;
 use Vaani::Test::Sentinel;
 use Vaani::Test::Topology;
-
-my $only = $ENV{VAANI_ONLY} // '';
-
-sub scenario ($name, $code) {
-    return if $name !~ /(?:$only)/;
-    my $from = now();
-    subtest $name => $code;
-    note sprintf '%s: %.1f s', $name, now() - $from;
-    return;
-}
 
 # An nginx with the locations /status and /health, of one worker.
 sub nginx_of ($redis, %opt) {

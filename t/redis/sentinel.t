@@ -18,6 +18,7 @@ use Vaani::Test::Faults;
 use Vaani::Test::NameServer;
 use Vaani::Test::Nginx::Config qw(nginx_bin);
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Sentinel qw(lying_sentinel);
 use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Topology;

@@ -15,6 +15,7 @@ use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Nginx;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Spool;
 use Vaani::Test::Topology;
 

@@ -13,6 +13,7 @@ use Vaani::Test;
 use File::Path qw(remove_tree);
 use Vaani::Test::Events;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Spool;
 use Vaani::Test::Topology qw(busy);
 use Vaani::Test::Wrapper;

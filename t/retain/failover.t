@@ -18,6 +18,7 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(pause);
 
 # --- a replica that lags

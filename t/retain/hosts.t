@@ -15,6 +15,7 @@ use Time::HiRes ();
 use Vaani::Test::Events;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Spool;
 use Vaani::Test::Wrapper;
 use Vaani::Test::Socket qw(pause);

@@ -13,6 +13,7 @@ use Vaani::Test;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Retain;
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(pause);
 use Vaani::Test::Spool;
 

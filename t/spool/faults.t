@@ -18,22 +18,10 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
 use Vaani::Test::Process qw(wait_pid_gone);
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(connect_socket pause wait_readable write_all);
 use Vaani::Test::Spool;
 use Vaani::Test::Wrapper;
-
-my $full = ($ENV{VAANI_FAULTS} // '') eq 'full';
-
-# A number of answers to wait for, or of repetitions.
-# VAANI_ONLY in the environment: a regex of the scenarios to run.
-my $only = $ENV{VAANI_ONLY} // '';
-
-sub scenario ($name, $code) {
-    subtest $name => $code if $name =~ /(?:$only)/;
-    return;
-}
-
-sub scaled ($short, $long = 10 * $short) { return $full ? $long : $short }
 
 # Loses nothing itself.
 my @DURABLE = ('appendonly yes', 'appendfsync always');
@@ -51,7 +39,7 @@ sub nginx ($redis, %opt) {
 }
 
 sub load ($nginx, %opt) {
-    $opt{rate} //= 6000 if $full;
+    $opt{rate} //= 6000 if full();
     return Vaani::Test::Faults->start($nginx, %opt);
 }
 
@@ -206,7 +194,6 @@ scenario 'connections break in the middle of replies' => sub {
     ok @broken > 10, 'connections broke, ' . @broken . ' times';
 };
 
-
 scenario 'a new binary' => sub {
     local $ENV{NGINX_WRAPPER} = detached();
 
@@ -242,13 +229,12 @@ scenario 'a new binary' => sub {
     account_ok('binary upgrade (USR2)', $load, $redis, $nginx);
 };
 
-
 scenario 'nginx is restarted with another number of workers' => sub {
     my $redis = durable_redis();
     my $nginx = nginx($redis, workers => 4);
     my $load = load($nginx);
 
-    for my $workers (1, 3, $full ? (2, 4, 1, 4) : ()) {
+    for my $workers (1, 3, full() ? (2, 4, 1, 4) : ()) {
         arrives($load, ok => 40);
         $redis->kill;
         arrives($load, queued => 100);

@@ -15,15 +15,9 @@ use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Faults;
+use Vaani::Test::Scenario;
 use Vaani::Test::Socket qw(connect_socket pause wait_readable);
 use Vaani::Test::Spool;
-
-my $only = $ENV{VAANI_ONLY} // '';
-
-sub part ($name, $code) {
-    subtest $name => $code if $name =~ /(?:$only)/;
-    return;
-}
 
 # A content and a record of a call's event; "prefix" is that of its key.
 sub content ($room, %opt) {
@@ -117,7 +111,7 @@ sub healthy ($nginx) {
 
 # --- nothing is applied twice, nothing ends
 
-part 'many events of a call, without ids, behind one that waits' => sub {
+scenario 'many events of a call, without ids, behind one that waits' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
     my $nginx = nginx($redis, $dir);
@@ -169,7 +163,7 @@ sub far_away ($redis) {
     });
 }
 
-part 'Redis is far away' => sub {
+scenario 'Redis is far away' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $proxy = far_away($redis);
     my $n = 8000;
@@ -203,7 +197,7 @@ part 'Redis is far away' => sub {
         [], 'each of the others was applied once';
 };
 
-part 'a key that the ACL does not have' => sub {
+scenario 'a key that the ACL does not have' => sub {
     my $redis = Vaani::Test::Redis->start(config => [ 'appendonly yes' ]);
     my $dir = spool();
     my $nginx = nginx($redis, $dir, workers => 1);
@@ -239,7 +233,7 @@ part 'a key that the ACL does not have' => sub {
     empty_ok($nginx);
 };
 
-part 'a spool that cannot be written to' => sub {
+scenario 'a spool that cannot be written to' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
     my $held = hold($dir);
@@ -311,7 +305,7 @@ for my $text (
     'ERR upstream failure', 'ERR max daily request limit exceeded',
     'ERR Script killed by user with SCRIPT KILL.',
 ) {
-    part $text => sub {
+    scenario $text => sub {
         my $redis = Vaani::Test::Redis->start;
         my $mode = modes(some => $text);
         my $dir = spool();
@@ -334,7 +328,7 @@ for my $text (
     };
 }
 
-part 'after ten minutes' => sub {
+scenario 'after ten minutes' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $text = 'ERR upstream failure';
     my $late = sub ($room, $age) {
@@ -368,7 +362,7 @@ part 'after ten minutes' => sub {
 };
 
 # A key that Redis does not take for now is nothing unknown.
-part 'after ten minutes without the right to a key' => sub {
+scenario 'after ten minutes without the right to a key' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool(segment(1) => journal_record(
         deferred_content(time() - 100_000, 65535, content('blocked', other => 1)),
@@ -382,7 +376,7 @@ part 'after ten minutes without the right to a key' => sub {
 
 # --- what waits is no load
 
-part 'many segments of which nothing can be delivered' => sub {
+scenario 'many segments of which nothing can be delivered' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool(
         (map { (segment($_) => record("blocked$_", other => 1)) } 1 .. 30), segment(31) => record('good'),
@@ -441,7 +435,7 @@ END_OF_SOURCE
 
 my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
 
-part 'no room for what is to wait' => sub {
+scenario 'no room for what is to wait' => sub {
     plan skip_all => 'not with a sanitizer' if !$may_preload;
     my $library = tmpdir() . '/full-disk.so';
     my $flag = spew(tmpdir() . '/no-room', '');
@@ -477,7 +471,7 @@ part 'no room for what is to wait' => sub {
 };
 
 # The crash between the writing of what waits and the end of its segment.
-part 'what waits is there twice' => sub {
+scenario 'what waits is there twice' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $late = journal_record(
         deferred_content(time(), 1, content('blocked', other => 1)),
@@ -498,7 +492,7 @@ part 'what waits is there twice' => sub {
 
 # --- the result is that of the receipt
 
-part 'a transfer that is sent again while its first copy waits' => sub {
+scenario 'a transfer that is sent again while its first copy waits' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
     my $held = hold($dir);
@@ -524,7 +518,7 @@ part 'a transfer that is sent again while its first copy waits' => sub {
     is_deeply $fields->(), $before, 'the first copy is delivered: still one, and successful';
 };
 
-part 'an older call_postprocessing behind a newer one' => sub {
+scenario 'an older call_postprocessing behind a newer one' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool();
     my $held = hold($dir);

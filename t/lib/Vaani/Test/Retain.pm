@@ -2,10 +2,6 @@ package Vaani::Test::Retain;
 
 # What the tests of "retain" have in common: scenarios in which Redis loses what
 # it has answered while calls come in, and the account at their end.
-#
-# Environment: VAANI_FAULTS=all has all scenarios, VAANI_FAULTS=full takes longer
-# over them; VAANI_ONLY is a regex of
-# the scenarios to run.
 
 use v5.20;
 use warnings;
@@ -22,39 +18,11 @@ use Vaani::Test::Nginx ();
 use Vaani::Test::Nginx::Config ();
 use Vaani::Test::Process qw(run);
 use Vaani::Test::Redis ();
-use Vaani::Test::Socket qw(now);
 
 our @EXPORT = qw(
-    account_ok arrives comes_back full http load long_scenario more_scenario nginx on_disk
-    promised redis scaled scenario spool_status table_at_end verify_ok
+    account_ok arrives comes_back http load nginx on_disk promised redis spool_status
+    table_at_end verify_ok
 );
-
-sub full () { return ($ENV{VAANI_FAULTS} // '') eq 'full' }
-
-# A number of answers to wait for, or of repetitions.
-sub scaled ($short, $long = 10 * $short) { return full() ? $long : $short }
-
-sub scenario ($name, $code) {
-    my $only = $ENV{VAANI_ONLY} // '';
-    return if $name !~ /(?:$only)/;    # an empty pattern alone is the last one that matched
-
-    my $from = now();
-    Test::More::subtest($name => $code);
-    Test::More::note(sprintf '%s: %.1f s', $name, now() - $from);
-    return;
-}
-
-# Only with VAANI_FAULTS=all, or full.
-sub more_scenario ($name, $code) {
-    scenario($name, $code) if ($ENV{VAANI_FAULTS} // '') ne '';
-    return;
-}
-
-# Only with VAANI_FAULTS=full.
-sub long_scenario ($name, $code) {
-    scenario($name, $code) if full();
-    return;
-}
 
 # It keeps nothing over a restart unless "config" says so.
 sub redis (%opt) { return Vaani::Test::Redis->start(acl => [ @{ +RETAIN }, @{ +INDEX } ], %opt) }
