@@ -11,6 +11,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Vaani::Test::Signing;
+use Vaani::Test::Wrapper;
 
 my $src = ROOT . '/src/core';
 
@@ -130,7 +131,6 @@ subtest 'comparisons' => sub {
 # --- the MACs of nginx
 
 my $COUNTER = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
     #include <dlfcn.h>
     #include <fcntl.h>
     #include <stddef.h>
@@ -179,20 +179,15 @@ my $COUNTER = <<'END_OF_SOURCE';
 END_OF_SOURCE
 
 subtest 'MACs' => sub {
-    # A sanitizer wants to be the first library.
-    my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
-
-    my ($library, $counts) = map { tmpdir() . "/$_" } qw(counter.so counts);
-    spew("$library.c", $COUNTER);
-    spew($counts, "\0" x 16);
-    my ($exit, @output) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-    is $exit, 0, 'the counter compiles' or diag(@output), return;
+    plan skip_all => 'not with a sanitizer' if !may_preload();
+    my $library = preloadable(counter => $COUNTER);
+    ok defined $library, 'the counter compiles' or return;
+    my $counts = spew(tmpdir() . '/counts', "\0" x 16);
 
     my ($one, $two, $other) = map { webhook_secret() } 1 .. 3;
     my ($key, $next, $token) = map { token_secret() } 1 .. 3;
 
-    local $ENV{NGINX_WRAPPER} = "env HMAC_COUNTS=$counts LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
+    local $ENV{NGINX_WRAPPER} = with_wrapper("env HMAC_COUNTS=$counts LD_PRELOAD=$library");
     my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
         server {
             listen unix:%%SOCK%%;

@@ -66,17 +66,6 @@ sub outcome ($http, $body) {
     return $outcome;
 }
 
-# A library that is loaded into nginx before all others, or undef.
-sub preload ($name, $source) {
-    my ($sanitizer) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-    return undef if !$sanitizer;
-
-    my $library = tmpdir() . "/$name.so";
-    spew("$library.c", "#define _GNU_SOURCE\n$source");
-    my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-    return $exit ? undef : $library;
-}
-
 # --- the table
 
 # Each kind: the reason of the 503, and texts as servers and proxies send them.
@@ -339,7 +328,7 @@ my $NO_MEMORY = <<'END_OF_SOURCE';
 END_OF_SOURCE
 
 subtest 'no memory for SCRIPT LOAD' => sub {
-    my $library = preload('no-memory', $NO_MEMORY) // plan skip_all => 'needs a compiler, and no sanitizer';
+    my $library = preloadable('no-memory' => $NO_MEMORY) // plan skip_all => 'needs a compiler, and no sanitizer';
 
     # How long the command is, a fake one is told.
     my $length;
@@ -357,8 +346,7 @@ subtest 'no memory for SCRIPT LOAD' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $flag = tmpdir() . '/no-memory';
     my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "env NO_MEMORY=$flag NO_MEMORY_SIZE=$length LD_PRELOAD=$library "
-            . ($ENV{NGINX_WRAPPER} // '');
+        local $ENV{NGINX_WRAPPER} = with_wrapper("env NO_MEMORY=$flag NO_MEMORY_SIZE=$length LD_PRELOAD=$library");
         endpoint($redis->url, main => 'env NO_MEMORY; env NO_MEMORY_SIZE;', allow_log => qr/malloc\(\d+\) failed/);
     };
     my $http = $nginx->http;
@@ -443,11 +431,11 @@ sub tcp_timer ($port) {
 
 subtest 'keepalive' => sub {
     my $fake = fake(sub ($command, $n) { REPLY }, tcp => 1);
-    my $library = preload('options', $OPTIONS);
+    my $library = preloadable(options => $OPTIONS);
     my $log = tmpdir() . '/options';
     my $nginx = do {
         local $ENV{NGINX_WRAPPER} = $ENV{NGINX_WRAPPER};
-        $ENV{NGINX_WRAPPER} = "env OPTIONS=$log LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '') if $library;
+        $ENV{NGINX_WRAPPER} = with_wrapper("env OPTIONS=$log LD_PRELOAD=$library") if $library;
         endpoint($fake->url, main => 'env OPTIONS;');
     };
     is outcome($nginx->http, event('call_started', room => 'a')), 200, 'an event';

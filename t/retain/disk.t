@@ -11,6 +11,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use File::Path qw(remove_tree);
+use Vaani::Test::Disk;
 use Vaani::Test::Events;
 use Vaani::Test::Retain;
 use Vaani::Test::Scenario;
@@ -161,23 +162,12 @@ scenario 'a start while Redis is away' => sub {
 
 # --- no room
 
-my $SMALL_DISK = <<'END_OF_SCRIPT';
-    dir=$1; shift
-    mkdir -p "$dir" && mount -t tmpfs -o size=512k,mode=755 tmpfs "$dir" && exec "$@"
-END_OF_SCRIPT
-
 scenario 'the disk is full' => sub {
-    my ($exit) = run([qw(unshare -m mount -t tmpfs tmpfs /mnt)]);
-    plan skip_all => 'needs the right to mount a small disk' if $exit;
-
     my $redis = redis(config => [ 'appendonly yes', 'appendfsync always' ]);
-    my $script = spew(tmpdir() . '/small-disk', $SMALL_DISK);
     my $disk = tmpdir() . '/small';
-    my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "unshare -m sh $script $disk " . ($ENV{NGINX_WRAPPER} // '');
-        nginx($redis, dir => "$disk/spool");
-    };
-    my $spool = '/proc/' . $nginx->pid . "/root$disk/spool";
+    my ($nginx, $outside) = on_small_disk($disk, sub { nginx($redis, dir => "$disk/spool") })
+        or plan skip_all => 'needs the right to mount a small disk';
+    my $spool = "$outside/spool";
     my $load = load($nginx);
 
     # Older ones make room.
@@ -201,7 +191,7 @@ scenario 'the disk is full' => sub {
 
 long_scenario 'the disk takes nothing' => sub {
     my $redis = redis();
-    my ($nginx, $set) = on_disk(sub ($main, $set) { return (nginx($redis, main => $main), $set) })
+    my ($nginx, $set) = on_bad_disk('*/spool/*', sub ($main) { nginx($redis, main => $main) })
         or plan skip_all => 'no library can be preloaded';
     my $load = load($nginx);
 
@@ -337,7 +327,7 @@ long_scenario 'the clock is set' => sub {
 
 scenario 'a slow disk' => sub {
     my $redis = redis();
-    my ($nginx, $set) = on_disk(sub ($main, $set) { return (nginx($redis, main => $main, workers => 2), $set) })
+    my ($nginx, $set) = on_bad_disk('*/spool/*', sub ($main) { nginx($redis, main => $main, workers => 2) })
         or plan skip_all => 'no library can be preloaded';
     my $load = load($nginx, rate => 300);
 

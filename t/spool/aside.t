@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Fcntl qw(LOCK_EX LOCK_UN);
+use Vaani::Test::Disk;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Spool;
@@ -53,68 +54,21 @@ subtest 'nothing is replaced' => sub {
     ok -d "$dir/" . segment(2) . '.1.bad', '... a directory, too';
 };
 
-# While there is a file $NO_ROOM, nothing can be written to "dead-letters" but a part.
-my $FULL_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <errno.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <unistd.h>
-
-    ssize_t write(int fd, const void *data, size_t size)
-    {
-        char            path[4096], link[64];
-        ssize_t         n;
-        const char     *flag = getenv("NO_ROOM");
-        static ssize_t  (*next)(int, const void *, size_t);
-
-        if (!next) {
-            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
-        }
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
-        if (n > 0 && flag && access(flag, F_OK) == 0) {
-            path[n] = '\0';
-            if (strstr(path, "/dead-letters")) {
-                if (size > 50) {
-                    return next(fd, data, 50);
-                }
-                errno = ENOSPC;
-                return -1;
-            }
-        }
-        return next(fd, data, size);
-    }
-END_OF_SOURCE
-
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-
 subtest 'no room for dead letters' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
-    my $library = tmpdir() . '/full-disk.so';
-    my $flag = spew(tmpdir() . '/no-room', '');
-    spew("$library.c", $FULL_DISK);
-    my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-    plan skip_all => 'needs a compiler' if $exit;
-
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     $redis->client->cmd('SET', "vaani:call:wrong$_", 'a string') for 1 .. 40;
     my $segment = join '', record('good'), map { record("wrong$_") } 1 .. 40;
     my $before = journal_record("\0\x05HELLO" . 'an earlier one');
     my $dir = spool(segment(1) => $segment, 'dead-letters' => $before);
 
-    my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "env NO_ROOM=$flag LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
-        nginx($redis, $dir, main => 'env NO_ROOM;');
-    };
+    my ($nginx, $set) = on_bad_disk('*/dead-letters*', sub ($main) { nginx($redis, $dir, main => $main) }, 'nearly_full')
+        or plan skip_all => 'no library can be preloaded';
     ok !await_empty($dir, 10), 'the segment does not stay in the way';
     ok slurp("$dir/" . segment(1) . '.bad') eq $segment, 'it is kept, untouched';
     ok slurp("$dir/dead-letters") eq $before, 'and no part of a record is among the dead letters';
     ok $nginx->wait_log(qr/\[crit\].*there is no room/), 'it is said';
 
-    unlink $flag;
+    $set->(nearly_full => 0);
     spew("$dir/next", record('wrong1'));
     rename "$dir/next", "$dir/" . segment(2);
     ok wait_for(sub { -s "$dir/dead-letters" > length $before }, 10), 'when there is room, dead letters are kept again';

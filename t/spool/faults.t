@@ -12,6 +12,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Time::HiRes ();
+use Vaani::Test::Disk;
 use Vaani::Test::Nginx::Config ();
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
@@ -514,25 +515,11 @@ scenario 'the spool is full' => sub {
     account_ok('spool max= reached', $load, $redis, $nginx, refused => 1);
 };
 
-# A disk of its own, small, which ends with nginx: mounted where only it sees it.
-my $SMALL_DISK = <<'END_OF_SCRIPT';
-    dir=$1; shift
-    mkdir -p "$dir" && mount -t tmpfs -o size=512k,mode=755 tmpfs "$dir" && exec "$@"
-END_OF_SCRIPT
-
 scenario 'the disk is full' => sub {
-    my ($exit) = run([qw(unshare -m mount -t tmpfs tmpfs /mnt)]);
-    plan skip_all => 'needs the right to mount a small disk' if $exit;
-
     my $redis = durable_redis();
-    my $script = spew(tmpdir() . '/small-disk', $SMALL_DISK);
     my $disk = tmpdir() . '/disk';
-
-    my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "unshare -m sh $script $disk " . ($ENV{NGINX_WRAPPER} // '');
-        nginx($redis, dir => "$disk/spool");
-    };
-    my $outside = '/proc/' . $nginx->pid . "/root$disk";
+    my ($nginx, $outside) = on_small_disk($disk, sub { nginx($redis, dir => "$disk/spool") })
+        or plan skip_all => 'needs the right to mount a small disk';
     my $load = load($nginx);
 
     for my $round (1 .. scaled(2, 6)) {
@@ -580,129 +567,23 @@ scenario 'no file may grow' => sub {
     account_ok('RLIMIT_FSIZE', $load, $redis, $nginx);
 };
 
-# A disk that writes less than it is asked for, fails to sync, or takes its time
-# to open a segment, when there is a file that tells it to.
-my $BAD_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <errno.h>
-    #include <dlfcn.h>
-    #include <fcntl.h>
-    #include <stdarg.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <sys/types.h>
-    #include <unistd.h>
-
-    static int is_segment(int fd)
-    {
-        char     link[64], path[4096];
-        ssize_t  n;
-
-        sprintf(link, "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
-        return n > 25 && path[n - 25] == '/' && memcmp(&path[n - 4], ".log", 4) == 0;
-    }
-
-    static int bad(const char *what)
-    {
-        const char  *flag = getenv(what);
-        return flag && access(flag, F_OK) == 0;
-    }
-
-    ssize_t write(int fd, const void *data, size_t size)
-    {
-        static ssize_t  (*next)(int, const void *, size_t);
-
-        if (!next) {
-            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
-        }
-        if (size > 100 && is_segment(fd) && bad("SHORT_WRITES") && rand() % 4 == 0) {
-            size = size / 2;
-        }
-        return next(fd, data, size);
-    }
-
-    static int slow_open(const char *function, const char *path, int flags, mode_t mode)
-    {
-        int     (*next)(const char *, int, ...);
-        size_t  n = strlen(path);
-
-        if ((flags & O_CREAT) && n > 4 && strcmp(&path[n - 4], ".log") == 0 && bad("SLOW_OPENS")) {
-            usleep(rand() % 100000);
-        }
-        next = (int (*)(const char *, int, ...)) dlsym(RTLD_NEXT, function);
-        return next(path, flags, mode);
-    }
-
-    int open(const char *path, int flags, ...)
-    {
-        va_list  args;
-
-        va_start(args, flags);
-        return slow_open("open", path, flags, (flags & O_CREAT) ? va_arg(args, mode_t) : 0);
-    }
-
-    int open64(const char *path, int flags, ...)
-    {
-        va_list  args;
-
-        va_start(args, flags);
-        return slow_open("open64", path, flags, (flags & O_CREAT) ? va_arg(args, mode_t) : 0);
-    }
-
-    int fdatasync(int fd)
-    {
-        static int  (*next)(int);
-
-        if (!next) {
-            next = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
-        }
-        if (is_segment(fd) && bad("FAILING_SYNCS")) {
-            errno = EIO;
-            return -1;
-        }
-        return next(fd);
-    }
-END_OF_SOURCE
-
-# nginx on such a disk, and the path of the file for one of its faults.
-my @FAULTS = qw(SHORT_WRITES FAILING_SYNCS SLOW_OPENS);
-
-sub on_bad_disk ($redis, $fault) {
-    my $library = tmpdir() . '/bad-disk.so';
-    if (!-e $library) {
-        spew("$library.c", $BAD_DISK);
-        my $exit = eval {
-            (run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]))[0]
-        };
-        return if $exit // 1;
-    }
-
-    my %flags = map { $_ => tmpdir() . "/$_" } @FAULTS;
-    unlink values %flags;
-    local $ENV{NGINX_WRAPPER} = join ' ', 'env', (map { "$_=$flags{$_}" } @FAULTS),
-        "LD_PRELOAD=$library", $ENV{NGINX_WRAPPER} // ();
-    # nginx clears the environment of its workers.
-    return (nginx($redis, main => join ' ', map { "env $_;" } @FAULTS), $flags{$fault});
+# Segments on a bad disk.
+sub on_bad_segments ($redis) {
+    my $start = sub ($main) { nginx($redis, main => $main) };
+    return on_bad_disk('*/' . '?' x 20 . '.log', $start);
 }
 
-# A sanitizer wants to be the first library.
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-
 scenario 'a disk that writes less than it should' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
     my $redis = durable_redis();
-    my ($nginx, $short) = on_bad_disk($redis, 'SHORT_WRITES')
-        or plan skip_all => 'needs a compiler';
+    my ($nginx, $set) = on_bad_segments($redis) or plan skip_all => 'no library can be preloaded';
     my $load = load($nginx, rate => 0, connections => 24, calls => 48);
 
     arrives($load, ok => 40);
     $redis->kill;
     arrives($load, queued => 40);
-    spew($short, '');
+    $set->(short_writes => 1);
     arrives($load, queued => scaled(2000));
-    unlink $short;
+    $set->(short_writes => 0);
     $redis->restart;
     arrives($load, ok => 40);
 
@@ -710,19 +591,17 @@ scenario 'a disk that writes less than it should' => sub {
 };
 
 scenario 'a disk that fails to sync' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
     my $redis = durable_redis();
-    my ($nginx, $failing) = on_bad_disk($redis, 'FAILING_SYNCS')
-        or plan skip_all => 'needs a compiler';
+    my ($nginx, $set) = on_bad_segments($redis) or plan skip_all => 'no library can be preloaded';
     my $load = load($nginx);
 
     for (1 .. scaled(2)) {
         arrives($load, ok => 40);
         $redis->kill;
         arrives($load, queued => 40);
-        spew($failing, '');
+        $set->(failing_syncs => 1);
         arrives($load, 503 => 100);
-        unlink $failing;
+        $set->(failing_syncs => 0);
         arrives($load, queued => 100);
         $redis->restart;
     }
@@ -733,13 +612,11 @@ scenario 'a disk that fails to sync' => sub {
 };
 
 scenario 'a disk that is slow to open' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
     my $redis = durable_redis();
-    my ($nginx, $slow) = on_bad_disk($redis, 'SLOW_OPENS')
-        or plan skip_all => 'needs a compiler';
+    my ($nginx, $set) = on_bad_segments($redis) or plan skip_all => 'no library can be preloaded';
     my $load = load($nginx);
 
-    spew($slow, '');
+    $set->(slow_opens => 1);
     for (1 .. scaled(4, 30)) {
         arrives($load, ok => 30);
         $redis->kill;

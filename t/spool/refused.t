@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Fcntl qw(LOCK_EX LOCK_SH LOCK_UN);
+use Vaani::Test::Disk;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
@@ -205,114 +206,38 @@ subtest 'foreign files, and segments that others hold' => sub {
 
 # --- a bad disk
 
-my $BAD_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <errno.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <unistd.h>
-
-    static int bad(const char *name, int fd)
-    {
-        char        path[4096], link[64];
-        ssize_t     n;
-        const char  *flag = getenv(name);
-
-        if (!flag || access(flag, F_OK) != 0) {
-            return 0;
-        }
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
-        if (n <= 0) {
-            return 0;
-        }
-        path[n] = '\0';
-        return strstr(path, "/spool/refused/") != NULL;
-    }
-
-    ssize_t write(int fd, const void *data, size_t size)
-    {
-        static ssize_t  (*next)(int, const void *, size_t);
-
-        if (!next) {
-            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
-        }
-        if (size > 20 && bad("FULL_DISK", fd)) {
-            return next(fd, data, size - 20);
-        }
-        if (bad("FULL_DISK", fd)) {
-            errno = ENOSPC;
-            return -1;
-        }
-        return next(fd, data, size);
-    }
-
-    int fdatasync(int fd)
-    {
-        static int  (*next)(int);
-
-        if (!next) {
-            next = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
-        }
-        if (bad("FAILING_SYNCS", fd)) {
-            errno = EIO;
-            return -1;
-        }
-        while (bad("SLOW_SYNCS", fd)) {
-            usleep(1000);
-        }
-        return next(fd);
-    }
-END_OF_SOURCE
-
-my @FAULTS = qw(FULL_DISK FAILING_SYNCS SLOW_SYNCS);
-my %flags = map { $_ => tmpdir() . "/$_" } @FAULTS;
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-my $library = tmpdir() . '/bad-disk.so';
-spew("$library.c", $BAD_DISK);
-my ($no_compiler) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-
-sub on_bad_disk (%opt) {
-    my $main = delete $opt{main} // '';
-    local $ENV{NGINX_WRAPPER} = join ' ', 'env', (map { "$_=$flags{$_}" } @FAULTS),
-        "LD_PRELOAD=$library", $ENV{NGINX_WRAPPER} // ();
-    return nginx(%opt, main => $main . join ' ', map { "env $_;" } @FAULTS);
+sub on_bad_refused (%opt) {
+    return on_bad_disk('*/spool/refused/*', sub ($main) { nginx(%opt, main => $main . ($opt{main} // '')) });
 }
 
-for my $fault (qw(FULL_DISK FAILING_SYNCS)) {
+for my $fault (qw(nearly_full failing_syncs)) {
     subtest $fault => sub {
-        plan skip_all => 'not with a sanitizer' if !$may_preload;
-        plan skip_all => 'needs a compiler' if $no_compiler;
-        my $nginx = on_bad_disk();
+        my ($nginx, $set) = on_bad_refused() or plan skip_all => 'no library can be preloaded';
         my $several = '{"events":[' . event('call_started') . ',{"event":"call_ended"}]}';
 
         is post($nginx, 'no JSON 1')->status, 400, 'one that is kept';
-        spew($flags{$fault}, '');
+        $set->($fault => 1);
         is post($nginx, 'no JSON 2')->status, 400, 'others are refused as ever';
         is post($nginx, $several)->status, 422, 'several events: what is not kept is not answered 200';
         is scalar($nginx->log_lines(qr/\[crit\].*refused deliveries can't be written/)), 1, 'it is said, once';
-        unlink $flags{$fault};
+        $set->($fault => 0);
         is post($nginx, $several)->status, 200, 'a disk that works again';
 
         my @bodies = map { $_->{body} } kept($nginx);    # dies of what is no record
         is $bodies[0], 'no JSON 1', 'what was kept is';
-        is scalar(grep { /call_ended/ } @bodies), $fault eq 'FULL_DISK' ? 1 : 2, 'and no part of a record is left';
+        is scalar(grep { /call_ended/ } @bodies), $fault eq 'nearly_full' ? 1 : 2, 'and no part of a record is left';
     };
 }
 
 subtest 'threads that take no task' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
-    plan skip_all => 'needs a compiler' if $no_compiler;
-    my $nginx = on_bad_disk(
+    my ($nginx, $set) = on_bad_refused(
         main => 'thread_pool default threads=1 max_queue=1; ',
         more => "location /hook/two { vaani_webhook; vaani_spool %%DIR%%/two; }",
-    );
+    ) or plan skip_all => 'no library can be preloaded';
     my ($client, $mark);
 
     # the first ones may themselves find no room among the tasks
-    spew($flags{SLOW_SYNCS}, '');
+    $set->(frozen_syncs => 1);
     ok wait_for(sub {
         $mark = $nginx->log_mark;
         $client = $nginx->http->connect;
@@ -329,7 +254,7 @@ subtest 'threads that take no task' => sub {
     ok !-e $nginx->dir . '/two/refused', '... is not kept';
     ok !grep({ /full/ } kept($nginx)), 'nothing else is kept';
 
-    unlink $flags{SLOW_SYNCS};
+    $set->(frozen_syncs => 0);
     is $client->read_response->status, 400, 'the delivery that waited is answered';
     ok wait_for(sub { post($nginx, event('call_started', room => 'full'))->status == 200 }), 'events are taken again';
     $redis->restart;

@@ -11,6 +11,7 @@ use Vaani::Test;
 
 use Fcntl qw(LOCK_SH);
 use JSON::PP qw(decode_json);
+use Vaani::Test::Disk;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
@@ -401,58 +402,15 @@ scenario 'many segments of which nothing can be delivered' => sub {
     cmp_ok $most - $tries, '<=', 3 + (now() - $from), 'but what waits is not tried for each of them';
 };
 
-# While there is a file $NO_ROOM, nothing can be written to a segment but a part.
-my $FULL_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <errno.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <unistd.h>
-
-    ssize_t write(int fd, const void *data, size_t size)
-    {
-        char            path[4096], link[64];
-        ssize_t         n;
-        const char     *flag = getenv("NO_ROOM");
-        static ssize_t  (*next)(int, const void *, size_t);
-
-        if (!next) {
-            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
-        }
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
-        if (n > 4 && flag && access(flag, F_OK) == 0 && memcmp(&path[n - 4], ".log", 4) == 0
-            && strstr(path, "/spool"))
-        {
-            errno = ENOSPC;
-            return -1;
-        }
-        return next(fd, data, size);
-    }
-END_OF_SOURCE
-
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-
 scenario 'no room for what is to wait' => sub {
-    plan skip_all => 'not with a sanitizer' if !$may_preload;
-    my $library = tmpdir() . '/full-disk.so';
-    my $flag = spew(tmpdir() . '/no-room', '');
-    spew("$library.c", $FULL_DISK);
-    my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-    plan skip_all => 'needs a compiler' if $exit;
-
     my $redis = Vaani::Test::Redis->start;
     my $dir = spool(
         segment(1) => record('good1') . record('blocked', other => 1) . record('good2'),
         segment(2) => record('good3'),
         segment(3) => record('good4') . record('blocked4', other => 1),
     );
-    my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "env NO_ROOM=$flag LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
-        nginx($redis, $dir, main => 'env NO_ROOM;');
-    };
+    my ($nginx, $set) = on_bad_disk('*/spool*.log', sub ($main) { nginx($redis, $dir, main => $main) }, 'full')
+        or plan skip_all => 'no library can be preloaded';
     ok wait_for(sub { 4 == grep { seq($redis, "good$_") } 1 .. 4 }), 'what is behind it is delivered';
     ok $nginx->wait_log(qr/\[crit\].*what waits in segment 1 .* moved there \(28: /), 'it is said';
     pause(1.5);    # more than one round
@@ -461,7 +419,7 @@ scenario 'no room for what is to wait' => sub {
     is seq($redis, "good$_"), 1, "good$_ is applied once" for 1 .. 4;
     is scalar(grep { $_->[2] =~ /blocked/ } waiting($dir)), 2, 'and what is to wait is still there';
 
-    unlink $flag;
+    $set->(full => 0);
     wait_ok($dir, 2, 1, 'there is room again: only those two wait');
     ok wait_for(sub { status($nginx)->{records} == 2 }, 5), 'and are counted' or diag explain status($nginx);
     $redis->client->cmd(qw(ACL SETUSER default ~other:*));

@@ -13,13 +13,10 @@ use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Spool;
-
-my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-plan skip_all => 'not with a sanitizer' if !$may_preload;
+use Vaani::Test::Wrapper;
 
 # While there is a file $FROZEN, calls for what is in a spool wait.
 my $FROZEN_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
     #include <dirent.h>
     #include <dlfcn.h>
     #include <fcntl.h>
@@ -114,18 +111,15 @@ my $FROZEN_DISK = <<'END_OF_SOURCE';
     }
 END_OF_SOURCE
 
-my $library = tmpdir() . '/frozen-disk.so';
+my $library = preloadable('frozen-disk' => $FROZEN_DISK) // plan skip_all => 'no library can be preloaded';
 my $frozen = tmpdir() . '/frozen';
-spew("$library.c", $FROZEN_DISK);
-my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-plan skip_all => 'needs a compiler' if $exit;
 
 my $redis = Vaani::Test::Redis->start(acl => STREAM);
 my $config = spool_config($redis, spool => 'refused=1m')
     =~ s/(listen [^;]+;)/$1 location = \/static { return 204; }/r;
 
 my $nginx = do {
-    local $ENV{NGINX_WRAPPER} = "env FROZEN=$frozen LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
+    local $ENV{NGINX_WRAPPER} = with_wrapper("env FROZEN=$frozen LD_PRELOAD=$library");
     Vaani::Test::Nginx->start(
         workers => 3, log_level => 'notice', http => $config, main => 'env FROZEN;',
         allow_log => qr/exited on signal 9/,

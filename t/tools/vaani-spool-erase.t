@@ -470,7 +470,6 @@ subtest 'nginx appends meanwhile' => sub {
 # A worker that has opened a file and does not go on to its lock yet, as long as a
 # file is there; it makes another one to say so.
 my $PAUSE = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
     #include <dlfcn.h>
     #include <fcntl.h>
     #include <stdio.h>
@@ -506,17 +505,13 @@ END_OF_SOURCE
 
 subtest 'nginx is about to append' => sub {
     plan skip_all => 'needs the module' if !defined $ENV{VAANI_MODULE};
-    plan skip_all => 'not with a sanitizer' if !may_preload();
-    my $library = tmpdir() . '/pause.so';
+    my $library = preloadable(pause => $PAUSE) // plan skip_all => 'no library can be preloaded';
     my $flag = tmpdir() . '/pause';
-    spew("$library.c", $PAUSE);
-    my ($exit) = run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]);
-    plan skip_all => 'needs a compiler' if $exit;
 
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     $redis->client->cmd('SET', "vaani:call:$_", 'a string') for 'gone', 'wrong';
     my $nginx = do {
-        local $ENV{NGINX_WRAPPER} = "env PAUSE=$flag LD_PRELOAD=$library " . ($ENV{NGINX_WRAPPER} // '');
+        local $ENV{NGINX_WRAPPER} = with_wrapper("env PAUSE=$flag LD_PRELOAD=$library");
         nginx($redis, workers => 1, main => 'env PAUSE;');
     };
     my $dir = $nginx->dir . '/spool';

@@ -11,16 +11,13 @@ no warnings 'experimental::signatures';
 use Exporter 'import';
 use Test::More ();
 use Vaani::Test ();
-use Vaani::Test::Dir qw(slurp spew tmpdir);
 use Vaani::Test::Endpoint qw(spool_config INDEX RETAIN);
 use Vaani::Test::Faults ();
 use Vaani::Test::Nginx ();
-use Vaani::Test::Nginx::Config ();
-use Vaani::Test::Process qw(run);
 use Vaani::Test::Redis ();
 
 our @EXPORT = qw(
-    account_ok arrives comes_back http load nginx on_disk promised redis spool_status
+    account_ok arrives comes_back http load nginx promised redis spool_status
     table_at_end verify_ok
 );
 
@@ -122,104 +119,6 @@ sub table_at_end () {
         Test::More::diag($line) if $ENV{HARNESS_ACTIVE} && !$ENV{HARNESS_IS_VERBOSE};
     }
     return;
-}
-
-# --- disks
-
-# A disk that takes its time, is full, or fails, for what lies in a directory
-# called "spool" and as long as there is a file of the fault's name.
-my $BAD_DISK = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <errno.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <sys/types.h>
-    #include <unistd.h>
-
-    static int bad(const char *fault)
-    {
-        char         path[4096];
-        const char  *dir = getenv("BAD_DISK");
-
-        if (dir == NULL) {
-            return 0;
-        }
-        snprintf(path, sizeof(path), "%s/%s", dir, fault);
-        return access(path, F_OK) == 0;
-    }
-
-    static int is_spool(int fd)
-    {
-        char     link[64], path[4096];
-        ssize_t  n;
-
-        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
-        path[n > 0 ? n : 0] = '\0';
-        return strstr(path, "/spool/") != NULL;
-    }
-
-    ssize_t write(int fd, const void *data, size_t size)
-    {
-        static ssize_t  (*next)(int, const void *, size_t);
-
-        if (!next) {
-            next = (ssize_t (*)(int, const void *, size_t)) dlsym(RTLD_NEXT, "write");
-        }
-        if (is_spool(fd)) {
-            if (bad("full")) {
-                errno = ENOSPC;
-                return -1;
-            }
-            if (bad("slow")) {
-                usleep(500000);
-            }
-        }
-        return next(fd, data, size);
-    }
-
-    int fdatasync(int fd)
-    {
-        static int  (*next)(int);
-
-        if (!next) {
-            next = (int (*)(int)) dlsym(RTLD_NEXT, "fdatasync");
-        }
-        if (is_spool(fd) && bad("slow")) {
-            usleep(500000);
-        }
-        return next(fd);
-    }
-END_OF_SOURCE
-
-# Calls the code, in which an nginx is started with "main => $main", with such a
-# disk; its arguments are $main and a sub that sets a fault: $set->('slow', 1).
-# Returns nothing where no library can be preloaded.
-sub on_disk ($code) {
-    # A sanitizer wants to be the first library.
-    my ($may_preload) = run([ 'grep', '-q', '__asan_init', Vaani::Test::Nginx::Config::nginx_bin() ]);
-    return if !$may_preload;
-
-    my $library = tmpdir() . '/bad-disk.so';
-    if (!-e $library) {
-        spew("$library.c", $BAD_DISK);
-        my $exit = eval { (run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]))[0] };
-        return if $exit // 1;
-    }
-
-    state $count = 0;
-    my $dir = tmpdir() . '/disk' . ++$count;
-    mkdir $dir or die "mkdir: $!\n";
-    chmod 0755, $dir;
-
-    local $ENV{NGINX_WRAPPER} = join ' ', 'env', "BAD_DISK=$dir", "LD_PRELOAD=$library", $ENV{NGINX_WRAPPER} // ();
-    # nginx clears the environment of its workers.
-    return $code->('env BAD_DISK;', sub ($fault, $on) {
-        $on ? spew("$dir/$fault", '') : unlink "$dir/$fault";
-        return;
-    });
 }
 
 1;

@@ -13,7 +13,7 @@ use Vaani::Test::Dir qw(spew tmpdir);
 use Vaani::Test::Nginx::Config ();
 use Vaani::Test::Process qw(run);
 
-our @EXPORT = qw(detached may_preload shifted_clock);
+our @EXPORT = qw(detached may_preload preloadable shifted_clock with_wrapper);
 
 # nginx refuses a new binary while it is the child of the process that started
 # it, so this puts one in between that ends. It stays until all are gone: they
@@ -40,7 +40,6 @@ END_OF_SCRIPT
 
 # The time of day, shifted by what a file says; boottime is not.
 my $SHIFTED = <<'END_OF_SOURCE';
-    #define _GNU_SOURCE
     #include <dlfcn.h>
     #include <stdio.h>
     #include <stdlib.h>
@@ -86,6 +85,7 @@ my $SHIFTED = <<'END_OF_SOURCE';
     }
 END_OF_SOURCE
 
+# A value of NGINX_WRAPPER: this command, and what it was before.
 sub with_wrapper ($command) { return join ' ', $command, $ENV{NGINX_WRAPPER} // () }
 
 # The value of NGINX_WRAPPER for an nginx that can be upgraded.
@@ -97,14 +97,25 @@ sub may_preload () {
     return $exit != 0;
 }
 
+# The path of a library of this source in C, for LD_PRELOAD; undef where none can be
+# preloaded, or without a compiler.
+sub preloadable ($name, $source) {
+    return undef if !may_preload();
+
+    my $library = tmpdir() . "/$name.so";
+    if (!-e $library) {
+        spew("$library.c", "#define _GNU_SOURCE\n$source");
+        my $exit = eval { (run([ $ENV{CC} || 'cc', qw(-shared -fPIC -O1 -o), $library, "$library.c", '-ldl' ]))[0] };
+        return undef if $exit // 1;
+    }
+    return $library;
+}
+
 # The value of NGINX_WRAPPER for an nginx, which needs "env CLOCK_SHIFT;" since it
 # clears the environment of its workers; and a sub that sets its clock, to so many
 # seconds from now.
 sub shifted_clock () {
-    my $library = tmpdir() . '/shifted.so';
-    my $source = spew(tmpdir() . '/shifted.c', $SHIFTED);
-    my ($exit, @output) = run([ $ENV{CC} // 'cc', qw(-std=gnu11 -shared -fPIC -o), $library, $source, '-ldl' ]);
-    die "@output\n" if $exit;
+    my $library = preloadable(shifted => $SHIFTED) // die "no library can be preloaded\n";
 
     my $file = spew(tmpdir() . '/shift', '0');
     my $shift = sub ($seconds) {
