@@ -31,7 +31,15 @@ sub seeds ($cluster, @nodes) { return join ' ', $cluster->urls(@nodes), 'cluster
 
 sub nginx_of ($cluster, %opt) { return nginx_with(seeds($cluster), workers => 2, partition_options(%opt)) }
 
-sub load_on ($nginx, %opt) { return load($nginx, rate => full() ? 2000 : RATE, %opt) }
+sub load_on ($nginx) { return load($nginx, rate => full() ? 2000 : RATE) }
+
+# A cluster, an nginx in front of it, and the load; options of the cluster, and "nginx".
+sub loaded_cluster (%opt) {
+    my %nginx = %{ delete $opt{nginx} // {} };
+    my $cluster = cluster(%opt);
+    my $nginx = nginx_of($cluster, %nginx);
+    return ($cluster, $nginx, load_on($nginx));
+}
 
 # The end of a scenario.
 sub ends ($fault, $load, $cluster, $nginx, %opt) {
@@ -49,9 +57,7 @@ sub flows ($load, $since, $what, $within = 1) {
 # --- masters
 
 scenario 'kill -9 of masters' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     for my $round (1 .. scaled(2, 9)) {
         arrives($load, ok => 200);
@@ -67,9 +73,7 @@ scenario 'kill -9 of masters' => sub {
 };
 
 scenario 'kill -9 of a master whose replica lags' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     for my $round (1 .. scaled(1, 4)) {
         arrives($load, ok => 200);
@@ -91,9 +95,7 @@ scenario 'kill -9 of a master whose replica lags' => sub {
 for my $how ('', 'FORCE', 'TAKEOVER') {
     my $at = $how eq '' ? \&scenario : \&long_scenario;
     $at->("CLUSTER FAILOVER $how" => sub {
-        my $cluster = cluster();
-        my $nginx = nginx_of($cluster);
-        my $load = load_on($nginx);
+        my ($cluster, $nginx, $load) = loaded_cluster();
 
         # The second one of a shard is the way back.
         for my $round (1 .. scaled(4, 20)) {
@@ -109,9 +111,7 @@ for my $how ('', 'FORCE', 'TAKEOVER') {
 }
 
 more_scenario 'a master hangs' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     for my $round (1 .. scaled(1, 4)) {
         arrives($load, ok => 200);
@@ -128,9 +128,7 @@ more_scenario 'a master hangs' => sub {
 };
 
 long_scenario 'a master hangs for less than it takes to replace it' => sub {
-    my $cluster = cluster(node_timeout => 15000);
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster(node_timeout => 15000);
 
     for my $round (1 .. 3) {
         arrives($load, ok => 200);
@@ -146,9 +144,7 @@ long_scenario 'a master hangs for less than it takes to replace it' => sub {
 
 more_scenario 'a master is out of reach' => sub {
     # Its peers see it, so that nobody takes over.
-    my $cluster = cluster(nat => 1);
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster(nat => 1);
     my $master = ($cluster->masters)[1];
 
     arrives($load, ok => 200);
@@ -161,9 +157,7 @@ more_scenario 'a master is out of reach' => sub {
 };
 
 more_scenario 'all nodes are killed and restarted' => sub {
-    my $cluster = cluster(durable => 1);
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster(durable => 1);
 
     arrives($load, ok => 200);
     $cluster->kill9($_) for $cluster->nodes;
@@ -175,9 +169,7 @@ more_scenario 'all nodes are killed and restarted' => sub {
 };
 
 scenario 'one node is flushed' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     arrives($load, ok => 600);
     $cluster->flush(($cluster->masters)[2]);
@@ -197,9 +189,7 @@ sub reshard_half ($cluster, %opt) {
 }
 
 scenario 'half of all slots move' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     for my $round (1 .. scaled(1, 5)) {
         arrives($load, ok => 200);
@@ -212,9 +202,7 @@ scenario 'half of all slots move' => sub {
 };
 
 scenario 'a moved slot, and then a replica that lags is promoted' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     # The marks of a node say nothing of slots that it had not then.
     arrives($load, ok => 300);
@@ -252,9 +240,7 @@ more_scenario 'slots move, in the way of the server' => sub {
 # --- nodes
 
 more_scenario 'a node is added and another one removed' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
 
     arrives($load, ok => 200);
     my @masters = $cluster->masters;
@@ -277,9 +263,7 @@ more_scenario 'a node is added and another one removed' => sub {
 
 # The nodes of the configuration are all gone, and a reload names others.
 more_scenario 'all seeds are replaced' => sub {
-    my $cluster = cluster(masters => 2, replicas => 0);
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster(masters => 2, replicas => 0);
 
     arrives($load, ok => 200);
     my @old = $cluster->masters;
@@ -299,9 +283,7 @@ more_scenario 'all seeds are replaced' => sub {
 # --- nginx
 
 more_scenario 'reloads while slots move and masters change' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster();
     my $reloads = 0;
 
     arrives($load, ok => 200);
@@ -320,9 +302,7 @@ more_scenario 'reloads while slots move and masters change' => sub {
 };
 
 more_scenario 'workers are killed while slots move and masters change' => sub {
-    my $cluster = cluster();
-    my $nginx = nginx_of($cluster, allow_log => qr/exited on signal 9/);
-    my $load = load_on($nginx);
+    my ($cluster, $nginx, $load) = loaded_cluster(nginx => { allow_log => qr/exited on signal 9/ });
     my $kill = sub () {
         my ($pid) = $nginx->worker_pids;
         CORE::kill(KILL => $pid);
