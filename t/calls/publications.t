@@ -122,18 +122,7 @@ sub deliver ($body, $uri = '/vaani', @headers) {
     return 0;
 }
 
-# All that was published up to now, [ channel, message ]. What a delivery
-# publishes is there before its answer is.
-sub published () {
-    $client->cmd('PUBLISH', 'end', '');
-    my @published;
-
-    while (1) {
-        my $message = $all->next_message // die "no end of the messages\n";
-        return @published if $message->{channel} eq 'end';
-        push @published, [ @$message{qw(channel payload)} ];
-    }
-}
+sub published () { return $all->published($client) }
 
 sub channels () { return [ map { $_->[0] } published() ] }
 

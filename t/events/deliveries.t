@@ -219,16 +219,7 @@ my %EXPECTED = (
 );
 
 # [ channel, message ], up to now
-sub published () {
-    $client->cmd('PUBLISH', 'end', '');
-    my @published;
-
-    while (1) {
-        my $message = $all->next_message // die "no end of the messages\n";
-        return @published if $message->{channel} eq 'end';
-        push @published, [ @$message{qw(channel payload)} ];
-    }
-}
+sub published () { return $all->published($client) }
 
 sub calls_are ($expected, $name) {
     is_deeply [ sort @{ $client->cmd('KEYS', '*') } ], [ map { "vaani:call:$_" } sort keys %$expected ], "$name: keys";

@@ -106,14 +106,7 @@ sub body (@events) { return '{"event":"call_ringing","events":[' . join(',', @ev
 
 # The messages on vaani:events up to now, and what else there was, if anything.
 sub messages ($from = $all, $with = $client) {
-    $with->cmd('PUBLISH', 'end', '');
-    my @messages;
-
-    while (1) {
-        my $message = $from->next_message // die "no end of the messages\n";
-        return @messages if $message->{channel} eq 'end';
-        push @messages, $message->{payload} if $message->{channel} eq 'vaani:events';
-    }
+    return map { $_->[1] } grep { $_->[0] eq 'vaani:events' } $from->published($with);
 }
 
 sub answer ($response) { return $response->status . ' ' . $response->body }

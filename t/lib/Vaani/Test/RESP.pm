@@ -208,6 +208,20 @@ sub next_messages ($self, $count, $timeout = 5) {
     return @messages;
 }
 
+# What was published up to now, [ channel, payload ] each: $client marks the end.
+# What a delivery publishes is there before its answer is.
+sub published ($self, $client, $timeout = 5) {
+    my $mark = 'end';
+    my @published;
+
+    $client->cmd('PUBLISH', $mark, '');
+    while (my $message = $self->next_message($timeout)) {
+        return @published if $message->{channel} eq $mark;
+        push @published, [ @$message{qw(channel payload)} ];
+    }
+    die "no end of the messages\n";
+}
+
 sub close ($self) {
     CORE::close(delete $self->{fh}) if $self->{fh};
     return;
