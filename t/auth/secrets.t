@@ -10,54 +10,11 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
+use Vaani::Test::Directives;
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Process;
 use Vaani::Test::Signing;
-
-# An nginx -t that ends with an error frees nothing, and needs not.
-my @check_env = (ASAN_OPTIONS => join ':', $ENV{ASAN_OPTIONS} // (), 'detect_leaks=0');
-
-sub config (%lines) {
-    return join "\n", $lines{http} // '',
-        'server { listen unix:%%SOCK%%;', $lines{server} // '',
-        'location / {', $lines{webhook} // 'vaani_webhook;', $lines{location} // '', '}', '}', '';
-}
-
-sub check (%options) {
-    local %ENV = (%ENV, @check_env);
-    my ($ok, $output) = Vaani::Test::Nginx->check(%options);
-    return ($ok, nginx_said($output));
-}
-
-sub accepted ($name, %lines) {
-    my ($ok, $output) = check(http => config(%lines));
-    return ok($ok && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/, $name) || diag $output;
-}
-
-# Each of these in a location of its own.
-sub all_accepted ($name, @texts) {
-    my $n = 0;
-    return accepted($name, server => join '', map { $n++; "location /$n { vaani_webhook; $_ }\n" } @texts);
-}
-
-# The message names the line, which is known by the comment at its end.
-sub told ($level, $message, $name, %lines) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
-
-    my ($ok, $output) = check(http => config(%lines));
-    my ($error, $file, $line) = $output =~ m{\[$level\] (?:\d+#\d+: )?(.*) in (/\S+):(\d+)$}m;
-    my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
-
-    return ok($ok == ($level eq 'warn' ? 1 : 0) && defined $error && $error =~ $message && $text =~ /# here$/, $name)
-        || diag "wanted: $message, in: $text\n", $output;
-}
-
-sub refused ($message, $name, %lines) {
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    return told('emerg', $message, $name, %lines);
-}
 
 my $token = token_secret();
 my $webhook = webhook_secret();

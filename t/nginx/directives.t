@@ -9,52 +9,13 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
+use Vaani::Test::Directives;
 use Vaani::Test::Events;
 
 use constant OK => qq({"status":"ok"}\n);
 
 # A name server that does not answer must not take long to say so.
 $ENV{RES_OPTIONS} = 'timeout:1 attempts:1';
-
-# An nginx -t that ends with an error frees nothing, and needs not.
-my @check_env = (ASAN_OPTIONS => join ':', $ENV{ASAN_OPTIONS} // (), 'detect_leaks=0');
-
-sub config (%lines) {
-    return join "\n", $lines{http} // '',
-        'server { listen unix:%%SOCK%%;', $lines{server} // '',
-        'location / {', $lines{webhook} // 'vaani_webhook;', $lines{location} // '', '}', '}', '';
-}
-
-sub check (%options) {
-    local %ENV = (%ENV, @check_env);
-    return Vaani::Test::Nginx->check(%options);
-}
-
-sub accepted ($name, %lines) {
-    my ($ok, $output) = check(http => config(%lines));
-    return ok($ok && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/, $name) || diag $output;
-}
-
-# Each of these in a location of its own.
-sub all_accepted ($name, @texts) {
-    my $n = 0;
-    return accepted($name, server => join '', map { $n++; "location /$n { vaani_webhook; $_ }\n" } @texts);
-}
-
-# The message names the line, which is known by the comment at its end.
-sub refused ($message, $name, %lines) {
-    $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
-    return refused_config($message, $name, http => config(%lines));
-}
-
-sub refused_config ($message, $name, %options) {
-    my ($ok, $output) = check(%options);
-    my ($error, $file, $line) = $output =~ m{\[emerg\] (?:\d+#\d+: )?(.*) in (/\S+):(\d+)$}m;
-    my $text = defined $line ? (split /^/, slurp($file))[ $line - 1 ] : '';
-
-    return ok(!$ok && defined $error && $error =~ $message && $text =~ /# here$/, $name)
-        || diag "wanted: $message, in: $text\n", $output;
-}
 
 sub warned ($message, $name, %lines) {
     $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
@@ -643,15 +604,7 @@ my $unix = $redis->url;
 sub nginx (%options) { return Vaani::Test::Nginx->start(%options) }
 
 # The channels of one event, of however many messages.
-sub channels () {
-    $client->cmd('PUBLISH', 'mark', '');
-    my @channels;
-    while (my $message = $subscriber->next_message(30)) {
-        last if $message->{channel} eq 'mark';
-        push @channels, $message->{channel};
-    }
-    return join ' ', @channels;
-}
+sub channels () { return join ' ', map { $_->[0] } $subscriber->published($client, 30) }
 
 subtest 'defaults' => sub {
     # The default Redis is that of the machine, not of this test: nothing is sent.

@@ -19,13 +19,12 @@ our @EXPORT = qw(
     token_secret webhook_secret secret_file is_secret
     webhook_signature webhook_headers hex_signature base64_signature
     dashboard_headers campaign_headers
-    nginx_said no_secret_was_told is_unauthorized UNAUTHORIZED
+    no_secret_was_told is_unauthorized UNAUTHORIZED
 );
 
 use constant UNAUTHORIZED => qq({"type":"about:blank","title":"Unauthorized","status":401}\n);
 
 my @secrets;
-my @outputs;
 my $count = 0;
 
 sub _random () { return sha256(join ' ', 'secret', $$, time, ++$count) }
@@ -120,18 +119,11 @@ sub is_unauthorized ($response, $name, $reason = undef) {
 
 # --- what was told
 
-# Remembers what nginx printed; returns it.
-sub nginx_said ($output) {
-    push @outputs, $output;
-    return $output;
-}
-
 # Of all outputs and error logs of this test file.
 sub no_secret_was_told () {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-    my %texts = map { ("output $_" => $outputs[$_]) } 0 .. $#outputs;
-    $texts{$_} = slurp($_) for glob tmpdir() . '/nginx*/{error,stderr}.log';
+    my %texts = map { ($_ => slurp($_)) } glob tmpdir() . '/nginx*/{error,stderr}.log';
 
     my $bytes = 0;
     my @told;
