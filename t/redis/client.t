@@ -18,25 +18,6 @@ use Vaani::Test::FakeRedis;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Process;
 
-# An endpoint at /vaani, with these directives in its server.
-sub endpoint ($directives, %opt) {
-    my ($locations, $http) = (delete $opt{locations} // '', delete $opt{http} // '');
-
-    return Vaani::Test::Nginx->start(%opt, http => <<"CONF");
-        client_max_body_size 100m;
-        client_body_buffer_size 100m;
-        $http
-
-        server {
-            listen unix:%%SOCK%%;
-            $directives
-            location = /vaani   { vaani_webhook; }
-            location = /writing { return 200 \$connections_writing; }
-            $locations
-        }
-CONF
-}
-
 # What the script returns for a call's first event, see transition.lua.
 use constant REPLY => ':' . (1 * 256 + 0 * 16 + 2) . "\r\n";
 
@@ -109,7 +90,7 @@ sub answers (@clients) {
 # One Redis comes late: at the end of this file.
 my $late_redis = Vaani::Test::Redis->start;
 $late_redis->stop;
-my $late_nginx = endpoint("vaani_redis @{[ $late_redis->url ]};");
+my $late_nginx = big_endpoint("vaani_redis @{[ $late_redis->url ]};");
 
 # --- authentication
 
@@ -121,7 +102,7 @@ subtest 'a password' => sub {
     spew(tmpdir() . "/password$_->[0]", $_->[1]) for [ 1, $password ], [ 2, "$password\r\nnot this\n" ];
     chmod 0600, glob tmpdir() . '/password?';
 
-    my $nginx = endpoint('', locations => join "\n",
+    my $nginx = big_endpoint('', locations => join "\n",
         map { "location = /$_->[0] { vaani_webhook; $_->[1] }" }
         [ url  => "vaani_redis redis://:pa%3As%25s%40w%2Fo%3Fr%23d\@$host;" ],
         [ user => "vaani_redis redis://default:pa%3as%25s%40w%2fo%3fr%23d\@$host;" ],
@@ -149,7 +130,7 @@ subtest 'a user of an ACL' => sub {
     my $file = 'vaani_redis_password_file %%TMPDIR%%/acl;';
     my $unix = "vaani_redis unix:@{[ $redis->socket ]}?user=vaani; $file";
 
-    my $nginx = endpoint('', locations => join "\n",
+    my $nginx = big_endpoint('', locations => join "\n",
         map { "location = /$_->[0] { vaani_webhook; $_->[1] }" }
         [ url  => "vaani_redis redis://vaani:se:cret\@127.0.0.1:@{[ $redis->port ]};" ],
         [ file => "vaani_redis redis://vaani\@127.0.0.1:@{[ $redis->port ]}; $file" ],
@@ -174,7 +155,7 @@ subtest 'a user of an ACL' => sub {
 
 subtest 'a wrong password, put right in Redis' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1, password => 'another');
-    my $nginx = endpoint("vaani_redis redis://:sesame\@127.0.0.1:@{[ $redis->port ]};");
+    my $nginx = big_endpoint("vaani_redis redis://:sesame\@127.0.0.1:@{[ $redis->port ]};");
 
     is post($nginx), '503', 'refused';
     explained($nginx, qr/WRONGPASS.*password/);
@@ -207,7 +188,7 @@ for (
 
     subtest $name => sub {
         my $redis = Vaani::Test::Redis->start(tcp => 1);
-        my $nginx = endpoint('vaani_redis ' . sprintf($url, $redis->port) . ';');
+        my $nginx = big_endpoint('vaani_redis ' . sprintf($url, $redis->port) . ';');
         is post($nginx), '503', 'refused';
         explained($nginx, $why);
         $nginx->log_unlike(qr/key of the call/, 'the log does not lead astray');
@@ -220,7 +201,7 @@ subtest 'too many clients' => sub {
     my $admin = $redis->client;
     $admin->cmd('CONFIG', 'SET', 'maxclients', 1);
 
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     is post($nginx), '503', 'refused';
     explained($nginx, qr/clients|connection/);
     $nginx->log_unlike(qr/key of the call/, 'the log does not lead astray');
@@ -234,7 +215,7 @@ subtest 'too many clients' => sub {
 subtest 'databases' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my ($port, $socket) = ($redis->port, $redis->socket);
-    my $nginx = endpoint('', locations => join "\n",
+    my $nginx = big_endpoint('', locations => join "\n",
         map { "location = /$_->[0] { vaani_webhook; vaani_redis $_->[1]; }" }
         [ 0, "redis://127.0.0.1:$port" ], [ 1, "redis://127.0.0.1:$port/1" ], [ 2, "redis://localhost:$port/2" ],
         [ 3, "unix:$socket" . '?db=3' ], [ 15, "redis://127.0.0.1:$port/15" ],
@@ -260,14 +241,14 @@ SKIP: {
 
     subtest 'IPv6' => sub {
         my $redis = Vaani::Test::Redis->start(tcp => 1, config => ['bind ::1']);
-        my $nginx = endpoint("vaani_redis redis://[::1]:@{[ $redis->port ]}/1;");
+        my $nginx = big_endpoint("vaani_redis redis://[::1]:@{[ $redis->port ]}/1;");
         is post($nginx), 'ok', 'delivered';
     };
 }
 
 subtest 'two Redis' => sub {
     my ($one, $two) = map { Vaani::Test::Redis->start } 1, 2;
-    my $nginx = endpoint("vaani_redis @{[ $one->url ]};",
+    my $nginx = big_endpoint("vaani_redis @{[ $one->url ]};",
         locations => "location = /two { vaani_webhook; vaani_redis @{[ $two->url ]}; }");
 
     my $room = new_room();
@@ -293,7 +274,7 @@ subtest 'vaani_redis_connections' => sub {
     };
 
     # The same settings elsewhere mean the same connections.
-    my $nginx = endpoint(
+    my $nginx = big_endpoint(
         "vaani_redis @{[ $redis->url ]}; vaani_redis_connections 4;",
         locations => "location = /other { vaani_webhook; vaani_prefix other; }",
     );
@@ -327,7 +308,7 @@ subtest 'vaani_redis_connections' => sub {
 subtest 'one write for all that came together' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $client = $redis->client;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     post($nginx);
 
     my $stats = sub () {
@@ -362,7 +343,7 @@ subtest 'one write for all that came together' => sub {
 subtest 'SCRIPT FLUSH' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $client = $redis->client;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     is post($nginx), 'ok', 'before';
 
     $client->cmd('SCRIPT', 'FLUSH');
@@ -389,7 +370,7 @@ subtest 'SCRIPT FLUSH' => sub {
 
 subtest 'a Redis that forgets the script each time' => sub {
     my $fake = fake(sub ($sock, @) { send_bytes($sock, "-NOSCRIPT No matching script.\r\n") });
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]};");
 
     is post($nginx), '503', 'refused in the end';
     my @attempts;
@@ -403,7 +384,7 @@ subtest 'a Redis that forgets the script each time' => sub {
 
 subtest 'kill -9 under load, and restart' => sub {
     my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => [ 'appendonly yes', 'appendfsync always' ]);
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events;");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events;");
 
     # Among them transfers, of which an equal one may be a new attempt.
     my @bodies = map {
@@ -451,7 +432,7 @@ subtest 'absent at the start' => sub {
             http => "server { listen unix:%%SOCK%%; location / { vaani_webhook; vaani_redis $url; } }");
         ok $ok, "nginx -t, $url" or diag $output;
 
-        my $nginx = endpoint("vaani_redis $url;");
+        my $nginx = big_endpoint("vaani_redis $url;");
         refused_at_once($nginx, 'refused');
         explained($nginx, qr/connect\(\) failed/);
         cmp_ok scalar($nginx->log_lines(qr/\[(?:warn|error|crit)\]/)), '<=', 2, '... once';
@@ -468,7 +449,7 @@ subtest 'a Redis that hangs' => sub {
         # Without a timeout of the set-up worth the name, it must be the hanging
         # connection that lets later events not wait for the next one.
         my $timeouts = $tcp ? SHORT =~ s/connect_timeout \K300ms/20s/r : SHORT;
-        my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; $timeouts");
+        my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; $timeouts");
         post($nginx);
 
         my $room = new_room();
@@ -502,7 +483,7 @@ subtest 'a Redis that hangs' => sub {
 
 subtest 'a Redis that hangs for less than the timeout' => sub {
     my $redis = Vaani::Test::Redis->start;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
     post($nginx);
 
     $redis->suspend;
@@ -514,7 +495,7 @@ subtest 'a Redis that hangs for less than the timeout' => sub {
 
 subtest 'more than may wait' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
     post($nginx);
     $redis->suspend;
 
@@ -540,7 +521,7 @@ subtest 'more than may wait' => sub {
 
 subtest 'LOADING' => sub {
     my $redis = Vaani::Test::Redis->start(config => ['loading-process-events-interval-bytes 1024']);
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     my $client = $redis->client;
     $client->pipeline(map { [ 'SET', "key$_", 'x' x 100 ] } 1 .. 2000);
     $client->cmd('SAVE');
@@ -611,7 +592,7 @@ for my $code (sort keys %REFUSALS) {
         my %refusal = %{ $REFUSALS{$code} };
         my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => $refusal{config} // []);
         my $client = $redis->client;
-        my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG,
+        my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG,
             locations => 'location = /plain { vaani_webhook; vaani_stream off; }');
         my $subscriber = $redis->client->subscribe('vaani:events');
         my $busy = $redis->client;
@@ -655,7 +636,7 @@ for my $code (sort keys %REFUSALS) {
 
 subtest 'the key of a call holds something else' => sub {
     my $redis = Vaani::Test::Redis->start;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     my $client = $redis->client;
 
     my $room = new_room();
@@ -673,7 +654,7 @@ subtest 'the key of a call holds something else' => sub {
 subtest 'CLIENT KILL, 300 times' => sub {
     my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)]);
     my $client = $redis->client;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; vaani_stream events; " . LONG);
     my $kill = sub () { $client->cmd('CLIENT', 'KILL', 'TYPE', 'normal') };
 
     my %answers;
@@ -720,7 +701,7 @@ for (
         my $relay = Vaani::Test::FakeRedis->start(on_connect => sub ($sock, $self, $n) {
             relay($sock, $redis->socket, down => sub ($bytes) { $bytes =~ /^:/ && unlink($cut) ? undef : $bytes });
         });
-        my $nginx = endpoint("vaani_redis @{[ $relay->url ]}; vaani_stream events; " . LONG);
+        my $nginx = big_endpoint("vaani_redis @{[ $relay->url ]}; vaani_stream events; " . LONG);
 
         is post($nginx), 'ok', 'a good connection';
         $redis->client->cmd('DEL', 'events');
@@ -741,7 +722,7 @@ for (
 subtest 'idle connections come back' => sub {
     my $redis = Vaani::Test::Redis->start;
     my $client = $redis->client;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]};");
     post($nginx);
 
     my $connected = sub () {
@@ -831,7 +812,7 @@ subtest 'answers' => sub {
         $locations .= "location = /$n { vaani_webhook; vaani_redis @{[ $fake->url ]}; "
             . (($expected // '') eq 'timeout' ? SHORT : LONG) . " }\n";
     }
-    my $nginx = endpoint('', locations => $locations);
+    my $nginx = big_endpoint('', locations => $locations);
 
     for my $n (0 .. $#servers) {
         my ($name, undef, $expected, $fake) = @{ $servers[$n] };
@@ -873,7 +854,7 @@ for (
                 ? send_bytes($sock, REPLY)
                 : $script->($sock);
         });
-        my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . SHORT);
+        my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; " . SHORT);
 
         is post($nginx, an_event('room-good')), 'ok', 'good';
         while (defined(my $report = $fake->next_report(0.02))) { }
@@ -897,7 +878,7 @@ subtest 'a reply to nothing' => sub {
     my $fake = fake(sub ($sock, $command, $self, $n, $count) {
         send_bytes($sock, REPLY() x ($count == 2 ? 3 : 1));
     });
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
 
     for (1 .. 6) {
         is post($nginx), 'ok', 'the event has its reply';
@@ -914,7 +895,7 @@ subtest 'a reply before the command is there' => sub {
         $self->report('early');
         select undef, undef, undef, 5;
     });
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . SHORT);
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; " . SHORT);
 
     is post($nginx, event('call_postprocessing', transcript => 'x' x 10_000_000)), '503', 'is no reply to it';
     is $fake->next_report, 'early', '... which it was';
@@ -940,7 +921,7 @@ for (
             $self->report($sent ? 'all was taken' : 'cut');
             return 0;
         });
-        my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
+        my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
         my ($worker) = $nginx->worker_pids;
         my $memory = sub () { return slurp("/proc/$worker/status") =~ /^VmHWM:\s*(\d+) kB/m ? $1 / 1024 : 0 };
         my $cpu = sub () {
@@ -965,7 +946,7 @@ subtest 'closes after it has accepted' => sub {
         tcp        => 1,
         on_connect => sub ($sock, $self, $n) { $self->report('closed') },
     );
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]};");
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]};");
 
     is $fake->next_report, 'closed', 'tried';
     is post($nginx), '503', 'refused' for 1 .. 10;
@@ -986,7 +967,7 @@ subtest 'accepts and never answers' => sub {
         1 while sysread $sock, my $buf, 65536;
         $self->report('closed');
     });
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; vaani_redis_connect_timeout 300ms; vaani_redis_timeout 20s;");
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; vaani_redis_connect_timeout 300ms; vaani_redis_timeout 20s;");
 
     is $fake->next_report, 'accepted', 'connected';
     my ($time, $answer) = timed(sub { post($nginx) });
@@ -1002,7 +983,7 @@ subtest 'an address that does not answer' => sub {
     # A backlog that is full: the kernel completes no further connection.
     my $listener = Vaani::Test::Socket::listen_socket(my $path = tmpdir() . '/full.sock', 0);
     my @waiting = map { Vaani::Test::Socket::try_connect($path, 0.01) } 1 .. 3;
-    my $nginx = endpoint("vaani_redis unix:$path; " . SHORT);
+    my $nginx = big_endpoint("vaani_redis unix:$path; " . SHORT);
 
     my ($time, $answer) = timed(sub { post($nginx) });
     is $answer, '503', 'refused';
@@ -1021,7 +1002,7 @@ subtest 'a slow Redis' => sub {
             $slowly->($command->[0] eq 'SCRIPT' ? '$40' . "\r\n" . 'a' x 40 . "\r\n" : REPLY);
         }
     });
-    my $nginx = endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $fake->url ]}; " . LONG);
 
     is post($nginx), 'ok', 'byte by byte' for 1 .. 3;
     is_deeply answers(at_once($nginx, map { an_event() } 1 .. 10)), { ok => 10 }, 'ten at once';
@@ -1031,7 +1012,7 @@ subtest 'a slow Redis' => sub {
 # that Redis reads from it, once more for each event.
 subtest 'a unix socket is watched for writes only while one is incomplete' => sub {
     my $redis = Vaani::Test::Redis->start;
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
     my ($worker) = $nginx->worker_pids;
 
     # What the worker waits for: masks of epoll, of all its descriptors.
@@ -1063,7 +1044,7 @@ subtest 'a unix socket is watched for writes only while one is incomplete' => su
 
 subtest 'big bodies' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
-    my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
+    my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
 
     my @rooms = map { new_room() } 1 .. 5;
     my @bodies = map { event('call_postprocessing', room => $rooms[ $_ - 1 ], transcript => "$_" x 5_000_000) } 1 .. 5;
@@ -1127,14 +1108,14 @@ subtest 'a name' => sub {
         location / { vaani_webhook; vaani_redis redis://redis.test:$port; } }");
     ok $ok, 'nginx -t needs no answer' or diag $output;
 
-    my $nginx = endpoint("$resolver vaani_redis redis://redis.test:$port; " . SHORT);
+    my $nginx = big_endpoint("$resolver vaani_redis redis://redis.test:$port; " . SHORT);
     my ($time, $answer) = timed(sub { post($nginx) });
     is $answer, '503', 'no answer';
     cmp_ok $time, '<', 5, '... in time';
     explained($nginx, qr/redis\.test.*could not be resolved/);
 
     # What the configuration found is used where the name server fails.
-    my $found = endpoint("$resolver vaani_redis redis://localhost:$port; " . SHORT);
+    my $found = big_endpoint("$resolver vaani_redis redis://localhost:$port; " . SHORT);
     recovers($found, 'a name that was found at the start');
     $found->log_like(qr/name of redis:\/\/localhost:$port could not be resolved.*address/, '... the log says so');
     $found->stop;
@@ -1164,7 +1145,7 @@ subtest 'a name' => sub {
 
     # Either may be the first one; the dead one refuses no event.
     my @answers = map {
-        my $new = endpoint("$resolver vaani_redis redis://redis.test:$port; " . SHORT);
+        my $new = big_endpoint("$resolver vaani_redis redis://redis.test:$port; " . SHORT);
         my $answer = post($new);
         $new->stop;
         $answer;
@@ -1188,7 +1169,7 @@ subtest 'a name' => sub {
 
 subtest 'a name without a resolver' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
-    my $nginx = endpoint("vaani_redis redis://localhost:@{[ $redis->port ]};");
+    my $nginx = big_endpoint("vaani_redis redis://localhost:@{[ $redis->port ]};");
     # localhost may be ::1 first, where nobody listens.
     recovers($nginx, 'localhost');
 

@@ -47,24 +47,8 @@ sub redis ($pair = $good, %opt) {
     return Vaani::Test::Redis->start(tls => tls($pair, %tls), %opt);
 }
 
-# An endpoint at /vaani, with these directives in its server.
 sub endpoint ($directives, %opt) {
-    my ($locations, $http) = (delete $opt{locations} // '', delete $opt{http} // '');
-
-    return Vaani::Test::Nginx->start(%opt, http => <<"CONF");
-        client_max_body_size 100m;
-        client_body_buffer_size 100m;
-        add_header X-Reason \$vaani_reason always;
-        $http
-
-        server {
-            listen unix:%%SOCK%%;
-            $directives
-            location = /vaani   { vaani_webhook; }
-            location = /writing { return 200 \$connections_writing; }
-            $locations
-        }
-CONF
+    return big_endpoint($directives, %opt, http => 'add_header X-Reason $vaani_reason always; ' . ($opt{http} // ''));
 }
 
 # "ok", "duplicate", or the reason of a 503.

@@ -11,8 +11,9 @@ use Exporter 'import';
 use JSON::PP qw(decode_json);
 use Vaani::Test::Dir qw(slurp);
 use Vaani::Test::HTTP qw(format_request);
+use Vaani::Test::Nginx ();
 
-our @EXPORT = qw(at_once spool_config stream_counts INDEX RETAIN STREAM);
+our @EXPORT = qw(at_once big_endpoint spool_config stream_counts INDEX RETAIN STREAM);
 
 # The rights that spool_config() needs besides, and those of vaani_index.
 use constant STREAM => [qw(~vaani:stream +xadd)];
@@ -41,6 +42,26 @@ sub spool_config ($redis, %opt) {
                 $more
             }
         }";
+}
+
+# At /vaani, for bodies of every size, with these directives in its server. Options as
+# of Vaani::Test::Nginx->start(), but "http" is put before the server, and locations.
+sub big_endpoint ($directives, %opt) {
+    my ($locations, $http) = map { delete $opt{$_} // '' } qw(locations http);
+
+    return Vaani::Test::Nginx->start(%opt, http => <<"CONF");
+        client_max_body_size 100m;
+        client_body_buffer_size 100m;
+        $http
+
+        server {
+            listen unix:%%SOCK%%;
+            $directives
+            location = /vaani   { vaani_webhook; }
+            location = /writing { return 200 \$connections_writing; }
+            $locations
+        }
+CONF
 }
 
 # Requests that a worker finds all at once, in this order.
