@@ -16,18 +16,13 @@ use Vaani::Test::Events;
 use Vaani::Test::HTTP ();
 use Vaani::Test::Process ();
 use Vaani::Test::Signing;
-use Vaani::Test::Spool;
+use Vaani::Test::Spool qw(:DEFAULT tool);
 use Vaani::Test::Wrapper;
 
 my $tool = vaani_spool();
 plan skip_all => 'make tool builds it' if !-x $tool;
 
 use constant NOW => int(time * 1000);
-
-sub tool (@args) {
-    my ($exit, $out, $err) = run([ $tool, @args ]);
-    return { exit => $exit, out => $out, err => $err };
-}
 
 # --- the format
 

@@ -13,18 +13,13 @@ use Vaani::Test::Certificates;
 use Vaani::Test::Events;
 use Vaani::Test::Faults;
 use Vaani::Test::Process ();
-use Vaani::Test::Spool;
+use Vaani::Test::Spool qw(:DEFAULT tool);
 
 my $tool = vaani_spool();
 plan skip_all => 'make tool builds it' if !-x $tool;
 
 use constant NOW => int(time * 1000);
 use constant HOUR => 3_600_000;
-
-sub tool (@args) {
-    my ($exit, $out, $err) = run([ $tool, @args ]);
-    return { exit => $exit, out => $out, err => $err, last => (split /\n/, $out)[-1] // '' };
-}
 
 # --- the format
 
@@ -33,10 +28,6 @@ sub record (%opt) {
     my $room = $opt{room} // '';
     return delivery_content(
         id => "$event $room", received_at => NOW, stream => '', body => event($event, room => $room), %opt, room => $room);
-}
-
-sub records (@contents) {
-    return join '', map { journal_record($_) } @contents;
 }
 
 sub start ($boot = 'b' x 16, $time = 1000) { return pack 'a a16 Q>', 'K', $boot, $time }
@@ -61,7 +52,7 @@ sub start_tool (@args) {
 
 sub full_pipe ($client) {
     $client->cmd('SET', 'vaani:call:wrong', 'a string');
-    return records(record(room => 'wrong')) x 2000;
+    return journal_records(record(room => 'wrong')) x 2000;
 }
 
 # What a tool that was started has to say, once it has ended.
@@ -76,12 +67,12 @@ sub rest ($ran) {
 subtest 'list and verify' => sub {
     my $kept = kept(1);
     my $dir = spool(
-        $kept => records(start(), record(room => 'one'), deferred_content(1790000000, 3, record(room => 'two'))),
-        segment(2) => records(record(room => 'three')),
-        kept(3) => records(record(room => 'four')),
-        'dead-letters' => records("\0\x02NO" . record(room => 'five')),
-        erased => records(tombstone("gone \x1b", 1790000000123)),
-        'refused/' . segment(1) => records(refusal('missing_field', event('call_ringing', room => 'six'))),
+        $kept => journal_records(start(), record(room => 'one'), deferred_content(1790000000, 3, record(room => 'two'))),
+        segment(2) => journal_records(record(room => 'three')),
+        kept(3) => journal_records(record(room => 'four')),
+        'dead-letters' => journal_records("\0\x02NO" . record(room => 'five')),
+        erased => journal_records(tombstone("gone \x1b", 1790000000123)),
+        'refused/' . segment(1) => journal_records(refusal('missing_field', event('call_ringing', room => 'six'))),
     );
     my $before = contents($dir);
     my $ran = tool(list => $dir);
@@ -108,15 +99,15 @@ subtest 'list and verify' => sub {
 };
 
 subtest 'damage' => sub {
-    my $good = records(start(), record(room => 'one'));
+    my $good = journal_records(start(), record(room => 'one'));
     for my $case (
         [ 'garbage' => kept(1), "${good}garbage", 1 ],
         [ 'a start that is none' => segment(1), $good, 1 ],
-        [ 'a second start' => kept(1), $good . records(start()), 1 ],
-        [ 'a start that is cut' => kept(1), records(substr start(), 0, 24), 0 ],
-        [ 'an event among tombstones' => 'erased', records(tombstone('a'), record(room => 'b')), 0 ],
-        [ 'garbage among tombstones' => 'erased', records(tombstone('a')) . 'garbage' . records(tombstone('b')), 0 ],
-        [ 'a tombstone of no room' => 'erased', records(tombstone('')), 0 ],
+        [ 'a second start' => kept(1), $good . journal_records(start()), 1 ],
+        [ 'a start that is cut' => kept(1), journal_records(substr start(), 0, 24), 0 ],
+        [ 'an event among tombstones' => 'erased', journal_records(tombstone('a'), record(room => 'b')), 0 ],
+        [ 'garbage among tombstones' => 'erased', journal_records(tombstone('a')) . 'garbage' . journal_records(tombstone('b')), 0 ],
+        [ 'a tombstone of no room' => 'erased', journal_records(tombstone('')), 0 ],
     ) {
         my ($what, $name, $bytes, $events) = @$case;
         my $ran = tool(verify => spool($name => $bytes));
@@ -128,8 +119,8 @@ subtest 'damage' => sub {
 
 subtest 'a kept segment that is open' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
-    my $torn = records(record(room => 'torn'));
-    my $dir = spool(kept(1) => records(start(), record(room => 'whole')) . substr $torn, 0, 50);
+    my $torn = journal_records(record(room => 'torn'));
+    my $dir = spool(kept(1) => journal_records(start(), record(room => 'whole')) . substr $torn, 0, 50);
     my ($path) = glob "$dir/*.kept";
     open my $writer, '>>', $path or die "open: $!";
     flock $writer, LOCK_EX;
@@ -160,18 +151,18 @@ subtest 'resend: a directory to an empty Redis' => sub {
     my @stream = (stream => 'vaani:stream');
     my %unknown = (body => '{"event":"call_paused","room_name":"paused"}', @stream);
     my $dir = spool(
-        kept(1) => records(start(), record(room => 'first', @stream)),
-        segment(2) => records(record(room => 'second', @stream), record(%unknown, room => 'waits')),
-        kept(3) => records(
+        kept(1) => journal_records(start(), record(room => 'first', @stream)),
+        segment(2) => journal_records(record(room => 'second', @stream), record(%unknown, room => 'waits')),
+        kept(3) => journal_records(
             record(room => 'third', @stream), record(%unknown, room => 'kept'),
             record(room => 'expired', received_at => NOW - HOUR, ttl => HOUR - 1),
             record(room => 'young', received_at => NOW - HOUR, ttl => 2 * HOUR),
             record(room => 'for-ever', received_at => 1, ttl => 0),
             record(room => 'before', received_at => NOW - 2), record(room => 'after', received_at => NOW),
             record(room => 'before', event => 'call_ended', received_at => NOW - 1)),
-        segment(4) => records(record(room => 'old', received_at => NOW - 2 * HOUR, ttl => HOUR), record(room => 'before')),
-        'dead-letters' => records("\0\x02NO" . record(room => 'letter', received_at => 1, ttl => HOUR)),
-        erased => records(tombstone('before', 5), tombstone('before', NOW - 1), tombstone('after', NOW), tombstone('befor')),
+        segment(4) => journal_records(record(room => 'old', received_at => NOW - 2 * HOUR, ttl => HOUR), record(room => 'before')),
+        'dead-letters' => journal_records("\0\x02NO" . record(room => 'letter', received_at => 1, ttl => HOUR)),
+        erased => journal_records(tombstone('before', 5), tombstone('before', NOW - 1), tombstone('after', NOW), tombstone('befor')),
     );
     my $before = contents($dir);
 
@@ -207,7 +198,7 @@ subtest 'resend: a directory to an empty Redis' => sub {
 subtest 'many events' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $part = records(map { record(room => "many$_") } 1 .. 200);
+    my $part = journal_records(map { record(room => "many$_") } 1 .. 200);
     my $dir = spool(kept(1) => $part x 100, kept(2) => $part, segment(3) => $part);
 
     my $ran = tool(resend => '--progress', $redis->url, $dir);
@@ -221,7 +212,7 @@ subtest 'many events' => sub {
     # What is longer than all that is sent at once.
     my $long = record(room => 'long', event => 'call_failed',
         body => '{"event":"call_failed","room_name":"long","error":"' . 'x' x 3_000_000 . '"}');
-    $ran = tool(resend => $redis->url, spool(kept(1) => records(record(room => 'short'), $long, record(room => 'last'))));
+    $ran = tool(resend => $redis->url, spool(kept(1) => journal_records(record(room => 'short'), $long, record(room => 'last'))));
     is $ran->{last}, '3 records: 3 sent, 0 of them duplicates, 0 refused, 0 damaged places', 'a long one';
     is length $client->cmd('HGET', 'vaani:call:long', 'error'), 3_000_000, '... is there';
 };
@@ -229,7 +220,7 @@ subtest 'many events' => sub {
 subtest 'Redis forgets the script' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(segment(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300));
+    my $dir = spool(segment(1) => full_pipe($client) . journal_records(map { record(room => "r$_") } 1 .. 300));
     my $ran = start_tool(resend => $redis->url, $dir);
     like readline $ran->{out}, qr/refused: WRONGTYPE/, 'it is at work';
     $client->cmd('SCRIPT', 'FLUSH', 'SYNC');
@@ -240,7 +231,7 @@ subtest 'Redis forgets the script' => sub {
 subtest 'Redis hangs up' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(segment(1) => full_pipe($client) . records(map { record(room => "r$_") } 1 .. 300), segment(2) => records(record(room => 'more')));
+    my $dir = spool(segment(1) => full_pipe($client) . journal_records(map { record(room => "r$_") } 1 .. 300), segment(2) => journal_records(record(room => 'more')));
     my $ran = start_tool(resend => $redis->url, $dir);
     like readline $ran->{out}, qr/refused: WRONGTYPE/, 'it is at work';
     $redis->kill;
@@ -255,8 +246,8 @@ subtest 'Redis hangs up' => sub {
 subtest 'segments that nginx renames or deletes meanwhile' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $client = $redis->client;
-    my $dir = spool(segment(1) => full_pipe($client), map({ segment($_) => records(record(room => "r$_")) } 2 .. 3),
-        kept(4) => records(record(room => 'r4')), kept(5) => records(record(room => 'r5')));
+    my $dir = spool(segment(1) => full_pipe($client), map({ segment($_) => journal_records(record(room => "r$_")) } 2 .. 3),
+        kept(4) => journal_records(record(room => 'r4')), kept(5) => journal_records(record(room => 'r5')));
     my $ran = start_tool(resend => $redis->url, $dir);
     readline $ran->{out};
     rename "$dir/" . segment(2), "$dir/" . kept(2) or die "rename: $!";
@@ -272,7 +263,7 @@ subtest 'segments that nginx renames or deletes meanwhile' => sub {
 # --- connections
 
 subtest 'URLs' => sub {
-    my $dir = spool(kept(1) => records(record(room => 'one')));
+    my $dir = spool(kept(1) => journal_records(record(room => 'one')));
     for my $case (
         [ 'http://localhost'                  => qr/REDIS must begin with "redis:\/\/", "rediss:\/\/"/ ],
         [ 'redis://'                          => qr/REDIS must be redis:/ ],
@@ -309,7 +300,7 @@ subtest 'URLs' => sub {
 
 subtest 'user and password' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1, password => 'sesame');
-    my $dir = spool(kept(1) => records(record(room => 'one')));
+    my $dir = spool(kept(1) => journal_records(record(room => 'one')));
     my $file = sub ($text) { return spew(tmpdir() . '/password', $text) };
     delete local @ENV{qw(VAANI_REDIS_USER VAANI_REDIS_PASSWORD)};
     $redis->client->cmd('ACL', 'SETUSER', 'tool', 'on', '>another', '~*', '&*', '+@all');
@@ -343,7 +334,7 @@ subtest 'TLS' => sub {
     my $good = $ca->issue('good', san => 'DNS:localhost, IP:127.0.0.1, IP:::1');
     my $redis = Vaani::Test::Redis->start(tcp => 1, tls => { %$good{qw(cert key)} }, password => 'sesame');
     my $port = $redis->tls_port;
-    my $dir = spool(kept(1) => records(map { record(room => "one$_") } 1 .. 500));
+    my $dir = spool(kept(1) => journal_records(map { record(room => "one$_") } 1 .. 500));
     my @cacert = ('--cacert', $ca->file);
     local $ENV{VAANI_REDIS_PASSWORD} = 'sesame';
     my $client = $redis->client;
@@ -412,10 +403,10 @@ SKIP: {
 
 subtest 'erase' => sub {
     my $dir = spool(
-        kept(1) => records(start(), record(room => 'Asha'), record(room => 'Asha', event => 'call_ended'), record(room => 'Asha2')),
-        segment(2) => records(record(room => 'Asha', received_at => NOW + HOUR), record(room => 'Asha')),
-        'dead-letters' => records("\0\x02NO" . record(room => 'Asha')),
-        'refused/' . segment(1) => records(refusal('missing_field', event('call_ended', room => 'Asha')), refusal('invalid_json', 'x')),
+        kept(1) => journal_records(start(), record(room => 'Asha'), record(room => 'Asha', event => 'call_ended'), record(room => 'Asha2')),
+        segment(2) => journal_records(record(room => 'Asha', received_at => NOW + HOUR), record(room => 'Asha')),
+        'dead-letters' => journal_records("\0\x02NO" . record(room => 'Asha')),
+        'refused/' . segment(1) => journal_records(refusal('missing_field', event('call_ended', room => 'Asha')), refusal('invalid_json', 'x')),
     );
     my $before = contents($dir);
     chmod 0750, $dir;
@@ -454,7 +445,7 @@ subtest 'erase' => sub {
     cmp_ok $time, '<=', time * 1000 + 1000, '... not of later';
     my $refused = "$dir/refused/" . segment(1);
     delete $before->{"$dir/dead-letters"};
-    is_deeply { %{ contents($dir) }, $erased => undef }, { %$before, $erased => undef, $refused => records(refusal('invalid_json', 'x')) },
+    is_deeply { %{ contents($dir) }, $erased => undef }, { %$before, $erased => undef, $refused => journal_records(refusal('invalid_json', 'x')) },
         'no other file was changed';
 
     is tool(erase => $dir, 'x' x 256)->{exit}, 0, 'the longest name';
@@ -475,7 +466,7 @@ subtest 'erase beside others' => sub {
     is_deeply [ sort map { substr $_, 9 } journal_contents(slurp($erased)) ], [ map { "room$_" } 1 .. 8 ], 'all are there';
 
     # Of one that was interrupted, the next one is not lost.
-    spew($erased, substr records(tombstone('torn')), 0, 20);
+    spew($erased, substr journal_records(tombstone('torn')), 0, 20);
     is tool(erase => $dir, 'next')->{exit}, 0, 'behind a torn one';
     my $listed = tool(list => $erased);
     like $listed->{out}, qr/damaged: 20 bytes.*erased next/s, '... both are shown';

@@ -8,16 +8,11 @@ use FindBin;
 use Vaani::Test;
 use Vaani::Test::Events;
 use Vaani::Test::Signing;
-use Vaani::Test::Spool;
+use Vaani::Test::Spool qw(:DEFAULT tool);
 use MIME::Base64 qw(encode_base64);
 
 my $tool = vaani_spool();
 plan skip_all => 'make tool builds it' if !-x $tool;
-
-sub tool (@args) {
-    my ($exit, $out, $err) = run([ $tool, @args ]);
-    return { exit => $exit, out => $out, err => $err };
-}
 
 sub record ($room, $event = 'call_ringing', %opt) {
     return delivery_content(
@@ -25,16 +20,12 @@ sub record ($room, $event = 'call_ringing', %opt) {
     );
 }
 
-sub in_journal (@contents) {
-    return join '', map { journal_record($_) } @contents;
-}
-
 my $dir = tmpdir() . '/spool';
 mkdir $dir or die "mkdir: $!";
 
-spew("$dir/00000000000000000001.log", in_journal(record('first'), record('second')));
-spew("$dir/00000000000000000002.log", in_journal(record("third\xc2\xa0")) . 'garbage' . in_journal(record('fourth')));
-spew("$dir/dead-letters", in_journal("\0\x09WRONGTYPE" . record('fifth')));
+spew("$dir/00000000000000000001.log", journal_records(record('first'), record('second')));
+spew("$dir/00000000000000000002.log", journal_records(record("third\xc2\xa0")) . 'garbage' . journal_records(record('fourth')));
+spew("$dir/dead-letters", journal_records("\0\x09WRONGTYPE" . record('fifth')));
 spew("$dir/lock", '');
 
 subtest 'usage' => sub {
@@ -71,7 +62,7 @@ subtest 'events that could not be delivered while others could' => sub {
     my $waits = tmpdir() . '/waits';
     mkdir $waits or die "mkdir: $!";
     my $late = sub ($since, $tries, $content) { deferred_content($since, $tries, $content) };
-    spew("$waits/00000000000000000001.log", in_journal(
+    spew("$waits/00000000000000000001.log", journal_records(
         $late->(1790000000, 7, record('sixth')), $late->(~0, 65535, record('seventh')), record('eighth'),
         $late->(1790000000, 1, ''), substr($late->(1790000000, 1, ''), 0, 10), "\0\x02NO" . $late->(1790000000, 2, record('ninth')),
     ));
@@ -144,7 +135,6 @@ subtest 'resend' => sub {
     like $ran->{err}, qr/Redis: /, '... says so';
 };
 
-
 subtest 'not published' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $admin = $redis->client;
@@ -177,7 +167,7 @@ subtest 'a pager that waits' => sub {
     my $client = $redis->client;
     my $many = tmpdir() . '/many.log';
     $client->cmd('SET', "vaani:call:wrong$_", 'a string') for 1 .. 2000;
-    spew($many, in_journal(map { record("wrong$_") } 1 .. 2000));
+    spew($many, journal_records(map { record("wrong$_") } 1 .. 2000));
 
     my $ran = start_tool(resend => 'redis://127.0.0.1:' . $redis->port, $many);
     my $first = readline $ran->{out};
@@ -189,7 +179,7 @@ subtest 'a pager that waits' => sub {
     close $fh;
 
     # what nginx appends before its last look is sent, too
-    spew_more($many, in_journal(record('late')));
+    spew_more($many, journal_records(record('late')));
     my @rest = readline $ran->{out};
     close $ran->{out};
     like $rest[-1], qr/^2001 records: 1 sent, /, 'what was appended is not missed';
@@ -204,8 +194,8 @@ sub spew_more ($path, $bytes) {
 }
 
 subtest 'a record that is being written' => sub {
-    my $record = in_journal(record('whole'));
-    my $path = spew(tmpdir() . '/growing.log', in_journal(record('one')) . substr $record, 0, 50);
+    my $record = journal_records(record('whole'));
+    my $path = spew(tmpdir() . '/growing.log', journal_records(record('one')) . substr $record, 0, 50);
 
     open my $writer, '>>', $path or die "open: $!";
     flock $writer, 1;
@@ -216,7 +206,7 @@ subtest 'a record that is being written' => sub {
     is join('', readline $ran->{out}), "2 records: 2 waiting, 0 kept, 0 dead letters, 0 damaged places\n", 'and is no damage';
     ok close $ran->{out}, 'the status';
 
-    $path = spew(tmpdir() . '/cut.log', in_journal(record('one')) . substr $record, 0, 50);
+    $path = spew(tmpdir() . '/cut.log', journal_records(record('one')) . substr $record, 0, 50);
     is tool(verify => $path)->{exit}, 1, 'one that nobody writes is damaged';
 };
 
@@ -229,7 +219,7 @@ subtest 'files that are none, and large ones' => sub {
     like $ran->{err}, qr/fifo\.log: not a file/, '... does not make it wait';
 
     my $large = tmpdir() . '/large.log';
-    my $part = in_journal(map { record("large$_", 'call_ringing') } 1 .. 100);
+    my $part = journal_records(map { record("large$_", 'call_ringing') } 1 .. 100);
     spew($large, "\xffVJ\x01\x0f\xff\xff\xff" . $part x 10);
     truncate $large, 300_000_000;
     my ($exit, $out) = run([ 'sh', '-c', 'ulimit -v 100000; exec "$@"', 'sh', $tool, 'verify', $large ]);
@@ -239,7 +229,7 @@ subtest 'files that are none, and large ones' => sub {
 # --- refused deliveries
 
 sub refusal ($reason, $body, $time = 1790000000123) {
-    return in_journal(pack 'a Q> C/a a*', 'R', $time, $reason, $body);
+    return journal_records(pack 'a Q> C/a a*', 'R', $time, $reason, $body);
 }
 
 # An endpoint with a spool, and a copy of what it is to get again.

@@ -10,12 +10,14 @@ no warnings 'experimental::signatures';
 use Exporter 'import';
 use File::Path qw(make_path);
 use Vaani::Test::Dir qw(slurp spew tmpdir);
+use Vaani::Test::Process qw(run);
 use Vaani::Test::Socket qw(now pause);
 
 our @EXPORT = qw(
     spool segment names segments await_empty kept_files kept_contents kept_ids
-    crc32c journal_record journal_contents deferred_content deferred delivery_content
+    crc32c journal_record journal_records journal_contents deferred_content deferred delivery_content
 );
+our @EXPORT_OK = qw(tool);
 
 # --- spool directories
 
@@ -56,6 +58,12 @@ sub await_empty ($dir, $timeout = 30) {
     return;
 }
 
+# What vaani-spool says to these arguments, { exit, out, err }, and the last line of out.
+sub tool (@args) {
+    my ($exit, $out, $err) = run([ Vaani::Test::vaani_spool(), @args ]);
+    return { exit => $exit, out => $out, err => $err, last => (split /\n/, $out)[-1] // '' };
+}
+
 # The paths of kept segments, oldest first, in a directory or in the spool of an nginx.
 sub kept_files ($of) {
     my $dir = ref $of ? $of->dir . '/spool' : $of;
@@ -88,6 +96,9 @@ sub journal_record ($content, $order = 0) {
     my $head = pack 'NN', length $content, $order;
     return "\xffVJ\x01" . $head . pack('N', crc32c($head . $content)) . $content;
 }
+
+# Records with those contents, one behind the other.
+sub journal_records (@contents) { return join '', map { journal_record($_) } @contents }
 
 # The contents of records that follow each other without anything between.
 sub journal_contents ($bytes) {
