@@ -87,6 +87,7 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
         }
 
         ngx_vaani_redis_stats_connections(redis, redis->nconnections);
+        ngx_vaani_redis_show(redis);
     }
 
     if (redis->actions && redis->actions->init(redis, cycle) != NGX_OK) {

@@ -433,9 +433,6 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_handler_pt handler, void *data,
     ngx_vaani_redis_status_e *status);
 
-/* whether the ACL of the user refuses a command, in whatever words */
-ngx_uint_t ngx_vaani_redis_is_refused_by_acl(redisReply *reply);
-
 /*
  * Sends any command in one life of a connection: it isn't sent again in
  * another one, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a
@@ -494,6 +491,14 @@ extern const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS];
  * behind, as do those that a reload has no successors for.
  */
 ngx_uint_t ngx_vaani_redis_alive(ngx_atomic_uint_t pid);
+
+
+/*
+ * ngx_vaani_redis_error.c
+ */
+
+/* whether the ACL of the user refuses a command, in whatever words */
+ngx_uint_t ngx_vaani_redis_is_refused_by_acl(redisReply *reply);
 
 /*
  * The name of a kind of errors, from 0: the code of an error reply, "other",

@@ -570,6 +570,7 @@ ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
     redis->nnodes = ngx_max(redis->nnodes, n + 1);
 
     ngx_vaani_redis_stats_connections(redis, redis->nconnections);
+    ngx_vaani_redis_show(redis);
 
     for (n = 0; n < redis->nconnections; n++) {
         ngx_vaani_redis_connect(&node->conns[n]);
@@ -874,6 +875,7 @@ ngx_vaani_redis_cluster_free_idle(ngx_vaani_redis_cluster_t *cluster)
 
         ngx_vaani_redis_stats_connections(redis,
                                           -(ngx_int_t) redis->nconnections);
+        ngx_vaani_redis_show(redis);
     }
 }
 

@@ -274,18 +274,18 @@ struct ngx_vaani_redis_conn_s {
 const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
 
 /*
- * The number of a class, from 0; NGX_VAANI_REDIS_OTHER if the text isn't
- * known.  And the code of a number, NULL from there on.
+ * Counts and logs an error reply; of a connection that gets the same one again
+ * and again, from time to time
  */
-ngx_uint_t ngx_vaani_redis_error_number(const ngx_vaani_redis_error_t *error);
-const ngx_str_t *ngx_vaani_redis_error_code(ngx_uint_t n);
+void ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_error_t *error, redisReply *reply);
 
 
 /*
  * ngx_vaani_redis_stats.c: what is counted, see ngx_vaani_redis_stats_t
  */
 
-/* kinds of errors behind the classes */
+/* kinds of errors behind the codes of ngx_vaani_redis_error.c */
 
 #define NGX_VAANI_REDIS_OTHER           19
 #define NGX_VAANI_REDIS_CONNECT         (NGX_VAANI_REDIS_OTHER + 1)
@@ -315,9 +315,9 @@ void ngx_vaani_redis_stats_failover(ngx_vaani_redis_t *redis);
 void ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn,
     uint64_t us);
 
-/* an error of kind n; text is static, and err an errno or 0 */
+/* an error of kind n; code and err may be empty, or NULL and 0 */
 void ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
-    ngx_err_t err, const char *text);
+    const ngx_str_t *code, ngx_err_t err, const char *text);
 
 /* a clock that isn't set, us */
 uint64_t ngx_vaani_redis_now(void);
@@ -340,6 +340,9 @@ void ngx_vaani_redis_show(ngx_vaani_redis_t *redis);
 void ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_table_t *table, ngx_str_t *name, ngx_uint_t role,
     ngx_vaani_redis_node_t *node);
+
+/* how many of its connections are ready */
+ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
 
 
 /*
@@ -494,9 +497,6 @@ ngx_uint_t ngx_vaani_redis_is_at(ngx_vaani_redis_node_t *node,
  */
 u_char *ngx_vaani_redis_print_place(u_char *dst, ngx_uint_t tls,
     const char *host, in_port_t port);
-
-/* how many of its connections are ready */
-ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
 
 
 /*
@@ -669,10 +669,6 @@ redisReader *ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn);
  * connection was closed on the way.
  */
 ngx_int_t ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn);
-
-/* logs an error reply, one from time to time while the same one lasts */
-void ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
-    const ngx_vaani_redis_error_t *error, redisReply *reply);
 
 /*
  * Ends a command that is no connection's any more: calls its handler, and frees

@@ -2,6 +2,15 @@
 #include "ngx_vaani_redis_conn.h"
 
 
+/* how often the same error reply is logged, ms */
+
+#define NGX_VAANI_REDIS_COMPLAIN_EVERY  10000
+
+/* how much of an unknown error is logged, bytes */
+
+#define NGX_VAANI_REDIS_MAX_ERROR       128
+
+
 static ngx_uint_t ngx_vaani_redis_is_acl_error(u_char *text, u_char *last);
 static ngx_uint_t ngx_vaani_redis_is_script_error(u_char *text, u_char *last);
 static ngx_uint_t ngx_vaani_redis_begins(u_char *text, u_char *last,
@@ -79,6 +88,17 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
       "the script failed, the hash may hold something else than it should" },
 
     { ngx_null_string, NGX_VAANI_REDIS_DEFER, NULL }
+};
+
+
+/* those that are no replies, behind the table of codes */
+
+static ngx_str_t  ngx_vaani_redis_failures[] = {
+    ngx_string("other"),
+    ngx_string("connect"),
+    ngx_string("lost"),
+    ngx_string("timeout"),
+    ngx_null_string
 };
 
 
@@ -172,17 +192,17 @@ ngx_vaani_redis_is_refused_by_acl(redisReply *reply)
 }
 
 
-ngx_uint_t
-ngx_vaani_redis_error_number(const ngx_vaani_redis_error_t *error)
-{
-    return error - ngx_vaani_redis_errors;
-}
-
-
 const ngx_str_t *
-ngx_vaani_redis_error_code(ngx_uint_t n)
+ngx_vaani_redis_error_name(ngx_uint_t n)
 {
-    return (n < NGX_VAANI_REDIS_OTHER) ? &ngx_vaani_redis_errors[n].code : NULL;
+    if (n < NGX_VAANI_REDIS_OTHER) {
+        return &ngx_vaani_redis_errors[n].code;
+    }
+
+    n -= NGX_VAANI_REDIS_OTHER;
+
+    return ngx_vaani_redis_failures[n].len ? &ngx_vaani_redis_failures[n]
+                                           : NULL;
 }
 
 
@@ -265,4 +285,76 @@ ngx_vaani_redis_find_code(u_char *text, u_char *last)
     }
 
     return NULL;
+}
+
+
+/*
+ * One line for a problem, and one from time to time while it lasts.
+ */
+
+void
+ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_error_t *error, redisReply *reply)
+{
+    char       *advice;
+    uint64_t    skipped;
+    ngx_str_t   text;
+
+    static ngx_str_t  unknown = ngx_string("ERR unknown command");
+
+    ngx_vaani_redis_stats_error(conn, error - ngx_vaani_redis_errors,
+                                &error->code, 0,
+                                error->advice ? error->advice
+                                              : "an unknown error, see the "
+                                                "error log");
+
+    if (error != conn->error) {
+        ngx_memzero(&conn->pace, sizeof(vaani_pace_t));
+        conn->error = error;
+    }
+
+    if (!vaani_pace(&conn->pace, ngx_current_msec,
+                    NGX_VAANI_REDIS_COMPLAIN_EVERY, &skipped))
+    {
+        return;
+    }
+
+    text = error->code;
+    advice = error->advice;
+
+    if (conn->watch
+        && conn->watch->password == &conn->redis->sentinel_password
+        && ngx_strncmp(text.data, "NOAUTH", sizeof("NOAUTH") - 1) == 0)
+    {
+        advice = "the Sentinel asks for a password, see "
+                 "\"vaani_redis_sentinel_password_file\"";
+    }
+
+    if (advice == NULL) {
+        text.data = (u_char *) reply->str;
+        text.len = ngx_min(reply->len, NGX_VAANI_REDIS_MAX_ERROR);
+
+        advice = (conn->state == NGX_VAANI_REDIS_READY)
+                 ? "the event is not applied for now"
+                 : "the connection can't be set up";
+
+        /* such an answer goes on with the arguments, of AUTH for example */
+
+        if (text.len > unknown.len
+            && ngx_strncmp(text.data, unknown.data, unknown.len) == 0)
+        {
+            text = unknown;
+        }
+    }
+
+    if (skipped) {
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V answered \"%V\" %uL more times: %s",
+                      &conn->node->url.name, &text, skipped + 1, advice);
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V answered \"%V\": %s",
+                      &conn->node->url.name, &text, advice);
+    }
 }

@@ -33,7 +33,7 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_queue_init(&refused);
 
-    ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_LOST, err, what);
+    ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_LOST, NULL, err, what);
 
     ngx_vaani_redis_strike(conn, &refused);
 
@@ -128,7 +128,7 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     ngx_vaani_redis_stats_error(conn, conn->state == NGX_VAANI_REDIS_READY
                                       ? NGX_VAANI_REDIS_LOST
                                       : NGX_VAANI_REDIS_CONNECT,
-                                err, what);
+                                NULL, err, what);
 
     ngx_vaani_redis_rest(conn, err, what);
 
@@ -236,6 +236,7 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
 
     if (conn->state == NGX_VAANI_REDIS_READY) {
         ngx_vaani_redis_stats_ready(conn, 0);
+        ngx_vaani_redis_show(conn->redis);
     }
 
     if (conn->resolving) {
@@ -348,7 +349,7 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
         ngx_vaani_redis_close(conn);
 
-        ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, 0,
+        ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, NULL, 0,
                                     "didn't reply in time");
 
         if (conn->watch) {

@@ -252,18 +252,3 @@ ngx_vaani_redis_print_place(u_char *dst, ngx_uint_t tls, const char *host,
     return ngx_sprintf(dst, "%s%s%s%s:%d", tls ? "rediss://" : "redis://",
                        ipv6 ? "[" : "", host, ipv6 ? "]" : "", (int) port);
 }
-
-
-ngx_uint_t
-ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node)
-{
-    ngx_uint_t  n, nready;
-
-    nready = 0;
-
-    for (n = 0; n < node->redis->nconnections; n++) {
-        nready += (node->conns[n].state == NGX_VAANI_REDIS_READY);
-    }
-
-    return nready;
-}

@@ -6,15 +6,6 @@
 #endif
 
 
-/* how often the same error reply is logged, ms */
-
-#define NGX_VAANI_REDIS_COMPLAIN_EVERY  10000
-
-/* how much of an unknown error is logged, bytes */
-
-#define NGX_VAANI_REDIS_MAX_ERROR       128
-
-
 #if (HIREDIS_MAJOR >= 1)
 typedef size_t  ngx_vaani_redis_elements_t;
 #else
@@ -333,77 +324,6 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_UNAVAILABLE, NULL);
-}
-
-
-/*
- * One line for a problem, and one from time to time while it lasts.
- */
-
-void
-ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
-    const ngx_vaani_redis_error_t *error, redisReply *reply)
-{
-    char       *advice;
-    uint64_t    skipped;
-    ngx_str_t   text;
-
-    static ngx_str_t  unknown = ngx_string("ERR unknown command");
-
-    ngx_vaani_redis_stats_error(conn, ngx_vaani_redis_error_number(error), 0,
-                                error->advice ? error->advice
-                                              : "an unknown error, see the "
-                                                "error log");
-
-    if (error != conn->error) {
-        ngx_memzero(&conn->pace, sizeof(vaani_pace_t));
-        conn->error = error;
-    }
-
-    if (!vaani_pace(&conn->pace, ngx_current_msec,
-                    NGX_VAANI_REDIS_COMPLAIN_EVERY, &skipped))
-    {
-        return;
-    }
-
-    text = error->code;
-    advice = error->advice;
-
-    if (conn->watch
-        && conn->watch->password == &conn->redis->sentinel_password
-        && ngx_strncmp(text.data, "NOAUTH", sizeof("NOAUTH") - 1) == 0)
-    {
-        advice = "the Sentinel asks for a password, see "
-                 "\"vaani_redis_sentinel_password_file\"";
-    }
-
-    if (advice == NULL) {
-        text.data = (u_char *) reply->str;
-        text.len = ngx_min(reply->len, NGX_VAANI_REDIS_MAX_ERROR);
-
-        advice = (conn->state == NGX_VAANI_REDIS_READY)
-                 ? "the event is not applied for now"
-                 : "the connection can't be set up";
-
-        /* such an answer goes on with the arguments, of AUTH for example */
-
-        if (text.len > unknown.len
-            && ngx_strncmp(text.data, unknown.data, unknown.len) == 0)
-        {
-            text = unknown;
-        }
-    }
-
-    if (skipped) {
-        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                      "vaani: %V answered \"%V\" %uL more times: %s",
-                      &conn->node->url.name, &text, skipped + 1, advice);
-
-    } else {
-        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                      "vaani: %V answered \"%V\": %s",
-                      &conn->node->url.name, &text, advice);
-    }
 }
 
 

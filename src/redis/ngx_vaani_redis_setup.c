@@ -228,6 +228,7 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     conn->ready_since = ngx_current_msec;
 
     ngx_vaani_redis_stats_ready(conn, 1);
+    ngx_vaani_redis_show(conn->redis);
 
     while (!ngx_queue_empty(&conn->waiting)) {
         q = ngx_queue_head(&conn->waiting);

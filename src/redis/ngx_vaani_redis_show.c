@@ -205,6 +205,21 @@ ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
 }
 
 
+ngx_uint_t
+ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node)
+{
+    ngx_uint_t  n, nready;
+
+    nready = 0;
+
+    for (n = 0; n < node->redis->nconnections; n++) {
+        nready += (node->conns[n].state == NGX_VAANI_REDIS_READY);
+    }
+
+    return nready;
+}
+
+
 /*
  * That of a name, or a new one, or NULL if there is no room.
  */

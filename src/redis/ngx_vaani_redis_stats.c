@@ -16,35 +16,6 @@ const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS] = {
 };
 
 
-/* those that are no replies, behind the table of codes */
-
-static ngx_str_t  ngx_vaani_redis_failures[] = {
-    ngx_string("other"),
-    ngx_string("connect"),
-    ngx_string("lost"),
-    ngx_string("timeout"),
-    ngx_null_string
-};
-
-
-const ngx_str_t *
-ngx_vaani_redis_error_name(ngx_uint_t n)
-{
-    const ngx_str_t  *name;
-
-    name = ngx_vaani_redis_error_code(n);
-
-    if (name) {
-        return name;
-    }
-
-    n -= NGX_VAANI_REDIS_OTHER;
-
-    return ngx_vaani_redis_failures[n].len ? &ngx_vaani_redis_failures[n]
-                                           : NULL;
-}
-
-
 ngx_uint_t
 ngx_vaani_redis_alive(ngx_atomic_uint_t pid)
 {
@@ -111,8 +82,6 @@ ngx_vaani_redis_stats_connections(ngx_vaani_redis_t *redis, ngx_int_t n)
     if (stats && ngx_vaani_redis_owns(stats)) {
         stats->connections += n;
     }
-
-    ngx_vaani_redis_show(redis);
 }
 
 
@@ -181,8 +150,6 @@ ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn, ngx_uint_t ready)
         stats->ready += ready ? 1 : -1;
         stats->ready_time = ngx_time();
     }
-
-    ngx_vaani_redis_show(conn->redis);
 }
 
 
@@ -235,7 +202,7 @@ ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn, uint64_t us)
 
 void
 ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
-    ngx_err_t err, const char *text)
+    const ngx_str_t *code, ngx_err_t err, const char *text)
 {
     u_char                   *p, *last;
     ngx_vaani_redis_stats_t  *stats;
@@ -254,9 +221,8 @@ ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
 
     last = stats->error + NGX_VAANI_REDIS_ERROR_LEN - 1;
 
-    if (n < NGX_VAANI_REDIS_OTHER) {
-        p = ngx_slprintf(stats->error, last, "%V: %s",
-                         ngx_vaani_redis_error_code(n), text);
+    if (code && code->len) {
+        p = ngx_slprintf(stats->error, last, "%V: %s", code, text);
 
     } else {
         p = ngx_slprintf(stats->error, last, "%s", text);

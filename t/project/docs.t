@@ -672,7 +672,7 @@ subtest 'error replies' => sub {
     cmp_ok scalar keys %advice, '>', 10, 'the errors of the source';
 
     # Of the others.
-    my ($choice) = $source{'src/redis/ngx_vaani_redis_reply.c'} =~ /advice = ([^;]*\?[^;]*);/;
+    my ($choice) = $source{'src/redis/ngx_vaani_redis_error.c'} =~ /advice = ([^;]*\?[^;]*);/;
     $advice{''} = join ' ', ($choice // '') =~ /"([^"]+)"/g;
 
     my ($code_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for CODE.*?)^The texts/ms;
