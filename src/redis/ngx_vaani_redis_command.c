@@ -110,8 +110,33 @@ ngx_vaani_redis_alloc_command(size_t size, ngx_log_t *log)
 
 
 void
+ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane)
+{
+    void                        *data;
+    ngx_vaani_redis_handler_pt   handler;
+
+    handler = cmd->handler;
+    data = cmd->data;
+
+    ngx_vaani_redis_free_command(cmd);
+
+    if (handler) {
+        handler(data, status, reply, lane);
+    }
+}
+
+
+void
 ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd)
 {
+    if (cmd->setup) {
+
+        /* it may hold the password */
+
+        ngx_explicit_memzero(cmd->buf.start, cmd->buf.end - cmd->buf.start);
+    }
+
 #if !(NGX_DEBUG_PALLOC)
 
     /* else a use after this would not be found */

@@ -358,8 +358,63 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
 
 void ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd);
 
+/*
+ * Ends a command that is no connection's any more: calls its handler, and frees
+ * it
+ */
+void ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+
 /* frees the memory that is kept for later commands */
 void ngx_vaani_redis_free_blocks(void);
+
+
+/*
+ * ngx_vaani_redis_queue.c: the commands of a connection
+ */
+
+/*
+ * Gives a command to the connection, which owns it from then on.  Returns
+ * NGX_VAANI_REDIS_DONE; any other status leaves the command to the caller.
+ */
+ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/*
+ * Takes a command away from the connection, or gives it one, whose deadline
+ * stands.
+ */
+void ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+void ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* whether there is room for one more */
+ngx_uint_t ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* whether commands are taken */
+ngx_uint_t ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn);
+
+/* queues a command for the next write, whatever the state */
+void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/*
+ * Queues one of the connection's own commands, which is never sent again, and
+ * hands its reply to check, see ngx_vaani_redis_cmd_t.  Returns NGX_OK or
+ * NGX_ERROR (no memory).
+ */
+ngx_int_t ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn,
+    ngx_str_t *args, ngx_uint_t nargs,
+    ngx_int_t (*check)(ngx_vaani_redis_conn_t *conn, redisReply *reply));
+
+/* ends a command, or those of a list, that are in no queue any more */
+void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
+    redisReply *reply);
+void ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn,
+    ngx_queue_t *queue, ngx_vaani_redis_status_e status);
 
 
 /*
@@ -395,35 +450,8 @@ void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 
 
 /*
- * ngx_vaani_redis_write.c: commands on their way to the connection
+ * ngx_vaani_redis_write.c: the one write that a turn of the event loop makes
  */
-
-/*
- * Gives a command to the connection, which owns it from then on.  Returns
- * NGX_VAANI_REDIS_DONE; any other status leaves the command to the caller.
- */
-ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd);
-
-/*
- * Takes a command away from the connection, or gives it one, whose deadline
- * stands.
- */
-void ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd);
-void ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd);
-
-/* whether there is room for one more */
-ngx_uint_t ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd);
-
-/* whether commands are taken */
-ngx_uint_t ngx_vaani_redis_conn_up(ngx_vaani_redis_conn_t *conn);
-
-/* queues a command for the next write, whatever the state */
-void ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd);
 
 /* writes what is queued; may end in ngx_vaani_redis_lost() */
 void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
@@ -642,19 +670,8 @@ void ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn);
 void ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 
-/* frees one of them */
-void ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd);
-
 /* sends SCRIPT LOAD once more.  Returns NGX_OK or NGX_ERROR (no memory) */
 ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);
-
-/* sends ASKING: the next command is for a slot that is on its way here */
-ngx_int_t ngx_vaani_redis_add_asking(ngx_vaani_redis_conn_t *conn);
-
-/* one command more, see ngx_vaani_redis_cmd_t.  Returns the same */
-ngx_int_t ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn,
-    ngx_str_t *args, ngx_uint_t nargs,
-    ngx_int_t (*check)(ngx_vaani_redis_conn_t *conn, redisReply *reply));
 
 
 /*
@@ -669,17 +686,6 @@ redisReader *ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn);
  * connection was closed on the way.
  */
 ngx_int_t ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn);
-
-/*
- * Ends a command that is no connection's any more: calls its handler, and frees
- * it.
- */
-void ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
-    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
-
-/* ends commands that are in no queue of the connection any more */
-void ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn,
-    ngx_queue_t *queue, ngx_vaani_redis_status_e status);
 
 
 #endif /* _NGX_VAANI_REDIS_CONN_H_INCLUDED_ */

@@ -274,7 +274,7 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
         ngx_queue_remove(q);
 
         if (cmd->setup) {
-            ngx_vaani_redis_free_setup(cmd);
+            ngx_vaani_redis_free_command(cmd);
 
         } else if (cmd->once) {
             ngx_queue_insert_head(&conn->lapsed, q);

@@ -20,9 +20,6 @@ static void ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 static void ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
-static void ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
-    redisReply *reply);
 
 
 static redisReplyObjectFunctions  *ngx_vaani_redis_default_functions;
@@ -324,49 +321,4 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_UNAVAILABLE, NULL);
-}
-
-
-static void
-ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
-    redisReply *reply)
-{
-    ngx_vaani_redis_give_back(conn, cmd);
-    ngx_vaani_redis_end(cmd, status, reply, conn->lane);
-}
-
-
-void
-ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
-    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane)
-{
-    void                        *data;
-    ngx_vaani_redis_handler_pt   handler;
-
-    handler = cmd->handler;
-    data = cmd->data;
-
-    ngx_vaani_redis_free_command(cmd);
-
-    if (handler) {
-        handler(data, status, reply, lane);
-    }
-}
-
-
-void
-ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn, ngx_queue_t *queue,
-    ngx_vaani_redis_status_e status)
-{
-    ngx_queue_t            *q;
-    ngx_vaani_redis_cmd_t  *cmd;
-
-    while (!ngx_queue_empty(queue)) {
-        q = ngx_queue_head(queue);
-        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
-
-        ngx_queue_remove(q);
-        ngx_vaani_redis_finish(conn, cmd, status, NULL);
-    }
 }

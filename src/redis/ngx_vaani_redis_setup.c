@@ -2,8 +2,6 @@
 #include "ngx_vaani_redis_conn.h"
 
 
-static ngx_int_t ngx_vaani_redis_asked(ngx_vaani_redis_conn_t *conn,
-    redisReply *reply);
 static ngx_int_t ngx_vaani_redis_loaded(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 static void ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn);
@@ -82,60 +80,6 @@ failed:
 
 
 ngx_int_t
-ngx_vaani_redis_add_setup(ngx_vaani_redis_conn_t *conn, ngx_str_t *args,
-    ngx_uint_t nargs,
-    ngx_int_t (*check)(ngx_vaani_redis_conn_t *conn, redisReply *reply))
-{
-    ngx_vaani_redis_cmd_t  *cmd;
-
-    cmd = ngx_vaani_redis_command(args, nargs, NULL, 0, &conn->log);
-
-    if (cmd == NULL) {
-        return NGX_ERROR;
-    }
-
-    cmd->setup = 1;
-    cmd->check = check;
-    cmd->deadline = ngx_current_msec + conn->redis->connect_timeout;
-
-    conn->nsetup++;
-
-    ngx_vaani_redis_queue(conn, cmd);
-
-    return NGX_OK;
-}
-
-
-void
-ngx_vaani_redis_free_setup(ngx_vaani_redis_cmd_t *cmd)
-{
-    /* it may hold the password */
-
-    ngx_explicit_memzero(cmd->buf.start, cmd->buf.end - cmd->buf.start);
-
-    ngx_vaani_redis_free_command(cmd);
-}
-
-
-static ngx_int_t
-ngx_vaani_redis_asked(ngx_vaani_redis_conn_t *conn, redisReply *reply)
-{
-    return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_vaani_redis_add_asking(ngx_vaani_redis_conn_t *conn)
-{
-    ngx_str_t  asking;
-
-    ngx_str_set(&asking, "ASKING");
-
-    return ngx_vaani_redis_add_setup(conn, &asking, 1, ngx_vaani_redis_asked);
-}
-
-
-ngx_int_t
 ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn)
 {
     ngx_str_t  args[3];
@@ -176,7 +120,7 @@ ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
 
     rc = cmd->check ? cmd->check(conn, reply) : NGX_DECLINED;
 
-    ngx_vaani_redis_free_setup(cmd);
+    ngx_vaani_redis_free_command(cmd);
 
     if (rc == NGX_DONE) {
         return;
