@@ -20,9 +20,6 @@ static ngx_vaani_redis_actions_t  *ngx_vaani_redis_actions[] = {
 };
 
 
-static ngx_uint_t  ngx_vaani_redis_lives;
-
-
 void
 ngx_vaani_redis_set_script(ngx_vaani_redis_t *redis, ngx_str_t *script)
 {
@@ -354,13 +351,6 @@ ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key)
     }
 
     return server * redis->nconnections + connection;
-}
-
-
-ngx_uint_t
-ngx_vaani_redis_new_life(void)
-{
-    return ++ngx_vaani_redis_lives;
 }
 
 

@@ -442,9 +442,6 @@ void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
 /* Redis itself can be talked to: takes over the events, begins the set-up */
 void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
 
-/* a number that no connection of this worker has had, see there */
-ngx_uint_t ngx_vaani_redis_new_life(void);
-
 /* closes for good and drops what waits, without a call of handlers */
 void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 
@@ -577,10 +574,6 @@ void ngx_vaani_redis_watch_open(ngx_vaani_redis_watch_t *watch,
     ngx_vaani_redis_url_t *url);
 void ngx_vaani_redis_watch_close(ngx_vaani_redis_watch_t *watch);
 
-/* whether a failure was not logged of late; it is then */
-ngx_uint_t ngx_vaani_redis_watch_is_news(ngx_vaani_redis_watch_t *watch,
-    uint32_t failure);
-
 /*
  * Asks something.  Returns NGX_OK; or NGX_ERROR, and the handler is never
  * called.
@@ -672,6 +665,9 @@ void ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
 
 /* sends SCRIPT LOAD once more.  Returns NGX_OK or NGX_ERROR (no memory) */
 ngx_int_t ngx_vaani_redis_load_script(ngx_vaani_redis_conn_t *conn);
+
+/* a number for conn->life that no connection of this worker has had */
+ngx_uint_t ngx_vaani_redis_new_life(void);
 
 
 /*

@@ -13,6 +13,11 @@ static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
 static void ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     char *what);
+static ngx_uint_t ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch,
+    uint32_t failure);
+static ngx_uint_t ngx_vaani_redis_expire(ngx_queue_t *queue,
+    ngx_queue_t *expired, ngx_msec_t *next);
+static void ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn);
 
 
 /*
@@ -82,7 +87,7 @@ ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn)
     }
 
     if (!conn->node->leaving) {
-        ngx_vaani_redis_connect(conn);
+        conn->reconnect.handler(&conn->reconnect);
     }
 }
 
@@ -178,7 +183,7 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
     if (conn->watch) {
         /* one of several may end; its certificate has to be seen to */
 
-        level = !ngx_vaani_redis_watch_is_news(conn->watch, failure)
+        level = !ngx_vaani_redis_is_news(conn->watch, failure)
                 ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;
 
         ngx_log_error(level, &conn->log, err,
@@ -223,6 +228,48 @@ ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
     ngx_add_timer(&conn->reconnect,
                   conn->backoff / 2 + ngx_random() % (conn->backoff / 2 + 1));
+}
+
+
+/*
+ * Whether a failure was not logged lately; it is then.  A watch goes from place
+ * to place, each of which may fail in its own way, again and again.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch, uint32_t failure)
+{
+    ngx_uint_t  n, oldest;
+
+    oldest = 0;
+
+    for (n = 0; n < NGX_VAANI_REDIS_NEWS; n++) {
+
+        if (watch->news[n].time && watch->news[n].failure == failure) {
+            oldest = n;
+            break;
+        }
+
+        if (watch->news[n].time == 0
+            || (watch->news[oldest].time
+                && (ngx_msec_int_t) (watch->news[n].time
+                                     - watch->news[oldest].time) < 0))
+        {
+            oldest = n;
+        }
+    }
+
+    if (n < NGX_VAANI_REDIS_NEWS
+        && ngx_current_msec - watch->news[n].time < NGX_VAANI_REDIS_NEWS_EVERY)
+    {
+        return 0;
+    }
+
+    watch->news[oldest].failure = failure;
+    watch->news[oldest].time = ngx_current_msec;
+    watch->told = 1;
+
+    return 1;
 }
 
 
@@ -293,84 +340,21 @@ ngx_vaani_redis_close(ngx_vaani_redis_conn_t *conn)
 void
 ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 {
-    ngx_uint_t               i, hung, level;
-    ngx_msec_t               left, next;
-    ngx_queue_t              expired, *q, *following, *queues[2];
-    ngx_vaani_redis_cmd_t   *cmd;
+    ngx_uint_t               hung;
+    ngx_msec_t               next;
+    ngx_queue_t              expired;
     ngx_vaani_redis_conn_t  *conn;
 
     conn = ev->data;
 
-    queues[0] = &conn->inflight;
-    queues[1] = &conn->waiting;
-
     ngx_queue_init(&expired);
-    hung = 0;
     next = 0;
 
-    for (i = 0; i < 2; i++) {
-        for (q = ngx_queue_head(queues[i]);
-             q != ngx_queue_sentinel(queues[i]);
-             q = following)
-        {
-            following = ngx_queue_next(q);
-            cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
-
-            left = cmd->deadline - ngx_current_msec;
-
-            if ((ngx_msec_int_t) left > 0) {
-
-                if (!cmd->setup && (next == 0 || left < next)) {
-                    next = left;
-                }
-
-                continue;
-            }
-
-            if (cmd->setup) {
-                continue;
-            }
-
-            if (i == 0) {
-                hung = 1;
-            }
-
-            ngx_queue_remove(q);
-            ngx_queue_insert_tail(&expired, q);
-        }
-    }
+    hung = ngx_vaani_redis_expire(&conn->inflight, &expired, &next);
+    (void) ngx_vaani_redis_expire(&conn->waiting, &expired, &next);
 
     if (hung) {
-
-        /*
-         * Replies come in order, so nothing more can be had of a connection
-         * that owes one.  New events don't wait for the next connection.
-         */
-
-        ngx_vaani_redis_close(conn);
-
-        ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, NULL, 0,
-                                    "didn't reply in time");
-
-        if (conn->watch) {
-            level = ngx_vaani_redis_watch_is_news(conn->watch, 0)
-                    ? NGX_LOG_WARN : NGX_LOG_INFO;
-
-            ngx_log_error(level, &conn->log, 0,
-                          "vaani: %V did not reply within %M ms; another "
-                          "server is asked for the master",
-                          &conn->node->url.name, conn->redis->timeout);
-
-        } else {
-            ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                          "vaani: %V didn't reply within %M ms, connecting "
-                          "again, no event reaches it until it is back",
-                          &conn->node->url.name, conn->redis->timeout);
-        }
-
-        conn->down = 1;
-
-        ngx_vaani_redis_again(conn);
+        ngx_vaani_redis_hung(conn);
     }
 
     if (next && !conn->deadline.timer_set) {
@@ -379,4 +363,88 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
     ngx_vaani_redis_finish_all(conn, &expired, NGX_VAANI_REDIS_TIMEOUT);
     ngx_vaani_redis_finish_all(conn, &conn->lapsed, NGX_VAANI_REDIS_DOWN);
+}
+
+
+/*
+ * Moves commands that have waited too long from a queue to *expired.  Returns
+ * whether there are any; *next is the least time that one of the others has
+ * left, ms, or 0.
+ */
+
+static ngx_uint_t
+ngx_vaani_redis_expire(ngx_queue_t *queue, ngx_queue_t *expired,
+    ngx_msec_t *next)
+{
+    ngx_uint_t              any;
+    ngx_msec_t              left;
+    ngx_queue_t            *q, *following;
+    ngx_vaani_redis_cmd_t  *cmd;
+
+    any = 0;
+
+    for (q = ngx_queue_head(queue);
+         q != ngx_queue_sentinel(queue);
+         q = following)
+    {
+        following = ngx_queue_next(q);
+        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
+
+        /* those of the set-up have the deadline of the connection */
+
+        if (cmd->setup) {
+            continue;
+        }
+
+        left = cmd->deadline - ngx_current_msec;
+
+        if ((ngx_msec_int_t) left > 0) {
+            *next = *next ? ngx_min(*next, left) : left;
+            continue;
+        }
+
+        ngx_queue_remove(q);
+        ngx_queue_insert_tail(expired, q);
+
+        any = 1;
+    }
+
+    return any;
+}
+
+
+/*
+ * Replies come in order, so nothing more can be had of a connection that owes
+ * one.  New events don't wait for the next connection.
+ */
+
+static void
+ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_uint_t  level;
+
+    ngx_vaani_redis_close(conn);
+
+    ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, NULL, 0,
+                                "didn't reply in time");
+
+    if (conn->watch) {
+        level = ngx_vaani_redis_is_news(conn->watch, 0) ? NGX_LOG_WARN
+                                                        : NGX_LOG_INFO;
+
+        ngx_log_error(level, &conn->log, 0,
+                      "vaani: %V did not reply within %M ms; another "
+                      "server is asked for the master",
+                      &conn->node->url.name, conn->redis->timeout);
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
+                      "vaani: %V didn't reply within %M ms, connecting "
+                      "again, no event reaches it until it is back",
+                      &conn->node->url.name, conn->redis->timeout);
+    }
+
+    conn->down = 1;
+
+    ngx_vaani_redis_again(conn);
 }

@@ -7,6 +7,9 @@ static ngx_int_t ngx_vaani_redis_loaded(ngx_vaani_redis_conn_t *conn,
 static void ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn);
 
 
+static ngx_uint_t  ngx_vaani_redis_lives;
+
+
 void
 ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
 {
@@ -189,4 +192,11 @@ ngx_vaani_redis_ready(ngx_vaani_redis_conn_t *conn)
     } else if (conn->redis->actions && conn->redis->actions->ready) {
         conn->redis->actions->ready(conn);
     }
+}
+
+
+ngx_uint_t
+ngx_vaani_redis_new_life(void)
+{
+    return ++ngx_vaani_redis_lives;
 }

@@ -41,49 +41,6 @@ ngx_vaani_redis_watch_close(ngx_vaani_redis_watch_t *watch)
 }
 
 
-/*
- * It goes from place to place, each of which may fail in its own way, again and
- * again.
- */
-
-ngx_uint_t
-ngx_vaani_redis_watch_is_news(ngx_vaani_redis_watch_t *watch,
-    uint32_t failure)
-{
-    ngx_uint_t  n, oldest;
-
-    oldest = 0;
-
-    for (n = 0; n < NGX_VAANI_REDIS_NEWS; n++) {
-
-        if (watch->news[n].time && watch->news[n].failure == failure) {
-            oldest = n;
-            break;
-        }
-
-        if (watch->news[n].time == 0
-            || (watch->news[oldest].time
-                && (ngx_msec_int_t) (watch->news[n].time
-                                     - watch->news[oldest].time) < 0))
-        {
-            oldest = n;
-        }
-    }
-
-    if (n < NGX_VAANI_REDIS_NEWS
-        && ngx_current_msec - watch->news[n].time < NGX_VAANI_REDIS_NEWS_EVERY)
-    {
-        return 0;
-    }
-
-    watch->news[oldest].failure = failure;
-    watch->news[oldest].time = ngx_current_msec;
-    watch->told = 1;
-
-    return 1;
-}
-
-
 ngx_int_t
 ngx_vaani_redis_watch_ask(ngx_vaani_redis_watch_t *watch, ngx_str_t *args,
     ngx_uint_t nargs, ngx_vaani_redis_handler_pt handler)
