@@ -13,6 +13,8 @@
 #define NGX_VAANI_REDIS_PROBES          3
 
 
+static void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t err, char *what);
 static void ngx_vaani_redis_read_handler(ngx_event_t *rev);
 static void ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_write_handler(ngx_event_t *wev);
@@ -21,6 +23,10 @@ static void ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn,
 static void ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn);
 static ngx_int_t ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn);
+#if (NGX_SSL)
+static void ngx_vaani_redis_handshaked(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t err, char *what);
+#endif
 static void ngx_vaani_redis_setup_timeout(ngx_event_t *ev);
 static void ngx_vaani_redis_reconnect_handler(ngx_event_t *ev);
 
@@ -48,6 +54,11 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
     ngx_queue_init(&conn->lapsed);
 
     conn->last_out = &conn->out;
+
+    conn->resolve_handler = ngx_vaani_redis_connect_addr;
+#if (NGX_SSL)
+    conn->handshake_handler = ngx_vaani_redis_handshaked;
+#endif
 
     conn->flush.handler = ngx_vaani_redis_flush_handler;
     conn->flush.data = conn;
@@ -137,12 +148,18 @@ ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn)
 }
 
 
-void
-ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn)
+static void
+ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what)
 {
     ngx_int_t               rc;
     ngx_connection_t       *c;
     ngx_peer_connection_t  *peer;
+
+    if (what) {
+        ngx_vaani_redis_fail(conn, err, what);
+        return;
+    }
 
     conn->state = NGX_VAANI_REDIS_CONNECTING;
     conn->proved = 0;
@@ -215,17 +232,14 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
             break;
         }
 
-#if (NGX_SSL)
-        if (n == NGX_ERROR && c->ssl) {
-            ngx_vaani_redis_ssl_lost(conn, ngx_socket_errno,
-                                     "closed the connection");
+        if (n == NGX_ERROR) {
+            ngx_vaani_redis_broken(conn, ngx_socket_errno,
+                                   "closed the connection");
             return;
         }
-#endif
 
-        if (n == NGX_ERROR || n == 0) {
-            ngx_vaani_redis_lost(conn, n ? ngx_socket_errno : 0,
-                                 "closed the connection");
+        if (n == 0) {
+            ngx_vaani_redis_lost(conn, 0, "closed the connection");
             return;
         }
 
@@ -455,10 +469,18 @@ ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn)
 }
 
 
-void
-ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn)
+#if (NGX_SSL)
+
+static void
+ngx_vaani_redis_handshaked(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what)
 {
     ngx_connection_t  *c;
+
+    if (what) {
+        ngx_vaani_redis_fail(conn, err, what);
+        return;
+    }
 
     c = conn->peer.connection;
 
@@ -473,6 +495,8 @@ ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn)
 
     ngx_vaani_redis_set_up(conn);
 }
+
+#endif
 
 
 static void

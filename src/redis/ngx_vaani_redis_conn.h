@@ -204,6 +204,19 @@ struct ngx_vaani_redis_conn_s {
     ngx_log_t                   log;
     ngx_log_t                   peer_log;       /* of nginx's own I/O */
 
+    /*
+     * Called when a step of its life is done; what says why it has failed, or
+     * is NULL.  See ngx_vaani_redis_fail().
+     */
+
+    void                      (*resolve_handler)(ngx_vaani_redis_conn_t *conn,
+                                                 ngx_err_t err, char *what);
+#if (NGX_SSL)
+    void                      (*handshake_handler)(
+                                                 ngx_vaani_redis_conn_t *conn,
+                                                 ngx_err_t err, char *what);
+#endif
+
     ngx_peer_connection_t       peer;
     ngx_resolver_ctx_t         *resolving;
     ngx_addr_t                  addr;           /* to connect to */
@@ -436,12 +449,6 @@ void ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn);
  */
 void ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn);
 
-/* connects to conn->addr */
-void ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn);
-
-/* Redis itself can be talked to: takes over the events, begins the set-up */
-void ngx_vaani_redis_open(ngx_vaani_redis_conn_t *conn);
-
 /* closes for good and drops what waits, without a call of handlers */
 void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 
@@ -473,6 +480,10 @@ void ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 void ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     char *what);
 
+/* ngx_vaani_redis_lost() after a read or a write that has failed */
+void ngx_vaani_redis_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what);
+
 /*
  * Closes the connection.  Its commands wait for the next one, in their order.
  */
@@ -486,7 +497,7 @@ void ngx_vaani_redis_deadline_handler(ngx_event_t *ev);
  * ngx_vaani_redis_resolve.c
  *
  * Sets conn->addr to an address of its node, at once or later, and then calls
- * ngx_vaani_redis_connect_addr() or ngx_vaani_redis_fail().
+ * conn->resolve_handler().
  */
 void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
 
@@ -626,28 +637,38 @@ void ngx_vaani_redis_no_master(ngx_vaani_redis_t *redis, char *why);
 #if (NGX_SSL)
 
 /*
- * ngx_vaani_redis_ssl.c: TLS
+ * ngx_vaani_redis_ssl_handshake.c: the TLS of a connection
  */
 
 /*
  * Begins the handshake of a connected socket.  At its end, at once or later,
- * it calls ngx_vaani_redis_open() or ngx_vaani_redis_fail().
+ * it calls conn->handshake_handler().
  */
 void ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn);
-
-/*
- * ngx_vaani_redis_lost() after a read or a write that has failed, with the
- * alert that Redis has sent instead of what, if there is one: since TLS 1.3 it
- * refuses a certificate when the handshake is over.
- */
-void ngx_vaani_redis_ssl_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
-    char *what);
 
 /* says goodbye without waiting for an answer, and frees all but the session */
 void ngx_vaani_redis_ssl_close(ngx_vaani_redis_conn_t *conn);
 
 /* the next handshake will be a full one */
 void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_ssl_error.c: what failures of TLS mean
+ */
+
+/* keeps errors and alerts of a connection of OpenSSL, from its beginning */
+void ngx_vaani_redis_ssl_note_errors(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * The reason why a handshake failed, and why a read or a write did, where *err
+ * and what are its own.  They return a text for the log, static or in conn, and
+ * set *err to the errno that belongs to it, or 0.
+ */
+char *ngx_vaani_redis_ssl_refused(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t *err);
+char *ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
+    char *what);
 
 #endif
 

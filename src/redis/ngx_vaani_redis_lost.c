@@ -65,6 +65,29 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
+ * Since TLS 1.3, Redis refuses a certificate when the handshake is over: the
+ * alert says more than the failure.
+ */
+
+void
+ngx_vaani_redis_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+{
+#if (NGX_SSL)
+    if (conn->peer.connection->ssl) {
+
+        if (conn->state != NGX_VAANI_REDIS_READY) {
+            ngx_vaani_redis_ssl_forget(conn);
+        }
+
+        what = ngx_vaani_redis_ssl_broken(conn, &err, what);
+    }
+#endif
+
+    ngx_vaani_redis_lost(conn, err, what);
+}
+
+
+/*
  * Connects anew, or lets others see to it.
  */
 

@@ -51,19 +51,19 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
     if (url->host.len == 0 || redis->resolver == NULL) {
 
         if (ngx_vaani_redis_use_fixed(conn) != NGX_OK) {
-            ngx_vaani_redis_fail(conn, 0, "has a host name, which needs a "
-                                          "\"resolver\"");
+            conn->resolve_handler(conn, 0, "has a host name, which needs a "
+                                           "\"resolver\"");
             return;
         }
 
-        ngx_vaani_redis_connect_addr(conn);
+        conn->resolve_handler(conn, 0, NULL);
         return;
     }
 
     ctx = ngx_resolve_start(redis->resolver, NULL);
 
     if (ctx == NULL) {
-        ngx_vaani_redis_fail(conn, 0, "no memory to resolve its name");
+        conn->resolve_handler(conn, 0, "no memory to resolve its name");
         return;
     }
 
@@ -77,7 +77,7 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
         conn->resolving = NULL;
-        ngx_vaani_redis_fail(conn, 0, "its name could not be resolved");
+        conn->resolve_handler(conn, 0, "its name could not be resolved");
     }
 }
 
@@ -97,7 +97,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
         if (conn->addr.sockaddr == NULL
             && ngx_vaani_redis_use_fixed(conn) != NGX_OK)
         {
-            ngx_vaani_redis_fail(conn, 0, "its name could not be resolved");
+            conn->resolve_handler(conn, 0, "its name could not be resolved");
             return;
         }
 
@@ -110,7 +110,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 
         conn->naddrs = 1;
 
-        ngx_vaani_redis_connect_addr(conn);
+        conn->resolve_handler(conn, 0, NULL);
         return;
     }
 
@@ -129,7 +129,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 
     ngx_resolve_name_done(ctx);
 
-    ngx_vaani_redis_connect_addr(conn);
+    conn->resolve_handler(conn, 0, NULL);
 }
 
 

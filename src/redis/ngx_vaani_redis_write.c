@@ -42,16 +42,9 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
         out = c->send_chain(c, conn->out, 0);
 
-#if (NGX_SSL)
-        if (out == NGX_CHAIN_ERROR && c->ssl) {
-            ngx_vaani_redis_ssl_lost(conn, ngx_socket_errno,
-                                     "can't be written to");
-            return;
-        }
-#endif
-
         if (out == NGX_CHAIN_ERROR) {
-            ngx_vaani_redis_lost(conn, ngx_socket_errno, "can't be written to");
+            ngx_vaani_redis_broken(conn, ngx_socket_errno,
+                                   "can't be written to");
             return;
         }
 

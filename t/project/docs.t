@@ -573,9 +573,11 @@ subtest 'log lines' => sub {
     }
     ok $matched{$_}, "still there: $_" for @documented;
 
-    my @what = map { literal($_) } $code =~ /ngx_vaani_redis_(?:ssl_)?(?:fail|lost)\([^;()"]*("[^;]*")\);/g;
+    my @what = map { literal($_) }
+        $code =~ /(?:ngx_vaani_redis_(?:fail|lost|broken)|conn->\w+_handler)\([^;()"]*("[^;]*")\);/g,
+        $source{'src/redis/ngx_vaani_redis_ssl_error.c'} =~ /return [^;"]*("[^;]*");/g;
     push @what, map { literal($_) . ' (REASON)' }
-        map { array('src/redis/ngx_vaani_redis_ssl.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
+        map { array('src/redis/ngx_vaani_redis_ssl_error.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
         qw(certificates alerts reasons);
     my ($what_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
     same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';

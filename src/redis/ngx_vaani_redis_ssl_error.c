@@ -1,0 +1,285 @@
+
+/*
+ * What failures of TLS mean, and what can be done.
+ */
+
+
+#include "ngx_vaani_redis_conn.h"
+
+
+#if (NGX_SSL)
+
+/* RFC 8446; not all libraries name it */
+
+#define NGX_VAANI_REDIS_CERTIFICATE_REQUIRED  116
+
+
+typedef struct {
+    long                        code;
+    char                       *what;
+} ngx_vaani_redis_ssl_text_t;
+
+
+static void ngx_vaani_redis_ssl_info(const ngx_ssl_conn_t *ssl_conn, int where,
+    int ret);
+static char *ngx_vaani_redis_ssl_alert(ngx_vaani_redis_conn_t *conn);
+static char *ngx_vaani_redis_ssl_what(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_ssl_text_t *texts, long code, const char *reason);
+
+
+/* the last one of each table is for all others */
+
+static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_certificates[] = {
+
+    { X509_V_ERR_HOSTNAME_MISMATCH,
+      "has a certificate for another name, see \"vaani_redis_ssl_name\"" },
+
+    { X509_V_ERR_IP_ADDRESS_MISMATCH,
+      "has a certificate that doesn't name its address, "
+      "see \"vaani_redis_ssl_name\"" },
+
+    { X509_V_ERR_CERT_HAS_EXPIRED,
+      "has a certificate that has expired, renew it" },
+
+    { X509_V_ERR_CERT_NOT_YET_VALID,
+      "has a certificate that isn't valid yet, look at the clocks" },
+
+    { X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+      "has a certificate of a CA that isn't trusted, "
+      "see \"vaani_redis_ssl_trusted_certificate\"" },
+
+    { X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+      "has a certificate of a CA that isn't trusted, "
+      "see \"vaani_redis_ssl_trusted_certificate\"" },
+
+    { X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+      "has a certificate of a CA that isn't trusted, "
+      "see \"vaani_redis_ssl_trusted_certificate\"" },
+
+    { X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+      "has a certificate of a CA that isn't trusted, "
+      "see \"vaani_redis_ssl_trusted_certificate\"" },
+
+    { X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+      "has a certificate of a CA that isn't trusted, "
+      "see \"vaani_redis_ssl_trusted_certificate\"" },
+
+    { X509_V_ERR_CERT_CHAIN_TOO_LONG,
+      "has too many CAs above its certificate, "
+      "see \"vaani_redis_ssl_verify_depth\"" },
+
+    { X509_V_ERR_CERT_REVOKED,
+      "has a certificate that was revoked, renew it" },
+
+    { X509_V_ERR_UNABLE_TO_GET_CRL,
+      "has a certificate of a CA without a list of revoked ones, "
+      "see \"vaani_redis_ssl_crl\"" },
+
+    { X509_V_ERR_CRL_HAS_EXPIRED,
+      "can't be verified, since the list of revoked certificates has expired, "
+      "see \"vaani_redis_ssl_crl\"" },
+
+    { 0, "has a certificate that can't be verified" }
+};
+
+
+static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_alerts[] = {
+
+    { SSL_AD_HANDSHAKE_FAILURE,
+      "refuses the TLS handshake, does it need a certificate, "
+      "see \"vaani_redis_ssl_certificate\", or other ciphers?" },
+
+    { SSL_AD_INSUFFICIENT_SECURITY,
+      "refuses the TLS handshake, does it need a certificate, "
+      "see \"vaani_redis_ssl_certificate\", or other ciphers?" },
+
+    { SSL_AD_PROTOCOL_VERSION,
+      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+
+    { NGX_VAANI_REDIS_CERTIFICATE_REQUIRED,
+      "needs a certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_BAD_CERTIFICATE,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_UNSUPPORTED_CERTIFICATE,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_CERTIFICATE_REVOKED,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_CERTIFICATE_EXPIRED,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_CERTIFICATE_UNKNOWN,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_UNKNOWN_CA,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_ACCESS_DENIED,
+      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+
+    { SSL_AD_UNRECOGNIZED_NAME,
+      "doesn't know the name, see \"vaani_redis_ssl_name\"" },
+
+    { 0, "refuses the TLS connection" }
+};
+
+
+static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_reasons[] = {
+
+    { SSL_R_WRONG_VERSION_NUMBER,
+      "doesn't speak TLS, is this the port for \"redis://\"?" },
+
+    { SSL_R_PACKET_LENGTH_TOO_LONG,
+      "doesn't speak TLS, is this the port for \"redis://\"?" },
+
+    { SSL_R_HTTP_REQUEST,
+      "doesn't speak TLS, is this the port for \"redis://\"?" },
+
+    { SSL_R_UNSUPPORTED_PROTOCOL,
+      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+
+    { SSL_R_NO_PROTOCOLS_AVAILABLE,
+      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+
+    { 0, "could not be shaken hands with over TLS" }
+};
+
+
+void
+ngx_vaani_redis_ssl_note_errors(ngx_vaani_redis_conn_t *conn)
+{
+    conn->ssl_error = 0;
+    conn->ssl_errno = 0;
+    conn->alert = 0;
+
+    SSL_set_info_callback(conn->peer.connection->ssl->connection,
+                          ngx_vaani_redis_ssl_info);
+}
+
+
+/*
+ * nginx logs OpenSSL's errors, and they are gone by the time that it says
+ * there was one.  Alerts are told nowhere else.
+ */
+
+static void
+ngx_vaani_redis_ssl_info(const ngx_ssl_conn_t *ssl_conn, int where, int ret)
+{
+    ngx_connection_t         *c;
+    ngx_vaani_redis_conn_t   *conn;
+    void                    (*next)(const ngx_ssl_conn_t *, int, int);
+
+    next = SSL_CTX_get_info_callback(SSL_get_SSL_CTX(ssl_conn));
+
+    if (next) {
+        next(ssl_conn, where, ret);
+    }
+
+    c = ngx_ssl_get_connection(ssl_conn);
+    conn = c->data;
+
+    if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT
+        && (ret >> 8) == SSL3_AL_FATAL)
+    {
+        conn->alert = ret & 0xff;
+    }
+
+    if ((where & SSL_CB_EXIT) && ret <= 0) {
+        conn->ssl_errno = ngx_socket_errno;
+        conn->ssl_error = ERR_peek_error();
+    }
+}
+
+
+char *
+ngx_vaani_redis_ssl_refused(ngx_vaani_redis_conn_t *conn, ngx_err_t *err)
+{
+    long         rc;
+    const char  *reason;
+
+    *err = 0;
+
+    rc = SSL_get_verify_result(conn->peer.connection->ssl->connection);
+
+    if (conn->redis->ssl.verify && rc != X509_V_OK) {
+        return ngx_vaani_redis_ssl_what(conn, ngx_vaani_redis_ssl_certificates,
+                                        rc, X509_verify_cert_error_string(rc));
+    }
+
+    if (conn->alert) {
+        return ngx_vaani_redis_ssl_alert(conn);
+    }
+
+    if (conn->ssl_error == 0) {
+        *err = (conn->ssl_errno == NGX_EAGAIN) ? 0 : conn->ssl_errno;
+
+        return "closed the connection in the TLS handshake, "
+               "does it take TLS on this port?";
+    }
+
+    reason = ERR_reason_error_string(conn->ssl_error);
+
+    return ngx_vaani_redis_ssl_what(conn, ngx_vaani_redis_ssl_reasons,
+                                    ERR_GET_REASON(conn->ssl_error),
+                                    reason ? reason : "unknown");
+}
+
+
+char *
+ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
+    char *what)
+{
+    u_char             buf[256];
+    ngx_connection_t  *c;
+
+    if (conn->state == NGX_VAANI_REDIS_SETTING_UP && conn->alert == 0) {
+
+        /* a write may find out first; the alert is there to be read then */
+
+        c = conn->peer.connection;
+
+        (void) c->recv(c, buf, sizeof(buf));
+    }
+
+    if (conn->alert) {
+        *err = 0;
+        return ngx_vaani_redis_ssl_alert(conn);
+    }
+
+    return *err ? what : "sent what is no TLS";
+}
+
+
+static char *
+ngx_vaani_redis_ssl_alert(ngx_vaani_redis_conn_t *conn)
+{
+    u_char  reason[sizeof("alert ") + NGX_INT_T_LEN];
+
+    ngx_sprintf(reason, "alert %ui%Z", conn->alert);
+
+    return ngx_vaani_redis_ssl_what(conn, ngx_vaani_redis_ssl_alerts,
+                                    conn->alert, (char *) reason);
+}
+
+
+static char *
+ngx_vaani_redis_ssl_what(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_ssl_text_t *texts, long code, const char *reason)
+{
+    u_char  *last;
+
+    while (texts->code && texts->code != code) {
+        texts++;
+    }
+
+    last = ngx_snprintf((u_char *) conn->what, NGX_VAANI_REDIS_MAX_WHAT - 1,
+                        "%s (%s)", texts->what, reason);
+    *last = '\0';
+
+    return conn->what;
+}
+
+#endif
