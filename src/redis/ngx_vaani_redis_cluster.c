@@ -82,6 +82,7 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions = {
     ngx_vaani_redis_cluster_refused,
     NULL,
     ngx_vaani_redis_cluster_lost,
+    NULL,
     ngx_vaani_redis_cluster_show
 };
 

@@ -186,6 +186,10 @@ struct ngx_vaani_redis_actions_s {
      */
     void                      (*lost)(ngx_vaani_redis_conn_t *conn);
 
+    /* a server that isn't the master says that this one is */
+    void                      (*hint)(ngx_vaani_redis_t *redis,
+                                      const char *host, in_port_t port);
+
     /*
      * Shows servers, see ngx_vaani_redis_show_node(), the most important ones
      * first.  NULL: the only node.
@@ -572,6 +576,13 @@ struct ngx_vaani_redis_watch_s {
     /* it's closed, and what was asked isn't answered; never called by open() */
     void                      (*lost)(ngx_vaani_redis_watch_t *watch);
 
+    /*
+     * The answer to ngx_vaani_redis_ask_role(), see vaani_role_read(); it may
+     * be an error.  The reply is freed after the call.
+     */
+    void                      (*role)(ngx_vaani_redis_watch_t *watch,
+                                      redisReply *reply);
+
     /* what was subscribed to; the reply is freed after the call */
     void                      (*pushed)(ngx_vaani_redis_watch_t *watch,
                                         redisReply *reply);
@@ -607,11 +618,10 @@ extern ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions;
  */
 
 /*
- * Asks for the role, or if the ACL doesn't allow that, for information.  See
- * ngx_vaani_redis_watch_ask() and vaani_role_read().
+ * Asks for the role, or if the ACL doesn't allow that, for information, and
+ * calls watch->role(); or watch->lost(), also if there is no memory
  */
-ngx_int_t ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch,
-    ngx_uint_t info, ngx_vaani_redis_handler_pt handler);
+void ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch);
 
 /* asks for the role in the set-up; see ngx_vaani_redis_actions_t */
 ngx_int_t ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn);
@@ -625,10 +635,6 @@ ngx_int_t ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
  */
 void ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_url_t *url, const char *host, in_port_t port);
-
-/* ngx_vaani_redis_sentinel.c: somebody may be the master */
-void ngx_vaani_redis_sentinel_hint(ngx_vaani_redis_t *redis, const char *host,
-    in_port_t port);
 
 /* nobody knows: the connections that wait for that fail */
 void ngx_vaani_redis_no_master(ngx_vaani_redis_t *redis, char *why);

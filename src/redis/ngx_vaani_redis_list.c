@@ -60,12 +60,9 @@ static ngx_int_t ngx_vaani_redis_list_init(ngx_vaani_redis_t *redis,
 static void ngx_vaani_redis_list_exit(ngx_vaani_redis_t *redis);
 static void ngx_vaani_redis_list_locate(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list);
-static void ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member,
-    ngx_uint_t info);
-static void ngx_vaani_redis_list_ready(ngx_vaani_redis_watch_t *watch);
 static void ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch);
-static void ngx_vaani_redis_list_answer(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_list_role(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply);
 static void ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list);
 static ngx_uint_t ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list);
 static ngx_uint_t ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list,
@@ -83,6 +80,7 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_list_actions = {
     ngx_vaani_redis_list_locate,
     ngx_vaani_redis_greet_master,
     ngx_vaani_redis_refused_by_replica,
+    NULL,
     NULL,
     NULL,
     ngx_vaani_redis_list_show
@@ -121,8 +119,9 @@ ngx_vaani_redis_list_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
         ngx_vaani_redis_watch_init(&member->watch, redis, cycle->log);
 
         member->watch.data = member;
-        member->watch.ready = ngx_vaani_redis_list_ready;
+        member->watch.ready = ngx_vaani_redis_ask_role;
         member->watch.lost = ngx_vaani_redis_list_lost;
+        member->watch.role = ngx_vaani_redis_list_role;
     }
 
     list->timer.handler = ngx_vaani_redis_list_timer;
@@ -208,26 +207,6 @@ ngx_vaani_redis_list_poll(ngx_vaani_redis_list_t *list)
 
 
 static void
-ngx_vaani_redis_list_ask(ngx_vaani_redis_member_t *member, ngx_uint_t info)
-{
-    if (ngx_vaani_redis_ask_role(&member->watch, info,
-                                 ngx_vaani_redis_list_answer)
-        != NGX_OK)
-    {
-        ngx_vaani_redis_fail(&member->watch.conn, 0,
-                             "no memory for a command");
-    }
-}
-
-
-static void
-ngx_vaani_redis_list_ready(ngx_vaani_redis_watch_t *watch)
-{
-    ngx_vaani_redis_list_ask(watch->data, 0);
-}
-
-
-static void
 ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch)
 {
     ngx_vaani_redis_member_t *member = watch->data;
@@ -246,40 +225,22 @@ ngx_vaani_redis_list_lost(ngx_vaani_redis_watch_t *watch)
 
 
 static void
-ngx_vaani_redis_list_answer(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply, ngx_uint_t lane)
+ngx_vaani_redis_list_role(ngx_vaani_redis_watch_t *watch, redisReply *reply)
 {
-    ngx_vaani_redis_watch_t *watch = data;
-
     uint64_t                   skipped;
     vaani_role_t               role;
     ngx_vaani_redis_member_t  *member;
 
     member = watch->data;
 
-    /* else the connection is lost, which is told next */
-
-    if (status != NGX_VAANI_REDIS_DONE) {
-        return;
-    }
-
-    if (reply->type == REDIS_REPLY_ERROR) {
-
-        /* the ACL may not allow one of two questions */
-
-        if (!watch->informed) {
-            ngx_vaani_redis_list_ask(member, 1);
-            return;
-        }
-
-        if (vaani_pace(&member->refused, ngx_current_msec,
-                       NGX_VAANI_REDIS_REFUSED_EVERY, &skipped))
-        {
-            ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
-                          "vaani: %V does not say whether it is the master; "
-                          "does the ACL allow \"+role\" or \"+info\"?",
-                          &watch->node.url.name);
-        }
+    if (reply->type == REDIS_REPLY_ERROR
+        && vaani_pace(&member->refused, ngx_current_msec,
+                      NGX_VAANI_REDIS_REFUSED_EVERY, &skipped))
+    {
+        ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
+                      "vaani: %V does not say whether it is the master; "
+                      "does the ACL allow \"+role\" or \"+info\"?",
+                      &watch->node.url.name);
     }
 
     if (vaani_role_read(reply, &role) != VAANI_OK) {

@@ -7,41 +7,73 @@
  */
 
 
+static void ngx_vaani_redis_role_answer(void *data,
+    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 static ngx_int_t ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 static ngx_int_t ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 
 
-ngx_int_t
-ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch, ngx_uint_t info,
-    ngx_vaani_redis_handler_pt handler)
+/* the ACL may not allow one of two questions */
+
+static ngx_str_t  ngx_vaani_redis_role_args[] = {
+    ngx_string("ROLE")
+};
+
+
+static ngx_str_t  ngx_vaani_redis_info_args[] = {
+    ngx_string("INFO"),
+    ngx_string("replication")
+};
+
+
+void
+ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch)
 {
-    ngx_str_t  args[2];
+    watch->informed = 0;
 
-    watch->informed = info;
+    if (ngx_vaani_redis_watch_ask(watch, ngx_vaani_redis_role_args, 1,
+                                  ngx_vaani_redis_role_answer)
+        != NGX_OK)
+    {
+        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
+    }
+}
 
-    if (info) {
-        ngx_str_set(&args[0], "INFO");
-        ngx_str_set(&args[1], "replication");
 
-        return ngx_vaani_redis_watch_ask(watch, args, 2, handler);
+static void
+ngx_vaani_redis_role_answer(void *data, ngx_vaani_redis_status_e status,
+    redisReply *reply, ngx_uint_t lane)
+{
+    ngx_vaani_redis_watch_t *watch = data;
+
+    /* else the connection is lost, which is told next */
+
+    if (status != NGX_VAANI_REDIS_DONE) {
+        return;
     }
 
-    ngx_str_set(&args[0], "ROLE");
+    if (reply->type != REDIS_REPLY_ERROR || watch->informed) {
+        watch->role(watch, reply);
+        return;
+    }
 
-    return ngx_vaani_redis_watch_ask(watch, args, 1, handler);
+    watch->informed = 1;
+
+    if (ngx_vaani_redis_watch_ask(watch, ngx_vaani_redis_info_args, 2,
+                                  ngx_vaani_redis_role_answer)
+        != NGX_OK)
+    {
+        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
+    }
 }
 
 
 ngx_int_t
 ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn)
 {
-    ngx_str_t  role;
-
-    ngx_str_set(&role, "ROLE");
-
-    return ngx_vaani_redis_add_setup(conn, &role, 1,
+    return ngx_vaani_redis_add_setup(conn, ngx_vaani_redis_role_args, 1,
                                      ngx_vaani_redis_check_role);
 }
 
@@ -49,18 +81,12 @@ ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn)
 static ngx_int_t
 ngx_vaani_redis_check_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
 {
-    ngx_str_t  info[2];
-
     if (reply->type != REDIS_REPLY_ERROR) {
         return ngx_vaani_redis_judge_role(conn, reply);
     }
 
-    /* the ACL may not allow it */
-
-    ngx_str_set(&info[0], "INFO");
-    ngx_str_set(&info[1], "replication");
-
-    return ngx_vaani_redis_add_setup(conn, info, 2, ngx_vaani_redis_judge_role)
+    return ngx_vaani_redis_add_setup(conn, ngx_vaani_redis_info_args, 2,
+                                     ngx_vaani_redis_judge_role)
            == NGX_OK ? NGX_OK : NGX_DECLINED;
 }
 
@@ -86,7 +112,7 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
     }
 
     if (role.kind == VAANI_ROLE_REPLICA
-        && conn->redis->form == NGX_VAANI_REDIS_SENTINEL
+        && conn->redis->actions->hint
         && !conn->node->hinted)
     {
         /* each second time: it may be wrong, or too early */
@@ -96,7 +122,7 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
         ngx_vaani_redis_shut(conn);
         conn->state = NGX_VAANI_REDIS_LOCATING;
 
-        ngx_vaani_redis_sentinel_hint(conn->redis, role.host, role.port);
+        conn->redis->actions->hint(conn->redis, role.host, role.port);
 
         return NGX_DONE;
     }

@@ -63,12 +63,11 @@ static void ngx_vaani_redis_sentinel_answer(void *data,
 static ngx_uint_t ngx_vaani_redis_sentinel_stands(
     ngx_vaani_redis_sentinel_t *sentinel, const char *host, in_port_t port);
 static void ngx_vaani_redis_sentinel_timer(ngx_event_t *ev);
-static void ngx_vaani_redis_probe(ngx_vaani_redis_sentinel_t *sentinel,
-    const char *host, in_port_t port);
-static void ngx_vaani_redis_probe_ready(ngx_vaani_redis_watch_t *watch);
+static void ngx_vaani_redis_probe(ngx_vaani_redis_t *redis, const char *host,
+    in_port_t port);
 static void ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch);
-static void ngx_vaani_redis_probe_answer(void *data,
-    ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
+static void ngx_vaani_redis_probe_role(ngx_vaani_redis_watch_t *watch,
+    redisReply *reply);
 
 
 ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
@@ -79,6 +78,7 @@ ngx_vaani_redis_actions_t  ngx_vaani_redis_sentinel_actions = {
     ngx_vaani_redis_refused_by_replica,
     ngx_vaani_redis_sentinel_good,
     ngx_vaani_redis_sentinel_bad,
+    ngx_vaani_redis_probe,
     NULL
 };
 
@@ -111,8 +111,9 @@ ngx_vaani_redis_sentinel_init(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
     ngx_vaani_redis_watch_init(&sentinel->probe, redis, cycle->log);
 
     sentinel->probe.data = sentinel;
-    sentinel->probe.ready = ngx_vaani_redis_probe_ready;
+    sentinel->probe.ready = ngx_vaani_redis_ask_role;
     sentinel->probe.lost = ngx_vaani_redis_probe_lost;
+    sentinel->probe.role = ngx_vaani_redis_probe_role;
 
     sentinel->timer.handler = ngx_vaani_redis_sentinel_timer;
     sentinel->timer.data = sentinel;
@@ -374,7 +375,7 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
     }
 
     if (ngx_vaani_redis_sentinel_stands(sentinel, host, port)) {
-        ngx_vaani_redis_probe(sentinel, host, port);
+        ngx_vaani_redis_probe(sentinel->redis, host, port);
         return;
     }
 
@@ -469,23 +470,18 @@ ngx_vaani_redis_sentinel_timer(ngx_event_t *ev)
 
 
 /*
- * A replica knows its master before Sentinels do, if it was told by others.
+ * Asks somebody who may be the master.  A replica knows its master before
+ * Sentinels do, if it was told by others.
  */
 
-void
-ngx_vaani_redis_sentinel_hint(ngx_vaani_redis_t *redis, const char *host,
-    in_port_t port)
-{
-    ngx_vaani_redis_probe(redis->state, host, port);
-}
-
-
 static void
-ngx_vaani_redis_probe(ngx_vaani_redis_sentinel_t *sentinel, const char *host,
+ngx_vaani_redis_probe(ngx_vaani_redis_t *redis, const char *host,
     in_port_t port)
 {
-    ngx_vaani_redis_watch_t  *probe;
+    ngx_vaani_redis_watch_t     *probe;
+    ngx_vaani_redis_sentinel_t  *sentinel;
 
+    sentinel = redis->state;
     probe = &sentinel->probe;
 
     if (probe->conn.state != NGX_VAANI_REDIS_CLOSED
@@ -503,17 +499,6 @@ ngx_vaani_redis_probe(ngx_vaani_redis_sentinel_t *sentinel, const char *host,
 
 
 static void
-ngx_vaani_redis_probe_ready(ngx_vaani_redis_watch_t *watch)
-{
-    if (ngx_vaani_redis_ask_role(watch, 0, ngx_vaani_redis_probe_answer)
-        != NGX_OK)
-    {
-        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
-    }
-}
-
-
-static void
 ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch)
 {
     ngx_vaani_redis_sentinel_t *sentinel = watch->data;
@@ -525,11 +510,8 @@ ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch)
 
 
 static void
-ngx_vaani_redis_probe_answer(void *data, ngx_vaani_redis_status_e status,
-    redisReply *reply, ngx_uint_t lane)
+ngx_vaani_redis_probe_role(ngx_vaani_redis_watch_t *watch, redisReply *reply)
 {
-    ngx_vaani_redis_watch_t *watch = data;
-
     in_port_t                    port;
     vaani_role_t                 role;
     u_char                       host[NGX_VAANI_REDIS_HOST_LEN];
@@ -537,25 +519,7 @@ ngx_vaani_redis_probe_answer(void *data, ngx_vaani_redis_status_e status,
 
     sentinel = watch->data;
 
-    if (status != NGX_VAANI_REDIS_DONE) {
-        return;
-    }
-
-    if (reply->type == REDIS_REPLY_ERROR) {
-
-        /* the ACL may not allow one of two questions */
-
-        if (!watch->informed
-            && ngx_vaani_redis_ask_role(watch, 1,
-                                        ngx_vaani_redis_probe_answer)
-               == NGX_OK)
-        {
-            return;
-        }
-
-        role.kind = VAANI_ROLE_REPLICA;
-
-    } else if (vaani_role_read(reply, &role) != VAANI_OK) {
+    if (vaani_role_read(reply, &role) != VAANI_OK) {
         role.kind = VAANI_ROLE_REPLICA;
     }
 
