@@ -583,7 +583,10 @@ struct ngx_vaani_redis_watch_s {
     void                      (*role)(ngx_vaani_redis_watch_t *watch,
                                       redisReply *reply);
 
-    /* what was subscribed to; the reply is freed after the call */
+    /*
+     * What was subscribed to; the reply is freed after the call.  NULL: nothing
+     * was, and it's ignored.
+     */
     void                      (*pushed)(ngx_vaani_redis_watch_t *watch,
                                         redisReply *reply);
 };

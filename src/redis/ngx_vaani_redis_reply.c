@@ -143,7 +143,10 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
         conn->nelements = 0;
 
         if (conn->watch && ngx_vaani_redis_is_push(reply)) {
-            conn->watch->pushed(conn->watch, reply);
+            if (conn->watch->pushed) {
+                conn->watch->pushed(conn->watch, reply);
+            }
+
             freeReplyObject(reply);
 
             if (conn->ncloses != ncloses) {

@@ -34,8 +34,6 @@ static void ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
     ngx_uint_t changed);
 static void ngx_vaani_redis_table_ready(ngx_vaani_redis_watch_t *watch);
 static void ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch);
-static void ngx_vaani_redis_table_pushed(ngx_vaani_redis_watch_t *watch,
-    redisReply *reply);
 static void ngx_vaani_redis_table_info(void *data,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
 static void ngx_vaani_redis_table_slots(void *data,
@@ -73,7 +71,6 @@ ngx_vaani_redis_cluster_table_init(ngx_vaani_redis_cluster_t *cluster)
     cluster->watch.data = cluster;
     cluster->watch.ready = ngx_vaani_redis_table_ready;
     cluster->watch.lost = ngx_vaani_redis_table_lost;
-    cluster->watch.pushed = ngx_vaani_redis_table_pushed;
 
     cluster->refresh.handler = ngx_vaani_redis_table_handler;
     cluster->refresh.data = cluster;
@@ -324,14 +321,6 @@ ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch)
     if (cluster->asking) {
         ngx_vaani_redis_table_next(cluster);
     }
-}
-
-
-static void
-ngx_vaani_redis_table_pushed(ngx_vaani_redis_watch_t *watch,
-    redisReply *reply)
-{
-    /* nothing was subscribed to */
 }
 
 
