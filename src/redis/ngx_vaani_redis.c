@@ -199,7 +199,7 @@ ngx_vaani_redis_send_to_owner(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     cmd->slot = vaani_slot(key->data, key->len);
 
     if (lane == NGX_VAANI_REDIS_NOBODY) {
-        return ngx_vaani_redis_cluster_park(redis, cmd);
+        return ngx_vaani_redis_cluster_wait(redis, cmd);
     }
 
     cmd->connection = lane % redis->nconnections;

@@ -12,33 +12,9 @@
  */
 
 
-/* how often a command is redirected or parked */
-
-#define NGX_VAANI_REDIS_MAX_HOPS        8
-
-/* when parked commands are tried again, ms */
-
-#define NGX_VAANI_REDIS_PARKED          50
-
-/* how often one waits for a cluster that is down, and */
-
-#define NGX_VAANI_REDIS_DOWN_HOPS       3
-
 /* when it's tried again to wait for a cluster that is down, ms */
 
 #define NGX_VAANI_REDIS_DOWN_AGAIN      2000
-
-/* how often it's said that there are too many masters, ms */
-
-#define NGX_VAANI_REDIS_CROWDED_EVERY   60000
-
-/* how long a node is kept that isn't in the table, but was redirected to, ms */
-
-#define NGX_VAANI_REDIS_GUEST           10000
-
-/* and how many of them */
-
-#define NGX_VAANI_REDIS_MAX_GUESTS      16
 
 
 static ngx_int_t ngx_vaani_redis_cluster_init(ngx_vaani_redis_t *redis,
@@ -56,22 +32,12 @@ static ngx_int_t ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, redisReply *reply);
 static void ngx_vaani_redis_cluster_resolve_again(
     ngx_vaani_redis_conn_t *conn);
-static ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
-    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 static void ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_cluster_show(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_table_t *table);
 static ngx_uint_t ngx_vaani_redis_cluster_is_down(
     ngx_vaani_redis_cluster_t *cluster);
-static void ngx_vaani_redis_cluster_park_again(
-    ngx_vaani_redis_cluster_t *cluster, ngx_vaani_redis_cmd_t *cmd);
 static void ngx_vaani_redis_cluster_handler(ngx_event_t *ev);
-static void ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended);
-static void ngx_vaani_redis_cluster_end(ngx_queue_t *queue,
-    ngx_vaani_redis_status_e status);
-static void ngx_vaani_redis_cluster_free_idle(
-    ngx_vaani_redis_cluster_t *cluster);
 
 
 ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions = {
@@ -486,102 +452,6 @@ ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * The node at a place; one that isn't in the table is connected to: it may be
- * about to get its first slots.
- */
-
-static ngx_vaani_redis_node_t *
-ngx_vaani_redis_cluster_guest(ngx_vaani_redis_cluster_t *cluster,
-    const char *host, in_port_t port)
-{
-    ngx_uint_t               n, nguests;
-    ngx_vaani_redis_t       *redis;
-    ngx_vaani_redis_node_t  *node;
-
-    redis = cluster->redis;
-    nguests = 0;
-
-    for (n = 0; n < redis->nnodes; n++) {
-        node = redis->nodes[n];
-
-        if (node == NULL || node->leaving) {
-            continue;
-        }
-
-        if (ngx_vaani_redis_is_at(node, host, port)) {
-            return node;
-        }
-
-        nguests += !node->listed;
-    }
-
-    if (nguests >= NGX_VAANI_REDIS_MAX_GUESTS) {
-        return NULL;
-    }
-
-    node = ngx_vaani_redis_cluster_add(cluster, host, port);
-
-    if (node) {
-        node->used = ngx_current_msec;
-    }
-
-    return node;
-}
-
-
-ngx_vaani_redis_node_t *
-ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
-    const char *host, in_port_t port)
-{
-    uint64_t                 skipped;
-    ngx_uint_t               n;
-    ngx_vaani_redis_t       *redis;
-    ngx_vaani_redis_node_t  *node;
-
-    redis = cluster->redis;
-
-    for (n = 0; n < redis->nnodes && redis->nodes[n]; n++) { /* void */ }
-
-    if (n == NGX_VAANI_REDIS_MAX_SERVERS) {
-
-        if (vaani_pace(&cluster->crowded, ngx_current_msec,
-                       NGX_VAANI_REDIS_CROWDED_EVERY, &skipped))
-        {
-            ngx_log_error(NGX_LOG_ERR, cluster->log, 0,
-                          "vaani: the cluster has more than %d masters; events "
-                          "for the slots of %s:%d are not applied",
-                          NGX_VAANI_REDIS_MAX_SERVERS, host, (int) port);
-        }
-
-        return NULL;
-    }
-
-    node = ngx_vaani_redis_create_node(redis, n, cluster->log);
-
-    if (node == NULL) {
-        return NULL;
-    }
-
-    if (ngx_vaani_redis_place(node, host, port) != NGX_OK) {
-        ngx_vaani_redis_free_node(node);
-        return NULL;
-    }
-
-    redis->nodes[n] = node;
-    redis->nnodes = ngx_max(redis->nnodes, n + 1);
-
-    ngx_vaani_redis_stats_connections(redis, redis->nconnections);
-    ngx_vaani_redis_show(redis);
-
-    for (n = 0; n < redis->nconnections; n++) {
-        ngx_vaani_redis_connect(&node->conns[n]);
-    }
-
-    return node;
-}
-
-
-/*
  * The commands of a connection that broke: somebody else may own their slots by
  * now.  Which one executed them is not known, but they may be sent again.
  */
@@ -589,30 +459,9 @@ ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
 static void
 ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn)
 {
-    ngx_queue_t                *q, *next;
-    ngx_vaani_redis_cmd_t      *cmd;
-    ngx_vaani_redis_cluster_t  *cluster;
+    ngx_vaani_redis_cluster_refresh(conn->redis->state, 1);
 
-    cluster = conn->redis->state;
-
-    ngx_vaani_redis_cluster_refresh(cluster, 1);
-
-    for (q = ngx_queue_head(&conn->waiting);
-         q != ngx_queue_sentinel(&conn->waiting);
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
-
-        if (cmd->hops == NGX_VAANI_REDIS_MAX_HOPS) {
-            continue;
-        }
-
-        ngx_queue_remove(q);
-
-        ngx_vaani_redis_give_back(conn, cmd);
-        ngx_vaani_redis_cluster_park_again(cluster, cmd);
-    }
+    ngx_vaani_redis_cluster_park_waiting(conn);
 }
 
 
@@ -628,19 +477,8 @@ ngx_vaani_redis_cluster_is_down(ngx_vaani_redis_cluster_t *cluster)
 }
 
 
-static void
-ngx_vaani_redis_cluster_park_again(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd)
-{
-    cmd->hops++;
-    cmd->asking = 0;
-
-    ngx_vaani_redis_cluster_insert(cluster, cmd);
-}
-
-
 ngx_vaani_redis_status_e
-ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
+ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_cmd_t *cmd)
 {
     size_t                      size;
@@ -674,164 +512,9 @@ ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
 
     cmd->deadline = ngx_current_msec + redis->timeout;
 
-    ngx_vaani_redis_cluster_insert(cluster, cmd);
+    ngx_vaani_redis_cluster_park(cluster, cmd);
 
     return NGX_VAANI_REDIS_DONE;
-}
-
-
-void
-ngx_vaani_redis_cluster_insert(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd)
-{
-    ngx_queue_insert_tail(&cluster->parked, &cmd->queue);
-
-    cluster->nparked++;
-    cluster->nbytes += cmd->buf.end - cmd->buf.start;
-
-    ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
-
-    /* they hold up a worker that exits, as those of a connection do */
-
-    cluster->timer.cancelable = 0;
-}
-
-
-void
-ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
-    ngx_msec_t after)
-{
-    if (after && cluster->timer.timer_set) {
-        return;
-    }
-
-    ngx_add_timer(&cluster->timer, ngx_max(after, 1));
-}
-
-
-/*
- * Gives parked commands to those who own their slots now, and frees nodes that
- * have left.
- */
-
-static void
-ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
-{
-    ngx_uint_t                  server;
-    ngx_queue_t                 parked, down, late, full, *q;
-    ngx_vaani_redis_cmd_t      *cmd;
-    ngx_vaani_redis_conn_t     *conn;
-    ngx_vaani_redis_node_t     *node;
-    ngx_vaani_redis_cluster_t  *cluster;
-
-    cluster = ev->data;
-
-    ngx_queue_init(&parked);
-    ngx_queue_init(&down);
-    ngx_queue_init(&late);
-    ngx_queue_init(&full);
-
-    if (!ngx_queue_empty(&cluster->parked)) {
-        ngx_queue_add(&parked, &cluster->parked);
-        ngx_queue_init(&cluster->parked);
-    }
-
-    while (!ngx_queue_empty(&parked)) {
-        q = ngx_queue_head(&parked);
-        cmd = ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue);
-
-        ngx_queue_remove(q);
-
-        server = cluster->owners[cmd->slot];
-        node = (server == NGX_VAANI_REDIS_NO_OWNER)
-               ? NULL : cluster->redis->nodes[server];
-
-        if ((ngx_msec_int_t) (cmd->deadline - ngx_current_msec) <= 0) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &late);
-            continue;
-        }
-
-        if (node == NULL || cluster->asking) {
-
-            if (node == NULL && cluster->known && !cluster->asking
-                && cmd->hops++ >= NGX_VAANI_REDIS_DOWN_HOPS)
-            {
-                cluster->waited = ngx_current_msec;
-
-                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
-                continue;
-            }
-
-            if (cluster->nrounds && !cluster->asking) {
-                ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
-                continue;
-            }
-
-            ngx_queue_insert_tail(&cluster->parked, q);
-            continue;
-        }
-
-        conn = &node->conns[cmd->connection];
-
-        if (!ngx_vaani_redis_conn_up(conn)) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &down);
-            continue;
-        }
-
-        if (!ngx_vaani_redis_has_room(conn, cmd)) {
-            ngx_vaani_redis_cluster_unpark(cluster, cmd, &full);
-            continue;
-        }
-
-        ngx_vaani_redis_cluster_unpark(cluster, cmd, NULL);
-
-        ngx_vaani_redis_hand_over(conn, cmd);
-    }
-
-    ngx_vaani_redis_cluster_free_idle(cluster);
-
-    if (cluster->nparked || cluster->nleaving) {
-        ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
-    }
-
-    cluster->timer.cancelable = (cluster->nparked == 0);
-
-    ngx_vaani_redis_cluster_end(&down, NGX_VAANI_REDIS_DOWN);
-    ngx_vaani_redis_cluster_end(&late, NGX_VAANI_REDIS_TIMEOUT);
-    ngx_vaani_redis_cluster_end(&full, NGX_VAANI_REDIS_FULL);
-}
-
-
-/*
- * Commands that were parked in vain: their handlers may do anything.
- */
-
-static void
-ngx_vaani_redis_cluster_end(ngx_queue_t *queue,
-    ngx_vaani_redis_status_e status)
-{
-    ngx_queue_t  *q;
-
-    while (!ngx_queue_empty(queue)) {
-        q = ngx_queue_head(queue);
-        ngx_queue_remove(q);
-
-        ngx_vaani_redis_end(ngx_queue_data(q, ngx_vaani_redis_cmd_t, queue),
-                            status, NULL, NGX_VAANI_REDIS_NOBODY);
-    }
-}
-
-
-static void
-ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd, ngx_queue_t *ended)
-{
-    cluster->nparked--;
-    cluster->nbytes -= cmd->buf.end - cmd->buf.start;
-
-    if (ended) {
-        ngx_queue_insert_tail(ended, &cmd->queue);
-    }
 }
 
 
@@ -840,97 +523,12 @@ ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster,
  */
 
 static void
-ngx_vaani_redis_cluster_free_idle(ngx_vaani_redis_cluster_t *cluster)
+ngx_vaani_redis_cluster_handler(ngx_event_t *ev)
 {
-    ngx_uint_t               n, i, ncommands;
-    ngx_vaani_redis_t       *redis;
-    ngx_vaani_redis_node_t  *node;
+    ngx_vaani_redis_cluster_t  *cluster;
 
-    if (cluster->nleaving == 0) {
-        return;
-    }
+    cluster = ev->data;
 
-    redis = cluster->redis;
-
-    for (n = 0; n < redis->nnodes; n++) {
-        node = redis->nodes[n];
-
-        if (node == NULL || !node->leaving) {
-            continue;
-        }
-
-        ncommands = 0;
-
-        for (i = 0; i < redis->nconnections; i++) {
-            ncommands += node->conns[i].ncommands;
-        }
-
-        if (ncommands) {
-            continue;
-        }
-
-        redis->nodes[n] = NULL;
-        cluster->nleaving--;
-
-        ngx_vaani_redis_free_node(node);
-
-        ngx_vaani_redis_stats_connections(redis,
-                                          -(ngx_int_t) redis->nconnections);
-        ngx_vaani_redis_show(redis);
-    }
-}
-
-
-void
-ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster)
-{
-    ngx_uint_t               n;
-    ngx_vaani_redis_t       *redis;
-    ngx_vaani_redis_node_t  *node;
-
-    redis = cluster->redis;
-
-    for (n = 0; n < redis->nnodes; n++) {
-        node = redis->nodes[n];
-
-        if (node == NULL || node->listed || node->leaving) {
-            continue;
-        }
-
-        if (node->used
-            && ngx_current_msec - node->used < NGX_VAANI_REDIS_GUEST)
-        {
-            continue;
-        }
-
-        ngx_vaani_redis_cluster_leave(cluster, node);
-    }
-}
-
-
-/*
- * A node is of no use any more: what waits for it is given to others, what it
- * is at it may finish.
- */
-
-void
-ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_node_t *node)
-{
-    ngx_uint_t               n;
-    ngx_vaani_redis_conn_t  *conn;
-
-    node->leaving = 1;
-    cluster->nleaving++;
-
-    for (n = 0; n < cluster->redis->nconnections; n++) {
-        conn = &node->conns[n];
-
-        if (conn->state != NGX_VAANI_REDIS_READY) {
-            ngx_vaani_redis_shut(conn);
-            ngx_vaani_redis_cluster_lost(conn);
-        }
-    }
-
-    ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
+    ngx_vaani_redis_cluster_free_idle(cluster);
+    ngx_vaani_redis_cluster_unpark(cluster);
 }

@@ -1,6 +1,6 @@
 
 /*
- * A cluster as one worker knows it: private to the two files of it.
+ * A cluster as one worker knows it: private to the files of it.
  */
 
 
@@ -12,6 +12,18 @@
 
 
 #define NGX_VAANI_REDIS_NO_OWNER        0xffff
+
+/* how often a command is redirected or parked */
+
+#define NGX_VAANI_REDIS_MAX_HOPS        8
+
+/* and how often it's parked for a cluster that is down */
+
+#define NGX_VAANI_REDIS_DOWN_HOPS       3
+
+/* when parked commands are tried again, ms */
+
+#define NGX_VAANI_REDIS_PARKED          50
 
 
 typedef struct {
@@ -68,29 +80,13 @@ void ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
 ngx_uint_t ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis,
     ngx_uint_t slot);
 
-/* a command whose slot has no owner; see ngx_vaani_redis_send() */
-ngx_vaani_redis_status_e ngx_vaani_redis_cluster_park(ngx_vaani_redis_t *redis,
+/* a command waits for an owner of its slot; see ngx_vaani_redis_send() */
+ngx_vaani_redis_status_e ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_cmd_t *cmd);
-
-void ngx_vaani_redis_cluster_insert(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_cmd_t *cmd);
-
-/* looks at parked commands after so many ms, or if 0, at once */
-void ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
-    ngx_msec_t after);
-
-/* a new node, that is connected to; NULL if there are too many, or no memory */
-ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_add(
-    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
-void ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
-    ngx_vaani_redis_node_t *node);
-
-/* lets those leave that nobody lists */
-void ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster);
 
 
 /*
- * ngx_vaani_redis_table.c: where the table comes from
+ * ngx_vaani_redis_cluster_table.c: where the table comes from
  */
 
 void ngx_vaani_redis_cluster_table_init(ngx_vaani_redis_cluster_t *cluster);
@@ -102,6 +98,72 @@ void ngx_vaani_redis_cluster_table_exit(ngx_vaani_redis_cluster_t *cluster);
  */
 void ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
     ngx_uint_t trouble);
+
+
+/*
+ * ngx_vaani_redis_cluster_slots.c: who owns which slot
+ */
+
+/*
+ * Makes a table the valid one; cluster->table is still the one before.  Returns
+ * whether a slot got another owner.
+ */
+ngx_uint_t ngx_vaani_redis_cluster_apply(ngx_vaani_redis_cluster_t *cluster,
+    vaani_topology_t *table);
+
+/* takes epochs of nodes from the reply to CLUSTER NODES */
+void ngx_vaani_redis_cluster_epochs(ngx_vaani_redis_cluster_t *cluster,
+    u_char *text, size_t len);
+
+
+/*
+ * ngx_vaani_redis_cluster_nodes.c: nodes come and leave
+ */
+
+/* a new node, that is connected to; NULL if there are too many, or no memory */
+ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_add(
+    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
+
+/*
+ * The node at a place; one that isn't in the table is connected to, and it is
+ * NULL if there are too many of these.
+ */
+ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
+    ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
+
+/*
+ * A node is of no use any more: what waits for it is parked, what is under way
+ * goes on.  The latter function is for guests whose time is over.
+ */
+void ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_node_t *node);
+void ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster);
+
+/* frees nodes that have left and have no commands any more */
+void ngx_vaani_redis_cluster_free_idle(ngx_vaani_redis_cluster_t *cluster);
+
+
+/*
+ * ngx_vaani_redis_cluster_park.c: commands that belong to no connection for now
+ */
+
+/* parks a command, whose deadline stands */
+void ngx_vaani_redis_cluster_park(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* one that was sent, and that no connection has any more; it counts a hop */
+void ngx_vaani_redis_cluster_park_again(ngx_vaani_redis_cluster_t *cluster,
+    ngx_vaani_redis_cmd_t *cmd);
+
+/* takes those that wait from a connection, unless they have too many hops */
+void ngx_vaani_redis_cluster_park_waiting(ngx_vaani_redis_conn_t *conn);
+
+/* looks at parked commands after so many ms, or if 0, at once */
+void ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
+    ngx_msec_t after);
+
+/* gives parked commands to those who own their slots, or ends them */
+void ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster);
 
 
 #endif /* _NGX_VAANI_REDIS_CLUSTER_H_INCLUDED_ */
