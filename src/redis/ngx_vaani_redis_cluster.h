@@ -9,6 +9,7 @@
 
 
 #include "ngx_vaani_redis_conn.h"
+#include "vaani_topology.h"
 
 
 #define NGX_VAANI_REDIS_NO_OWNER        0xffff

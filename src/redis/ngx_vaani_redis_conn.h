@@ -11,7 +11,6 @@
 #include "ngx_vaani_redis.h"
 #include "../core/vaani_pace.h"
 #include "../core/vaani_slot.h"
-#include "vaani_topology.h"
 
 
 typedef struct ngx_vaani_redis_watch_s  ngx_vaani_redis_watch_t;

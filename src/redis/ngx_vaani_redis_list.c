@@ -1,5 +1,6 @@
 
 #include "ngx_vaani_redis_conn.h"
+#include "vaani_master.h"
 
 
 /*

@@ -1,11 +1,7 @@
 
 /*
- * Replies and messages of Redis Cluster and Redis Sentinel: which node is
- * responsible for a slot, and which server is the master.  No nginx types, so
- * that unit tests and fuzzers link it alone.
- *
- * Nothing here is trusted: host names consist of printable ASCII characters
- * without spaces, and everything copied has a bound.
+ * Replies of Redis Cluster: which node is responsible for a slot.  No nginx
+ * types, so that unit tests and fuzzers link it alone.
  */
 
 
@@ -13,12 +9,8 @@
 #define _VAANI_TOPOLOGY_H_INCLUDED_
 
 
-#include <sys/time.h>
-
-#include <hiredis/hiredis.h>
-
-#include "../core/vaani_core.h"
 #include "../core/vaani_slot.h"
+#include "vaani_endpoint.h"
 
 
 #define VAANI_TOPOLOGY_MAX_NODES   1024
@@ -27,9 +19,8 @@
 
 #define VAANI_TOPOLOGY_NONE        0xffff
 
-/* with the terminating null byte */
+/* of an id, with the terminating null byte */
 
-#define VAANI_TOPOLOGY_HOST_SIZE   256
 #define VAANI_TOPOLOGY_ID_SIZE     41
 
 
@@ -112,74 +103,6 @@ typedef struct {
  * ("Redirection and resharding")
  */
 int vaani_redirect_read(const char *text, size_t len, vaani_redirect_t *r);
-
-
-typedef enum {
-    VAANI_ROLE_MASTER = 0,
-    VAANI_ROLE_REPLICA,
-    VAANI_ROLE_SENTINEL
-} vaani_role_e;
-
-
-typedef struct {
-    vaani_role_e           kind;
-
-    /* of a replica: its master */
-
-    unsigned               port;
-    unsigned               link_up:1;
-    char                   host[VAANI_TOPOLOGY_HOST_SIZE];
-} vaani_role_t;
-
-
-/*
- * Reads the reply to ROLE, an array, or to INFO replication, a string.  The
- * link of a replica is up if its state is "connected" or if
- * master_link_status is "up".  If it is not a replica, port, link_up and host
- * are 0 and "".
- *
- * Returns VAANI_OK; VAANI_ERROR: the reply is neither of them, or a replica
- * does not say who its master is; *role is undefined.
- *
- * https://redis.io/docs/latest/commands/role/
- * https://redis.io/docs/latest/commands/info/
- */
-int vaani_role_read(const redisReply *reply, vaani_role_t *role);
-
-
-/*
- * Reads the reply to SENTINEL GET-MASTER-ADDR-BY-NAME.  host has room for
- * VAANI_TOPOLOGY_HOST_SIZE bytes.
- *
- * Returns VAANI_OK; VAANI_DONE: the Sentinel knows no master of that name;
- * VAANI_ERROR: the reply is another one.  *host and *port are undefined unless
- * VAANI_OK is returned.
- *
- * https://redis.io/docs/latest/develop/reference/sentinel-clients/
- */
-int vaani_sentinel_read(const redisReply *reply, char *host, unsigned *port);
-
-
-typedef struct {
-    vaani_str_t            name;        /* of the master; it points into the
-                                           text */
-    unsigned               old_port;
-    unsigned               port;
-    char                   old_host[VAANI_TOPOLOGY_HOST_SIZE];
-    char                   host[VAANI_TOPOLOGY_HOST_SIZE];
-} vaani_switch_t;
-
-
-/*
- * Reads a message of the Sentinel's channel +switch-master: "<name> <old ip>
- * <old port> <new ip> <new port>".
- *
- * Returns VAANI_OK; VAANI_ERROR: it is another text, *s is undefined.
- *
- * https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
- * ("Pub/sub messages")
- */
-int vaani_switch_read(const char *text, size_t len, vaani_switch_t *s);
 
 
 #endif /* _VAANI_TOPOLOGY_H_INCLUDED_ */

@@ -8,6 +8,7 @@
  */
 
 
+#include "../redis/vaani_master.h"
 #include "../redis/vaani_topology.h"
 #include "vaani_fuzz.h"
 #include "vaani_reply.h"

@@ -17,6 +17,7 @@
 
 #include "vaani_reply.h"
 #include "vaani_test.h"
+#include "../redis/vaani_master.h"
 #include "../redis/vaani_topology.h"
 
 
