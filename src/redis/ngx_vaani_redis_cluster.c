@@ -365,7 +365,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
         return NGX_DECLINED;
     }
 
-    ngx_vaani_redis_stats_redirect(conn->redis);
+    ngx_vaani_redis_count(conn->redis, redirects);
 
     /* ASK says nothing of the slot's other keys */
 

@@ -216,7 +216,7 @@ ngx_vaani_redis_slots_compare(ngx_vaani_redis_cluster_t *cluster)
         if (cluster->known
             && ngx_vaani_redis_slots_took_over(cluster, node, &from))
         {
-            ngx_vaani_redis_stats_failover(redis);
+            ngx_vaani_redis_count(redis, failovers);
         }
 
         if (from) {

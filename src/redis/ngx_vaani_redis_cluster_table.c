@@ -244,7 +244,7 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
     cluster->asking = 0;
     cluster->done = ngx_current_msec;
 
-    ngx_vaani_redis_stats_refresh(cluster->redis);
+    ngx_vaani_redis_count(cluster->redis, refreshes);
 
     /* slots may be moved one by one, or nodes disagree: redirects will do */
 

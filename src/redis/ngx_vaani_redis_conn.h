@@ -322,10 +322,12 @@ void ngx_vaani_redis_stats_ready(ngx_vaani_redis_conn_t *conn,
 void ngx_vaani_redis_stats_commands(ngx_vaani_redis_conn_t *conn, ngx_int_t n,
     ngx_int_t bytes);
 
-/* a redirect, a fetch of the table, another master */
-void ngx_vaani_redis_stats_redirect(ngx_vaani_redis_t *redis);
-void ngx_vaani_redis_stats_refresh(ngx_vaani_redis_t *redis);
-void ngx_vaani_redis_stats_failover(ngx_vaani_redis_t *redis);
+/* one more of a counter, which is named by its member */
+#define ngx_vaani_redis_count(redis, member)                                  \
+    ngx_vaani_redis_stats_count(redis, offsetof(ngx_vaani_redis_stats_t,      \
+                                                member))
+
+void ngx_vaani_redis_stats_count(ngx_vaani_redis_t *redis, size_t counter);
 
 /* a command was replied to, after so many us */
 void ngx_vaani_redis_stats_round_trip(ngx_vaani_redis_conn_t *conn,

@@ -11,8 +11,8 @@
 #define NGX_VAANI_REDIS_MAX_ERROR       128
 
 
-static ngx_uint_t ngx_vaani_redis_is_acl_error(u_char *text, u_char *last);
-static ngx_uint_t ngx_vaani_redis_is_script_error(u_char *text, u_char *last);
+static ngx_uint_t ngx_vaani_redis_begins_any(u_char *text, u_char *last,
+    ngx_str_t *with);
 static ngx_uint_t ngx_vaani_redis_begins(u_char *text, u_char *last,
     ngx_str_t *with);
 static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
@@ -82,7 +82,7 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
     { ngx_string("ERR hash value is not an integer"), NGX_VAANI_REDIS_GIVE_UP,
       "a field of the hash holds something else than it should" },
 
-    /* see ngx_vaani_redis_is_script_error() */
+    /* see ngx_vaani_redis_script_errors */
 
     { ngx_string("SCRIPT"), NGX_VAANI_REDIS_GIVE_UP,
       "the script failed, the hash may hold something else than it should" },
@@ -98,6 +98,36 @@ static ngx_str_t  ngx_vaani_redis_failures[] = {
     ngx_string("connect"),
     ngx_string("lost"),
     ngx_string("timeout"),
+    ngx_null_string
+};
+
+
+/* what is NOPERM outside of a script */
+
+static ngx_str_t  ngx_vaani_redis_acl_errors[] = {
+
+    /* Redis before 7.2; before 7.0 without "ERR " */
+
+    ngx_string("ERR The user executing the script can't"),
+    ngx_string("The user executing the script can't"),
+
+    /* Redis 7.2 and newer, Valkey */
+
+    ngx_string("ERR ACL failure in script"),
+
+    ngx_null_string
+};
+
+
+/*
+ * What Lua says of a fault in the script, or of a value that it can't work
+ * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands
+ * behind "ERR Error running script (call to f_...): @user_script:12: ".
+ */
+
+static ngx_str_t  ngx_vaani_redis_script_errors[] = {
+    ngx_string("ERR user_script:"),
+    ngx_string("user_script:"),
     ngx_null_string
 };
 
@@ -148,11 +178,15 @@ ngx_vaani_redis_error(u_char *text, size_t len)
             code = noauth;
             last = noauth + sizeof(noauth) - 1;
 
-        } else if (ngx_vaani_redis_is_acl_error(code, last)) {
+        } else if (ngx_vaani_redis_begins_any(code, last,
+                                              ngx_vaani_redis_acl_errors))
+        {
             code = noperm;
             last = noperm + sizeof(noperm) - 1;
 
-        } else if (ngx_vaani_redis_is_script_error(code, last)) {
+        } else if (ngx_vaani_redis_begins_any(code, last,
+                                              ngx_vaani_redis_script_errors))
+        {
             code = script;
             last = script + sizeof(script) - 1;
         }
@@ -206,56 +240,11 @@ ngx_vaani_redis_error_name(ngx_uint_t n)
 }
 
 
-/* what is NOPERM outside of a script */
-
 static ngx_uint_t
-ngx_vaani_redis_is_acl_error(u_char *text, u_char *last)
+ngx_vaani_redis_begins_any(u_char *text, u_char *last, ngx_str_t *with)
 {
-    ngx_uint_t  i;
-
-    static ngx_str_t  begins[] = {
-
-        /* Redis before 7.2; before 7.0 without "ERR " */
-
-        ngx_string("ERR The user executing the script can't"),
-        ngx_string("The user executing the script can't"),
-
-        /* Redis 7.2 and newer, Valkey */
-
-        ngx_string("ERR ACL failure in script"),
-
-        ngx_null_string
-    };
-
-    for (i = 0; begins[i].len; i++) {
-        if (ngx_vaani_redis_begins(text, last, &begins[i])) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/*
- * What Lua says of a fault in the script, or of a value that it can't work
- * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands
- * behind "ERR Error running script (call to f_...): @user_script:12: ".
- */
-
-static ngx_uint_t
-ngx_vaani_redis_is_script_error(u_char *text, u_char *last)
-{
-    ngx_uint_t  i;
-
-    static ngx_str_t  begins[] = {
-        ngx_string("ERR user_script:"),
-        ngx_string("user_script:"),
-        ngx_null_string
-    };
-
-    for (i = 0; begins[i].len; i++) {
-        if (ngx_vaani_redis_begins(text, last, &begins[i])) {
+    for ( /* void */ ; with->len; with++) {
+        if (ngx_vaani_redis_begins(text, last, with)) {
             return 1;
         }
     }

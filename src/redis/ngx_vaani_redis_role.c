@@ -208,7 +208,7 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
                           &node->url.name, len, was);
 
             if (!moved) {
-                ngx_vaani_redis_stats_failover(redis);
+                ngx_vaani_redis_count(redis, failovers);
             }
         }
 

@@ -86,40 +86,14 @@ ngx_vaani_redis_stats_connections(ngx_vaani_redis_t *redis, ngx_int_t n)
 
 
 void
-ngx_vaani_redis_stats_redirect(ngx_vaani_redis_t *redis)
+ngx_vaani_redis_stats_count(ngx_vaani_redis_t *redis, size_t counter)
 {
-    ngx_vaani_redis_stats_t  *stats;
+    u_char  *stats;
 
-    stats = ngx_vaani_redis_stats(redis);
+    stats = (u_char *) ngx_vaani_redis_stats(redis);
 
     if (stats) {
-        (void) ngx_atomic_fetch_add(&stats->redirects, 1);
-    }
-}
-
-
-void
-ngx_vaani_redis_stats_refresh(ngx_vaani_redis_t *redis)
-{
-    ngx_vaani_redis_stats_t  *stats;
-
-    stats = ngx_vaani_redis_stats(redis);
-
-    if (stats) {
-        (void) ngx_atomic_fetch_add(&stats->refreshes, 1);
-    }
-}
-
-
-void
-ngx_vaani_redis_stats_failover(ngx_vaani_redis_t *redis)
-{
-    ngx_vaani_redis_stats_t  *stats;
-
-    stats = ngx_vaani_redis_stats(redis);
-
-    if (stats) {
-        (void) ngx_atomic_fetch_add(&stats->failovers, 1);
+        (void) ngx_atomic_fetch_add((ngx_atomic_t *) (stats + counter), 1);
     }
 }
 
