@@ -8,7 +8,7 @@
 #define _NGX_VAANI_REDIS_CLUSTER_H_INCLUDED_
 
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 #include "vaani_topology.h"
 
 

@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 
 #define NGX_VAANI_REDIS_BUFFER_SIZE     16384

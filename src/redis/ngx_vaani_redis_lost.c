@@ -5,7 +5,7 @@
  */
 
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 
 static void ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn);

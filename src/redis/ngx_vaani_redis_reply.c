@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 #if (NGX_VAANI_SHARED_HIREDIS)
 #include <dlfcn.h>

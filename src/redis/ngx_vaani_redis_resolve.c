@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 
 static void ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx);

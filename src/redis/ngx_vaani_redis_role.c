@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 #include "vaani_master.h"
 
 

@@ -1,5 +1,5 @@
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 
 static ngx_int_t ngx_vaani_redis_loaded(ngx_vaani_redis_conn_t *conn,

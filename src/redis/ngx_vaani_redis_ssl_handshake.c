@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_vaani_redis_conn.h"
+#include "ngx_vaani_redis_node.h"
 
 
 #if (NGX_SSL)
