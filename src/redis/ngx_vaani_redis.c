@@ -1,4 +1,10 @@
 
+/*
+ * What others call: a worker's clients begin and end, keys find their servers,
+ * scripts are called.
+ */
+
+
 #include "ngx_vaani_redis_cluster.h"
 
 #include <ngx_sha1.h>

@@ -1,7 +1,4 @@
 
-#include "ngx_vaani_redis_cluster.h"
-
-
 /*
  * A Redis Cluster: the node that owns the slot of a key serves it, see
  * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
@@ -10,6 +7,9 @@
  * whatever became of those before and behind it; one that nobody takes now is
  * parked, and given to whoever owns its slot a moment later.
  */
+
+
+#include "ngx_vaani_redis_cluster.h"
 
 
 /* when it's tried again to wait for a cluster that is down, ms */
@@ -342,7 +342,7 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
         return NGX_DECLINED;
     }
 
-    ngx_vaani_redis_give_back(conn, cmd);
+    ngx_vaani_redis_remove_command(conn, cmd);
     ngx_vaani_redis_cluster_park_again(cluster, cmd);
 
     return NGX_OK;
@@ -377,7 +377,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
         return NGX_DECLINED;
     }
 
-    ngx_vaani_redis_give_back(conn, cmd);
+    ngx_vaani_redis_remove_command(conn, cmd);
 
     node = NULL;
 
@@ -407,7 +407,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
     cmd->asking = (redirect.kind == VAANI_REDIRECT_ASK);
     node->used = ngx_current_msec;
 
-    ngx_vaani_redis_hand_over(target, cmd);
+    ngx_vaani_redis_add_command(target, cmd);
 
     return NGX_OK;
 }

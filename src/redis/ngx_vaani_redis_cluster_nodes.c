@@ -1,11 +1,11 @@
 
-#include "ngx_vaani_redis_cluster.h"
-
-
 /*
  * The nodes of a cluster that a worker has connections to: the masters of the
  * table, guests that a redirect named, and those that are about to leave.
  */
+
+
+#include "ngx_vaani_redis_cluster.h"
 
 
 /* how often it's said that there are too many masters, ms */

@@ -1,11 +1,11 @@
 
-#include "ngx_vaani_redis_cluster.h"
-
-
 /*
  * Commands of a cluster that belong to no connection for now: they are given to
  * whoever owns their slots a moment later.
  */
+
+
+#include "ngx_vaani_redis_cluster.h"
 
 
 static ngx_vaani_redis_status_e ngx_vaani_redis_cluster_owner(
@@ -62,7 +62,7 @@ ngx_vaani_redis_cluster_park_waiting(ngx_vaani_redis_conn_t *conn)
 
         ngx_queue_remove(q);
 
-        ngx_vaani_redis_give_back(conn, cmd);
+        ngx_vaani_redis_remove_command(conn, cmd);
         ngx_vaani_redis_cluster_park_again(conn->redis->state, cmd);
     }
 }
@@ -116,7 +116,7 @@ ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster)
         cluster->nbytes -= cmd->buf.end - cmd->buf.start;
 
         if (conn) {
-            ngx_vaani_redis_hand_over(conn, cmd);
+            ngx_vaani_redis_add_command(conn, cmd);
 
         } else {
             ngx_queue_insert_tail(&ended[status], q);

@@ -1,13 +1,13 @@
 
-#include "ngx_vaani_redis_cluster.h"
-
-#include <ngx_sha1.h>
-
-
 /*
  * Which node of a cluster owns which slot: a table that was fetched is compared
  * with the one before.
  */
+
+
+#include "ngx_vaani_redis_cluster.h"
+
+#include <ngx_sha1.h>
 
 
 static ngx_vaani_redis_node_t *ngx_vaani_redis_slots_node(

@@ -1,7 +1,4 @@
 
-#include "ngx_vaani_redis_cluster.h"
-
-
 /*
  * The table of a cluster: which node owns which slot.  It's fetched by CLUSTER
  * SLOTS, which is everywhere: when a worker begins, when a reply or the loss of
@@ -10,6 +7,9 @@
  * Nodes of the latest table are asked one after the other, then the servers of
  * the configuration, whose names are resolved anew.
  */
+
+
+#include "ngx_vaani_redis_cluster.h"
 
 
 /* how often it's fetched without a reason, ms */

@@ -1,4 +1,9 @@
 
+/*
+ * The bytes of a command, and its memory.
+ */
+
+
 #include "ngx_vaani_redis_conn.h"
 
 

@@ -1,4 +1,10 @@
 
+/*
+ * The life of a connection: from one step to the next, until it is set up, and
+ * what is read then.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 

@@ -159,7 +159,7 @@ struct ngx_vaani_redis_conn_s {
 
     uint32_t                    failure;        /* logged last, its digest */
 
-    /* the error reply that was logged last, see ngx_vaani_redis_complain() */
+    /* the error reply that was logged last, see ngx_vaani_redis_log_error() */
     const ngx_vaani_redis_error_t  *error;
     vaani_pace_t                pace;
 
@@ -193,10 +193,10 @@ struct ngx_vaani_redis_conn_s {
 const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
 
 /*
- * Counts and logs an error reply; of a connection that gets the same one again
- * and again, from time to time
+ * Counts an error reply and logs it; one that the connection gets again and
+ * again is logged from time to time.
  */
-void ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+void ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t *error, redisReply *reply);
 
 
@@ -258,8 +258,8 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_command(const ngx_str_t *first,
 void ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd);
 
 /*
- * Ends a command that is no connection's any more: calls its handler, and frees
- * it
+ * Ends a command that is no connection's any more: frees it, and calls its
+ * handler.
  */
 void ngx_vaani_redis_end(ngx_vaani_redis_cmd_t *cmd,
     ngx_vaani_redis_status_e status, redisReply *reply, ngx_uint_t lane);
@@ -280,12 +280,12 @@ ngx_vaani_redis_status_e ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
 
 /*
- * Takes a command away from the connection, or gives it one, whose deadline
- * stands.
+ * Gives it a command, whose deadline stands, without asking for room; or takes
+ * one away that is in none of its queues any more, which the caller owns then.
  */
-void ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
+void ngx_vaani_redis_add_command(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
-void ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
+void ngx_vaani_redis_remove_command(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd);
 
 /* whether there is room for one more */

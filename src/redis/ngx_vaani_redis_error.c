@@ -1,4 +1,9 @@
 
+/*
+ * Error replies: what each asks for, how it is counted and logged.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 
@@ -282,7 +287,7 @@ ngx_vaani_redis_find_code(u_char *text, u_char *last)
  */
 
 void
-ngx_vaani_redis_complain(ngx_vaani_redis_conn_t *conn,
+ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_error_t *error, redisReply *reply)
 {
     char       *advice;

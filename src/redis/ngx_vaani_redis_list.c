@@ -1,13 +1,13 @@
 
-#include "ngx_vaani_redis_node.h"
-#include "vaani_master.h"
-
-
 /*
  * Whichever server of a list is the master.  Each worker asks all of them for
  * their roles whenever a connection to the master is to be made, and from time
  * to time.
  */
+
+
+#include "ngx_vaani_redis_node.h"
+#include "vaani_master.h"
 
 
 /* how often they are asked without a reason, ms */

@@ -8,11 +8,11 @@
 #include "ngx_vaani_redis_node.h"
 
 
-static void ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn);
+static void ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
-static void ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
-    char *what);
+static void ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t err, char *what);
 static ngx_uint_t ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch,
     uint32_t failure);
 static ngx_uint_t ngx_vaani_redis_expire(ngx_queue_t *queue,
@@ -53,10 +53,10 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
                       "vaani: %V %s, connecting again, %ui events wait for it",
                       &conn->node->url.name, what, conn->ncommands);
 
-        ngx_vaani_redis_again(conn);
+        ngx_vaani_redis_reconnect(conn);
 
     } else {
-        ngx_vaani_redis_rest(conn, err, what);
+        ngx_vaani_redis_back_off(conn, err, what);
     }
 
     ngx_vaani_redis_finish_all(conn, &refused, NGX_VAANI_REDIS_UNKNOWN);
@@ -92,7 +92,7 @@ ngx_vaani_redis_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
  */
 
 static void
-ngx_vaani_redis_again(ngx_vaani_redis_conn_t *conn)
+ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_actions_t  *actions;
 
@@ -158,7 +158,7 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
                                       : NGX_VAANI_REDIS_CONNECT,
                                 NULL, err, what);
 
-    ngx_vaani_redis_rest(conn, err, what);
+    ngx_vaani_redis_back_off(conn, err, what);
 
     if (conn->watch == NULL && conn->redis->actions
         && conn->redis->actions->lost)
@@ -183,7 +183,8 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
  */
 
 static void
-ngx_vaani_redis_rest(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
+ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
+    char *what)
 {
     uint32_t    failure;
     ngx_uint_t  level, ready, tls;
@@ -469,5 +470,5 @@ ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn)
 
     conn->down = 1;
 
-    ngx_vaani_redis_again(conn);
+    ngx_vaani_redis_reconnect(conn);
 }

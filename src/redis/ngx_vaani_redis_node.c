@@ -1,4 +1,9 @@
 
+/*
+ * A server: where it is, and the connections to it.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 

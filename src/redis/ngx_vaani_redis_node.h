@@ -247,7 +247,7 @@ extern ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions;
 
 /*
  * Asks for the role, or if the ACL doesn't allow that, for information, and
- * calls watch->role(); or watch->lost(), also if there is no memory
+ * calls watch->role(); or watch->lost(), also if there is no memory.
  */
 void ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch);
 

@@ -26,7 +26,7 @@ ngx_vaani_redis_send(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 
     cmd->deadline = ngx_current_msec + conn->redis->timeout;
 
-    ngx_vaani_redis_hand_over(conn, cmd);
+    ngx_vaani_redis_add_command(conn, cmd);
 
     return NGX_VAANI_REDIS_DONE;
 }
@@ -56,7 +56,7 @@ ngx_vaani_redis_has_room(ngx_vaani_redis_conn_t *conn,
 
 
 void
-ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
+ngx_vaani_redis_add_command(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd)
 {
     size_t          size;
@@ -98,7 +98,7 @@ ngx_vaani_redis_hand_over(ngx_vaani_redis_conn_t *conn,
 
 
 void
-ngx_vaani_redis_give_back(ngx_vaani_redis_conn_t *conn,
+ngx_vaani_redis_remove_command(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd)
 {
     conn->ncommands--;
@@ -194,7 +194,7 @@ ngx_vaani_redis_finish(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_status_e status,
     redisReply *reply)
 {
-    ngx_vaani_redis_give_back(conn, cmd);
+    ngx_vaani_redis_remove_command(conn, cmd);
     ngx_vaani_redis_end(cmd, status, reply, conn->lane);
 }
 

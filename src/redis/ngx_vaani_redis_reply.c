@@ -1,4 +1,10 @@
 
+/*
+ * What comes back: the reader of hiredis within bounds, and what a reply does
+ * to its command and its connection.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 #if (NGX_VAANI_SHARED_HIREDIS)
@@ -271,7 +277,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
     if (cmd->once) {
 
         if (error->action == NGX_VAANI_REDIS_RECONNECT) {
-            ngx_vaani_redis_complain(conn, error, reply);
+            ngx_vaani_redis_log_error(conn, error, reply);
             conn->condemned = 1;
             conn->refusing = 1;
         }
@@ -297,7 +303,7 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
         return;
     }
 
-    ngx_vaani_redis_complain(conn, error, reply);
+    ngx_vaani_redis_log_error(conn, error, reply);
 
     if (error->action == NGX_VAANI_REDIS_GIVE_UP) {
         ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_REFUSED, reply);

@@ -1,4 +1,9 @@
 
+/*
+ * The address of a server.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 

@@ -1,11 +1,11 @@
 
-#include "ngx_vaani_redis_node.h"
-#include "vaani_master.h"
-
-
 /*
  * One server, which has to be the master of several: others say where it is.
  */
+
+
+#include "ngx_vaani_redis_node.h"
+#include "vaani_master.h"
 
 
 static void ngx_vaani_redis_role_answer(void *data,

@@ -1,8 +1,4 @@
 
-#include "ngx_vaani_redis_node.h"
-#include "vaani_master.h"
-
-
 /*
  * The master that Redis Sentinels know under a name, see
  * https://redis.io/docs/latest/develop/reference/sentinel-clients/
@@ -15,6 +11,10 @@
  * Sentinels may disagree: as long as the connections to a master stand, another
  * server has to say itself that it is the master before they are moved there.
  */
+
+
+#include "ngx_vaani_redis_node.h"
+#include "vaani_master.h"
 
 
 /* how often it's asked without a reason, ms */

@@ -1,4 +1,9 @@
 
+/*
+ * From a connection to a READY one: AUTH, SELECT, SCRIPT LOAD.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 
@@ -135,7 +140,7 @@ ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
         /* in READY it was a SCRIPT LOAD: the commands behind it will tell */
 
         if (conn->state != NGX_VAANI_REDIS_READY) {
-            ngx_vaani_redis_complain(conn, error, reply);
+            ngx_vaani_redis_log_error(conn, error, reply);
             ngx_vaani_redis_fail(conn, 0, "refused the set-up");
         }
 

@@ -1,7 +1,4 @@
 
-#include "ngx_vaani_redis_node.h"
-
-
 /*
  * The servers that a worker knows, in shared memory, for the status page.
  *
@@ -10,6 +7,9 @@
  * finds it odd, or changed at the end, reads again.  A table belongs to the
  * process whose pid it has: that of one that was killed isn't read any more.
  */
+
+
+#include "ngx_vaani_redis_node.h"
 
 
 /* how often a reader tries */

@@ -1,4 +1,9 @@
 
+/*
+ * What is counted of connections, in shared memory.
+ */
+
+
 #include "ngx_vaani_redis_conn.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * Where Redis is, as it is configured.
+ */
+
+
 #include "ngx_vaani_redis.h"
 
 

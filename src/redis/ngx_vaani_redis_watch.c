@@ -1,4 +1,9 @@
 
+/*
+ * A connection to ask who serves what.
+ */
+
+
 #include "ngx_vaani_redis_node.h"
 
 
@@ -65,7 +70,7 @@ ngx_vaani_redis_watch_ask(ngx_vaani_redis_watch_t *watch, ngx_str_t *args,
     cmd->once = 1;
     cmd->deadline = ngx_current_msec + conn->redis->timeout;
 
-    ngx_vaani_redis_hand_over(conn, cmd);
+    ngx_vaani_redis_add_command(conn, cmd);
 
     return NGX_OK;
 }
