@@ -208,6 +208,7 @@ scenario 'servers that lie' => sub {
         'a list of lists'  => "*1\r\n*1\r\n*1\r\n\$6\r\nmaster\r\n",
         'another word'     => "*1\r\n\$5\r\nqueen\r\n",
         'a Sentinel'       => "*2\r\n\$8\r\nsentinel\r\n*0\r\n",
+        'a message'        => "*3\r\n\$7\r\nmessage\r\n\$1\r\nx\r\n\$1\r\ny\r\n",
         'an error'         => "-ERR unknown command 'ROLE'\r\n",
         'half a reply'     => "*3\r\n\$6\r\nmas",
         'something else'   => "HTTP/1.1 400 Bad Request\r\n\r\n",
