@@ -3,9 +3,9 @@
  * A Redis Cluster: the node that owns the slot of a key serves it, see
  * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
  *
- * Commands go where the table says.  One that is redirected goes on by itself,
- * whatever became of those before and behind it; one that nobody takes now is
- * parked, and given to whoever owns its slot a moment later.
+ * A command is sent to the owner of its slot in the table.  A redirect concerns
+ * that command only, not those before and after it.  A command that no node
+ * takes now is parked, and given to the owner of its slot a moment later.
  */
 
 
@@ -205,8 +205,8 @@ ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
 
 
 /*
- * An address may belong to somebody else by now, even of another cluster: who
- * answers there is asked for its name.
+ * An address may belong to another server by now, even to one of another
+ * cluster: the server that answers there is asked for its id.
  */
 
 static ngx_int_t
@@ -247,7 +247,7 @@ ngx_vaani_redis_cluster_check_id(ngx_vaani_redis_conn_t *conn,
         return NGX_OK;
     }
 
-    /* a proxy has a name of its own, and knows those of its cluster */
+    /* a proxy has an id of its own, and knows those of its cluster */
 
     ngx_str_set(&args[0], "CLUSTER");
     ngx_str_set(&args[1], "NODES");
@@ -452,8 +452,8 @@ ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * The commands of a connection that broke: somebody else may own their slots by
- * now.  Which one executed them is not known, but they may be sent again.
+ * The commands of a connection that broke: another node may own their slots by
+ * now.  It is not known which were executed, but all may be sent again.
  */
 
 static void
@@ -466,7 +466,7 @@ ngx_vaani_redis_cluster_lost(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * Whether a command has waited in vain lately.
+ * Whether a command has recently waited without success.
  */
 
 static ngx_uint_t
@@ -494,13 +494,13 @@ ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
         return NGX_VAANI_REDIS_FULL;
     }
 
-    /* who has asked everybody in vain doesn't wait for more of that */
+    /* all nodes were asked for the table, and none had one */
 
     if (cluster->nrounds) {
         return NGX_VAANI_REDIS_DOWN;
     }
 
-    /* the table has no owner: one of them waits for another table, not each */
+    /* the table has no owner: one command waits for another table, not each */
 
     if (cluster->known) {
         ngx_vaani_redis_cluster_refresh(cluster, 1);
@@ -519,7 +519,7 @@ ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
 
 
 /*
- * Never in the middle of what a connection does.
+ * Nodes are freed here, and never in the middle of what a connection does.
  */
 
 static void

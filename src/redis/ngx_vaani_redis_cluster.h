@@ -35,8 +35,8 @@ typedef struct {
     ngx_msec_t                  changed;        /* when one of these did */
     ngx_uint_t                  nowned;         /* slots that have an owner */
     ngx_uint_t                  nleaving;       /* nodes */
-    ngx_msec_t                  waited;         /* when a command had waited in
-                                                   vain, 0: never */
+    ngx_msec_t                  waited;         /* when a command had waited
+                                                   for nothing, 0: never */
 
     /* commands that belong to no connection for now */
 
@@ -55,14 +55,14 @@ typedef struct {
     ngx_msec_t                  backoff;
     ngx_uint_t                  candidate;      /* who is asked, see there */
     ngx_uint_t                  ntried;         /* in this round */
-    ngx_uint_t                  nrounds;        /* in vain, of late */
+    ngx_uint_t                  nrounds;        /* latest ones without table */
     vaani_pace_t                complained;
     vaani_pace_t                crowded;
     unsigned                    known:1;        /* there is a table */
     unsigned                    asking:1;
     unsigned                    again:1;        /* when that is done */
     unsigned                    replaced:1;     /* a node, by another one */
-    unsigned                    rotate:1;       /* ask somebody else */
+    unsigned                    rotate:1;       /* ask another node */
     unsigned                    failing:1;      /* says who was asked */
     unsigned                    down:1;         /* said all, at the last time */
     unsigned                    last_resort:1;  /* who else is there */
@@ -95,7 +95,7 @@ void ngx_vaani_redis_cluster_table_exit(ngx_vaani_redis_cluster_t *cluster);
 
 /*
  * The table may be out of date.  It's fetched soon, once for all that say so;
- * trouble: from somebody else than the last time.
+ * trouble: from another node than the last time.
  */
 void ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
     ngx_uint_t trouble);
@@ -133,8 +133,9 @@ ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
     ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 
 /*
- * A node is of no use any more: what waits for it is parked, what is under way
- * goes on.  The latter function is for guests whose time is over.
+ * A node is not needed any more: commands that wait for it are parked, those
+ * under way may be finished.  The latter function is for all guests whose time
+ * is over.
  */
 void ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_node_t *node);

@@ -145,8 +145,8 @@ ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster)
 
 
 /*
- * A node is of no use any more: what waits for it is given to others, what it
- * is at it may finish.
+ * Commands that wait for the node are given to others, those under way may be
+ * finished.
  */
 
 void

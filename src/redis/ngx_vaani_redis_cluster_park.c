@@ -136,8 +136,9 @@ ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster)
 
 
 /*
- * Whom a parked command is to be given to.  Returns NGX_VAANI_REDIS_DONE with
- * *conn set, or NULL while it is to wait; another status if it waited in vain.
+ * Finds the connection that takes a parked command.  Returns
+ * NGX_VAANI_REDIS_DONE with *conn set, or NULL while the command has to wait;
+ * another status if it has waited for nothing, which it ends with.
  */
 
 static ngx_vaani_redis_status_e
@@ -189,7 +190,7 @@ ngx_vaani_redis_cluster_owner(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * Commands that were parked in vain: their handlers may do anything.
+ * The handlers of these commands may do anything.
  */
 
 static void

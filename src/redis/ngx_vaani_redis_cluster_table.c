@@ -5,7 +5,7 @@
  * a connection says that it may be out of date, and from time to time.
  *
  * Nodes of the latest table are asked one after the other, then the servers of
- * the configuration, whose names are resolved anew.
+ * the configuration, whose names are resolved again.
  */
 
 
@@ -266,7 +266,7 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_cluster_check_guests(cluster);
 
-    /* without events, nobody else says that it's up again */
+    /* without events, nothing else tells that it's up again */
 
     ngx_add_timer(&cluster->refresh,
                   (cluster->down ? NGX_VAANI_REDIS_MAX_BACKOFF

@@ -274,7 +274,7 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
 
 
 /*
- * All replies are there of a connection that is of no use.
+ * A connection that takes no more events, and has got all replies.
  */
 
 static void

@@ -186,18 +186,10 @@ struct ngx_vaani_redis_conn_s {
 
 
 /*
- * ngx_vaani_redis_error.c
- *
- * Classifies the text of an error reply.  Never returns NULL.
+ * The files, from those that call none of the others to those that call the
+ * ones before.  A file tells a later one of something by a handler that the
+ * latter has set.
  */
-const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
-
-/*
- * Counts an error reply and logs it; one that the connection gets again and
- * again is logged from time to time.
- */
-void ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
-    const ngx_vaani_redis_error_t *error, redisReply *reply);
 
 
 /*
@@ -242,6 +234,21 @@ void ngx_vaani_redis_stats_error(ngx_vaani_redis_conn_t *conn, ngx_uint_t n,
 
 /* a clock that isn't set, us */
 uint64_t ngx_vaani_redis_now(void);
+
+
+/*
+ * ngx_vaani_redis_error.c
+ *
+ * Classifies the text of an error reply.  Never returns NULL.
+ */
+const ngx_vaani_redis_error_t *ngx_vaani_redis_error(u_char *text, size_t len);
+
+/*
+ * Counts an error reply and logs it; one that the connection gets again and
+ * again is logged from time to time.
+ */
+void ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
+    const ngx_vaani_redis_error_t *error, redisReply *reply);
 
 
 /*
@@ -317,37 +324,51 @@ void ngx_vaani_redis_finish_all(ngx_vaani_redis_conn_t *conn,
 
 
 /*
- * ngx_vaani_redis_conn.c: the life of the connection
+ * ngx_vaani_redis_resolve.c
+ *
+ * Sets conn->addr to an address of its node, at once or later, and then calls
+ * conn->resolve_handler().
  */
+void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
 
-void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
-    ngx_vaani_redis_node_t *node, ngx_uint_t lane, ngx_log_t *log);
 
-/* begins to connect; the connection then looks after itself */
-void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
-
-/* the same, after its node got another place; its commands wait for that */
-void ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn);
+#if (NGX_SSL)
 
 /*
- * Closes, and doesn't connect again.  Commands that have no reply are in
- * conn->waiting then.
+ * ngx_vaani_redis_ssl_error.c: what failures of TLS mean
  */
-void ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn);
 
-/* closes for good and drops what waits, without a call of handlers */
-void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
+/* keeps errors and alerts of a connection of OpenSSL, from its beginning */
+void ngx_vaani_redis_ssl_note_errors(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * The reason why a handshake failed, and why a read or a write did, where *err
+ * and what are its own.  They return a text for the log, static or in conn, and
+ * set *err to the errno that belongs to it, or 0.
+ */
+char *ngx_vaani_redis_ssl_refused(ngx_vaani_redis_conn_t *conn,
+    ngx_err_t *err);
+char *ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
+    char *what);
 
 
 /*
- * ngx_vaani_redis_write.c: the one write that a turn of the event loop makes
+ * ngx_vaani_redis_ssl_handshake.c: the TLS of a connection
  */
 
-/* writes what is queued; may end in ngx_vaani_redis_lost() */
-void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
+/*
+ * Begins the handshake of a connected socket.  At its end, at once or later,
+ * it calls conn->handshake_handler().
+ */
+void ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn);
 
-/* of conn->flush */
-void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
+/* says goodbye without waiting for an answer, and frees all but the session */
+void ngx_vaani_redis_ssl_close(ngx_vaani_redis_conn_t *conn);
+
+/* the next handshake will be a full one */
+void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
+
+#endif
 
 
 /*
@@ -380,51 +401,14 @@ void ngx_vaani_redis_deadline_handler(ngx_event_t *ev);
 
 
 /*
- * ngx_vaani_redis_resolve.c
- *
- * Sets conn->addr to an address of its node, at once or later, and then calls
- * conn->resolve_handler().
- */
-void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
-
-
-#if (NGX_SSL)
-
-/*
- * ngx_vaani_redis_ssl_handshake.c: the TLS of a connection
+ * ngx_vaani_redis_write.c: the one write that a turn of the event loop makes
  */
 
-/*
- * Begins the handshake of a connected socket.  At its end, at once or later,
- * it calls conn->handshake_handler().
- */
-void ngx_vaani_redis_ssl_handshake(ngx_vaani_redis_conn_t *conn);
+/* writes what is queued; may end in ngx_vaani_redis_lost() */
+void ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn);
 
-/* says goodbye without waiting for an answer, and frees all but the session */
-void ngx_vaani_redis_ssl_close(ngx_vaani_redis_conn_t *conn);
-
-/* the next handshake will be a full one */
-void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
-
-
-/*
- * ngx_vaani_redis_ssl_error.c: what failures of TLS mean
- */
-
-/* keeps errors and alerts of a connection of OpenSSL, from its beginning */
-void ngx_vaani_redis_ssl_note_errors(ngx_vaani_redis_conn_t *conn);
-
-/*
- * The reason why a handshake failed, and why a read or a write did, where *err
- * and what are its own.  They return a text for the log, static or in conn, and
- * set *err to the errno that belongs to it, or 0.
- */
-char *ngx_vaani_redis_ssl_refused(ngx_vaani_redis_conn_t *conn,
-    ngx_err_t *err);
-char *ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
-    char *what);
-
-#endif
+/* of conn->flush */
+void ngx_vaani_redis_flush_handler(ngx_event_t *ev);
 
 
 /*
@@ -457,6 +441,29 @@ redisReader *ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn);
  * connection was closed on the way.
  */
 ngx_int_t ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn);
+
+
+/*
+ * ngx_vaani_redis_conn.c: the life of the connection
+ */
+
+void ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
+    ngx_vaani_redis_node_t *node, ngx_uint_t lane, ngx_log_t *log);
+
+/* begins to connect; the connection then looks after itself */
+void ngx_vaani_redis_connect(ngx_vaani_redis_conn_t *conn);
+
+/* the same, after its node got another place; its commands wait for that */
+void ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn);
+
+/*
+ * Closes, and doesn't connect again.  Commands that have no reply are in
+ * conn->waiting then.
+ */
+void ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn);
+
+/* closes for good and drops what waits, without a call of handlers */
+void ngx_vaani_redis_conn_exit(ngx_vaani_redis_conn_t *conn);
 
 
 #endif /* _NGX_VAANI_REDIS_CONN_H_INCLUDED_ */

@@ -1,7 +1,7 @@
 
 /*
- * A connection that is of no use any more: what becomes of its commands, when
- * another one is tried, and what is logged.
+ * What the loss of a connection means: for its commands, for the next attempt,
+ * and for the log.
  */
 
 
@@ -22,8 +22,8 @@ static void ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn);
 
 /*
  * A connection that was in use broke, and its commands wait for the next one.
- * That is tried at once if this one had been good for something, else it could
- * go on like this for ever.
+ * That is tried at once only if this one has executed a command or lasted a
+ * while: otherwise the two could alternate without an end.
  */
 
 void
@@ -88,7 +88,7 @@ ngx_vaani_redis_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
- * Connects anew, or lets others see to it.
+ * Connects again; the form may take the commands before.
  */
 
 static void
@@ -96,7 +96,7 @@ ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_actions_t  *actions;
 
-    /* its owner goes on with another place, but is never called at once */
+    /* its owner tries another place, but is never called at once */
 
     if (conn->watch) {
         ngx_add_timer(&conn->reconnect, 1);
@@ -116,8 +116,8 @@ ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * The command that Redis was at when the connection broke may be why: one that
- * is too long for it, say.  It isn't sent for ever.
+ * The command that Redis was executing may be the reason: one that is too long
+ * for it, for example.  So it isn't sent without an end.
  */
 
 static void
@@ -195,7 +195,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 
     ngx_vaani_redis_close(conn);
 
-    /* one line for a reason: the next one may be what has to be seen to */
+    /* one line per reason: another one may be what needs attention */
 
     failure = ngx_crc32_short((u_char *) what, ngx_strlen(what));
 
@@ -205,7 +205,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     conn->failure = failure;
 
     if (conn->watch) {
-        /* one of several may end; its certificate has to be seen to */
+        /* one of several may be down; its certificate needs attention */
 
         level = !ngx_vaani_redis_is_news(conn->watch, failure)
                 ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;

@@ -53,7 +53,7 @@ struct ngx_vaani_redis_node_s {
     /* with a list or Sentinels */
 
     unsigned                    wrong:1;        /* it isn't the master */
-    unsigned                    hinted:1;       /* it said who is, of late */
+    unsigned                    hinted:1;       /* it said lately who is */
 };
 
 
@@ -79,8 +79,8 @@ struct ngx_vaani_redis_actions_s {
     ngx_int_t                 (*greet)(ngx_vaani_redis_conn_t *conn);
 
     /*
-     * A command was answered with an error.  Returns NGX_OK if the command is
-     * seen to, or NGX_DECLINED.
+     * A command was answered with an error.  Returns NGX_OK if it has taken the
+     * command, or NGX_DECLINED.
      */
     ngx_int_t                 (*refused)(ngx_vaani_redis_conn_t *conn,
                                          ngx_vaani_redis_cmd_t *cmd,
@@ -107,6 +107,28 @@ struct ngx_vaani_redis_actions_s {
     void                      (*show)(ngx_vaani_redis_t *redis,
                                       ngx_vaani_redis_table_t *table);
 };
+
+
+/*
+ * ngx_vaani_redis_show.c: what is shown of servers, see ngx_vaani_redis_table_t
+ */
+
+void ngx_vaani_redis_show_init(ngx_vaani_redis_t *redis, ngx_log_t *log);
+void ngx_vaani_redis_show_exit(ngx_vaani_redis_t *redis);
+
+/* something has changed, and is written when this turn is over */
+void ngx_vaani_redis_show(ngx_vaani_redis_t *redis);
+
+/*
+ * Shows one; node: if there are connections to it, or NULL.  A name that was
+ * shown before keeps its role.
+ */
+void ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
+    ngx_vaani_redis_table_t *table, ngx_str_t *name, ngx_uint_t role,
+    ngx_vaani_redis_node_t *node);
+
+/* how many of its connections are ready */
+ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
 
 
 /*
@@ -143,28 +165,6 @@ u_char *ngx_vaani_redis_print_place(u_char *dst, ngx_uint_t tls,
 
 
 /*
- * ngx_vaani_redis_show.c: what is shown of servers, see ngx_vaani_redis_table_t
- */
-
-void ngx_vaani_redis_show_init(ngx_vaani_redis_t *redis, ngx_log_t *log);
-void ngx_vaani_redis_show_exit(ngx_vaani_redis_t *redis);
-
-/* something has changed, and is written when this turn is over */
-void ngx_vaani_redis_show(ngx_vaani_redis_t *redis);
-
-/*
- * Shows one; node: if there are connections to it, or NULL.  A name that was
- * shown before keeps its role.
- */
-void ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
-    ngx_vaani_redis_table_t *table, ngx_str_t *name, ngx_uint_t role,
-    ngx_vaani_redis_node_t *node);
-
-/* how many of its connections are ready */
-ngx_uint_t ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node);
-
-
-/*
  * ngx_vaani_redis_watch.c: a connection to ask who serves what
  *
  * It is opened to one place after the other by its owner, who is told how that
@@ -182,7 +182,7 @@ struct ngx_vaani_redis_watch_s {
     void                       *data;
     ngx_uint_t                  informed;       /* the role was asked by INFO */
 
-    /* what was logged of late, and whether that was the last thing */
+    /* what was logged lately, and whether that was the last thing */
 
     struct {
         uint32_t                failure;
@@ -251,7 +251,10 @@ extern ngx_vaani_redis_actions_t  ngx_vaani_redis_cluster_actions;
  */
 void ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch);
 
-/* asks for the role in the set-up; see ngx_vaani_redis_actions_t */
+/*
+ * Actions of both forms: the role is asked in the set-up, and commands that a
+ * demoted master refused wait for the one that took over.
+ */
 ngx_int_t ngx_vaani_redis_greet_master(ngx_vaani_redis_conn_t *conn);
 ngx_int_t ngx_vaani_redis_refused_by_replica(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_cmd_t *cmd, ngx_vaani_redis_action_e action,

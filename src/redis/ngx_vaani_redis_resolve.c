@@ -37,7 +37,7 @@ ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
 
 
 /*
- * A name is looked up anew for every connection, so that a Redis that has
+ * A name is looked up again for every connection, so that a Redis that has
  * moved is found; several addresses take turns.
  */
 

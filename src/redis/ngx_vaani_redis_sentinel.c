@@ -471,8 +471,8 @@ ngx_vaani_redis_sentinel_timer(ngx_event_t *ev)
 
 
 /*
- * Asks somebody who may be the master.  A replica knows its master before
- * Sentinels do, if it was told by others.
+ * Asks a server that may be the master for its role.  A replica knows its new
+ * master before Sentinels do, if a person or another program has named it.
  */
 
 static void

@@ -134,7 +134,7 @@ ngx_vaani_redis_show_handler(ngx_event_t *ev)
 
     table = ngx_vaani_redis_table(redis, worker);
 
-    /* it's odd already if somebody was killed while he wrote it */
+    /* it's odd already if a worker was killed while it wrote it */
 
     table->version |= 1;
 
