@@ -335,6 +335,17 @@ void ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn);
 #if (NGX_SSL)
 
 /*
+ * ngx_vaani_redis_ssl.c: TLS as it is configured
+ *
+ * Sets the name that a certificate must have: a host name or an address, with
+ * "\0" at its end.  Returns NGX_OK; NGX_DECLINED for an address, which is not
+ * to be sent (RFC 6066); or NGX_ERROR.
+ */
+ngx_int_t ngx_vaani_redis_ssl_expect_name(X509_VERIFY_PARAM *param,
+    u_char *name, size_t len);
+
+
+/*
  * ngx_vaani_redis_ssl_error.c: what failures of TLS mean
  */
 

@@ -176,18 +176,12 @@ ngx_vaani_redis_ssl_trust(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 }
 
 
-/*
- * Names are compared by OpenSSL, which knows addresses, too;
- * ngx_ssl_check_host() doesn't.
- */
-
 static ngx_int_t
 ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
     ngx_log_t *log)
 {
-    u_char             *name;
-    size_t              len;
-    X509_VERIFY_PARAM  *param;
+    size_t   len;
+    u_char  *name;
 
     log->data = &ssl->name;
 
@@ -217,10 +211,36 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 
     (void) ngx_cpystrn(name, ssl->name.value.data, len + 1);
 
-    param = SSL_CTX_get0_param(ssl->ssl->ctx);
+    switch (ngx_vaani_redis_ssl_expect_name(SSL_CTX_get0_param(ssl->ssl->ctx),
+                                            name, len))
+    {
 
-    if (X509_VERIFY_PARAM_set1_ip_asc(param, (char *) name) == 1) {
+    case NGX_OK:
+        ssl->server_name = name;
         return NGX_OK;
+
+    case NGX_DECLINED:
+        return NGX_OK;
+
+    default:
+        ngx_ssl_error(NGX_LOG_EMERG, log, 0,
+                      "\"vaani_redis_ssl_name\" can't be used");
+        return NGX_ERROR;
+    }
+}
+
+
+/*
+ * Names are compared by OpenSSL, which knows addresses, too;
+ * ngx_ssl_check_host() doesn't.
+ */
+
+ngx_int_t
+ngx_vaani_redis_ssl_expect_name(X509_VERIFY_PARAM *param, u_char *name,
+    size_t len)
+{
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, (char *) name) == 1) {
+        return NGX_DECLINED;
     }
 
     ERR_clear_error();
@@ -228,17 +248,8 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
     X509_VERIFY_PARAM_set_hostflags(param,
                                     X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 
-    if (X509_VERIFY_PARAM_set1_host(param, (char *) name, len) == 0) {
-        ngx_ssl_error(NGX_LOG_EMERG, log, 0,
-                      "\"vaani_redis_ssl_name\" can't be used");
-        return NGX_ERROR;
-    }
-
-    /* RFC 6066: literal addresses are not sent */
-
-    ssl->server_name = name;
-
-    return NGX_OK;
+    return X509_VERIFY_PARAM_set1_host(param, (char *) name, len) ? NGX_OK
+                                                                  : NGX_ERROR;
 }
 
 

@@ -79,10 +79,10 @@ failed:
 static ngx_int_t
 ngx_vaani_redis_ssl_expect(ngx_vaani_redis_conn_t *conn, SSL *connection)
 {
-    u_char                 *name;
     size_t                  len;
+    u_char                 *name;
+    ngx_int_t               rc;
     ngx_str_t              *server;
-    X509_VERIFY_PARAM      *param;
     ngx_vaani_redis_ssl_t  *ssl;
     u_char                  text[NGX_VAANI_REDIS_HOST_LEN];
 
@@ -103,18 +103,13 @@ ngx_vaani_redis_ssl_expect(ngx_vaani_redis_conn_t *conn, SSL *connection)
 
         (void) ngx_cpystrn(text, server->data, len + 1);
 
-        param = SSL_get0_param(connection);
+        rc = ngx_vaani_redis_ssl_expect_name(SSL_get0_param(connection), text,
+                                             len);
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
 
-        if (X509_VERIFY_PARAM_set1_ip_asc(param, (char *) text) != 1) {
-            ERR_clear_error();
-
-            X509_VERIFY_PARAM_set_hostflags(param,
-                                         X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-
-            if (X509_VERIFY_PARAM_set1_host(param, (char *) text, len) == 0) {
-                return NGX_ERROR;
-            }
-
+        if (rc == NGX_OK) {
             name = text;
         }
     }
