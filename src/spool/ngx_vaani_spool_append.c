@@ -322,8 +322,7 @@ ngx_vaani_spool_append_done(void *data)
     shared = ngx_vaani_spool_shared(spool);
 
     if (append->task.err) {
-        ngx_vaani_spool_refuse(spool, append->task.err,
-                               "can't be written to");
+        ngx_vaani_spool_refuse(spool, append->task.err, "can't be written to");
 
     } else if (spool->refusing) {
         ngx_log_error(NGX_LOG_NOTICE, spool->log, 0,

@@ -133,14 +133,14 @@ ngx_vaani_spool_keep_alloc(ngx_vaani_spool_t *spool, ngx_uint_t connection,
         || (batch->len
             && batch->len + size > NGX_VAANI_SPOOL_MAX_BYTES))
     {
-        ngx_vaani_spool_count_not_kept(writer, 1, 0, "the disk is too slow");
+        ngx_vaani_spool_not_kept(writer, 1, 0, "the disk is too slow");
         return NULL;
     }
 
     if (ngx_vaani_spool_reserve(writer, VAANI_JOURNAL_HEADER + size)
         != NGX_OK)
     {
-        ngx_vaani_spool_count_not_kept(writer, 1, 0, "no memory");
+        ngx_vaani_spool_not_kept(writer, 1, 0, "no memory");
         return NULL;
     }
 
@@ -224,7 +224,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     }
 
     if (writer->slow) {
-        ngx_vaani_spool_count_not_waited(writer, 1);
+        ngx_vaani_spool_not_waited(writer, 1);
         return NGX_OK;
     }
 

@@ -139,14 +139,14 @@ void ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch);
 void ngx_vaani_spool_late_handler(ngx_event_t *ev);
 
 /* counts n records that nobody waits for, and says so from time to time */
-void ngx_vaani_spool_count_not_waited(ngx_vaani_spool_writer_t *writer,
+void ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer,
     ngx_uint_t n);
 
 /*
  * Counts n records that aren't kept, and says why from time to time; err is an
  * errno or 0.
  */
-void ngx_vaani_spool_count_not_kept(ngx_vaani_spool_writer_t *writer,
+void ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer,
     ngx_uint_t n, ngx_err_t err, char *why);
 
 

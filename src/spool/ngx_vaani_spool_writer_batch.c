@@ -40,8 +40,8 @@ ngx_vaani_spool_write_batch(ngx_vaani_spool_writer_t *writer)
     if (writer->fd == -1
         && ngx_vaani_spool_begin_segment(writer, batch) != NGX_OK)
     {
-        ngx_vaani_spool_count_not_kept(writer, batch->nrecords, 0,
-                                       "no random numbers");
+        ngx_vaani_spool_not_kept(writer, batch->nrecords, 0,
+                                 "no random numbers");
         ngx_vaani_spool_batch_end(batch);
         return;
     }
@@ -144,12 +144,12 @@ ngx_vaani_spool_batch_done(void *data)
     batch = writer->writing;
 
     if (writer->append.err || writer->full) {
-        ngx_vaani_spool_count_not_kept(writer, batch->nrecords,
-                                       writer->append.err,
-                                       writer->full
-                                       ? "full of waiting events, raise "
-                                         "\"max\""
-                                       : "write failed");
+        ngx_vaani_spool_not_kept(writer, batch->nrecords,
+                                 writer->append.err,
+                                 writer->full
+                                 ? "full of waiting events, raise "
+                                   "\"max\""
+                                 : "write failed");
     } else {
 
         if (writer->size == writer->asked) {

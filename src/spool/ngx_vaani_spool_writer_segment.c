@@ -283,8 +283,8 @@ ngx_vaani_spool_sync_done(void *data)
     }
 
     if (writer->sync.err) {
-        ngx_vaani_spool_count_not_kept(writer, 0, writer->sync.err,
-                                       "sync failed");
+        ngx_vaani_spool_not_kept(writer, 0, writer->sync.err,
+                                 "sync failed");
     }
 
     if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {

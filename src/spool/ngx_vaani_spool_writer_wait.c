@@ -36,7 +36,7 @@ ngx_vaani_spool_late_handler(ngx_event_t *ev)
 
     if (n) {
         writer->slow = 1;
-        ngx_vaani_spool_count_not_waited(writer, n);
+        ngx_vaani_spool_not_waited(writer, n);
     }
 
     first = !ngx_queue_empty(&writer->writing->waiters)
@@ -121,7 +121,7 @@ ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch)
  */
 
 void
-ngx_vaani_spool_count_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
+ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
 {
     uint64_t                   skipped;
     ngx_vaani_spool_shared_t  *shared;
@@ -144,7 +144,7 @@ ngx_vaani_spool_count_not_waited(ngx_vaani_spool_writer_t *writer, ngx_uint_t n)
 
 
 void
-ngx_vaani_spool_count_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
+ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer, ngx_uint_t n,
     ngx_err_t err, char *why)
 {
     uint64_t                   skipped;
