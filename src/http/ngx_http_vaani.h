@@ -129,12 +129,15 @@ typedef struct {
 
 
 /*
- * Signatures that a location asks for, and what they are checked with.  The
- * first scheme whose header with the signature was sent decides alone.
+ * Signatures that a location asks for, and what they are checked with: a copy
+ * of a row of the table in auth/ngx_http_vaani_signers.c.  The first scheme
+ * whose header with the signature was sent decides alone.
  */
 
+#define NGX_HTTP_VAANI_SCHEMES          2
+
 typedef struct {
-    ngx_http_vaani_scheme_t    *schemes;
+    ngx_http_vaani_scheme_t     schemes[NGX_HTTP_VAANI_SCHEMES];
     ngx_uint_t                  nschemes;
     ngx_array_t                 keys;       /* of HMAC_CTX * */
     ngx_http_vaani_place_t      place;

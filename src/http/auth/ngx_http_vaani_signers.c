@@ -9,14 +9,31 @@
 
 #if (NGX_HTTP_VAANI_HMAC)
 
+/*
+ * Somebody who signs, and what reads a parameter of the directive: an option, a
+ * secret, or a file of secrets.
+ */
+
+typedef struct {
+    ngx_http_vaani_scheme_t     schemes[NGX_HTTP_VAANI_SCHEMES];
+    ngx_uint_t                  nschemes;
+    char                     *(*parameter)(ngx_conf_t *cf,
+                                           ngx_http_vaani_signer_t *signer,
+                                           ngx_str_t *value);
+} ngx_http_vaani_known_signer_t;
+
+
+static char *ngx_http_vaani_read_signer(ngx_conf_t *cf,
+    ngx_http_vaani_known_signer_t *known, ngx_http_vaani_signer_t *signer,
+    ngx_uint_t first);
 static ngx_http_vaani_signer_t *ngx_http_vaani_create_signer(ngx_conf_t *cf,
-    ngx_command_t *cmd);
+    ngx_command_t *cmd, ngx_http_vaani_known_signer_t *known);
+static ngx_uint_t ngx_http_vaani_is_header_name(ngx_str_t *name);
+static char *ngx_http_vaani_webhook_parameter(ngx_conf_t *cf,
+    ngx_http_vaani_signer_t *signer, ngx_str_t *value);
 static char *ngx_http_vaani_own_parameter(ngx_conf_t *cf,
     ngx_http_vaani_signer_t *signer, ngx_str_t *value);
-static ngx_uint_t ngx_http_vaani_is_header_name(ngx_str_t *name);
-static ngx_http_vaani_scheme_t *ngx_http_vaani_create_scheme(ngx_conf_t *cf,
-    ngx_str_t *header);
-static char *ngx_http_vaani_signature_parameter(ngx_conf_t *cf,
+static char *ngx_http_vaani_header_parameter(ngx_conf_t *cf,
     ngx_http_vaani_signer_t *signer, ngx_str_t *value);
 static char *ngx_http_vaani_signature_timestamp(ngx_conf_t *cf,
     ngx_http_vaani_scheme_t *scheme, u_char *first, u_char *last);
@@ -25,59 +42,67 @@ static char *ngx_http_vaani_signature_secret(ngx_conf_t *cf,
     ngx_http_vaani_signer_t *signer, ngx_str_t *value);
 
 
-/* https://www.standardwebhooks.com, and the names that Svix gives to them */
-
-static ngx_http_vaani_scheme_t  ngx_http_vaani_webhook_schemes[] = {
-    { ngx_string("webhook-signature"),
-      ngx_string("webhook-id"),
-      ngx_string("webhook-timestamp"),
-      { vaani_string("v1,"), { 0, NULL }, ' ', VAANI_SIGNATURE_BASE64, 0, 0 }
-    },
-
-    { ngx_string("svix-signature"),
-      ngx_string("svix-id"),
-      ngx_string("svix-timestamp"),
-      { vaani_string("v1,"), { 0, NULL }, ' ', VAANI_SIGNATURE_BASE64, 0, 0 }
-    }
-};
+#define NGX_HTTP_VAANI_WEBHOOKS         0
+#define NGX_HTTP_VAANI_OWN              1
+#define NGX_HTTP_VAANI_HEADER           2
 
 
-/* of campaigns, and of the dashboard */
+static ngx_http_vaani_known_signer_t  ngx_http_vaani_signers[] = {
 
-static ngx_http_vaani_scheme_t  ngx_http_vaani_own_schemes[] = {
-    { ngx_string("x-vaani-signature"),
-      ngx_null_string,
-      ngx_string("x-vaani-timestamp"),
-      { vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 1, 1 }
-    },
+    /* https://www.standardwebhooks.com, and the names that Svix gives */
 
-    { ngx_string("x-webhook-signature"),
-      ngx_null_string,
-      ngx_null_string,
-      { vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 1, 1 }
-    }
+    { { { ngx_string("webhook-signature"),
+          ngx_string("webhook-id"),
+          ngx_string("webhook-timestamp"),
+          { vaani_string("v1,"), { 0, NULL }, ' ', VAANI_SIGNATURE_BASE64,
+            0, 0 } },
+
+        { ngx_string("svix-signature"),
+          ngx_string("svix-id"),
+          ngx_string("svix-timestamp"),
+          { vaani_string("v1,"), { 0, NULL }, ' ', VAANI_SIGNATURE_BASE64,
+            0, 0 } } },
+      2,
+      ngx_http_vaani_webhook_parameter },
+
+    /* Vaani's campaigns, and its dashboard */
+
+    { { { ngx_string("x-vaani-signature"),
+          ngx_null_string,
+          ngx_string("x-vaani-timestamp"),
+          { vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX,
+            1, 1 } },
+
+        { ngx_string("x-webhook-signature"),
+          ngx_null_string,
+          ngx_null_string,
+          { vaani_string("sha256="), { 0, NULL }, ',', VAANI_SIGNATURE_HEX,
+            1, 1 } } },
+      2,
+      ngx_http_vaani_own_parameter },
+
+    /* anybody else: the configuration has the name of the header */
+
+    { { { ngx_null_string,
+          ngx_null_string,
+          ngx_null_string,
+          { { 0, NULL }, { 0, NULL }, ',', VAANI_SIGNATURE_HEX, 1, 0 } } },
+      1,
+      ngx_http_vaani_header_parameter }
 };
 
 
 static vaani_str_t  ngx_http_vaani_v1 = vaani_string("v1=");
 
-#else
-
-static char *ngx_http_vaani_no_hmac(ngx_conf_t *cf);
-
-#endif
-
 
 char *
 ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-#if (NGX_HTTP_VAANI_HMAC)
     ngx_http_vaani_loc_conf_t *vlcf = conf;
 
-    char                     *rv;
-    ngx_str_t                *value;
-    ngx_uint_t                n;
-    ngx_http_vaani_signer_t  *signer;
+    char                           *rv;
+    ngx_str_t                      *value;
+    ngx_http_vaani_known_signer_t  *known;
 
     value = cf->args->elts;
 
@@ -97,46 +122,32 @@ ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is set after \"vaani_secret off\"";
     }
 
-    if (vlcf->secret == NGX_CONF_UNSET_PTR) {
-        signer = ngx_http_vaani_create_signer(cf, cmd);
+    known = &ngx_http_vaani_signers[NGX_HTTP_VAANI_WEBHOOKS];
 
-        if (signer == NULL) {
+    if (vlcf->secret == NGX_CONF_UNSET_PTR) {
+        vlcf->secret = ngx_http_vaani_create_signer(cf, cmd, known);
+
+        if (vlcf->secret == NULL) {
             return NGX_CONF_ERROR;
         }
-
-        signer->schemes = ngx_http_vaani_webhook_schemes;
-        signer->nschemes = 2;
-
-        vlcf->secret = signer;
     }
 
-    for (n = 1; n < cf->args->nelts; n++) {
-        rv = ngx_http_vaani_take_secrets(cf, &value[n], &vlcf->secret->keys,
-                                         ngx_http_vaani_add_webhook_key);
+    rv = ngx_http_vaani_read_signer(cf, known, vlcf->secret, 1);
 
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    return ngx_http_vaani_protect(cf, cmd, vlcf);
-
-#else
-    return ngx_http_vaani_no_hmac(cf);
-#endif
+    return (rv == NGX_CONF_OK) ? ngx_http_vaani_protect(cf, cmd, vlcf) : rv;
 }
 
 
 char *
 ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-#if (NGX_HTTP_VAANI_HMAC)
     ngx_http_vaani_loc_conf_t *vlcf = conf;
 
-    char                     *rv;
-    ngx_str_t                *value;
-    ngx_uint_t                n, own;
-    ngx_http_vaani_signer_t  *signer;
+    char                           *rv;
+    ngx_str_t                      *value;
+    ngx_http_vaani_signer_t        *signer;
+    ngx_http_vaani_scheme_t        *scheme;
+    ngx_http_vaani_known_signer_t  *known;
 
     if (vlcf->signature != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -159,34 +170,28 @@ ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "has an invalid header name";
     }
 
-    signer = ngx_http_vaani_create_signer(cf, cmd);
+    known = (ngx_strcmp(value[1].data, "vaani") == 0)
+            ? &ngx_http_vaani_signers[NGX_HTTP_VAANI_OWN]
+            : &ngx_http_vaani_signers[NGX_HTTP_VAANI_HEADER];
+
+    signer = ngx_http_vaani_create_signer(cf, cmd, known);
 
     if (signer == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    own = (ngx_strcmp(value[1].data, "vaani") == 0);
+    scheme = signer->schemes;
 
-    if (own) {
-        signer->schemes = ngx_http_vaani_own_schemes;
-        signer->nschemes = 2;
-
-    } else {
-        signer->schemes = ngx_http_vaani_create_scheme(cf, &value[1]);
-        signer->nschemes = 1;
-
-        if (signer->schemes == NULL) {
-            return NGX_CONF_ERROR;
-        }
+    if (scheme->signature.len == 0) {
+        scheme->signature = value[1];
+        ngx_strlow(scheme->signature.data, scheme->signature.data,
+                   scheme->signature.len);
     }
 
-    for (n = 2; n < cf->args->nelts; n++) {
-        rv = own ? ngx_http_vaani_own_parameter(cf, signer, &value[n])
-                 : ngx_http_vaani_signature_parameter(cf, signer, &value[n]);
+    rv = ngx_http_vaani_read_signer(cf, known, signer, 2);
 
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     if (ngx_http_vaani_check_repeated(cf, 2) != NGX_CONF_OK) {
@@ -197,30 +202,54 @@ ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "needs \"secret=\" or \"file=\"";
     }
 
-    if (signer->schemes->format.timestamp.len
-        && signer->schemes->format.prefix.data == NULL)
-    {
-        signer->schemes->format.prefix = ngx_http_vaani_v1;
+    if (scheme->format.timestamp.len && scheme->format.prefix.data == NULL) {
+        scheme->format.prefix = ngx_http_vaani_v1;
     }
 
     vlcf->signature = signer;
 
     return ngx_http_vaani_protect(cf, cmd, vlcf);
-
-#else
-    return ngx_http_vaani_no_hmac(cf);
-#endif
 }
 
 
-#if (NGX_HTTP_VAANI_HMAC)
+/*
+ * Reads the parameters of a directive from the first one on.
+ */
+
+static char *
+ngx_http_vaani_read_signer(ngx_conf_t *cf,
+    ngx_http_vaani_known_signer_t *known, ngx_http_vaani_signer_t *signer,
+    ngx_uint_t first)
+{
+    char        *rv;
+    ngx_str_t   *value;
+    ngx_uint_t   n;
+
+    value = cf->args->elts;
+
+    for (n = first; n < cf->args->nelts; n++) {
+        rv = known->parameter(cf, signer, &value[n]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * A location has a copy of the schemes, which its parameters change.
+ */
 
 static ngx_http_vaani_signer_t *
-ngx_http_vaani_create_signer(ngx_conf_t *cf, ngx_command_t *cmd)
+ngx_http_vaani_create_signer(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_http_vaani_known_signer_t *known)
 {
     ngx_http_vaani_signer_t  *signer;
 
-    signer = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_signer_t));
+    signer = ngx_palloc(cf->pool, sizeof(ngx_http_vaani_signer_t));
 
     if (signer == NULL
         || ngx_array_init(&signer->keys, cf->pool, 2, sizeof(HMAC_CTX *))
@@ -229,40 +258,12 @@ ngx_http_vaani_create_signer(ngx_conf_t *cf, ngx_command_t *cmd)
         return NULL;
     }
 
+    ngx_memcpy(signer->schemes, known->schemes, sizeof(known->schemes));
+    signer->nschemes = known->nschemes;
+
     ngx_http_vaani_set_place(cf, cmd, &signer->place);
 
     return signer;
-}
-
-
-/*
- * Vaani's own: a parameter of "vaani_signature vaani".
- */
-
-static char *
-ngx_http_vaani_own_parameter(ngx_conf_t *cf, ngx_http_vaani_signer_t *signer,
-    ngx_str_t *value)
-{
-    if (ngx_strcmp(value->data, "timestamp=required") == 0) {
-
-        /* the one that has it is the first */
-
-        signer->nschemes = 1;
-
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_strncmp(value->data, "timestamp=", 10) == 0) {
-        return "takes only \"timestamp=required\" after \"vaani\"";
-    }
-
-    if (ngx_strncmp(value->data, "encoding=", 9) == 0
-        || ngx_strncmp(value->data, "prefix=", 7) == 0)
-    {
-        return "takes no \"encoding=\" or \"prefix=\" after \"vaani\"";
-    }
-
-    return ngx_http_vaani_signature_secret(cf, signer, value);
 }
 
 
@@ -286,39 +287,52 @@ ngx_http_vaani_is_header_name(ngx_str_t *name)
 }
 
 
-static ngx_http_vaani_scheme_t *
-ngx_http_vaani_create_scheme(ngx_conf_t *cf, ngx_str_t *header)
+static char *
+ngx_http_vaani_webhook_parameter(ngx_conf_t *cf,
+    ngx_http_vaani_signer_t *signer, ngx_str_t *value)
 {
-    ngx_http_vaani_scheme_t  *scheme;
-
-    scheme = ngx_pcalloc(cf->pool, sizeof(ngx_http_vaani_scheme_t));
-
-    if (scheme == NULL) {
-        return NULL;
-    }
-
-    scheme->signature = *header;
-
-    ngx_strlow(scheme->signature.data, scheme->signature.data,
-               scheme->signature.len);
-
-    scheme->format.separator = ',';
-    scheme->format.encoding = VAANI_SIGNATURE_HEX;
-    scheme->format.bare = 1;
-
-    return scheme;
+    return ngx_http_vaani_take_secrets(cf, value, &signer->keys,
+                                       ngx_http_vaani_add_webhook_key);
 }
 
 
 static char *
-ngx_http_vaani_signature_parameter(ngx_conf_t *cf,
+ngx_http_vaani_own_parameter(ngx_conf_t *cf, ngx_http_vaani_signer_t *signer,
+    ngx_str_t *value)
+{
+    ngx_str_t  text;
+
+    if (ngx_http_vaani_parameter(value, "timestamp=", &text)) {
+
+        if (ngx_strcmp(text.data, "required") != 0) {
+            return "takes only \"timestamp=required\" after \"vaani\"";
+        }
+
+        /* the one that has it is the first */
+
+        signer->nschemes = 1;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_vaani_parameter(value, "encoding=", &text)
+        || ngx_http_vaani_parameter(value, "prefix=", &text))
+    {
+        return "takes no \"encoding=\" or \"prefix=\" after \"vaani\"";
+    }
+
+    return ngx_http_vaani_signature_secret(cf, signer, value);
+}
+
+
+static char *
+ngx_http_vaani_header_parameter(ngx_conf_t *cf,
     ngx_http_vaani_signer_t *signer, ngx_str_t *value)
 {
-    u_char                    *last;
+    ngx_str_t                  text;
     vaani_signature_format_t  *format;
 
     format = &signer->schemes->format;
-    last = value->data + value->len;
 
     if (ngx_strcmp(value->data, "encoding=hex") == 0) {
         format->encoding = VAANI_SIGNATURE_HEX;
@@ -332,21 +346,22 @@ ngx_http_vaani_signature_parameter(ngx_conf_t *cf,
         return NGX_CONF_OK;
     }
 
-    if (ngx_strncmp(value->data, "prefix=", 7) == 0) {
+    if (ngx_http_vaani_parameter(value, "prefix=", &text)) {
 
-        if (!ngx_http_vaani_is_element(value->data + 7, last)) {
+        if (!ngx_http_vaani_is_element(text.data, text.data + text.len)) {
             return "has a prefix with a comma or a leading blank";
         }
 
-        format->prefix.data = value->data + 7;
-        format->prefix.len = value->len - 7;
+        format->prefix.data = text.data;
+        format->prefix.len = text.len;
 
         return NGX_CONF_OK;
     }
 
-    if (ngx_strncmp(value->data, "timestamp=", 10) == 0 && value->len > 10) {
+    if (ngx_http_vaani_parameter(value, "timestamp=", &text) && text.len) {
         return ngx_http_vaani_signature_timestamp(cf, signer->schemes,
-                                                  value->data + 10, last);
+                                                  text.data,
+                                                  text.data + text.len);
     }
 
     return ngx_http_vaani_signature_secret(cf, signer, value);
@@ -440,11 +455,14 @@ static char *
 ngx_http_vaani_signature_secret(ngx_conf_t *cf,
     ngx_http_vaani_signer_t *signer, ngx_str_t *value)
 {
-    if (ngx_strncmp(value->data, "secret=", 7) == 0) {
-        value->data += 7;
-        value->len -= 7;
+    ngx_str_t  text;
 
-    } else if (ngx_strncmp(value->data, "file=", 5) != 0) {
+    /* "file=" is read by ngx_http_vaani_take_secrets() */
+
+    if (ngx_http_vaani_parameter(value, "secret=", &text)) {
+        *value = text;
+
+    } else if (!ngx_http_vaani_parameter(value, "file=", &text)) {
 
         /* it may be a secret: it isn't shown */
 
@@ -455,11 +473,12 @@ ngx_http_vaani_signature_secret(ngx_conf_t *cf,
                                        ngx_http_vaani_add_key);
 }
 
+
 #else
 
 
-static char *
-ngx_http_vaani_no_hmac(ngx_conf_t *cf)
+char *
+ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_str_t  *value;
 
@@ -470,6 +489,13 @@ ngx_http_vaani_no_hmac(ngx_conf_t *cf)
     }
 
     return "requires an nginx with OpenSSL 1.1.0 or newer";
+}
+
+
+char *
+ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    return ngx_http_vaani_secret(cf, cmd, conf);
 }
 
 #endif
