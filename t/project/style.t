@@ -1,4 +1,5 @@
-# All C is in nginx's style, and the program that says so sees what isn't.
+# All C is in nginx's style, and the program that says so sees what isn't; each
+# test file says in its first line what it proves.
 
 use v5.20;
 use feature 'signatures';
@@ -7,12 +8,15 @@ no warnings 'experimental::signatures';
 use FindBin;
 use Vaani::Test;
 
-
 my @c = map { glob ROOT . "/$_" } qw(*.c src/*/*.[ch] src/*/*/*.[ch] t/*.[ch] t/*/*.[ch] t/*/*/*.[ch] bench/*.[ch] bench/*/*.[ch] bench/*/*/*.[ch]);
 cmp_ok scalar @c, '>', 60, 'there are sources';
 
 my ($exit, $out, $err) = run([ ROOT . '/tools/style', @c ]);
 is "$exit$out$err", '0', 'all of them keep to the style';
+
+my @tests = glob ROOT . '/t/*/*.t';
+cmp_ok scalar @tests, '>', 60, 'there are tests';
+is_deeply [ grep { slurp($_) !~ /\A# ["\w].{20}/ } @tests ], [], 'each says in its first line what it proves';
 
 my $good = <<'C';
 
