@@ -8,9 +8,8 @@
 
 #include "vaani_body.h"
 #include "vaani_contract.h"
-#include "vaani_fuzz.h"
+#include "vaani_fuzz_memory.h"
 #include "vaani_reference.h"
-#include "vaani_test.h"
 
 
 /* what is left of a body after it was read: to see that it is the same again */
@@ -476,10 +475,7 @@ fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
         return;
     }
 
-    vaani_test_arena_init(&arena);
-
-    arena.fail_at = 1 + size % nallocs;
-    arena.fail_once = data[0] & 1;
+    vaani_fuzz_starve(&arena, data, size, nallocs);
 
     received.data = data;
     received.len = size;
@@ -492,9 +488,7 @@ fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
         } while (rc == VAANI_OK || rc == VAANI_ERROR);
     }
 
-    vaani_fuzz_check(rc == VAANI_NOMEM);
-
-    vaani_test_arena_free(&arena);
+    vaani_fuzz_starved(&arena, rc);
 }
 
 

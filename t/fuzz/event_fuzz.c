@@ -7,9 +7,8 @@
 
 #include "vaani_contract.h"
 #include "vaani_event.h"
-#include "vaani_fuzz.h"
+#include "vaani_fuzz_memory.h"
 #include "vaani_reference.h"
-#include "vaani_test.h"
 
 
 static int fuzz_parse(const u_char *data, size_t size, unsigned strict);
@@ -207,10 +206,7 @@ fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
         return;
     }
 
-    vaani_test_arena_init(&arena);
-
-    arena.fail_at = 1 + size % nallocs;
-    arena.fail_once = data[0] & 1;
+    vaani_fuzz_starve(&arena, data, size, nallocs);
 
     text.data = data;
     text.len = size;
@@ -218,7 +214,5 @@ fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
     rc = vaani_event_parse(&event, &text, &fuzz_none, strict, 0, &arena.alloc,
                            &error);
 
-    vaani_fuzz_check(rc == VAANI_NOMEM);
-
-    vaani_test_arena_free(&arena);
+    vaani_fuzz_starved(&arena, rc);
 }

@@ -6,10 +6,9 @@
  */
 
 
-#include "vaani_fuzz.h"
+#include "vaani_fuzz_memory.h"
 #include "vaani_json.h"
 #include "vaani_reference.h"
-#include "vaani_test.h"
 
 
 static void fuzz_text(const u_char *data, size_t size,
@@ -401,14 +400,9 @@ fuzz_no_memory(const u_char *text, size_t size,
         return;
     }
 
-    vaani_test_arena_init(&arena);
-
-    arena.fail_at = 1 + size % nallocs;
-    arena.fail_once = text[0] & 1;
+    vaani_fuzz_starve(&arena, text, size, nallocs);
 
     rc = vaani_json_scan(&json, text, size, options, &arena.alloc, &error);
 
-    vaani_fuzz_check(rc == VAANI_NOMEM);
-
-    vaani_test_arena_free(&arena);
+    vaani_fuzz_starved(&arena, rc);
 }
