@@ -174,7 +174,8 @@ sub last_answer ($load, $status, $after) {
 # so many are answered ok.
 sub flows_again ($load, $since, $within, $name) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    $within *= busy();
+    my $busy = busy();
+    $within *= $busy;
     pause($since + $within - now()) if now() < $since + $within;
     arrives($load, ok => 200);
 
@@ -187,7 +188,8 @@ sub flows_again ($load, $since, $within, $name) {
 
     # Where processes wait for a core, a reply may be too late at any time.
     return Test::More::cmp_ok(scalar @late, '<=', busy() > 1.5 ? @after / 5 : 0, $name)
-        || Test::More::diag(map { sprintf "%s: %s %.3f s after\n", @$_{qw(id status)}, $_->{sent} - $since } @late[ 0 .. (@late > 9 ? 9 : $#late) ]);
+        || Test::More::diag(sprintf("%d events of %d, sent later than %.1f s, %.1f times the limit:\n", scalar @late, scalar @after, $within, $busy),
+            map { sprintf "%s: %s %.3f s after\n", @$_{qw(id status)}, $_->{sent} - $since } @late[ 0 .. (@late > 9 ? 9 : $#late) ]);
 }
 
 # The longest answer to what was sent since then, ms.
