@@ -294,7 +294,7 @@ static void
 ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     ngx_str_t *reason)
 {
-    ngx_uint_t                 had;
+    ngx_uint_t                 had, late;
     ngx_vaani_spool_replay_t  *replay;
     ngx_vaani_spool_shared_t  *shared;
 
@@ -302,6 +302,7 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     shared = ngx_vaani_spool_shared(replay->spool);
 
     had = (rc == NGX_DONE);
+    late = 0;
 
     if (rc == NGX_OK || had) {
         ngx_vaani_spool_pace(replay, slot);
@@ -321,9 +322,11 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
     } else if (rc == NGX_ABORT) {
         rc = ngx_vaani_spool_defer(replay, slot, reason);
+        late = (rc == NGX_OK);
 
     } else if (rc == NGX_BUSY) {
         rc = ngx_vaani_spool_busy(replay, slot);
+        late = (rc == NGX_OK);
     }
 
     if (rc == NGX_DECLINED) {
@@ -347,7 +350,9 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     } else {
         replay->nended++;
 
-        if (replay->segment > shared->floor) {
+        /* what is late waits on, and is counted when it is written again */
+
+        if (!late && replay->segment > shared->floor) {
             (void) ngx_atomic_fetch_add(&shared->partial, 1);
         }
     }

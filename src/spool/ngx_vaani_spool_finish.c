@@ -268,6 +268,10 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay)
     (void) ngx_atomic_fetch_add(&shared->bytes, replay->nlate);
     (void) ngx_atomic_fetch_add(&shared->deferred, replay->nrecords);
 
+    if (!replay->healing && replay->segment > shared->floor) {
+        (void) ngx_atomic_fetch_add(&shared->partial, replay->nrecords);
+    }
+
     replay->late_segment = segment;
     replay->nlate = 0;
 

@@ -14,6 +14,7 @@ use IO::Socket::INET;
 use JSON::PP ();
 use List::Util qw(sum0 uniq);
 use Time::HiRes ();
+use Vaani::Test::Disk;
 use Vaani::Test::Endpoint qw(RETAIN);
 use Vaani::Test::Events;
 use Vaani::Test::HTTP qw(format_request);
@@ -597,7 +598,7 @@ subtest 'an event that is stuck' => sub {
     my $password = spew(tmpdir() . '/stuck', "secret\n");
     chmod 0600, $password or die "chmod: $!\n";
     $redis->client->cmd(qw(ACL SETUSER stuck on >secret ~* &* +@all));
-    my $nginx = Vaani::Test::Nginx->start(http => config($redis, <<"CONF"));
+    my $config = config($redis, <<"CONF");
         location = /spool {
             vaani_webhook;
             vaani_redis @{[ $redis->url ]}?user=stuck;
@@ -605,14 +606,20 @@ subtest 'an event that is stuck' => sub {
             vaani_spool %%DIR%%/spool;
         }
 CONF
+    my $start = sub ($main) { return Vaani::Test::Nginx->start(main => $main, http => $config) };
+    my ($nginx, $set) = on_bad_disk('*/spool/*.log', $start);
+    $nginx //= $start->('');
     my $numbers = sub ($status) { return [ @{ $status->{spools}[0] }{qw(records appended replayed)} ] };
 
     $redis->client->cmd('REPLICAOF', '127.0.0.1', '1');
     ok answers($nginx->http->post('/spool', event('call_started', room => $_)), 'queued'), "$_ is queued" for qw(ok-1 other ok-2);
     settles $nginx, $numbers, [ 3, 3, 0 ], 'three wait';
     $redis->client->cmd(qw(ACL SETUSER stuck resetkeys ~vaani:call:ok*));
+    $set->(frozen_syncs => 1) if $set;
     $redis->client->cmd('REPLICAOF', 'NO', 'ONE');
-    settles $nginx, $numbers, [ 1, 3, 2 ], 'one is left';
+    settles $nginx, $numbers, [ 1, 3, 2 ], 'one is left, also while it is written again';
+    $set->(frozen_syncs => 0) if $set;
+    settles $nginx, $numbers, [ 1, 3, 2 ], '... and after that';
 
     # It is tried again and again, which does not make it more events.
     for (1 .. 2) {
