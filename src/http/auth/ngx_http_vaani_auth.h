@@ -43,7 +43,7 @@ char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_protect(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_loc_conf_t *vlcf);
 
-/* Merges them.  conf->handler must be known.  Returns as a directive does. */
+/* Merges them.  conf->webhook must be known.  Returns as a directive does. */
 char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_loc_conf_t *prev);
 
