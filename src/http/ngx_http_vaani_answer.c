@@ -206,7 +206,7 @@ ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *buf)
 
     error = &item->error;
 
-    last = buf + NGX_HTTP_VAANI_DETAIL - 1;
+    last = buf + (NGX_HTTP_VAANI_DETAIL - 1);
 
     if (error->kind == VAANI_EVENT_MALFORMED) {
         p = ngx_slprintf(buf, last, "%s", error->message);
