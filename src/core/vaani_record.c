@@ -184,11 +184,13 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
             delivery->nsharded = nsharded;
         }
 
-    } else if (delivery->id.len == 0) {
+    } else {
 
-        /* what told a transfer without an id from another one */
+        /* the nonce told a transfer without an id from another one */
 
-        delivery->message = nonce;
+        delivery->message = delivery->id.len ? delivery->id
+                            : nonce.len ? nonce
+                              : delivery->digest;
     }
 
     return (r.pos == r.end) ? VAANI_OK : VAANI_ERROR;

@@ -31,8 +31,8 @@ u_char *vaani_record_write(u_char *dst, const vaani_delivery_t *delivery);
  * memory of alloc.
  *
  * Returns VAANI_OK; VAANI_ERROR if these bytes aren't a delivery of this
- * version or the one before, of whose deliveries only transfers have an id for
- * messages; VAANI_NOMEM.
+ * version or the one before, whose deliveries have no id for messages: they get
+ * one of what tells them apart; VAANI_NOMEM.
  */
 int vaani_record_read(vaani_delivery_t *delivery, const u_char *data,
     size_t len, vaani_alloc_t *alloc);

@@ -214,13 +214,6 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
 
     delivery.since = ngx_http_vaani_counted_since();
 
-    if (delivery.message.len == 0) {
-
-        /* it was spooled by a version whose messages had no id */
-
-        delivery.message = delivery.id.len ? delivery.id : delivery.digest;
-    }
-
     if (lane == NGX_VAANI_SPOOL_OWN_LANE) {
         key.data = (u_char *) delivery.key.data;
         key.len = delivery.key.len;

@@ -274,11 +274,16 @@ test_version_1(void **state)
         "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\1i" "\0\0\0\1n"
         "\0\0\0\1c" "\0\0\0\2{}";
 
-    /* one without an id */
+    /* a transfer without an id, and another event without one */
 
     static const u_char  transfer[] =
         "\1\0\0" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0\2" "\0\0\0\0\0\0\0\3"
         "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\0" "\0\0\0\1n"
+        "\0\0\0\2{}";
+
+    static const u_char  neither[] =
+        "\1\0\0" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0\2" "\0\0\0\0\0\0\0\3"
+        "\0\0\0\1k" "\0\0\0\1s" "\0\0\0\1d" "\0\0\0\0" "\0\0\0\0"
         "\0\0\0\2{}";
 
     (void) state;
@@ -289,7 +294,7 @@ test_version_1(void **state)
     size = write_version_1(data, &test_sample);
 
     sample = test_sample;
-    sample.message.len = 0;
+    sample.message = sample.id;
     sample.name.len = 0;
     sample.repaired = 0;
     sample.omit_payload = 0;
@@ -327,7 +332,8 @@ test_version_1(void **state)
     assert_int_equal(read.nchannels, 1);
     assert_int_equal(read.channels[0].data[0], 'c');
     assert_int_equal(read.payload.len, 2);
-    assert_int_equal(read.message.len + read.name.len + read.repaired, 0);
+    assert_int_equal(read.name.len + read.repaired, 0);
+    assert_true(vaani_str_eq(&read.message, &read.id));
 
     assert_int_equal(vaani_record_read(&read, transfer, sizeof(transfer) - 1,
                                        &arena.alloc),
@@ -337,6 +343,12 @@ test_version_1(void **state)
     assert_int_equal(read.nchannels, 0);
     assert_int_equal(read.message.len, 1);
     assert_int_equal(read.message.data[0], 'n');
+
+    assert_int_equal(vaani_record_read(&read, neither, sizeof(neither) - 1,
+                                       &arena.alloc),
+                     VAANI_OK);
+
+    assert_true(vaani_str_eq(&read.message, &read.digest));
 
     vaani_test_arena_free(&arena);
     free(data);
