@@ -97,18 +97,21 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     fd = ngx_vaani_spool_open_locked(new, O_WRONLY|O_CREAT|O_EXCL|O_APPEND,
                                      LOCK_EX, &st);
 
-    if (fd == -1) {
-        return -1;
-    }
-
-    if (ngx_vaani_spool_write_start(fd, size) != NGX_OK
+    if (fd == -1
+        || ngx_vaani_spool_write_start(fd, size) != NGX_OK
         || ngx_vaani_spool_rename_new(new, name) != NGX_OK)
     {
         err = errno;
-        (void) unlink((char *) new);
-        errno = err;
 
-        ngx_vaani_spool_close_file(fd);
+        /* it may be there without a lock, and nobody else makes that name */
+
+        (void) unlink((char *) new);
+
+        if (fd != -1) {
+            (void) close(fd);
+        }
+
+        errno = err;
 
         return -1;
     }

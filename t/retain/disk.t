@@ -215,6 +215,21 @@ long_scenario 'the disk takes nothing' => sub {
     verify_ok('write() fails', $load, $redis, $nginx, lost => not_in($ids));
 };
 
+scenario 'a segment cannot be locked' => sub {
+    my $redis = redis();
+    my ($nginx, $set) = on_bad_disk('*/spool/*.new', sub ($main) { nginx($redis, main => $main) }, 'no_locks')
+        or plan skip_all => 'no library can be preloaded';
+    my $load = load($nginx);
+
+    ok wait_for(sub { spool_status($nginx)->{not_kept} > 100 }), 'events are not kept';
+    $nginx->log_like(qr/does not keep events \(write failed\)/);
+    $set->(no_locks => 0);
+    ok wait_for(sub { kept_files($nginx) > 0 }), '... until it can be';
+    $load->stop;
+    is_deeply [ keys %{ $load->counts } ], ['ok'], 'Redis has taken them';
+    is_deeply [ grep { /\.new\z/ } @{ names($nginx->dir . '/spool') } ], [], 'nothing is left of the others';
+};
+
 scenario 'max is reached' => sub {
     my $max = 1024 * 1024;
     my $redis = redis();

@@ -23,6 +23,7 @@ our @EXPORT = qw(on_bad_disk on_small_disk);
 #   frozen_syncs   fdatasync() does not return
 #   slow           write() and fdatasync() take half a second
 #   slow_opens     a file that is made takes its time, up to 0.1 s
+#   no_locks       flock() fails as where the disk is another host's that is away
 my $BAD_DISK = <<'END_OF_SOURCE';
     #include <dlfcn.h>
     #include <errno.h>
@@ -108,6 +109,20 @@ my $BAD_DISK = <<'END_OF_SOURCE';
             }
         }
         return next(fd);
+    }
+
+    int flock(int fd, int how)
+    {
+        static int  (*next)(int, int);
+
+        if (!next) {
+            next = (int (*)(int, int)) dlsym(RTLD_NEXT, "flock");
+        }
+        if (is_open_on_disk(fd) && bad("no_locks")) {
+            errno = EIO;
+            return -1;
+        }
+        return next(fd, how);
     }
 
     static int slow_open(const char *function, const char *path, int flags, mode_t mode)
