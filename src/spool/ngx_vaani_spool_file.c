@@ -31,30 +31,38 @@ static void ngx_vaani_spool_truncate(int fd, off_t end);
 int
 ngx_vaani_spool_open_locked(u_char *name, int flags, int lock, struct stat *st)
 {
-    int        fd;
-    ngx_int_t  rc;
+    int  fd;
 
     fd = open((char *) name, flags|O_CLOEXEC, 0600);
 
-    if (fd == -1) {
+    if (fd != -1 && ngx_vaani_spool_lock_file(fd, name, lock, st) != NGX_OK) {
+        ngx_vaani_spool_close_file(fd);
         return -1;
     }
 
-    if (flock(fd, lock|LOCK_NB) == 0) {
-        rc = ngx_vaani_spool_is_named(fd, name, st);
+    return fd;
+}
 
-        if (rc == NGX_OK) {
-            return fd;
-        }
 
-        if (rc == NGX_DECLINED) {
-            errno = EWOULDBLOCK;
-        }
+ngx_int_t
+ngx_vaani_spool_lock_file(int fd, u_char *name, int lock, struct stat *st)
+{
+    ngx_int_t  rc;
+
+    if (flock(fd, lock|LOCK_NB) == -1) {
+        return NGX_ERROR;
     }
 
-    ngx_vaani_spool_close_file(fd);
+    rc = ngx_vaani_spool_is_named(fd, name, st);
 
-    return -1;
+    if (rc == NGX_DECLINED) {
+
+        /* whoever gave the name to another file had the lock then */
+
+        errno = EWOULDBLOCK;
+    }
+
+    return (rc == NGX_OK) ? NGX_OK : NGX_ERROR;
 }
 
 

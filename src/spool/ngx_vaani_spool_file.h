@@ -73,6 +73,10 @@ int ngx_vaani_spool_open_to_read(u_char *name);
 int ngx_vaani_spool_open_locked(u_char *name, int flags, int lock,
     struct stat *st);
 
+/* the same for a file that is open: NGX_OK, or NGX_ERROR with that errno */
+ngx_int_t ngx_vaani_spool_lock_file(int fd, u_char *name, int lock,
+    struct stat *st);
+
 /*
  * Whether a name is that of an open file, which *st is filled for.  Returns
  * NGX_OK, NGX_DECLINED if it's that of another one or of none, or NGX_ERROR.

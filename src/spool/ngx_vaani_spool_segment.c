@@ -104,15 +104,19 @@ ngx_vaani_spool_take(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
     ngx_vaani_spool_segment_name(name, dir, number);
 
-    replay->fd = ngx_vaani_spool_open_locked(name, NGX_VAANI_SPOOL_TO_READ,
-                                             LOCK_EX, &st);
+    replay->fd = ngx_vaani_spool_open_to_read(name);
 
     if (replay->fd == -1) {
+        return ngx_vaani_spool_put_aside(replay, name, number, errno);
+    }
 
-        /* an append may be under way */
+    if (ngx_vaani_spool_lock_file(replay->fd, name, LOCK_EX, &st) != NGX_OK) {
 
-        return (errno == EWOULDBLOCK)
-               ? 0 : ngx_vaani_spool_put_aside(replay, name, number, errno);
+        /* an append may be under way; nor is it damaged without a lock */
+
+        err = (errno == EWOULDBLOCK) ? 0 : errno;
+        ngx_vaani_spool_close(replay);
+        return err;
     }
 
     if (!S_ISREG(st.st_mode)) {

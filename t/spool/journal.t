@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Fcntl qw(LOCK_EX LOCK_SH);
+use Vaani::Test::Disk;
 use Vaani::Test::Endpoint;
 use Vaani::Test::Events;
 use Vaani::Test::Spool;
@@ -233,6 +234,21 @@ subtest 'a dead letter in a segment' => sub {
 
     is $redis->client->cmd('HGET', 'vaani:call:again', 'seq'), 1, 'is delivered again';
     is_deeply names($dir), [], 'and nothing is left';
+};
+
+# It may be whole: who is asked for the lock is away.
+subtest 'a segment cannot be locked' => sub {
+    my $redis = Vaani::Test::Redis->start(acl => STREAM);
+    my $dir = spool(segment(1) => record('one'));
+    my ($nginx, $set) = on_bad_disk("$dir/*.log", sub ($main) {
+        nginx($redis, $dir, main => $main);
+    }, 'no_locks') or plan skip_all => 'no library can be preloaded';
+
+    ok wait_for(sub { $nginx->error_log =~ /can't be read, its events wait/ }), 'its events wait';
+    is_deeply names($dir), [ segment(1) ], '... where they are';
+    $set->(no_locks => 0);
+    drains($dir);
+    is_deeply missing($redis, 'one'), [], '... until it can be';
 };
 
 subtest 'foreign files' => sub {
