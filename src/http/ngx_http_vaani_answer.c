@@ -1,4 +1,10 @@
 
+/*
+ * The one answer for all events of a body; refusals, and what is logged of
+ * them.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

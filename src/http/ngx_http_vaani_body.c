@@ -1,4 +1,9 @@
 
+/*
+ * The body of a request: read into one piece, or discarded.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

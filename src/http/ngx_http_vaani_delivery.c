@@ -1,4 +1,9 @@
 
+/*
+ * An event with what the configuration adds: its key, channels and stream.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

@@ -1,4 +1,10 @@
 
+/*
+ * The way of each event: to Redis, into the spool, or to where refused ones are
+ * kept.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

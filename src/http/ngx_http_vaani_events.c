@@ -1,4 +1,9 @@
 
+/*
+ * The events of a body: each becomes an item with a result of its own.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

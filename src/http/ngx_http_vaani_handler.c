@@ -1,4 +1,10 @@
 
+/*
+ * The content handler of an endpoint: method, authentication, headers; then the
+ * body, and the end of the request.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

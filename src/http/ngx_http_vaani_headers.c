@@ -1,4 +1,10 @@
 
+/*
+ * The headers that the handler looks at: Content-Type, Content-Encoding,
+ * Webhook-Id.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

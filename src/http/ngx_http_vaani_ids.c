@@ -1,4 +1,10 @@
 
+/*
+ * What tells deliveries apart: the id of a message, digests of bodies and of
+ * delivery ids.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 #if (NGX_HTTP_VAANI_HMAC)

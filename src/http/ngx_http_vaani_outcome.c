@@ -1,4 +1,10 @@
 
+/*
+ * How a request ended, also if nginx itself answered: the words of
+ * $vaani_result.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

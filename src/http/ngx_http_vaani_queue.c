@@ -1,4 +1,9 @@
 
+/*
+ * A delivery as a record of the spool, and a record as a call of the script.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * Random bytes of the kernel.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 #if (NGX_VAANI_HAVE_GETRANDOM)

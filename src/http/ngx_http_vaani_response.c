@@ -1,4 +1,9 @@
 
+/*
+ * Responses: the 200s, and the problem documents of all others (RFC 9457).
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

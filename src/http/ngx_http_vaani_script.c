@@ -1,4 +1,9 @@
 
+/*
+ * A delivery as a call of the script, and what the reply says.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

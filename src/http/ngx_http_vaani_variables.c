@@ -1,4 +1,9 @@
 
+/*
+ * The variables: $vaani_event and the others.
+ */
+
+
 #include "ngx_http_vaani.h"
 
 

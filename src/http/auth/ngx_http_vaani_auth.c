@@ -1,4 +1,9 @@
 
+/*
+ * Whether a request is authorized: its token, its signature.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

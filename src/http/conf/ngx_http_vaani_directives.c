@@ -1,4 +1,9 @@
 
+/*
+ * Directives that need more than a slot of core's.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

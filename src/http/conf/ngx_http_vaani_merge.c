@@ -1,4 +1,10 @@
 
+/*
+ * The configuration of a location: its defaults, what it inherits, and the
+ * checks when all is merged.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

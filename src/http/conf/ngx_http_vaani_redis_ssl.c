@@ -1,4 +1,9 @@
 
+/*
+ * The directives of TLS to Redis, and their merge.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

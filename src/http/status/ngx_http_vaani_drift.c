@@ -1,4 +1,9 @@
 
+/*
+ * Names that are new in Vaani's deliveries, in the memory of the counters.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

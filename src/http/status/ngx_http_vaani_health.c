@@ -1,4 +1,9 @@
 
+/*
+ * The directive "vaani_health": whether events are taken now.
+ */
+
+
 #include "ngx_http_vaani_output.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * An answer to a GET: a body that grows while it is printed.
+ */
+
+
 #include "ngx_http_vaani_output.h"
 
 

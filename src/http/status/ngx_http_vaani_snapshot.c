@@ -1,4 +1,9 @@
 
+/*
+ * The sums over all workers, taken once for an answer.
+ */
+
+
 #include "ngx_http_vaani_snapshot.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * The counters in shared memory, and what adds to them when a request ends.
+ */
+
+
 #include "../ngx_http_vaani.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * The directive "vaani_status": in which format the numbers are shown.
+ */
+
+
 #include "ngx_http_vaani_status.h"
 #include "ngx_http_vaani_page.h"
 

@@ -1,4 +1,9 @@
 
+/*
+ * The numbers as JSON.
+ */
+
+
 #include "ngx_http_vaani_status.h"
 
 

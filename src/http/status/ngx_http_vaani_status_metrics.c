@@ -1,4 +1,9 @@
 
+/*
+ * The numbers for Prometheus.
+ */
+
+
 #include "ngx_http_vaani_status.h"
 
 

@@ -1,4 +1,9 @@
 
+/*
+ * ONE table of the numbers: where each stands, and its names in both formats.
+ */
+
+
 #include "ngx_http_vaani_status.h"
 
 
