@@ -409,7 +409,7 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
     ngx_uint_t   n;
     struct stat  st;
 
-    for (n = 0; n < NGX_VAANI_SPOOL_LOCKS; n++) {
+    for (n = 1; /* void */ ; n++) {
         fd = ngx_vaani_spool_open_locked(name, O_WRONLY|O_CREAT|O_APPEND,
                                          LOCK_EX, &st);
 
@@ -417,15 +417,11 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
             break;
         }
 
-        if (errno != EWOULDBLOCK) {
+        if (errno != EWOULDBLOCK || n == NGX_VAANI_SPOOL_LOCKS) {
             return NGX_ERROR;
         }
 
         (void) usleep(NGX_VAANI_SPOOL_LOCK_WAIT);
-    }
-
-    if (n == NGX_VAANI_SPOOL_LOCKS) {
-        return NGX_ERROR;
     }
 
     rc = NGX_ERROR;
