@@ -129,6 +129,10 @@ vaani_event_place(vaani_event_reader_t *r, const vaani_call_place_t *place,
         return VAANI_OK;
     }
 
+    room.len = 0;
+    room.data = NULL;
+    json = room;
+
     rc = vaani_event_room(r, member, &place->key, &room, &json, &error);
 
     if (rc == VAANI_NOMEM) {

@@ -250,13 +250,6 @@ ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
 
 
 void
-ngx_vaani_redis_detach(ngx_vaani_redis_cmd_t *cmd)
-{
-    cmd->handler = NULL;
-}
-
-
-void
 ngx_vaani_redis_redirect(ngx_vaani_redis_cmd_t *cmd,
     ngx_vaani_redis_handler_pt handler, void *data)
 {

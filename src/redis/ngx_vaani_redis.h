@@ -82,7 +82,7 @@ typedef enum {
 
 
 /*
- * Called once for a command, unless it was detached.  reply is that of Redis if
+ * Called once for a command.  reply is that of Redis if
  * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this
  * command (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection
  * each time; else NULL.  It is freed after the call.  lane is the connection
@@ -425,7 +425,7 @@ ngx_msec_t ngx_vaani_redis_settled(ngx_vaani_redis_t *redis);
  * Sends "EVALSHA <script> args..." over a connection, see
  * ngx_vaani_redis_lane().  The arguments are copied.
  *
- * Returns the command, for ngx_vaani_redis_detach() until its handler is
+ * Returns the command, for ngx_vaani_redis_redirect() until its handler is
  * called; or NULL with *status set, and the handler is never called.
  */
 ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
@@ -444,11 +444,6 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
 ngx_int_t ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     ngx_uint_t life, ngx_str_t *args, ngx_uint_t nargs,
     ngx_vaani_redis_handler_pt handler, void *data);
-
-/*
- * Forgets the handler of a command.  The command itself goes on.
- */
-void ngx_vaani_redis_detach(ngx_vaani_redis_cmd_t *cmd);
 
 /*
  * Gives a command another handler.
@@ -510,9 +505,6 @@ const ngx_str_t *ngx_vaani_redis_error_name(ngx_uint_t n);
 /*
  * ngx_vaani_redis_show.c
  */
-
-/* how many servers of this Redis are shown at most */
-ngx_uint_t ngx_vaani_redis_nshown(ngx_vaani_redis_t *redis);
 
 /* the bytes of redis->tables for each worker */
 size_t ngx_vaani_redis_table_size(ngx_vaani_redis_t *redis);

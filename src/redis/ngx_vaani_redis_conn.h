@@ -45,7 +45,7 @@ typedef enum {
 struct ngx_vaani_redis_cmd_s {
     ngx_queue_t                 queue;
 
-    ngx_vaani_redis_handler_pt  handler;        /* NULL: detached */
+    ngx_vaani_redis_handler_pt  handler;        /* NULL: nobody asks for it */
     void                       *data;
 
     ngx_msec_t                  deadline;       /* of ngx_current_msec */

@@ -17,6 +17,7 @@
 #define NGX_VAANI_REDIS_READS           100
 
 
+static ngx_uint_t ngx_vaani_redis_nshown(ngx_vaani_redis_t *redis);
 static void ngx_vaani_redis_show_handler(ngx_event_t *ev);
 static ngx_vaani_redis_shown_t *ngx_vaani_redis_shown_node(
     ngx_vaani_redis_table_t *table, ngx_uint_t nshown, ngx_str_t *name);
@@ -55,7 +56,11 @@ ngx_vaani_redis_form_name(ngx_vaani_redis_t *redis)
 }
 
 
-ngx_uint_t
+/*
+ * How many servers of this Redis are shown at most.
+ */
+
+static ngx_uint_t
 ngx_vaani_redis_nshown(ngx_vaani_redis_t *redis)
 {
     switch (redis->form) {

@@ -18,6 +18,7 @@
 
 
 static ngx_int_t ngx_vaani_spool_write_start(int fd, off_t *size);
+static ngx_int_t ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool);
 
 
 void
@@ -140,11 +141,13 @@ ngx_vaani_spool_write_start(int fd, off_t *size)
 
 
 /*
- * Whoever finds that there is no room makes some.  A segment that is being read
- * stays readable.
+ * Whoever finds that there is no room makes some: the oldest kept segment that
+ * is closed is deleted.  One that is being read stays readable.
+ *
+ * Returns NGX_OK, NGX_DECLINED if there is none, or NGX_ERROR.
  */
 
-ngx_int_t
+static ngx_int_t
 ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool)
 {
     int                        fd;

@@ -211,12 +211,6 @@ int ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     u_char *id, off_t *size);
 
 /*
- * Deletes the oldest kept segment that is closed.  Returns NGX_OK, NGX_DECLINED
- * if there is none, or NGX_ERROR.
- */
-ngx_int_t ngx_vaani_spool_drop_oldest(ngx_vaani_spool_t *spool);
-
-/*
  * The same, if errno says that the disk is full.  Returns 1 if it's worth
  * another try; else errno stays.
  */
