@@ -149,10 +149,11 @@ sub in_words ($value) {
         : "\"$value\"";
 }
 
-# What the error log got, but for the Redis that is away.
+# What the error log got, but for the Redis that is away, and for connections that
+# came or went meanwhile.
 sub logged_errors ($mark) {
     # Names that are new are told, sanitized: t/events/drift.t.
-    return join '', grep { !/late\.sock|is empty again, this worker|vaani: new in Vaani's deliveries: [ -~]*\n\z/ } split /(?<=\n)/, slurp($nginx->dir . '/error.log', $mark);
+    return join '', grep { !/late\.sock|vaani: connected to unix:|client closed connection while waiting|is empty again, this worker|vaani: new in Vaani's deliveries: [ -~]*\n\z/ } split /(?<=\n)/, slurp($nginx->dir . '/error.log', $mark);
 }
 
 # The access logs of one request.

@@ -108,6 +108,10 @@ fuzz_form(const vaani_delivery_t *delivery, const u_char *data, size_t size,
     const u_char     *nonce;
     vaani_delivery_t  written;
 
+    /* what was read as a record has its version at least */
+
+    vaani_fuzz_check(size != 0);
+
     written = *delivery;
 
     if (data[0] == 1) {
