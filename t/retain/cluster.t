@@ -70,7 +70,9 @@ sub marks ($cluster, $node) {
     return \%marks;
 }
 
-sub all_there ($cluster, $rooms, $name, $timeout = 30) {
+# A segment of which a part was applied when a node was not ready yet has its next
+# turn after a minute.
+sub all_there ($cluster, $rooms, $name, $timeout = 120) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $client = $cluster->client;
     my @missing = @$rooms;
