@@ -20,10 +20,8 @@ sub slots_of (@keys) {
     return map { [ split ] } @lines;
 }
 
-# The cluster bus needs a port of TCP, and takes the one 10,000 above the server's
-# unless it is told another.
 my $redis = Vaani::Test::Redis->start(
-    config => [ 'cluster-enabled yes', 'cluster-config-file nodes.conf', 'cluster-port ' . free_port() ],
+    config => [ 'cluster-enabled yes', 'cluster-config-file nodes.conf' ],
 );
 my $client = $redis->client;
 

@@ -66,9 +66,14 @@ sub start ($class, %opt) {
         bind     => $opt{bind} // '127.0.0.1',
         replicates => $opt{replicates},
         arguments => $opt{arguments} // [],
-        config   => $opt{config} // [],
+        config   => [ @{ $opt{config} // [] } ],
         timeout  => $opt{timeout} // 30,
     }, $class;
+
+    # Without a port of its own, the bus of a node has the same one everywhere.
+    push @{ $self->{config} }, 'cluster-port ' . free_port()
+        if !defined $self->{port} && !defined $self->{tls_port}
+        && grep({ $_ eq 'cluster-enabled yes' } @{ $self->{config} }) && !grep { /^cluster-port / } @{ $self->{config} };
 
     register_service($self);
     $self->_launch;
