@@ -11,13 +11,13 @@ static void ngx_http_vaani_metric_samples(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot,
     const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_deliveries(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum);
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_reasons(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum);
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_transitions(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum);
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_calls(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum);
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_redis(ngx_http_vaani_output_t *out,
     ngx_http_vaani_redis_sum_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_workers(ngx_http_vaani_output_t *out,
@@ -25,11 +25,11 @@ static void ngx_http_vaani_metric_workers(ngx_http_vaani_output_t *out,
 static void ngx_http_vaani_metric_nodes(ngx_http_vaani_output_t *out,
     ngx_http_vaani_redis_sum_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_errors(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_redis_sum_t *sum);
+    ngx_http_vaani_redis_sum_t *sum, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_round_trips(ngx_http_vaani_output_t *out,
     ngx_http_vaani_redis_sum_t *sum);
 static void ngx_http_vaani_metric_drift(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_snapshot_t *snapshot);
+    ngx_http_vaani_snapshot_t *snapshot, const ngx_http_vaani_number_t *number);
 static void ngx_http_vaani_metric_label(ngx_http_vaani_output_t *out,
     char *name, char *label, ngx_str_t *value);
 
@@ -77,23 +77,23 @@ ngx_http_vaani_metric_samples(ngx_http_vaani_output_t *out,
         break;
 
     case NGX_HTTP_VAANI_AT_DELIVERIES:
-        ngx_http_vaani_metric_deliveries(out, &snapshot->sum);
+        ngx_http_vaani_metric_deliveries(out, &snapshot->sum, number);
         break;
 
     case NGX_HTTP_VAANI_AT_REASONS:
-        ngx_http_vaani_metric_reasons(out, &snapshot->sum);
+        ngx_http_vaani_metric_reasons(out, &snapshot->sum, number);
         break;
 
     case NGX_HTTP_VAANI_AT_TRANSITIONS:
-        ngx_http_vaani_metric_transitions(out, &snapshot->sum);
+        ngx_http_vaani_metric_transitions(out, &snapshot->sum, number);
         break;
 
     case NGX_HTTP_VAANI_AT_CALLS:
-        ngx_http_vaani_metric_calls(out, &snapshot->sum);
+        ngx_http_vaani_metric_calls(out, &snapshot->sum, number);
         break;
 
     case NGX_HTTP_VAANI_AT_DRIFT:
-        ngx_http_vaani_metric_drift(out, snapshot);
+        ngx_http_vaani_metric_drift(out, snapshot, number);
         break;
 
     case NGX_HTTP_VAANI_AT_SPOOL:
@@ -123,7 +123,7 @@ ngx_http_vaani_metric_samples(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_metric_deliveries(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum)
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t          event, result;
     const vaani_str_t  *name;
@@ -133,8 +133,8 @@ ngx_http_vaani_metric_deliveries(ngx_http_vaani_output_t *out,
     for (event = 0; (name = ngx_http_vaani_event_name(event)) != NULL; event++)
     {
         for (result = 0; result < NGX_HTTP_VAANI_RESULTS; result++) {
-            ngx_http_vaani_print(out, "vaani_deliveries_total{event=\"%*s\","
-                                 "result=\"%V\"} %uA\n", name->len, name->data,
+            ngx_http_vaani_print(out, "vaani_%s{event=\"%*s\",result=\"%V\"} "
+                                 "%uA\n", number->metric, name->len, name->data,
                                  result ? &ngx_http_vaani_results[result]
                                         : &none,
                                  sum->deliveries[event][result]);
@@ -145,20 +145,21 @@ ngx_http_vaani_metric_deliveries(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_metric_reasons(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum)
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t  n;
 
     for (n = 1; n < VAANI_NREASONS; n++) {
-        ngx_http_vaani_print(out, "vaani_reasons_total{reason=\"%s\"} %uA\n",
-                             vaani_reason_word(n)->data, sum->reasons[n]);
+        ngx_http_vaani_print(out, "vaani_%s{reason=\"%s\"} %uA\n",
+                             number->metric, vaani_reason_word(n)->data,
+                             sum->reasons[n]);
     }
 }
 
 
 static void
 ngx_http_vaani_metric_transitions(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum)
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t          from, to;
     const vaani_str_t  *one, *two;
@@ -170,9 +171,9 @@ ngx_http_vaani_metric_transitions(ngx_http_vaani_output_t *out,
             two = vaani_status_name(to);
 
             if (sum->transitions[from][to] && one && two) {
-                ngx_http_vaani_print(out, "vaani_transitions_total{"
-                                     "from=\"%*s\",to=\"%*s\"} %uA\n",
-                                     one->len, one->data, two->len, two->data,
+                ngx_http_vaani_print(out, "vaani_%s{from=\"%*s\",to=\"%*s\"} "
+                                     "%uA\n", number->metric, one->len,
+                                     one->data, two->len, two->data,
                                      sum->transitions[from][to]);
             }
         }
@@ -182,14 +183,14 @@ ngx_http_vaani_metric_transitions(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_metric_calls(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_slot_t *sum)
+    ngx_http_vaani_slot_t *sum, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t          rank;
     const vaani_str_t  *name;
 
     for (rank = 1; (name = vaani_status_name(rank)) != NULL; rank++) {
-        ngx_http_vaani_print(out, "vaani_calls{status=\"%*s\"} %i\n",
-                             name->len, name->data,
+        ngx_http_vaani_print(out, "vaani_%s{status=\"%*s\"} %i\n",
+                             number->metric, name->len, name->data,
                              ngx_http_vaani_calls(sum, rank));
     }
 }
@@ -213,7 +214,7 @@ ngx_http_vaani_metric_redis(ngx_http_vaani_output_t *out,
         return;
 
     case NGX_HTTP_VAANI_AT_ERRORS:
-        ngx_http_vaani_metric_errors(out, sum);
+        ngx_http_vaani_metric_errors(out, sum, number);
         return;
 
     case NGX_HTTP_VAANI_AT_ROUND_TRIPS:
@@ -279,13 +280,13 @@ ngx_http_vaani_metric_nodes(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_metric_errors(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_redis_sum_t *sum)
+    ngx_http_vaani_redis_sum_t *sum, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t        n;
     const ngx_str_t  *code;
 
     for (n = 0; (code = ngx_vaani_redis_error_name(n)) != NULL; n++) {
-        ngx_http_vaani_metric_label(out, "redis_errors_total", "server",
+        ngx_http_vaani_metric_label(out, number->metric, "server",
                                     &sum->redis->label);
         ngx_http_vaani_print(out, ",code=\"%V\"} %uA\n", code,
                              sum->sum.errors[n]);
@@ -337,7 +338,7 @@ ngx_http_vaani_metric_round_trips(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_metric_drift(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_snapshot_t *snapshot)
+    ngx_http_vaani_snapshot_t *snapshot, const ngx_http_vaani_number_t *number)
 {
     ngx_uint_t               n;
     const vaani_str_t       *event;
@@ -347,17 +348,17 @@ ngx_http_vaani_metric_drift(ngx_http_vaani_output_t *out,
         drift = snapshot->drift[n];
         event = ngx_http_vaani_event_name(drift->news.event);
 
-        ngx_http_vaani_print(out, "vaani_drift_total{event=\"%*s\","
-                             "kind=\"%s\",name=\"%*s\"} %uA\n",
-                             event->len, event->data,
+        ngx_http_vaani_print(out, "vaani_%s{event=\"%*s\",kind=\"%s\","
+                             "name=\"%*s\"} %uA\n",
+                             number->metric, event->len, event->data,
                              ngx_http_vaani_drift_word(drift->news.kind),
                              (size_t) drift->news.len, drift->news.name,
                              drift->count);
     }
 
-    ngx_http_vaani_print(out, "vaani_drift_total{event=\"other\","
-                         "kind=\"other\",name=\"other\"} %uA\n",
-                         snapshot->drift_other);
+    ngx_http_vaani_print(out, "vaani_%s{event=\"other\",kind=\"other\","
+                         "name=\"other\"} %uA\n",
+                         number->metric, snapshot->drift_other);
 }
 
 
