@@ -172,6 +172,7 @@ struct ngx_vaani_redis_conn_s {
 #endif
 
     unsigned                    down:1;         /* the last attempt failed */
+    unsigned                    unresolved:1;   /* the last look-up failed */
     unsigned                    refusing:1;     /* it connects, not more */
     unsigned                    proved:1;       /* it answered a command */
     unsigned                    loading:1;      /* a SCRIPT LOAD is sent */

@@ -7,7 +7,11 @@
 #include "ngx_vaani_redis_node.h"
 
 
+static ngx_msec_t ngx_vaani_redis_lookup_timeout(
+    ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx);
+static void ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn,
+    char *what);
 static ngx_resolver_addr_t *ngx_vaani_redis_next_addr(
     ngx_resolver_ctx_t *ctx, ngx_vaani_redis_conn_t *conn);
 static ngx_int_t ngx_vaani_redis_cmp_addrs(ngx_resolver_addr_t *one,
@@ -65,25 +69,60 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
         return;
     }
 
+    if (conn->unresolved && conn->nrefused) {
+
+        /* the next address of those known, without asking again */
+
+        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
+        return;
+    }
+
     ctx = ngx_resolve_start(redis->resolver, NULL);
 
     if (ctx == NULL) {
-        conn->resolve_handler(conn, 0, "no memory to resolve its name");
+        ngx_vaani_redis_unresolved(conn, "no memory to resolve its name");
         return;
     }
 
     ctx->name = url->host;
     ctx->handler = ngx_vaani_redis_resolved;
     ctx->data = conn;
-    ctx->timeout = redis->resolver_timeout;
+    ctx->timeout = ngx_vaani_redis_lookup_timeout(conn);
     ctx->cancelable = 1;
 
     conn->resolving = ctx;
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
         conn->resolving = NULL;
-        conn->resolve_handler(conn, 0, "its name could not be resolved");
+        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
     }
+}
+
+
+/*
+ * A "resolver" with no name server behind it never answers, and the default of
+ * "resolver_timeout" is 30s for each connection.  If there is an address to
+ * fall back to, half of the connect timeout is left for using it, so that an
+ * event that came meanwhile still gets to Redis.  A later answer is not lost:
+ * nginx's resolver keeps it for the next connection.
+ */
+
+static ngx_msec_t
+ngx_vaani_redis_lookup_timeout(ngx_vaani_redis_conn_t *conn)
+{
+    ngx_msec_t  limit, timeout;
+
+    timeout = conn->redis->resolver_timeout;
+
+    if (conn->addr.sockaddr == NULL && conn->node->url.naddrs == 0) {
+        return timeout;
+    }
+
+    limit = ngx_max(conn->redis->connect_timeout / 2, 1);
+
+    /* with "resolver_timeout 0" nginx waits for ever */
+
+    return timeout ? ngx_min(timeout, limit) : limit;
 }
 
 
@@ -98,26 +137,11 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 
     if (ctx->state || ctx->naddrs == 0) {
         ngx_resolve_name_done(ctx);
-
-        if (conn->addr.sockaddr == NULL
-            && ngx_vaani_redis_use_fixed(conn) != NGX_OK)
-        {
-            conn->resolve_handler(conn, 0, "its name could not be resolved");
-            return;
-        }
-
-        /* the name server may be away while Redis isn't */
-
-        ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
-                      "vaani: the name of %V could not be resolved, "
-                      "its latest known address is used",
-                      &conn->node->url.name);
-
-        conn->naddrs = 1;
-
-        conn->resolve_handler(conn, 0, NULL);
+        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
         return;
     }
+
+    conn->unresolved = 0;
 
     addr = ngx_vaani_redis_next_addr(ctx, conn);
     conn->naddrs = ctx->naddrs;
@@ -133,6 +157,38 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
                                         NGX_SOCKADDR_STRLEN, 1);
 
     ngx_resolve_name_done(ctx);
+
+    conn->resolve_handler(conn, 0, NULL);
+}
+
+
+/*
+ * The name server may be unreachable while Redis isn't.  Its latest answer is
+ * newer than what the configuration found.  If there is none, the addresses of
+ * the configuration take turns until one of them works: "localhost" may be ::1
+ * first, where Redis doesn't listen.
+ */
+
+static void
+ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn, char *what)
+{
+    conn->unresolved = 1;
+
+    if (conn->addr.sockaddr == &conn->resolved.sockaddr) {
+        conn->naddrs = 1;
+
+    } else if (conn->addr.sockaddr == NULL || conn->down || conn->nrefused) {
+
+        if (ngx_vaani_redis_use_fixed(conn) != NGX_OK) {
+            conn->resolve_handler(conn, 0, what);
+            return;
+        }
+    }
+
+    ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+                  "vaani: the name of %V could not be resolved, "
+                  "its latest known address is used",
+                  &conn->node->url.name);
 
     conn->resolve_handler(conn, 0, NULL);
 }

@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
+use IO::Socket::IP ();
 use JSON::PP qw(decode_json);
 use POSIX ();
 use Socket qw(AF_INET SOCK_DGRAM inet_aton pack_sockaddr_in unpack_sockaddr_in);
@@ -1165,6 +1166,33 @@ subtest 'a name' => sub {
         recovers($nginx, '... the last address is used');
     }
     is scalar(() = $nginx->worker_pids), 1, 'the worker lives';
+};
+
+# "resolver" names a server that does not exist, as 127.0.0.53 on a host without
+# systemd-resolved; resolver_timeout is nginx's default of 30 s. The addresses that the
+# configuration found are used, all of them, after a part of the connect timeout.
+subtest 'no name server at all' => sub {
+    my $silent = name_server();
+    $silent->{says}->('silent');
+    my %resolver = (nothing => free_port(), silence => $silent->{port});
+
+    my ($error, @found) = Socket::getaddrinfo('localhost', '', { socktype => Socket::SOCK_STREAM() });
+    my $has_both = grep { $_->{family} == Socket::AF_INET6() } $error ? () : @found;
+    $has_both &&= IO::Socket::IP->new(LocalHost => '::1', LocalPort => 0, Listen => 1);
+    my @binds = ('127.0.0.1', $has_both ? '::1' : ());
+
+    # One of the two is the second address of the name.
+    for my $bind (@binds) {
+        my $redis = Vaani::Test::Redis->start(tcp => 1, bind => $bind);
+        for my $what (sort keys %resolver) {
+            my $nginx = big_endpoint("resolver 127.0.0.1:$resolver{$what} ipv6=off; vaani_redis redis://localhost:@{[ $redis->port ]};");
+            recovers($nginx, "$what at the resolver's address, Redis at $bind: events get there");
+            $redis->restart;
+            recovers($nginx, '... and after a restart of Redis');
+            $nginx->stop;
+        }
+        $redis->stop;
+    }
 };
 
 subtest 'a name without a resolver' => sub {
