@@ -11,10 +11,17 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
+use IO::Socket::INET ();
 use Vaani::Test::Events;
+use Vaani::Test::Example qw(node_bin python_bin require_packages);
+use Vaani::Test::Network;
 use Vaani::Test::Process qw(wait_pid_gone);
 use Vaani::Test::Readme;
 
+# In a network where the ports of the README are free, if this system allows that.
+my $own_network = enter_network($0);
+
+require_packages(qw(redis-py ioredis));
 
 my $readme = Vaani::Test::Readme->new(ROOT . '/README.md');
 
@@ -46,17 +53,55 @@ delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
     }
 }
 
-subtest 'make run' => sub {
-    my $run = Run->start(qw(make run));
-    ok wait_for(sub { $run->out =~ /Ctrl-C/ }, 120), 'waits, and says how to end it' or diag $run->out;
+# What is at the end of its output, for another terminal: lines of four blanks.
+sub commands ($run) {
+    my ($end) = $run->out =~ /^ *Your turn(.*)/ms;
+    return join '', map { "$_\n" } ($end // '') =~ /^    (.*)$/mg;
+}
 
-    my ($port) = $run->out =~ m{http://127\.0\.0\.1:(\d+)/vaani/webhook};
-    my ($socket) = $run->out =~ /redis-cli -s (\S+)/;
-    my $dir = $socket =~ s{/[^/]+$}{}r;
+# As another terminal of somebody who has done that: ($exit, $output).
+sub shell ($text, %opt) {
+    my ($exit, $out, $err) = run([ 'bash', '-e', '-c', $text ], dir => ROOT, timeout => 60, %opt);
+    return ($exit, $out . $err);
+}
+
+# A program that goes on until it has printed something.
+sub prints ($name, $regex, @argv) {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $program = Run->start(@argv);
+    return sub {
+        local $Test::Builder::Level = $Test::Builder::Level + 1;
+        ok wait_for(sub { $program->out =~ $regex }), $name or diag $program->out;
+        $program->ctrl_c;
+    };
+}
+
+sub start_run (@arguments) {
+    my $run = Run->start('make', 'run', @arguments);
+    ok wait_for(sub { $run->out =~ /Ctrl-C/ }, 120), 'make run waits, and says how to end it' or diag $run->out;
+    return $run;
+}
+
+# The number of subscribers that its Redis has.
+sub subscribers ($port) {
+    return (run([ 'redis-cli', '-p', $port, qw(PUBSUB NUMSUB vaani:events) ]))[1] =~ /(\d+)\s*\z/ ? $1 : 0;
+}
+
+subtest 'make run' => sub {
+    my $run = start_run();
+    my ($url) = $run->out =~ m{(http://127\.0\.0\.1:\d+/vaani/webhook)};
+    my ($port, $redis_port) = map { /(\d+)/ } $run->out =~ m{^ *endpoint +http://127\.0\.0\.1:(\d+)/.*?^ *Redis +redis://127\.0\.0\.1:(\d+)}ms;
+    my ($dir) = $run->out =~ m{tail -f (\S+)/access\.log};
+
+    if ($own_network) {
+        is "$port $redis_port", '8080 6379', 'the ports of the documents';
+        unlike $run->out, qr/is in use/, '... nothing to say about them';
+    }
+
     my @pids = map { slurp("$dir/$_.pid") =~ /^(\d+)/ } 'nginx';
     ok @pids == 1 && kill(0 => @pids), 'nginx runs';
 
-    my $redis = Vaani::Test::RESP->connect($socket);
+    my $redis = Vaani::Test::RESP->connect("127.0.0.1:$redis_port");
     my ($redis_pid) = $redis->cmd('INFO', 'server') =~ /^process_id:(\d+)/m;
     push @pids, $redis_pid;
 
@@ -65,13 +110,106 @@ subtest 'make run' => sub {
     is $redis->hgetall('vaani:call:sent-by-hand')->{status}, 'ringing', '... and is in its Redis';
     ok wait_for(sub { $run->out =~ /sent-by-hand/ }), '... and shown';
 
-    my ($exit, $out, $err) = run([ ROOT . '/bin/vaani-call', '--watch', "unix:$socket", '--check',
-        "http://127.0.0.1:$port/vaani/webhook" ]);
-    is $exit, 0, 'calls can be played to it' or diag $out, $err;
+    # Each of the commands, as it is printed.
+    my $commands = commands($run);
+    my %is = (
+        curl       => qr/^(curl .*\\\n.*\\\n.*\n)/m,
+        call       => qr/^(bin\/vaani-call .*)/m,
+        active     => qr/^(bin\/vaani-calls .*active)$/m,
+        hash       => qr/^(redis-cli .*HGETALL.*)/m,
+        subscribe  => qr/^(redis-cli .*SUBSCRIBE.*)/m,
+        url        => qr/^(export REDIS_URL=\S+)$/m,
+        python     => qr/^(python3 .*)/m,
+        node       => qr/^(node .*)/m,
+        npm        => qr/^(npm ci .*)/m,
+        status     => qr/^(http:\S+status)$/m,
+        logs       => qr/^(tail .*)/m,
+    );
+    my %command = map { $_ => $commands =~ $is{$_} ? $1 : undef } keys %is;
+    ok defined $command{$_}, "there is a command: $_" or return diag $run->out for sort keys %command;
+
+    my $bytes = $commands;
+    $bytes =~ s/\Q$_\E// for values %command;
+    unlike $bytes, qr/\S/, '... and no other' or diag $bytes;
+
+    my %snippet = map { $_->{lang} => $_->{text} } $readme->section('Receive the transitions');
+    my $snippets = tmpdir() . '/snippets';
+    mkdir $snippets;
+    symlink ROOT . '/build/examples/node_modules', "$snippets/node_modules";
+
+    my ($python, $node) = (python_bin(), node_bin());
+    local $ENV{PYTHONUNBUFFERED} = 1;
+    my @heard;
+    for (
+        [ 'the example in Python' => $command{python}, qr/^inbound-by-hand \w+ seq 1: call_started/m ],
+        [ 'the example in JavaScript' => $command{node}, qr/^inbound-by-hand \w+ seq 1: call_started/m ],
+        [ 'redis-cli' => $command{subscribe}, qr/"room_name":"inbound-by-hand"/ ],
+        [ "the README's Python" => 'python3 ' . spew("$snippets/subscriber.py", $snippet{python}), qr/^inbound-by-hand call_started started$/m ],
+        [ "the README's JavaScript" => 'node ' . spew("$snippets/subscriber.mjs", $snippet{javascript}), qr/^inbound-by-hand call_started started$/m ],
+    ) {
+        my ($name, $command, $regex) = @$_;
+        push @heard, prints("$name prints the event", $regex,
+            'bash', '-c', "$command{url}; exec " . $command =~ s/^python3\b/$python/r =~ s/^node\b/$node/r);
+        # One subscriber is that of "make run".
+        ok wait_for(sub { subscribers($redis_port) > @heard }), "$name subscribes";
+    }
+
+    my ($exit, $out) = shell($command{curl});
+    like $out, qr/^HTTP\/1\.1 200 .*^\{"status":"ok"\}$/ms, 'curl is answered ok' or diag $exit;
+    $_->() for @heard;
+
+    ($exit, $out) = shell($command{curl});
+    like $out, qr/^\{"status":"duplicate"\}$/m, 'the second time it is a duplicate';
+    ($exit, $out) = shell($command{hash});
+    like $out, qr/^status\nstarted$/m, 'redis-cli has the call' or diag $exit;
+    ($exit, $out) = shell($command{active});
+    is $exit, 0, 'vaani-calls runs';
+    like $out, qr/^inbound-by-hand /m, '... and has the call, too';
+    ($exit, $out) = shell($command{call});
+    is $exit, 0, 'vaani-call runs' or diag $out;
+    like $out, qr/heard of +5 transitions, none missing/, '... and hears of its call';
+    ($exit, $out) = shell("curl -sS -H 'Accept: text/html' $command{status}");
+    like $out, qr/<html/i, 'the status page is there' or diag $exit;
+
+    ($exit, $out) = run([ ROOT . '/bin/vaani-call', '--watch', "redis://127.0.0.1:$redis_port", '--check', $url ]);
+    is $exit, 0, 'calls can be played to it' or diag $out;
 
     ok $run->ctrl_c, 'Ctrl-C ends it';
     ok wait_pid_gone($_), "... process $_ is gone" for @pids;
     ok !-e $dir, '... and so are its files';
+};
+
+subtest 'make run, as the README has it' => sub {
+    plan skip_all => 'no network of its own, and the ports may be taken' if !$own_network;
+
+    my $run = start_run();
+    my @blocks = grep { $_->{lang} eq 'sh' && $_->{text} !~ /^make / } $readme->section('See it work');
+    ok scalar @blocks, 'there are commands to try';
+    my $output = '';
+    for my $block (@blocks) {
+        my ($exit, $out) = shell($block->{text});
+        is $exit, 0, "README.md:$block->{line}: runs" or diag $out;
+        $output .= $out;
+    }
+    like $output, qr/^\{"status":"ok"\}$/m, 'an event is taken';
+    like $output, qr/^room_123abc\b/m, '... and is found again';
+    like $output, qr/none missing/, 'a call is played';
+    ok $run->ctrl_c, 'Ctrl-C ends it';
+};
+
+subtest 'make run, next to other servers' => sub {
+    my @taken = map { IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $_, Listen => 1, ReuseAddr => 1) } 8080, 6379;
+    my $run = start_run();
+
+    my ($port, $redis_port) = $run->out =~ m{^ *endpoint +http://127\.0\.0\.1:(\d+)/.*?^ *Redis +redis://127\.0\.0\.1:(\d+)}ms;
+    like $run->out, qr/port $_ is in use/, "it says that port $_ is in use" for 8080, 6379;
+    ok $port != 8080 && $redis_port != 6379, '... and takes others';
+
+    my $commands = commands($run);
+    my %said = map { $_ => 1 } grep { defined } $commands =~ m{127\.0\.0\.1:(\d+)|redis-cli -p (\d+)}g;
+    is_deeply [ sort keys %said ], [ sort $port, $redis_port ], '... which all commands have';
+    unlike $commands, qr/redis-cli (?!-p)/, '... those of redis-cli, too';
+    ok $run->ctrl_c, 'Ctrl-C ends it';
 };
 
 subtest 'make demo' => sub {
@@ -85,8 +223,8 @@ subtest 'every shell command of the README' => sub {
     my %runs = map { $_ => 1 } @elsewhere;
 
     my %here = (
-        "make run\n" => 1,
         "make test\n" => 1,    # runs this
+        map { $_->{text} => 1 } $readme->section('See it work'),    # above
     );
 
     # For those who build nginx, in its sources: no part of the quick start. "make" and

@@ -14,14 +14,12 @@ no warnings 'experimental::signatures';
 
 use Cwd qw(abs_path);
 use Exporter 'import';
-use Socket qw(AF_INET SOCK_DGRAM);
 use Test::More ();
 use Vaani::Test::Dir qw(ROOT slurp);
+use Vaani::Test::Network qw(loopback_up);
 use Vaani::Test::Process qw(run);
 
 our @EXPORT = qw(enter_root output succeeds workers);
-
-use constant SIOCSIFFLAGS => 0x8914;
 
 sub enter_root ($file, @variables) {
     my $path = abs_path($file);
@@ -38,9 +36,7 @@ sub enter_root ($file, @variables) {
     unlink(@modules) == @modules or die "unlink: $!\n";
 
     # Its network has nothing but lo.
-    socket my $socket, AF_INET, SOCK_DGRAM, 0 or die "socket: $!\n";
-    my $up = pack 'a16 s x22', 'lo', 0x41;    # up and running
-    ioctl $socket, SIOCSIFFLAGS, $up or die "lo: $!\n";
+    loopback_up();
     return;
 }
 
