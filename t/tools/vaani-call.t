@@ -851,7 +851,7 @@ subtest 'TLS' => sub {
     }
 
     my $ca = Vaani::Test::Certificates->new('tls');
-    my $pair = $ca->issue('hook', san => 'IP:127.0.0.1');
+    my $pair = $ca->issue('hook', san => 'IP:127.0.0.1, DNS:vaani.localhost');
     my $tls = Vaani::Test::Nginx->start(http => <<"CONF");
         vaani_redis @{[ $redis->url ]};
         server {
@@ -871,7 +871,38 @@ CONF
     my ($exit, undef, $err) = call($url);
     is $exit, 2, 'an unknown authority';
     like $err, qr/^vaani-call: cannot connect to https:.*: TLS: .*certificate verify failed/, '... is told';
+    like $err, qr/see --cacert and --insecure/, '... and what to do';
     is +(numbers('--insecure', $url))[0], 0, '--insecure';
+    is +(numbers('-k', $url))[0], 0, '-k';
+
+    my @cacert = ('--cacert', $ca->file);
+    ($exit, my $summary, $err) = numbers(@cacert, '-n', 4, '-c', 2, '--transcript', '300k', $url);
+    is "$exit $summary->{answers}{ok}", '0 20', '--cacert' or diag $err;
+    is +(numbers(@cacert, 'https://vaani.localhost:' . $tls->port . '/hook'))[0], 0, '... a name below .localhost is this host';
+    is +(numbers(@cacert, @WATCH, $url))[0], 0, '... with --watch of a Redis without TLS';
+    for my $case (
+        [ 'another name'      => qr/TLS: .*(?:hostname|certificate) verif/, @cacert, 'https://localhost:' . $tls->port . '/hook' ],
+        [ 'another CA'        => qr/certificate verify failed.*see --cacert/, '--cacert', Vaani::Test::Certificates->new('not-this')->file, $url ],
+        [ 'no such file'      => qr{^vaani-call: --cacert: cannot read /nowhere: No such file}, '--cacert', '/nowhere', $url ],
+        [ 'a directory'       => qr/^vaani-call: --cacert: there is no certificate in PEM in /, '--cacert', tmpdir(), $url ],
+        [ 'not a certificate' => qr/^vaani-call: --cacert: there is no certificate in PEM in /, '--cacert', spew(tmpdir() . '/no-pem', "secret\n"), $url ],
+        [ 'a URL without TLS' => qr/^vaani-call: --cacert goes with a URL of https, or with --watch$/, @cacert, url('/hook') ],
+    ) {
+        my ($name, $like, @args) = @$case;
+        my ($exit, undef, $err) = call(@args);
+        is $exit, 2, "--cacert: $name";
+        like $err, $like, '... is told';
+    }
+
+    # The file may be there for Redis: the endpoint can have a CA of the system.
+    {
+        local $ENV{SSL_CERT_FILE} = $ca->file;
+        my $redis_ca = Vaani::Test::Certificates->new('for-redis');
+        my $secure = Vaani::Test::Redis->start(tls => { %{ $redis_ca->issue('redis', san => 'IP:127.0.0.1') }{qw(cert key)} });
+        my ($exit, undef, $err) = call('--cacert', $redis_ca->file, '--watch', 'rediss://127.0.0.1:' . $secure->tls_port, $url);
+        like $err, qr/no transition|missing|not heard|nothing/i, 'another CA for Redis: both are connected to';
+        unlike $err, qr/TLS|verify/, '... without a complaint';
+    }
 
     # A connection that takes long to be set up delays nobody, and is no latency.
     my $target = $tls->port;
@@ -879,7 +910,7 @@ CONF
         pause(2) if $n == 2;
         Vaani::Test::FakeRedis::relay($fh, $target);
     });
-    my ($slow_exit, $summary) = numbers('--insecure', '-n', 2, '-c', 2, 'https://127.0.0.1:' . $slow->port . '/hook');
+    (my $slow_exit, $summary) = numbers('--insecure', '-n', 2, '-c', 2, 'https://127.0.0.1:' . $slow->port . '/hook');
     is "$slow_exit $summary->{answers}{ok} $summary->{connections}{made}", '0 10 2', 'two connections';
     cmp_ok $summary->{connections}{max_ms}, '>=', 2000, '... one of which takes its time';
     cmp_ok $summary->{latency_ms}{max}, '<', 1000, '... which is not the latency of an event';
@@ -1087,7 +1118,7 @@ subtest '--watch over TLS' => sub {
     $fails->('another CA, --insecure', qr/certificate verify failed/, '--insecure', '--watch', "rediss://127.0.0.1:$port");
     $fails->('another name', qr/: TLS: .*(?:hostname|certificate) verif/, @cacert, '--watch', 'rediss://127.0.0.1:' . $named->tls_port);
     $fails->('no such CA', qr/^vaani-call: .*/, '--cacert', '/nowhere', '--watch', "rediss://127.0.0.1:$port");
-    $fails->('--cacert alone', qr/^vaani-call: --check, --prefix and --cacert go with --watch$/, @cacert);
+    $fails->('--cacert alone', qr/^vaani-call: --cacert goes with a URL of https, or with --watch$/, @cacert);
     $fails->('nobody listens', qr/^vaani-call: cannot connect to Redis at 127\.0\.0\.1:1: /, @cacert, '--watch', 'rediss://127.0.0.1:1');
     {
         local $ENV{PERL5LIB} = tmpdir() . '/no-ssl';
@@ -1168,7 +1199,7 @@ subtest 'failures' => sub {
         [ qr/^vaani-call: --concurrency is 1000/    => '-c', 5000, url('/hook') ],
         [ qr/^vaani-call: --header is 'Name: value/ => '-H', "X: a\r\nY: b", url('/hook') ],
         [ qr/^vaani-call: --header cannot set/      => '-H', 'Content-Length: 1', url('/hook') ],
-        [ qr/^vaani-call: --check, --prefix and --cacert go/  => '--check', url('/hook') ],
+        [ qr/^vaani-call: --check and --prefix go with --watch/  => '--check', url('/hook') ],
         [ qr/^vaani-call: --token is empty/         => '--token', '', url('/hook') ],
         [ qr/^vaani-call: --token: cannot read/     => '--token', 'file=' . tmpdir() . '/no-such-file', url('/hook') ],
     ) {
