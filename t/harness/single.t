@@ -9,7 +9,7 @@ use Vaani::Test::Events;
 use Vaani::Test::FakeRedis;
 use Vaani::Test::Process qw(wait_pid_gone);
 
-delete $ENV{VAANI_MODULE};    # not the subject here
+$ENV{VAANI_MODULE} = '';    # not the subject here
 
 sub server ($$) { return "server { listen unix:%%SOCK%%; $_[0] } $_[1]" }
 
@@ -318,6 +318,17 @@ subtest 'nginx -t' => sub {
 
     ok !eval { Vaani::Test::Nginx->start(http => 'bogus on;'); 1 }, 'start dies';
     like $@, qr/ended at once.*unknown directive "bogus"/s, '... with the log';
+};
+
+# A plain "prove" tests what "make" has built, and never an nginx without the module.
+subtest 'the module' => sub {
+    my @perl = ($^X, '-I' . ROOT . '/t/lib', '-MVaani::Test', '-e', 'print $ENV{VAANI_MODULE}');
+    is +(run([ qw(env -u VAANI_MODULE), @perl ]))[1], ROOT . '/build/ngx_http_vaani_module.so', 'that of make if nobody says which';
+    is +(run([ qw(env VAANI_MODULE=), @perl ]))[1], '', '... none if it is built in';
+    is +(run([ qw(env VAANI_MODULE=/x.so), @perl ]))[1], '/x.so', '... or the one that is named';
+
+    ok !eval { Vaani::Test::Nginx->check(http => '', module => '/nowhere.so'); 1 }, 'one that is not there';
+    like $@, qr{^there is no module at /nowhere\.so: run "make module", or set VAANI_MODULE}, '... says what to do';
 };
 
 subtest 'FakeRedis' => sub {

@@ -4,7 +4,7 @@ package Vaani::Test::Nginx;
 # what a healthy nginx never says (see Nginx/Log.pm): a failing test, once.
 #
 # Environment: NGINX_BIN, NGINX_WRAPPER (valgrind ...), VAANI_MODULE (path of
-# the dynamic module; empty when it is built in).
+# the dynamic module, by default that of "make"; empty when it is built in).
 
 use v5.20;
 use warnings;

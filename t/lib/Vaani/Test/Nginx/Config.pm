@@ -9,7 +9,7 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Exporter 'import';
-use Vaani::Test::Dir qw(spew);
+use Vaani::Test::Dir qw(ROOT spew);
 use Vaani::Test::Process qw(run);
 
 our @EXPORT_OK = qw(nginx_bin nginx_argv module_path write_config);
@@ -24,8 +24,18 @@ sub nginx_argv ($dir, @arguments) {
     );
 }
 
+# Where nobody says which module is meant, as with a plain "prove", it is that of "make".
+# Here, since whoever looks at the variable has loaded this before.
+$ENV{VAANI_MODULE} //= ROOT . '/build/ngx_http_vaani_module.so';
+
 # The module to load: '' when it is built in.
-sub module_path ($override = undef) { return $override // $ENV{VAANI_MODULE} // '' }
+sub module_path ($override = undef) {
+    my $path = $override // $ENV{VAANI_MODULE};
+
+    die "there is no module at $path: run \"make module\", or set VAANI_MODULE to its path, or to nothing if nginx has it built in\n"
+        if $path ne '' && !-f $path;
+    return $path;
+}
 
 # $config: the options http, main, events, workers, single, module, log_level
 # of Vaani::Test::Nginx. $variables: what %%NAME%% stands for; a code ref is
