@@ -48,8 +48,8 @@ sub reload () {
 }
 
 sub post ($room, $event = 'call_ringing') {
-    my $response = HTTP::Tiny->new(timeout => 20)->post('http://localhost/vaani/webhook',
-        { headers => { 'Content-Type' => 'application/json' }, content => event($event, room => $room) });
+    my $response = HTTP::Tiny->new(timeout => 20)->post('http://hooks.example.com/vaani/webhook',
+        { peer => '127.0.0.1', headers => { 'Content-Type' => 'application/json' }, content => event($event, room => $room) });
     return "$response->{status} " . $response->{content} =~ s/\n\z//r;
 }
 
@@ -145,9 +145,9 @@ subtest 'the example site' => sub {
     like slurp('/var/log/nginx/vaani.log'), qr/"room":"first",.*"result":"ok"/, '... and in the log';
 
     my $http = HTTP::Tiny->new(timeout => 20);
-    is $http->get('http://localhost/vaani/status?format=json')->{status}, 200, 'the status page';
-    is $http->get('http://localhost/')->{status}, 404, 'nothing else';
-    is $http->get('http://127.0.0.1/')->{status}, 200, 'the other site is as it was';
+    is $http->get('http://127.0.0.1:8088/vaani/status?format=json')->{status}, 200, 'the status page';
+    is $http->get('http://hooks.example.com/', { peer => '127.0.0.1' })->{status}, 404, 'nothing else';
+    is $http->get("http://$_/")->{status}, 200, "the other site is as it was: $_" for 'localhost', '127.0.0.1';
 
     is owner_and_mode($spool), 'www-data:www-data 750', 'nginx leaves the spool alone';
     ok wait_for(sub { -e "$spool/lock" }), '... and uses it';

@@ -160,7 +160,7 @@ sub subscribers_hear () {
     } [ $ENV{PYTHON_BIN} || '/usr/bin/python3', 'snippet.py', $code{python} ], [ 'node', 'snippet.mjs', $code{javascript} ];
 
     ok wait_for(sub { redis(qw(PUBSUB NUMSUB vaani:events)) eq "vaani:events\n2" }), 'both subscribe';
-    like shell(q(curl -s http://localhost/vaani/webhook -H 'Content-Type: application/json' -d '{"event":"call_ringing","room_name":"heard"}')),
+    like shell(q(curl -s http://vaani.localhost/vaani/webhook -H 'Content-Type: application/json' -d '{"event":"call_ringing","room_name":"heard"}')),
         qr/\{"status":"ok"\}/, '... an event';
     for (@programs) {
         my ($name, $out, $process) = @$_;
