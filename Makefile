@@ -72,7 +72,7 @@ deps-unit:
 		libhiredis-dev clang libclang-rt-14-dev
 
 deps-test: deps-run deps-unit deps-browser deps-examples
-	@tools/install-deps valgrind dpkg-dev curl nghttp2-client libpcre2-dev \
+	@tools/install-deps valgrind dpkg-dev git curl nghttp2-client libpcre2-dev \
 		zlib1g-dev libssl-dev openssl prometheus libio-socket-ssl-perl strace
 
 
@@ -162,7 +162,11 @@ install: $(MODULE) $(TOOL)
 	pod2man --utf8 --section=1 --name=VAANI-CALLS \
 		--center=ngx_http_vaani_module bin/vaani-calls \
 		$(DESTDIR)$(MAN_DIR)/man1/vaani-calls.1
-	cp -rL README.md CHANGELOG.md LICENSE docs examples $(DESTDIR)$(DOC_DIR)
+	cp -rL README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs examples \
+		$(DESTDIR)$(DOC_DIR)
+	@# the commands of examples/README.md make these
+	find $(DESTDIR)$(DOC_DIR)/examples -depth \( -name node_modules -o \
+		-name __pycache__ -o -name .gitignore \) -exec rm -r {} +
 	@echo "nginx.conf: load_module $(MODULES_DIR)/$(notdir $(MODULE));"
 
 uninstall:

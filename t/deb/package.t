@@ -8,21 +8,29 @@ no warnings 'experimental::signatures';
 use File::Basename qw(dirname);
 use FindBin;
 use Vaani::Test;
+use Vaani::Test::Links;
 
 my $deb = $ENV{VAANI_DEB} // die "VAANI_DEB is the package to look into\n";
 my $dir = tmpdir() . '/package';
 
 sub output (@command) {
-    my ($exit, $out, $err) = run(\@command, timeout => 900);
+    my ($exit, $out, $err) = run(\@command, timeout => 900, dir => ROOT);
     die "@command: $err\n" if $exit != 0;
     return $out;
 }
 
 output('dpkg-deb', '-R', $deb, $dir);
 
+# The files in examples/, without what their commands make there.
+sub examples () {
+    my @found = split /\n/, output(qw(find examples -name node_modules -prune -o -name __pycache__ -prune
+        -o -type f -not -name .* -print));
+    return @found;
+}
+
 subtest 'contents' => sub {
     my $doc = 'usr/share/doc/libnginx-mod-http-vaani';
-    my @files = grep { length && !m{/$} } map { s{^.*? \./}{}r =~ s{(CHANGELOG\.md)\.gz$}{$1}r }
+    my @files = grep { length && !m{/$} } map { s{^.*? \./}{}r =~ s{ -> .*}{}r }
         split /\n/, output('dpkg-deb', '-c', $deb);
 
     is_deeply [ grep { !m{^$doc/(?:docs|examples)/} } sort @files ], [ sort(
@@ -38,13 +46,14 @@ subtest 'contents' => sub {
             usr/share/man/man8/vaani-spool.8.gz
             usr/share/nginx/modules-available/mod-http-vaani.conf
         ),
-        map { "$doc/$_" } qw(CHANGELOG.md README.md.gz changelog.gz copyright),
+        map { "$doc/$_" } qw(CHANGELOG.md CONTRIBUTING.md LICENSE README.md changelog.gz copyright),
     ) ], 'the files';
 
-    is_deeply [ map { m{^$doc/docs/(.*?)(?:\.gz)?$} ? $1 : () } sort @files ],
-        [ map { s{.*/}{}r } sort glob ROOT . "/docs/*" ], 'all documents';
+    is_deeply [ map { m{^$doc/docs/(.*)$} ? $1 : () } sort @files ],
+        [ map { s{.*/}{}r } sort glob ROOT . "/docs/*" ], 'all documents, not compressed';
     is_deeply [ map { m{^$doc/examples/(.*)} ? $1 : () } sort @files ],
-        [qw(alerts.yml grafana.json hardened.conf site.conf)], 'the examples, not compressed';
+        [ sort map { s{.*?/}{}r } examples() ], 'the examples, not compressed';
+    is_deeply [ broken_links("$dir/$doc") ], [], 'what the documents link to is there';
     ok !-e "$dir/DEBIAN/conffiles", 'no conffiles: no question at an upgrade';
 
     my $depends = output('dpkg-deb', '-f', $deb, 'Depends');

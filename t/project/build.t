@@ -13,6 +13,7 @@ use Vaani::Test;
 
 use Cwd qw(abs_path);
 use File::Path qw(make_path);
+use Vaani::Test::Links;
 
 use constant MARK => '.ngx_http_vaani_module';
 
@@ -29,7 +30,7 @@ sub checkout ($dir) {
     make_path($dir);
     symlink ROOT . "/$_", "$dir/$_" or die "symlink: $!\n"
         for qw(Makefile bin bench completions config config.make debian docs examples man src t tools README.md CHANGELOG.md
-            LICENSE), map { s{.*/}{}r } glob ROOT . '/*.c';
+            CONTRIBUTING.md LICENSE), map { s{.*/}{}r } glob ROOT . '/*.c';
     return $dir;
 }
 
@@ -208,6 +209,7 @@ subtest 'make -j on a fresh machine' => sub {
             [ 'share/bash-completion/completions/vaani-calls', 644 ], [ 'share/man/man8/vaani-spool.8', 644 ],
             [ 'share/man/man8/ngx_http_vaani_module.8', 644 ], [ 'share/doc/ngx_http_vaani_module/LICENSE', 644 ];
         is_deeply [ grep { !m{^\Q$at/} } keys %mode ], [], '... and nothing elsewhere';
+        is_deeply [ broken_links("$root/opt/vaani/share/doc/ngx_http_vaani_module") ], [], '... the documents find each other';
         is slurp("$machine/builds"), "1.0\n1.1\n1.1\n", '... nor is anything built';
 
         is((on($machine, $dir, @make, 'uninstall', "DESTDIR=$root", 'PREFIX=/opt/vaani'))[0], 0, 'make uninstall');
