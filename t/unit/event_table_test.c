@@ -38,7 +38,9 @@ test_rows(void **state)
 
     (void) state;
 
-    assert_int_equal(VAANI_CONTRACT_EVENTS, 11);
+    for (n = 0; vaani_event_row(n) != NULL; n++) { /* void */ }
+
+    assert_int_equal(VAANI_CONTRACT_EVENTS, n);
     assert_int_equal(VAANI_CONTRACT_FIELDS, VAANI_EVENT_MAX_FIELDS);
 
     for (n = 0; n < VAANI_CONTRACT_EVENTS; n++) {

@@ -14,6 +14,7 @@ use Exporter 'import';
 use JSON::PP ();
 use Time::HiRes ();
 use Vaani::Test::Dir qw(ROOT slurp spew tmpdir);
+use Vaani::Test::Events ();
 use Vaani::Test::Nginx ();
 use Vaani::Test::Process qw(run);
 
@@ -21,11 +22,7 @@ our @EXPORT_OK = qw(page_file page_source c_strings status_json);
 
 my $json = JSON::PP->new->utf8->canonical;
 
-my @EVENTS = qw(
-    call_started call_ringing user_picked_up_at call_rejected call_no_answer call_failed
-    human_transfer_initiated human_transfer_successful human_transfer_failed
-    call_ended call_postprocessing unknown none
-);
+my @EVENTS = (@Vaani::Test::Events::EVENTS, qw(unknown none));
 my @RESULTS = qw(ok duplicate queued rejected unauthorized unavailable none);
 
 use constant BOUNDS => [
