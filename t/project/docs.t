@@ -500,6 +500,33 @@ subtest 'troubleshooting' => sub {
 
 # --- the table of events, and its ladders
 
+# Rates are measured on one day on one machine: one page has them, and what another page
+# says of them is a quotation.
+subtest 'events per second' => sub {
+    my $measured = prose('docs/performance.md') =~ s/(?<=\d),(?=\d{3})//gr;
+    my $claims = 0;
+    for my $doc (grep { $_ ne 'docs/performance.md' && $_ ne 'CHANGELOG.md' } DOCS) {
+        for (prose($doc) =~ s/\s+/ /gr =~ /\b(\d[\d,]{3,}) (?:small )?events (?:a|per) second/g) {
+            my $number = tr/,//dr;
+            # "20,500" is what the table has as 20535.
+            my $rounded = $number =~ /^(\d+?)0+$/ ? $1 : $number;
+            my $digits = length($number) - length $rounded;
+            like $measured, qr/(?<!\d)$rounded\d{$digits}(?!\d)/, "$doc: $_";
+            $claims++;
+        }
+    }
+    ok $claims, 'there are some';
+};
+
+# The address of a name server is of the reader's network. One of this host exists only
+# where somebody has set it up: nginx would wait for it.
+subtest 'resolver' => sub {
+    my %text = (%doc, map { s{^\Q${\ROOT}/\E}{}r => slurp($_) } glob ROOT . '/examples/*.conf');
+    my %found = map { my $name = $_; map { ("$name: $_" => 1) } $text{$name} =~ /^\s*(?:#\s*)?(resolver\s+127\.[^;]*;)/mg } keys %text;
+    is_deeply [ sort keys %found ], [], 'none has a name server of the host itself';
+    like section('docs/redis.md', 'Names and resolvers'), qr/127\.0\.0\.53/, 'it is said why';
+};
+
 subtest 'events' => sub {
     my $table = array('src/core/vaani_event_table.c', 'vaani_events');
     my %event;
