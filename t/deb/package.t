@@ -59,6 +59,7 @@ subtest 'contents' => sub {
     my $depends = output('dpkg-deb', '-f', $deb, 'Depends');
     like $depends, qr/\bnginx-abi-[\d.]+-\d/, 'it depends on the ABI of nginx';
     like $depends, qr/\blibhiredis[\d.]+\b/, '... on libhiredis';
+    like output('dpkg-deb', '-f', $deb, 'Suggests'), qr/\blibio-socket-ssl-perl\b/, '... suggests what vaani-call needs for https';
     like output('dpkg-deb', '-f', $deb, 'Built-Using'), qr/^hiredis \(= \d\S+\)$/, '... and has that hiredis in it';
 };
 
