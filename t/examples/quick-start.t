@@ -34,7 +34,8 @@ delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
     # In a process group as at a terminal: the servers lead groups of their own, so
     # they must be stopped by it, not just killed along with it.
     sub start ($class, @argv) {
-        my $out = main::tmpdir() . '/out';
+        state $count = 0;
+        my $out = main::tmpdir() . '/out-' . ++$count;
         my $self = bless { out => $out, process => Vaani::Test::Process->spawn(
             argv => \@argv, dir => main::ROOT, stdout => $out, stderr => $out) }, $class;
         return Vaani::Test::Process::register_service($self);
@@ -55,7 +56,7 @@ delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
 
 # What is at the end of its output, for another terminal: lines of four blanks.
 sub commands ($run) {
-    my ($end) = $run->out =~ /^ *Your turn(.*)/ms;
+    my ($end) = $run->out =~ /^ *Your turn(.*?)^ *Ctrl-C/ms;
     return join '', map { "$_\n" } ($end // '') =~ /^    (.*)$/mg;
 }
 
