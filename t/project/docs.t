@@ -601,7 +601,7 @@ subtest 'log lines' => sub {
     ok $matched{$_}, "still there: $_" for @documented;
 
     my @what = map { literal($_) }
-        $code =~ /(?:ngx_vaani_redis_(?:fail|lost|broken)|conn->\w+_handler)\([^;()"]*("[^;]*")\);/g,
+        $code =~ /(?:ngx_vaani_redis_(?:fail|lost|broken|unresolved)|conn->\w+_handler)\([^;()"]*("[^;]*")\);/g,
         $source{'src/redis/ngx_vaani_redis_ssl_error.c'} =~ /return [^;"]*("[^;]*");/g;
     push @what, map { literal($_) . ' (REASON)' }
         map { array('src/redis/ngx_vaani_redis_ssl_error.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
