@@ -231,10 +231,10 @@ test_find_others(void **state)
         assert_null(vaani_event_find(&name));
 
         name.len -= 1;
-        text[n] ^= 0x20;
+        text[n % name.len] ^= 0x20;
         assert_null(vaani_event_find(&name));
 
-        text[n] ^= 0x20;
+        text[n % name.len] ^= 0x20;
         assert_non_null(vaani_event_find(&name));
     }
 }
