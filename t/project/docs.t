@@ -34,7 +34,7 @@ use Vaani::Test::Certificates;
 use Vaani::Test::Events;
 
 use constant DOCS => qw(
-    README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/data-model.md
+    README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/http.md docs/data-model.md
     docs/redis.md docs/guarantee.md docs/operations.md docs/troubleshooting.md docs/security.md
     docs/architecture.md docs/performance.md docs/migration.md
     examples/README.md
@@ -431,7 +431,7 @@ subtest 'directives' => sub {
 
     # Nothing is named that is not there. Metrics are t/status/grafana.t's.
     my %metric = map { $_ => 1 } map { first_codes(rows(section('docs/operations.md', $_))) } 'What each number means', 'A call that hangs';
-    for my $doc (qw(README.md docs/directives.md docs/data-model.md docs/guarantee.md
+    for my $doc (qw(README.md docs/directives.md docs/http.md docs/data-model.md docs/guarantee.md
         docs/operations.md docs/troubleshooting.md)) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
@@ -545,12 +545,12 @@ subtest 'events' => sub {
     is_deeply [ sort keys %event ], [ sort @EVENTS ], 'the rows of the source';
 
     my %documented = map { (codes($_->[0]))[0] // $_->[0] => $_ }
-        rows(section('docs/directives.md', 'Events and their fields'));
+        rows(section('docs/http.md', 'Events and their fields'));
     same_set [ keys %documented ], [ keys %event ], 'the rows of "Events and their fields"';
 
     # The one with many fields has a table of its own.
     $documented{call_postprocessing}[2] = join ' ', map { $_->[0] }
-        rows(section('docs/directives.md', 'Fields of call_postprocessing'));
+        rows(section('docs/http.md', 'Fields of call_postprocessing'));
 
     for my $name (sort keys %event) {
         my ($required, $optional) = map { [ grep { !/^(?:ringing|active|rejected|no_answer|failed)$/ } codes($_) ] }
@@ -725,8 +725,9 @@ subtest 'numbers' => sub {
     my %local = $code =~ /^ *local ([A-Z]+) = (\d+)$/mg;
     my ($bodies, $entry) = $code =~ /last - first >= (\d+) \* (\d+) - 1/;
 
-    my ($bounds, $answers) = (section('docs/architecture.md', 'Bounds'), prose('docs/directives.md'));
-    my $limits = section('docs/directives.md', 'Limits');
+    my $bounds = section('docs/architecture.md', 'Bounds');
+    my $answers = join '', map { prose("docs/$_.md") } qw(directives http);
+    my $limits = section('docs/http.md', 'Limits');
     my $back_off = section('docs/architecture.md', 'The connection to Redis');
     my $spool = section('docs/architecture.md', 'The spool');
     my $lines = section('docs/operations.md', 'Log lines');
