@@ -1,5 +1,5 @@
 # The examples, as their reader runs them: with the commands of
-# examples/README.md, as the users of docs/operations.md. They follow real calls,
+# examples/README.md, as the users of docs/permissions.md. They follow real calls,
 # and miss nothing when connections, Redis or they themselves are killed. And
 # the steps of docs/migration.md, with its own code.
 

@@ -1,7 +1,7 @@
 # examples/onward: each transition arrives at an HTTP endpoint, at least once, signed,
 # whatever the endpoint, Redis and the programs themselves go through. Both languages
 # run through the same scenarios, with the commands of examples/README.md, as the user
-# of docs/operations.md.
+# of docs/permissions.md.
 
 use v5.20;
 use feature 'signatures';

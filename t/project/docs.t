@@ -14,7 +14,7 @@
 #   <!-- strict answer to: BODY -->
 #                               the same, with "vaani_validation strict"
 #   <!-- access log -->         lines in the log format of the README
-#   <!-- error log -->          lines that "Log lines" in docs/operations.md has
+#   <!-- error log -->          lines that "Log lines" in docs/log.md has
 #   <!-- output of: vaani-call OPTIONS -->
 #                               what that prints, but for names and times;
 #                               for vaani-calls see t/tools/vaani-calls.t
@@ -33,12 +33,8 @@ use JSON::PP ();
 use Vaani::Test::Certificates;
 use Vaani::Test::Events;
 
-use constant DOCS => qw(
-    README.md CHANGELOG.md CONTRIBUTING.md docs/directives.md docs/http.md docs/data-model.md
-    docs/redis.md docs/guarantee.md docs/operations.md docs/troubleshooting.md docs/security.md
-    docs/architecture.md docs/performance.md docs/migration.md
-    examples/README.md
-);
+use constant DOCS => qw(README.md CHANGELOG.md CONTRIBUTING.md examples/README.md),
+    map { s{^\Q${\ROOT}/\E}{}r } glob ROOT . '/docs/*.md';
 
 my %doc = map { $_ => slurp(ROOT . "/$_") } DOCS;
 my @blocks = map { blocks($_) } DOCS;
@@ -430,9 +426,8 @@ subtest 'directives' => sub {
     ok $entry =~ /^- `sync=$_`/m, "sync=$_ is described" for $directives =~ /"sync=(\w+)"/g;
 
     # Nothing is named that is not there. Metrics are t/status/grafana.t's.
-    my %metric = map { $_ => 1 } map { first_codes(rows(section('docs/operations.md', $_))) } 'What each number means', 'A call that hangs';
-    for my $doc (qw(README.md docs/directives.md docs/http.md docs/data-model.md docs/guarantee.md
-        docs/operations.md docs/troubleshooting.md)) {
+    my %metric = map { $_ => 1 } map { first_codes(rows(section('docs/monitoring.md', $_))) } 'What each number means', 'A call that hangs';
+    for my $doc (grep { $_ eq 'README.md' || m{^docs/(?!architecture|performance)} } DOCS) {
         same_set [ grep({ !$metric{$_} } $doc{$doc} =~ /(?<![\$\w#])(vaani_[a-z_]+)/g), keys %flags ], [ keys %flags ],
             "$doc names directives that exist";
     }
@@ -588,7 +583,7 @@ subtest 'log lines' => sub {
     }
     cmp_ok scalar @formats, '>=', 10, 'the log lines of the source';
 
-    my @lines = first_codes(rows(section('docs/operations.md', 'Log lines')));
+    my @lines = first_codes(rows(section('docs/log.md', 'Log lines')));
     my @documented = grep { /^vaani: / } @lines;
     my %matched;
 
@@ -606,20 +601,20 @@ subtest 'log lines' => sub {
     push @what, map { literal($_) . ' (REASON)' }
         map { array('src/redis/ngx_vaani_redis_ssl_error.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
         qw(certificates alerts reasons);
-    my ($what_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
+    my ($what_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
     same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';
 
     my @why = map { literal($_) } $code =~ /ngx_vaani_spool_refuse\(\w+, [^,;]*, ("(?:[^"\\]|\\.)*")\)/g;
-    my ($why_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for WHY:.*?)^What can/ms;
+    my ($why_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for WHY:.*?)^What can/ms;
     same_set [ first_codes(rows($why_table)) ], \@why, 'why the spool refuses events';
 
     my @problem = map { map { literal($_) } split /[?:]/ }
         $code =~ /ngx_vaani_spool_not_kept\(writer, [^,;]*,\s*((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g;
-    my ($problem_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for PROBLEM:.*?)^What can/ms;
+    my ($problem_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for PROBLEM:.*?)^What can/ms;
     same_set [ first_codes(rows($problem_table)) ], [ grep { $_ ne '' } @problem ], 'why the spool does not keep events';
 
     # Of nginx -t.
-    my $section = section('docs/operations.md', 'Configuration errors');
+    my $section = section('docs/log.md', 'Configuration errors');
     push @messages, map { literal($_) }
         $source{'src/redis/ngx_vaani_redis_url.c'} =~ /(?:return|:) ("(?:[^"\\]|\\.)+");/g,
         map { /return\s+("(?:[^"\\]|\\.)+");/g }
@@ -672,7 +667,7 @@ subtest 'log examples' => sub {
         }
     }
 
-    my $section = section('docs/operations.md', 'Log lines');
+    my $section = section('docs/log.md', 'Log lines');
     my ($what_table) = $section =~ /^(What can stand for WHAT:.*?)^What can/ms;
     my @what = first_codes(rows($what_table));
     my @lines = map { as_regex($_) }
@@ -704,7 +699,7 @@ subtest 'error replies' => sub {
     my ($choice) = $source{'src/redis/ngx_vaani_redis_error.c'} =~ /advice = ([^;]*\?[^;]*);/;
     $advice{''} = join ' ', ($choice // '') =~ /"([^"]+)"/g;
 
-    my ($code_table) = section('docs/operations.md', 'Log lines') =~ /^(What can stand for CODE.*?)^The texts/ms;
+    my ($code_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for CODE.*?)^The texts/ms;
     my %documented;
     for my $row (rows($code_table)) {
         my @codes = codes($row->[0]);
@@ -730,7 +725,7 @@ subtest 'numbers' => sub {
     my $limits = section('docs/http.md', 'Limits');
     my $back_off = section('docs/architecture.md', 'The connection to Redis');
     my $spool = section('docs/architecture.md', 'The spool');
-    my $lines = section('docs/operations.md', 'Log lines');
+    my $lines = section('docs/log.md', 'Log lines');
     my $security = prose('docs/security.md');
     my $promise = prose('docs/guarantee.md');
     my $servers = prose('docs/redis.md');
@@ -841,7 +836,7 @@ subtest 'vaani-spool' => sub {
     my $tool = $source{'src/tool/vaani_spool.c'};
     my $all = c_sources('src/tool/');
     my @commands = $tool =~ /strcmp\(command, "(\w+)"\)/g;
-    my $text = join "\n", map { $_->{text} } grep { $_->{doc} eq 'docs/operations.md' } @blocks;
+    my $text = join "\n", map { $_->{text} } grep { $_->{doc} =~ m{^docs/(?:spool|data-protection)\.md$} } @blocks;
 
     same_set [ $text =~ /\bvaani-spool (\w+)/g ], \@commands, 'its commands';
     same_set [ $text =~ /\b(VAANI_REDIS_\w+)=/g ], [ $all =~ /getenv\("(VAANI_REDIS_\w+)"\)/g ], 'its environment';

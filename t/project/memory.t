@@ -1,4 +1,4 @@
-# The numbers of "Memory and disk" in docs/operations.md are those that
+# The numbers of "Memory and disk" in docs/performance.md are those that
 # bench/memory measures with Redis 7.0, within a tenth. With another Redis, or
 # Valkey, a call or an entry of a stream takes no more, and no less than half.
 
@@ -23,7 +23,7 @@ sub tables ($text) {
     return @tables;
 }
 
-my ($section) = slurp(ROOT . '/docs/operations.md') =~ /^### Memory and disk\n(.*?)(?=^##|\z)/ms;
+my ($section) = slurp(ROOT . '/docs/performance.md') =~ /^### Memory and disk\n(.*?)(?=^##|\z)/ms;
 my @documented = tables($section // '');
 
 my (undef, $version) = run([ $ENV{REDIS_BIN} || 'redis-server', '--version' ]);

@@ -1,4 +1,4 @@
-# The rights of Redis users that docs/operations.md gives: they are enough,
+# The rights of Redis users that docs/permissions.md gives: they are enough,
 # each word of them is needed, and they allow nothing else.
 #
 # All other tests run with the module's rights as well, see

@@ -2,7 +2,7 @@
 # labels that there are, their expressions are PromQL, and the alerts come and
 # don't come when they should (t/status/alerts.yml).
 #
-# The list of metrics is the table in docs/operations.md, which is compared with
+# The list of metrics is the table in docs/monitoring.md, which is compared with
 # what nginx really says elsewhere.
 
 use v5.20;
@@ -16,7 +16,7 @@ use Vaani::Test;
 use JSON::PP ();
 
 
-my $operations = slurp(ROOT . '/docs/operations.md');
+my $monitoring = slurp(ROOT . '/docs/monitoring.md');
 my $directives = slurp(ROOT . '/docs/directives.md');
 my $alerts = slurp(ROOT . '/examples/alerts.yml');
 my $dashboard = JSON::PP->new->utf8->decode(slurp(ROOT . '/examples/grafana.json'));
@@ -36,7 +36,7 @@ sub first_codes ($text, $heading) { return map { codes($_->[0]) } rows($text, $h
 
 # metric => { label => 1 }
 my %metric;
-for my $row (rows($operations, 'What each number means')) {
+for my $row (rows($monitoring, 'What each number means')) {
     my ($name) = codes($row->[0]) or next;
     my %labels = map { $_ => 1 } codes($row->[3]), @TARGET;
     my @names = $labels{le} ? map { "${name}_$_" } qw(bucket sum count) : $name;
@@ -50,7 +50,7 @@ cmp_ok scalar keys %metric, '>', 20, 'the table of metrics';
 my %of_nginx = map { $_ => 1 } keys %metric;
 
 # Those of vaani-calls: node_exporter has them, so "instance" is not an nginx.
-$metric{ (codes($_->[0]))[0] } = { map { $_ => 1 } @TARGET } for grep { codes($_->[0]) } rows($operations, 'A call that hangs');
+$metric{ (codes($_->[0]))[0] } = { map { $_ => 1 } @TARGET } for grep { codes($_->[0]) } rows($monitoring, 'A call that hangs');
 cmp_ok scalar(grep { /^vaani_calls_/ && !$of_nginx{$_} } keys %metric), '>', 5, '... and that of vaani-calls';
 $metric{up} = { map { $_ => 1 } @TARGET };
 
@@ -328,10 +328,10 @@ subtest 'alerts' => sub {
     my %headings = map {
         my $doc = $_;
         map { ("\"$_\" in $doc" => 1) } slurp(ROOT . "/$doc") =~ s/`//gr =~ /^#+ (.+)$/mg;
-    } qw(docs/operations.md docs/troubleshooting.md docs/security.md);
-    my %documented = map { (codes($_->[0]))[0] // '' => $_->[1] } rows($operations, 'Alerts');
+    } map { s{^\Q${\ROOT}/\E}{}r } glob ROOT . '/docs/*.md';
+    my %documented = map { (codes($_->[0]))[0] // '' => $_->[1] } rows($monitoring, 'Alerts');
     delete $documented{''};
-    is_deeply [ sort keys %documented ], [ sort map { $_->{alert} } @alerts ], 'all are in docs/operations.md';
+    is_deeply [ sort keys %documented ], [ sort map { $_->{alert} } @alerts ], 'all are in docs/monitoring.md';
 
     for my $alert (@alerts) {
         my $name = $alert->{alert};
@@ -396,10 +396,10 @@ YAML
     isnt $exit, 0, 'a test can fail';
 };
 
-# --- the configuration of Prometheus in docs/operations.md
+# --- the configuration of Prometheus in docs/monitoring.md
 
 subtest 'the scrape configuration' => sub {
-    my ($yaml) = $operations =~ /^## Alerts\n.*?^```yaml\n(.*?)^```/ms;
+    my ($yaml) = $monitoring =~ /^## Alerts\n.*?^```yaml\n(.*?)^```/ms;
     my $dir = tmpdir();
     spew("$dir/alerts.yml", $alerts);
     my ($exit, @output) = run([ 'promtool', 'check', 'config', spew("$dir/prometheus.yml", $yaml // '') ]);

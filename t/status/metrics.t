@@ -31,8 +31,8 @@ my $json = JSON::PP->new->utf8;
 
 # --- what is documented
 
-my $operations = slurp(ROOT . '/docs/operations.md');
-my ($section) = $operations =~ /^## What each number means\n(.*?)(?=^## )/ms;
+my $monitoring = slurp(ROOT . '/docs/monitoring.md');
+my ($section) = $monitoring =~ /^## What each number means\n(.*?)(?=^## )/ms;
 my (%type, %labels, %member);
 
 for my $row (map { [ map { s/^\s+|\s+$//gr } split /\|/ ] } $section =~ /^\|(.*)\|$/mg) {
@@ -42,7 +42,7 @@ for my $row (map { [ map { s/^\s+|\s+$//gr } split /\|/ ] } $section =~ /^\|(.*)
     ($type{$metric}) = $row->[2] =~ /^(\w+)/;
     $labels{$metric} = [ sort grep { $_ ne 'le' } $row->[3] =~ /`(\w+)`/g ];
 }
-cmp_ok scalar keys %type, '>', 20, 'the table of docs/operations.md';
+cmp_ok scalar keys %type, '>', 20, 'the table of docs/monitoring.md';
 
 # --- reading
 

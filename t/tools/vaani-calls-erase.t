@@ -1,5 +1,5 @@
 # "vaani-calls erase": a call goes from Redis and from a spool, and nothing else.
-# It logs in as the user of docs/operations.md.
+# It logs in as the user of docs/permissions.md.
 
 use v5.20;
 use feature 'signatures';

@@ -1,7 +1,7 @@
 # bin/vaani-calls, which shows calls, on what a real nginx has put into a real
 # Redis: each command, and all that can be wrong with Redis and with its data.
 #
-# It logs in as the user of docs/operations.md, so it can do no more than that.
+# It logs in as the user of docs/permissions.md, so it can do no more than that.
 # Other servers than a single one: t/tools/vaani-calls-servers.t.
 
 use v5.20;
@@ -529,7 +529,7 @@ subtest 'errors' => sub {
     refuses(3, qr/^vaani-calls: what answers at 127\.0\.0\.1:\d+ is no Redis$/, 'a web server', 'active', '--redis', 'redis://127.0.0.1:' . $nginx->port);
 
     refuses(4, qr/refuses the user or the password \(WRONGPASS\)$/, 'a wrong password', 'active', '--redis', login('calls', 'sesame'));
-    refuses(4, qr/^vaani-calls: Redis at \S+ does not permit it \(NOPERM.*; see Permissions in docs\/operations\.md$/, 'a user who may not', 'active', '--redis', login('weak'))
+    refuses(4, qr/^vaani-calls: Redis at \S+ does not permit it \(NOPERM.*; see docs\/permissions\.md$/, 'a user who may not', 'active', '--redis', login('weak'))
         if $client->cmd(qw(ACL SETUSER weak on >secret ~* -@all +zcard));
     refuses(4, qr/does not permit it \(NOPERM/, 'another key', 'active', '--prefix', 'not:allowed');
     my $closed = Vaani::Test::Redis->start(tcp => 1, password => 'sesame');
@@ -764,8 +764,8 @@ subtest 'watch' => sub {
 
 # --- what the documentation shows
 
-subtest 'docs/operations.md' => sub {
-    my $page = slurp(ROOT . '/docs/operations.md');
+subtest 'docs/monitoring.md' => sub {
+    my $page = slurp(ROOT . '/docs/monitoring.md');
     my %shown = $page =~ /^<!-- output of: vaani-calls (.+?) -->\n```text\n(.*?)^```$/msg;
     is_deeply [ map { s/ .*//r } sort keys %shown ], [qw(active show)], 'two outputs';
     ok $page =~ /^vaani-calls \Q$_\E$/m, "... $_ is among the commands" for sort keys %shown;

@@ -1,6 +1,6 @@
 package Vaani::Test::ACL;
 
-# The rights of Redis users, as docs/operations.md tells people to give them:
+# The rights of Redis users, as docs/permissions.md tells people to give them:
 # what is written there is what is tested.
 
 use v5.20;
@@ -17,7 +17,7 @@ our @EXPORT_OK = qw(commands documented index_rights rights with_prefix);
 
 # The "ACL SETUSER" commands for a user, each as a reference to its words, in
 # the order of the document. The first gives the rights, the others add some.
-sub documented ($user, $document = 'operations.md') {
+sub documented ($user, $document = 'permissions.md') {
     my @found;
 
     for my $command (commands($document)) {

@@ -31,7 +31,7 @@ our @EXPORT_OK = qw(keyslot tag_for SLOTS);
 use constant SLOTS => 16384;
 use constant BUS => 10_000;    # the bus has the port of the clients and that
 
-# What the module needs in a cluster in addition to docs/operations.md.
+# What the module needs in a cluster in addition to docs/permissions.md.
 use constant RIGHTS => [qw(+cluster|slots +cluster|info +cluster|myid +cluster|nodes +asking)];
 
 # How many slots are moved in one go.

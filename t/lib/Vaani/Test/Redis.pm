@@ -4,7 +4,7 @@ package Vaani::Test::Redis;
 # socket. REDIS_BIN in the environment chooses another server (Valkey).
 #
 # Who connects without logging in, as nginx does in most tests, has the rights
-# that docs/operations.md gives to the module, and no others; client() logs in as
+# that docs/permissions.md gives to the module, and no others; client() logs in as
 # a user who may do anything.
 
 use v5.20;

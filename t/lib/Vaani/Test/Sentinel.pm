@@ -28,7 +28,7 @@ use Vaani::Test::Socket qw(free_port now pause);
 
 our @EXPORT_OK = qw(lying_sentinel);
 
-# What the module needs in addition to docs/operations.md.
+# What the module needs in addition to docs/permissions.md.
 use constant RIGHTS => [qw(+role)];
 
 use constant PATIENCE => 30;
