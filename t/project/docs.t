@@ -1068,7 +1068,7 @@ subtest 'versions' => sub {
     my ($versions) = $matrix =~ /^versions=\((.*)\)$/m;
     my ($suites) = slurp(ROOT . '/t/Makefile.inc') =~ /^MATRIX = (.+)$/m;
 
-    my $tested = section('README.md', 'What was tested');
+    my $tested = section('docs/compatibility.md', 'What was tested');
     my ($head) = $tested =~ /^\| \|(.+)\|$/m;
     is join(' ', map { /^ (\S+) \(/ } split /\|/, $head // ''), $suites, 'a column for each release';
     same_set [ map { $_->[0] } rows($tested) ], [ split(' ', $versions // ''), values %row ], 'the rows', 'documented',
@@ -1080,7 +1080,7 @@ subtest 'versions' => sub {
 
     my ($flavour) = slurp(ROOT . '/t/Makefile.inc') =~ /^FLAVOUR_TESTS = ((?:.*\\\n)*.*)$/m;
     my %flavour = map { $_ => 1 } split /[\s\\]+/, $flavour // '';
-    my @forks = map { codes($_->[0]) } rows(section('README.md', 'Other nginx'));
+    my @forks = map { codes($_->[0]) } rows(section('docs/compatibility.md', 'Other nginx'));
     cmp_ok scalar @forks, '>', 0, 'tests with other nginx';
     ok $flavour{$_}, "... $_ is one of make test-flavour" for @forks;
 
