@@ -346,6 +346,16 @@ my %directive = map {
     $_ => \%row;
 } prose('docs/directives.md') =~ /^### (vaani_\w+)$/mg;
 
+# Those of TLS share an entry, with a row for each.
+use constant TLS => 'TLS to Redis';
+{
+    my ($context) = grep { $_->[0] eq 'Context:' } entry(TLS);
+    for my $row (grep { @$_ == 3 } entry(TLS)) {
+        my ($name) = $row->[0] =~ /(vaani_\w+)/;
+        $directive{$name} = { 'Syntax:' => $row->[0], 'Default:' => $row->[1], 'Context:' => $context->[1] };
+    }
+}
+
 # The rows of the table at the top of an entry, whose head is empty.
 sub entry ($name) {
     return rows(section('docs/directives.md', $name));
@@ -435,7 +445,8 @@ subtest 'directives' => sub {
 
 # As in the manual of nginx, nobody has to look elsewhere for how it is used.
 subtest 'examples of directives' => sub {
-    my %section = $doc{'docs/directives.md'} =~ /^### (vaani_\w+)\n(.*?)(?=^##|\z)/msg;
+    my %section = $doc{'docs/directives.md'} =~ /^### (vaani_\w+|@{[ TLS ]})\n(.*?)(?=^##|\z)/msg;
+    $section{$_} //= $section{ TLS() } for grep { /^vaani_redis_ssl_/ } keys %flags;
 
     for my $name (sort keys %flags) {
         my @examples = ($section{$name} // '') =~ /^```nginx\n(.*?)^```$/msg;
