@@ -1,6 +1,7 @@
 package Vaani::Test::Readme;
 
-# The fenced blocks of README.md, for the tests that do what it says.
+# The fenced blocks of README.md, or of another page, for the tests that do what it
+# says.
 
 use v5.20;
 use warnings;
@@ -34,13 +35,13 @@ sub new ($class, $file) {
     }
 
     die "no blocks in $file\n" if !@blocks;
-    return bless { blocks => \@blocks }, $class;
+    return bless { file => $file, blocks => \@blocks }, $class;
 }
 
 # Those of a section and of what is below it: { line, lang, text, sections }.
 sub section ($self, $name) {
     my @found = grep { grep { ($_ // '') eq $name } @{ $_->{sections} } } @{ $self->{blocks} };
-    die "README.md has no \"$name\", or no blocks in it\n" if !@found;
+    die "$self->{file} has no \"$name\", or no blocks in it\n" if !@found;
     return @found;
 }
 
