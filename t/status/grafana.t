@@ -18,6 +18,7 @@ use JSON::PP ();
 
 my $monitoring = slurp(ROOT . '/docs/monitoring.md');
 my $directives = slurp(ROOT . '/docs/directives.md');
+my $http = slurp(ROOT . '/docs/http.md');
 my $alerts = slurp(ROOT . '/examples/alerts.yml');
 my $dashboard = JSON::PP->new->utf8->decode(slurp(ROOT . '/examples/grafana.json'));
 
@@ -54,7 +55,7 @@ $metric{ (codes($_->[0]))[0] } = { map { $_ => 1 } @TARGET } for grep { codes($_
 cmp_ok scalar(grep { /^vaani_calls_/ && !$of_nginx{$_} } keys %metric), '>', 5, '... and that of vaani-calls';
 $metric{up} = { map { $_ => 1 } @TARGET };
 
-my @events = (grep({ $_ ne 'all' } map { (codes($_->[0]))[0] // () } rows($directives, 'Events and their fields')), qw(other none));
+my @events = (grep({ $_ ne 'all' } map { (codes($_->[0]))[0] // () } rows($http, 'Events and their fields')), qw(other none));
 my @statuses = slurp(ROOT . "/docs/data-model.md") =~ /^ +\d +(\w+) +(?:call_|user_)/mg;
 
 # label => { value => 1 }: those whose values are from a list.
