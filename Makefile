@@ -32,7 +32,7 @@ $(foreach path,BUILD NGINX_DEV DESTDIR PREFIX MODULES_DIR,$(call \
 
 # what is built is built after these; with "DEPS=", packages are not looked at
 
-DEPS = deps-run
+DEPS = deps-build
 
 # "make clean" and "make deb" empty a directory only if it has our mark
 
@@ -61,9 +61,19 @@ include t/Makefile.inc
 
 # ---- packages ------------------------------------------------------------
 
-deps-run:
-	@tools/install-deps gcc make libc6-dev nginx nginx-dev libhiredis-dev \
-		libssl-dev redis-server
+# Where there is no apt-get, the tool looks for what is in them, with these.
+
+INSTALL_DEPS = CC="$(CC)" NGINX=$(NGINX) NGINX_DEV=$(NGINX_DEV) \
+	REDIS_SERVER=$(REDIS_SERVER) tools/install-deps
+
+deps-build:
+	@$(INSTALL_DEPS) gcc make libc6-dev nginx nginx-dev libhiredis-dev \
+		libssl-dev
+
+# what runs Redis needs one
+
+deps-run: deps-build
+	@$(INSTALL_DEPS) redis-server
 
 # the unit tests and the fuzzers have neither nginx nor Redis
 
@@ -84,8 +94,8 @@ $(STAMP): FORCE | $(DEPS)
 	@tools/build-stamp $@ "$(CC)" $(NGINX_DEV) "$(CFLAGS) $(WARNINGS)"
 
 $(MODULE): $(SOURCES) $(STAMP) | $(DEPS)
-	@tools/build-module $(NGINX_DEV) $(BUILD)/nginx-dev "$(CC)" \
-		"$(CFLAGS) $(WARNINGS)"
+	@NGINX=$(NGINX) tools/build-module $(NGINX_DEV) $(BUILD)/nginx-dev \
+		"$(CC)" "$(CFLAGS) $(WARNINGS)"
 	@# an nginx may have the old one loaded: it keeps that file
 	@cp $(BUILD)/nginx-dev/objs/ngx_http_vaani_module.so $@.new
 	@mv $@.new $@
@@ -106,11 +116,11 @@ $(TOOL): $(wildcard src/tool/*.[ch]) $(wildcard src/core/*.[ch]) \
 
 # ---- see it work ---------------------------------------------------------
 
-run: module
+run: deps-run module
 	@examples/demo --module $(MODULE) --nginx $(NGINX) \
 		--redis-server $(REDIS_SERVER)
 
-demo: module
+demo: deps-run module
 	@examples/demo --module $(MODULE) --nginx $(NGINX) \
 		--redis-server $(REDIS_SERVER) --once
 
@@ -229,5 +239,5 @@ help:
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-run deps-unit deps-test deps-deb module tool run demo deb install \
+.PHONY: all deps-build deps-run deps-unit deps-test deps-deb module tool run demo deb install \
 	uninstall clean help style compile_commands.json FORCE

@@ -220,6 +220,80 @@ subtest 'make -j on a fresh machine' => sub {
     ok !-e "$dir/build", '... removes build/';
 };
 
+# --- a system that has other packages, or none
+
+subtest 'a system without apt' => sub {
+    my $dir = checkout(new_dir());
+    my $system = new_dir();
+    make_path("$system/bin", "$system/nginx/src/core", "$system/nginx/auto");
+
+    # All programs but those of Debian's packages.
+    for my $program (grep { -x && !-d } glob '/usr/bin/* /bin/*') {
+        my $name = $program =~ s{.*/}{}r;
+        symlink $program, "$system/bin/$name" if $name !~ /^(?:apt|dpkg|sudo)/;
+    }
+
+    my $flags = q(--with-compat --with-cc-opt='-O1 -g' --with-mail=dynamic --add-dynamic-module=/gone --with-threads);
+    my $nginx = sub ($version, $exit = 0) {
+        executable("$system/nginx.bin", "#!/bin/sh\ncat << 'END' >&2\nnginx version: nginx/$version (Unix)\n"
+            . "configure arguments: $flags\nEND\nexit $exit\n");
+    };
+    $nginx->('1.99.1');
+    spew("$system/nginx/src/core/nginx.h", qq(#define NGINX_VERSION      "1.99.1"\n));
+    executable("$system/nginx/configure", <<"SH");
+#!/bin/sh
+printf '%s\\n' "\$@" > $system/flags
+mkdir -p objs
+printf 'modules:\\n\\ttouch objs/ngx_http_vaani_module.so\\n' > objs/Makefile
+SH
+
+    my @command = ("PATH=$system/bin", 'make', "NGINX=$system/nginx.bin", 'module');
+    my ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/none");
+    is $exit, 2, 'without the source of nginx';
+    like $text, qr/no apt-get.*not found:\n +the source of the same nginx version, as NGINX_DEV\nInstall them/s,
+        '... only that is missing, and how it is set';
+
+    ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/none", 'CC=/none/cc');
+    like $text, qr/a C compiler.*the source of.*headers of hiredis/s, 'without a compiler, all is told at once';
+
+    ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/nginx", "REDIS_SERVER=$system/none");
+    is $exit, 0, 'with it, the module is built, without a Redis' or diag $text;
+    ok -e "$dir/build/ngx_http_vaani_module.so", '... and is there';
+
+    my @flags = split /\n/, slurp("$system/flags");
+    is_deeply [ @flags[0 .. 3] ], [ '--with-compat', '--with-cc-opt=-O1 -g', '--with-threads', '--with-cc=gcc' ],
+        '... configured as nginx says it was, without its other modules';
+
+    ($exit, $text) = output($dir, "PATH=$system/bin", 'make', "NGINX=$system/nginx.bin", "NGINX_DEV=$system/nginx",
+        "REDIS_SERVER=$system/none", 'deps-run');
+    is $exit, 2, 'what runs a Redis wants one';
+    like $text, qr/not found:\n +Redis or Valkey/, '... and says so';
+
+    $nginx->('1.99.2');
+    ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/nginx", 'CFLAGS=-O1');
+    is $exit, 2, 'the source of another version';
+    like $text, qr/is version 1\.99\.2, the source in \S+ is 1\.99\.1/, '... with both versions';
+
+    $nginx->('1.99.1', 1);
+    ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/nginx", 'CFLAGS=-O1');
+    is $exit, 2, 'an nginx that does not run';
+    like $text, qr/nginx\.bin -V failed/, '... is named';
+};
+
+subtest 'the module alone' => sub {
+    my $machine = machine();
+    my $dir = checkout(new_dir());
+    my ($exit, $text) = on($machine, $dir, @make[0, 1], "NGINX_DEV=$machine/dev", 'module');
+    is $exit, 0, 'make module' or diag $text;
+    unlike slurp("$machine/apt.log"), qr/\bredis-server\b/, '... installs no Redis';
+
+    unlink "$machine/installed", "$machine/apt.log";
+    spew("$machine/packages", join '', map { "$_ installed amd64 no\n" }
+        qw(gcc make libc6-dev nginx nginx-dev libhiredis-dev libssl-dev));
+    is((on($machine, $dir, 'make', 'deps-run'))[0], 0, 'make deps-run');
+    like slurp("$machine/apt.log"), qr/--no-install-recommends redis-server$/m, '... does';
+};
+
 # What needs a package is made after all packages are installed, in any order
 # that make may choose.
 subtest 'prerequisites' => sub {
