@@ -219,6 +219,7 @@ help:
 	@echo "make test-nginx    only the tests with nginx and Redis"
 	@echo "make test-valgrind an end-to-end run under valgrind"
 	@echo "make test-deb      what is in the package, what installing it does"
+	@echo "make test-image   the images of the Dockerfile, by buildah"
 	@echo "make test-matrix   with the packages of other releases of Debian"
 	@echo "make test-flavour  with NGINX_SOURCE=DIR, the source of nginx or a fork"
 	@echo "make test-model    the model of the kept events, by spin"

@@ -89,7 +89,7 @@ subtest 'only what has the mark is emptied' => sub {
     spew("$other/file", 'mine');
     for my $command ([ 'make', 'clean', "BUILD=$other" ], [ 'tools/build-deb', $other ],
         [ 'tools/build-dir', 'empty', $other ], [ 'tools/build-dir', 'remove', $other ],
-        $> == 0 ? [ 'tools/matrix', $other, 'bookworm' ] : ())
+        $> == 0 ? ([ 'tools/matrix', $other, 'bookworm' ], [ 't/image/build', $other ]) : ())
     {
         ($exit, $text) = output($dir, @$command);
         isnt $exit, 0, "@$command[0, 1]";
