@@ -136,6 +136,14 @@ deps-deb:
 deb: deps-deb
 	@tools/build-deb $(DEB)
 
+# for the releases of docs/install.md; "make deb-all DEB_SUITES=trixie" builds one
+
+DEB_SUITES = bookworm trixie sid
+
+deb-all:
+	@tools/install-deps mmdebstrap
+	@tools/deb-all $(BUILD)/deb-all $(DEB_SUITES)
+
 
 # ---- where there is no package ---------------------------------------------
 
@@ -211,6 +219,7 @@ help:
 	@echo "make run           build, start Redis and nginx, show a call arrive"
 	@echo "make demo          the same, and end"
 	@echo "make deb           build the package for Debian, in build/deb"
+	@echo "make deb-all       the same for several releases, in build/deb-all"
 	@echo "make install       module, tools, manual pages; PREFIX=, DESTDIR=,"
 	@echo "                   MODULES_DIR=; \"make uninstall\" removes them"
 	@echo "make test          build and run all the tests"
@@ -240,5 +249,5 @@ help:
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
-.PHONY: all deps-build deps-run deps-unit deps-test deps-deb module tool run demo deb install \
+.PHONY: all deps-build deps-run deps-unit deps-test deps-deb module tool run demo deb deb-all install \
 	uninstall clean help style compile_commands.json FORCE
