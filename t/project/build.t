@@ -89,7 +89,8 @@ subtest 'only what has the mark is emptied' => sub {
     spew("$other/file", 'mine');
     for my $command ([ 'make', 'clean', "BUILD=$other" ], [ 'tools/build-deb', $other ],
         [ 'tools/build-dir', 'empty', $other ], [ 'tools/build-dir', 'remove', $other ],
-        $> == 0 ? ([ 'tools/matrix', $other, 'bookworm' ], [ 't/image/build', $other ]) : ())
+        $> == 0 ? ([ 'tools/matrix', $other, 'bookworm' ], [ 'tools/deb-all', $other, 'bookworm' ],
+            [ 't/image/build', $other ]) : ())
     {
         ($exit, $text) = output($dir, @$command);
         isnt $exit, 0, "@$command[0, 1]";
@@ -292,6 +293,20 @@ subtest 'the module alone' => sub {
         qw(gcc make libc6-dev nginx nginx-dev libhiredis-dev libssl-dev));
     is((on($machine, $dir, 'make', 'deps-run'))[0], 0, 'make deps-run');
     like slurp("$machine/apt.log"), qr/--no-install-recommends redis-server$/m, '... does';
+};
+
+# nginx's build_module.sh, of its repository pkg-oss, reads "config" as text: it
+# wants auto/module, and the name of the file from one of two assignments, each
+# on a line of its own.
+subtest 'config, as pkg-oss reads it' => sub {
+    my $config = slurp(ROOT . '/config');
+    like $config, qr/^\.\s+auto\/module$/m, 'it is the one of a dynamic module';
+
+    my @names = $config =~ /ngx_module_name=(.*)/g;
+    is scalar @names, 1, 'one name';
+    my ($variable) = $names[0] =~ /^\$(\w+)$/;
+    @names = $config =~ /\Q$variable\E=(.*)/g if defined $variable;
+    is_deeply \@names, ['ngx_http_vaani_module'], '... which is that of the file';
 };
 
 # What needs a package is made after all packages are installed, in any order
