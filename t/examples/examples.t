@@ -195,15 +195,13 @@ subtest 'the snippets of the README' => sub {
     mkdir $dir;
     symlink "$ENV{NODE_PATH}", "$dir/node_modules" or die "symlink: $!\n";
 
-    # They mean a Redis at its default port that lets everybody in.
     my ($py) = $text =~ /^```python\n(.*?)^```$/ms;
     my ($js) = $text =~ /^```javascript\n(.*?)^```$/ms;
-    $py =~ s/redis\.Redis\(/redis.Redis(port=@{[ $redis->port ]}, username="app", password="secret", / or die 'python';
-    $js =~ s/new Redis\(\)/new Redis("@{[ redis_url('app') ]}")/ or die 'javascript';
 
     my @programs = map {
         my ($program, $file, $code) = @$_;
-        Vaani::Test::Example->start([ $program, spew("$dir/$file", $code) ], PYTHONUNBUFFERED => 1);
+        Vaani::Test::Example->start([ $program, spew("$dir/$file", $code) ],
+            REDIS_URL => redis_url('app'), PYTHONUNBUFFERED => 1);
     } [ $python, 'snippet.py', $py ], [ $node, 'snippet.mjs', $js ];
 
     my $subscribers = sub { $admin->cmd(qw(PUBSUB NUMSUB vaani:events))->[1] };

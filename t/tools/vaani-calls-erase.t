@@ -665,7 +665,7 @@ subtest 'each word of the user is needed' => sub {
         set_user(grep { $_ ne $word } @$words, @$scan);
         my $ran = erase($word =~ /^\+(?:scan|zrange)\z/ ? ('--phone', '+1234567890') : 'gone');
         is $ran->{exit}, 4, "without $word" or diag $ran->{out}, $ran->{err};
-        like $ran->{err}, qr/does not permit it .*see Permissions/, '... it is said';
+        like $ran->{err}, qr/does not permit it .*see docs.permissions/, '... it is said';
         flush();
     }
     set_user(@$words);
