@@ -1009,13 +1009,13 @@ subtest 'the documented members, and no others' => sub {
     $http->post('/hook', event('call_started', room => 'no-hash'));
     settles $nginx, sub ($status) { server($status, $secretive->url)->{errors}{WRONGTYPE} }, 1, 'an error';
 
-    my %map = map { $_ => 1 } qw(reasons calls redis[].errors);
-    my %variable = (reasons => 'reason', calls => 'status', 'redis[].errors' => 'code');
+    my %variable = (reasons => 'reason', calls => 'status', 'redis[].errors' => 'code',
+        map { ("history[].${_}s" => $_) } qw(result event reason));
     my %found;
     my $walk;
     $walk = sub ($path, $data) {
         if (ref $data eq 'HASH') {
-            $walk->($map{$path} ? "$path.<$variable{$path}>" : $path eq '' ? $_ : "$path.$_", $data->{$_}) for keys %$data;
+            $walk->($variable{$path} ? "$path.<$variable{$path}>" : $path eq '' ? $_ : "$path.$_", $data->{$_}) for keys %$data;
         } elsif (ref $data eq 'ARRAY') {
             $walk->("${path}[]", $_) for @$data;
         } else {

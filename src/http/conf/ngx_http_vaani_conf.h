@@ -39,6 +39,8 @@ typedef struct {
                                                has none */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
+    ngx_http_vaani_history_t   *history;    /* the same */
+    size_t                      history_offset; /* from stats */
 } ngx_http_vaani_main_conf_t;
 
 

@@ -8,7 +8,7 @@
 #define _NGX_HTTP_VAANI_SNAPSHOT_H_INCLUDED_
 
 
-#include "../ngx_http_vaani.h"
+#include "ngx_http_vaani_history.h"
 
 
 /*
@@ -60,6 +60,11 @@ typedef struct {
     ngx_http_vaani_drift_t     *drift[NGX_HTTP_VAANI_DRIFT];
     ngx_uint_t                  ndrift;
     ngx_atomic_uint_t           drift_other;
+
+    /* the counters at the end of each minute, oldest first */
+
+    ngx_http_vaani_sample_t    *samples[NGX_HTTP_VAANI_HISTORY + 2];
+    ngx_int_t                   nsamples;
 } ngx_http_vaani_snapshot_t;
 
 

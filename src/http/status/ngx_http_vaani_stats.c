@@ -4,7 +4,7 @@
  */
 
 
-#include "../ngx_http_vaani.h"
+#include "ngx_http_vaani_history.h"
 
 
 static ngx_int_t ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone,
@@ -48,6 +48,10 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
         vmcf->stats_size += NGX_HTTP_VAANI_SLOTS
                             * ngx_vaani_redis_table_size(redis[n]);
     }
+
+    vmcf->stats_size = ngx_align(vmcf->stats_size, sizeof(uint64_t));
+    vmcf->history_offset = vmcf->stats_size;
+    vmcf->stats_size += ngx_http_vaani_history_size(vmcf->redis.nelts);
 
     /* the slab pool needs something for each page */
 
@@ -108,6 +112,9 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
             return NGX_ERROR;
         }
 
+        ngx_http_vaani_share(vmcf, stats);
+        ngx_http_vaani_history_start(vmcf->history, vmcf->redis.nelts);
+
         shpool->data = stats;
     }
 
@@ -128,7 +135,7 @@ static uint32_t
 ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 {
     u_char                     *last;
-    u_char                      shape[4 * (NGX_INT_T_LEN + 1)];
+    u_char                      shape[5 * (NGX_INT_T_LEN + 1)];
     uint32_t                    layout;
     ngx_uint_t                  n;
     ngx_vaani_redis_t         **redis;
@@ -137,11 +144,12 @@ ngx_http_vaani_layout(ngx_http_vaani_main_conf_t *vmcf)
 
     redis = vmcf->redis.elts;
 
-    last = ngx_sprintf(shape, "%ui %uz %uz %uz\n",
+    last = ngx_sprintf(shape, "%ui %uz %uz %uz %uz\n",
                        (ngx_uint_t) NGX_HTTP_VAANI_STATS_VERSION,
                        sizeof(ngx_http_vaani_stats_t),
                        sizeof(ngx_vaani_redis_stats_t),
-                       sizeof(ngx_vaani_redis_table_t));
+                       sizeof(ngx_vaani_redis_table_t),
+                       sizeof(ngx_http_vaani_sample_t));
 
     ngx_crc32_init(layout);
 
@@ -182,6 +190,8 @@ ngx_http_vaani_share(ngx_http_vaani_main_conf_t *vmcf,
     ngx_vaani_redis_t  **redis;
 
     vmcf->stats = stats;
+    vmcf->history = (ngx_http_vaani_history_t *)
+                        ((u_char *) stats + vmcf->history_offset);
 
     redis = vmcf->redis.elts;
 
@@ -215,6 +225,8 @@ ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle)
     }
 
     slot->pid = ngx_pid;
+
+    ngx_http_vaani_history_init_worker(cycle);
 }
 
 

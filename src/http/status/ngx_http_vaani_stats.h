@@ -58,7 +58,7 @@
 
 /* to be raised when the meaning of something in the shared memory changes */
 
-#define NGX_HTTP_VAANI_STATS_VERSION    3
+#define NGX_HTTP_VAANI_STATS_VERSION    4
 
 
 /*
@@ -146,10 +146,13 @@ typedef struct {
     ngx_http_vaani_drift_t      drift[NGX_HTTP_VAANI_DRIFT];
     ngx_atomic_t                drift_other;    /* there was no room */
 
-    /* followed by the slots of each Redis, then by their tables */
+    /* followed by the slots of each Redis, their tables, and the history */
 
     ngx_vaani_redis_stats_t     redis[1];
 } ngx_http_vaani_stats_t;
+
+
+typedef struct ngx_http_vaani_history_s  ngx_http_vaani_history_t;
 
 
 /*

@@ -77,6 +77,30 @@ void ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot);
 
 
+/* ngx_http_vaani_status_history.c */
+
+/*
+ * A member "history": what was counted in each minute.
+ */
+void ngx_http_vaani_json_history(ngx_http_vaani_output_t *out,
+    ngx_http_vaani_snapshot_t *snapshot);
+
+
+/* ngx_http_vaani_status_round_trips.c */
+
+/*
+ * A member "round_trip": the sums, of so many replies.
+ */
+void ngx_http_vaani_json_round_trips(ngx_http_vaani_output_t *out,
+    ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
+
+/*
+ * A member "history": the minutes with replies of the Redis with this index.
+ */
+void ngx_http_vaani_json_replies(ngx_http_vaani_output_t *out,
+    ngx_http_vaani_snapshot_t *snapshot, ngx_uint_t redis);
+
+
 /* ngx_http_vaani_status_metrics.c: https://prometheus.io/docs/instrumenting/
  * exposition_formats/#text-based-format */
 

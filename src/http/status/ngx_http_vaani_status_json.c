@@ -16,13 +16,9 @@ static void ngx_http_vaani_json_results(ngx_http_vaani_output_t *out,
 static void ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
     ngx_http_vaani_slot_t *sum);
 static void ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_redis_sum_t *sum);
+    ngx_http_vaani_snapshot_t *snapshot, ngx_uint_t i);
 static void ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
     ngx_http_vaani_nodes_t *nodes);
-static void ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t total);
-static void ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent);
 static void ngx_http_vaani_json_worker(ngx_http_vaani_output_t *out,
     ngx_vaani_redis_stats_t *stats, ngx_uint_t worker);
 static void ngx_http_vaani_json_spool(ngx_http_vaani_output_t *out,
@@ -57,7 +53,7 @@ ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
 
     for (n = 0; n < snapshot->nredis; n++) {
         ngx_http_vaani_print(out, "%s", n ? "," : "");
-        ngx_http_vaani_json_redis(out, &snapshot->redis[n]);
+        ngx_http_vaani_json_redis(out, snapshot, n);
     }
 
     ngx_http_vaani_print(out, "],\"spools\":[");
@@ -82,7 +78,9 @@ ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
         ngx_http_vaani_json_recent(out, &snapshot->recent[n]);
     }
 
-    ngx_http_vaani_print(out, "]}\n");
+    ngx_http_vaani_print(out, "]");
+    ngx_http_vaani_json_history(out, snapshot);
+    ngx_http_vaani_print(out, "}\n");
 }
 
 
@@ -205,13 +203,15 @@ ngx_http_vaani_json_transitions(ngx_http_vaani_output_t *out,
 
 static void
 ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
-    ngx_http_vaani_redis_sum_t *sum)
+    ngx_http_vaani_snapshot_t *snapshot, ngx_uint_t i)
 {
-    char               *comma;
-    ngx_uint_t          n, replies;
-    const ngx_str_t    *name;
-    ngx_vaani_redis_t  *redis;
+    char                        *comma;
+    ngx_uint_t                   n, replies;
+    const ngx_str_t             *name;
+    ngx_vaani_redis_t           *redis;
+    ngx_http_vaani_redis_sum_t  *sum;
 
+    sum = &snapshot->redis[i];
     redis = sum->redis;
 
     replies = 0;
@@ -244,7 +244,8 @@ ngx_http_vaani_json_redis(ngx_http_vaani_output_t *out,
 
     ngx_http_vaani_json_numbers(out, NGX_HTTP_VAANI_AT_MASTERS, &sum->nodes);
     ngx_http_vaani_json_nodes(out, &sum->nodes);
-    ngx_http_vaani_json_round_trip(out, &sum->sum, replies);
+    ngx_http_vaani_json_round_trips(out, &sum->sum, replies);
+    ngx_http_vaani_json_replies(out, snapshot, i);
 
     ngx_http_vaani_print(out, ",\"workers\":[");
 
@@ -291,75 +292,6 @@ ngx_http_vaani_json_nodes(ngx_http_vaani_output_t *out,
     }
 
     ngx_http_vaani_print(out, "]");
-}
-
-
-static void
-ngx_http_vaani_json_round_trip(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t total)
-{
-    ngx_uint_t  n;
-
-    ngx_http_vaani_print(out, ",\"round_trip\":{\"bounds\":[");
-
-    for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
-        ngx_http_vaani_print(out, "%s%ui", n ? "," : "",
-                             ngx_vaani_redis_bounds[n]);
-    }
-
-    ngx_http_vaani_print(out, "],\"counts\":[");
-
-    for (n = 0; n <= NGX_VAANI_REDIS_BOUNDS; n++) {
-        ngx_http_vaani_print(out, "%s%uA", n ? "," : "", sum->round_trips[n]);
-    }
-
-    ngx_http_vaani_print(out, "],\"sum\":%uA", sum->round_trip_sum);
-
-    ngx_http_vaani_json_quantile(out, sum, total, 50);
-    ngx_http_vaani_json_quantile(out, sum, total, 90);
-    ngx_http_vaani_json_quantile(out, sum, total, 99);
-
-    ngx_http_vaani_print(out, "}");
-}
-
-
-/*
- * Interpolated within its bucket, as Prometheus' histogram_quantile() does.
- */
-
-static void
-ngx_http_vaani_json_quantile(ngx_http_vaani_output_t *out,
-    ngx_vaani_redis_stats_t *sum, ngx_uint_t total, ngx_uint_t percent)
-{
-    double      rank, low, high;
-    ngx_uint_t  n;
-
-    if (total == 0) {
-        ngx_http_vaani_print(out, ",\"p%ui\":null", percent);
-        return;
-    }
-
-    rank = (double) total * percent / 100;
-
-    for (n = 0; n < NGX_VAANI_REDIS_BOUNDS; n++) {
-
-        if (rank <= sum->round_trips[n]) {
-            break;
-        }
-
-        rank -= sum->round_trips[n];
-    }
-
-    if (n == NGX_VAANI_REDIS_BOUNDS) {
-        high = ngx_vaani_redis_bounds[n - 1];
-
-    } else {
-        low = n ? ngx_vaani_redis_bounds[n - 1] : 0;
-        high = low + (ngx_vaani_redis_bounds[n] - low) * rank
-                     / (sum->round_trips[n] ? sum->round_trips[n] : 1);
-    }
-
-    ngx_http_vaani_print(out, ",\"p%ui\":%ui", percent, (ngx_uint_t) high);
 }
 
 

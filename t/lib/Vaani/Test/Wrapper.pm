@@ -38,7 +38,7 @@ my $DETACH = <<'END_OF_SCRIPT';
     sysread $r, my $end, 1;
 END_OF_SCRIPT
 
-# The time of day, shifted by what a file says; boottime is not.
+# The time of day and the monotonic clock, shifted by what a file says; boottime is not.
 my $SHIFTED = <<'END_OF_SOURCE';
     #include <dlfcn.h>
     #include <stdio.h>
@@ -46,18 +46,18 @@ my $SHIFTED = <<'END_OF_SOURCE';
     #include <sys/time.h>
     #include <time.h>
 
-    static long shift(void)
+    static long shift(int which)
     {
-        long   seconds = 0;
+        long   seconds[2] = { 0, 0 };
         FILE  *file = fopen(getenv("CLOCK_SHIFT"), "re");
 
         if (file) {
-            if (fscanf(file, "%ld", &seconds) != 1) {
-                seconds = 0;
+            if (fscanf(file, "%ld %ld", &seconds[0], &seconds[1]) != 2) {
+                seconds[0] = seconds[1] = 0;
             }
             fclose(file);
         }
-        return seconds;
+        return seconds[which];
     }
 
     int gettimeofday(struct timeval *restrict tv, void *restrict tz)
@@ -69,7 +69,22 @@ my $SHIFTED = <<'END_OF_SOURCE';
         }
 
         int rc = next(tv, tz);
-        tv->tv_sec += shift();
+        tv->tv_sec += shift(0);
+        return rc;
+    }
+
+    int clock_gettime(clockid_t clock, struct timespec *ts)
+    {
+        static int (*next)(clockid_t, struct timespec *);
+
+        if (next == NULL) {
+            next = (int (*)(clockid_t, struct timespec *)) dlsym(RTLD_NEXT, "clock_gettime");
+        }
+
+        int rc = next(clock, ts);
+        if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) {
+            ts->tv_sec += shift(1);
+        }
         return rc;
     }
 
@@ -112,14 +127,14 @@ sub preloadable ($name, $source) {
 }
 
 # The value of NGINX_WRAPPER for an nginx, which needs "env CLOCK_SHIFT;" since it
-# clears the environment of its workers; and a sub that sets its clock, to so many
-# seconds from now.
+# clears the environment of its workers; and a sub that sets its time of day to so many
+# seconds from now, and its monotonic clock to so many (0 by default).
 sub shifted_clock () {
     my $library = preloadable(shifted => $SHIFTED) // die "no library can be preloaded\n";
 
-    my $file = spew(tmpdir() . '/shift', '0');
-    my $shift = sub ($seconds) {
-        spew("$file.new", $seconds);
+    my $file = spew(tmpdir() . '/shift', '0 0');
+    my $shift = sub ($seconds, $monotonic = 0) {
+        spew("$file.new", "$seconds $monotonic");
         rename "$file.new", $file or die "rename: $!\n";
         return;
     };
