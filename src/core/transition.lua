@@ -1,20 +1,21 @@
+-- Applies one delivery of an event to a call and publishes the transition.
+-- Runs in Redis, atomically.
 --
--- One delivery of an event to a call: the state transition, its publication,
--- and the answer whether it was one.  Runs in Redis, atomically.
+-- The state of a call depends on its deliveries and the times of their
+-- receipt, not on the order of their arrival here.  A field holds the value
+-- with the latest receipt; if two were received at the same time, the greater
+-- digest wins.  Transfers follow from the list of their events in the order of
+-- receipt.
 --
--- What a call becomes depends on its deliveries and the times of their receipt,
--- not on the order in which they come here: a field has the value with the latest
--- receipt, of two at the same time that of the greater digest; transfers follow
--- from the list of their events in the order of receipt.
+-- KEYS[1]  the hash of the call, whose name ends with the name of the room;
+-- for
+--          an event of no call a key that is read, but not written
+-- KEYS[2]  the stream, if there is one then, for an event of the table and
+-- with an index, two sorted sets of rooms: the calls without an outcome, and
+-- all calls
 --
--- KEYS[1]  the hash of the call; its name ends with that of the room; for an
---          event of no call a name that is read, but not written
--- KEYS[2]  the stream, if there is one
--- and for an event of the table, with an index, its two sorted sets of rooms:
--- the calls without an outcome, and all of them
---
--- ARGV, as vaani_transition.c writes it, is as short as it can be, since each
--- argument and each number costs Redis more than most of what is done below:
+-- ARGV, written by vaani_transition.c, is as short as possible, because each
+-- argument and each number costs Redis more than most of the steps below:
 --
 --   digits, head and tail (members of the message, each with its comma),
 --   payload, with a stream its maxlen (0: any);
@@ -25,36 +26,37 @@
 --   phone number and the end reason, each if the digits say that there is one;
 --   pairs of fields and values;
 --
---   and for all events the channels; behind an empty argument those that are
---   sharded (SPUBLISH).
+--   for all events the channels; after an empty argument the sharded channels
+--   (SPUBLISH).
 --
 -- The digits are characters, '0' and the 63 after it: position, rank of the
--- status, rank of the outcome (0: none), the first letter of what is said of a
--- transfer (0: nothing), whether there is an id, the kind of the duration (0:
--- none, 1: call_ended's, 2: call_postprocessing's, 3: its unit is open),
--- whether there is a span, the number of pairs, whether the event was received
--- before the sender began to count (with an index 2 more), the length of the
--- name of the room in bytes, two digits, the direction and its source, the
--- source of the phone number and that of the end reason (vaani_source_e),
--- whether the status is none of the ladder, the lengths of the time of receipt
--- and of the event's name.
+-- status, rank of the outcome (0: none), the first letter of the transfer
+-- event's kind (0: not a transfer), whether there is an id, the kind of the
+-- duration (0: none, 1: call_ended's, 2: call_postprocessing's, 3: its unit is
+-- open), whether there is a span, the number of pairs, whether the event was
+-- received before the sender began to count (2 is added with an index), the
+-- length of the name of the room in bytes (two digits), the direction and its
+-- source, the source of the phone number, the source of the end reason
+-- (vaani_source_e), whether the status is none of the ladder, the lengths of
+-- the time of receipt and of the event's name.
 --
--- Behind them stand the period of the expiry (3 bytes), the code of the event
--- (1), the digest of the body (8, blanks: there is none), since when the sender
--- counts (13, Unix time, ms), the time of receipt (Unix time, ms), the name of
--- the event, and the time after which the hash expires (ms, 0: never).
--- '0' alone stands for an event that the table doesn't know.
+-- The digits are followed by the period of the expiry (3 bytes), the code of
+-- the event (1), the digest of the body (8; blanks if there is none), the time
+-- since when the sender counts (13, Unix time, ms), the time of receipt (Unix
+-- time, ms), the name of the event, and the time after which the hash expires
+-- (ms, 0: never).  A single '0' stands for an event that the table does not
+-- know.
 --
--- Whatever can be refused comes before the first write, or is a write that
--- Redis refuses together with it (OOM, READONLY): a script isn't rolled back.
+-- A script is not rolled back.  Therefore every check that can refuse the
+-- event comes before the first write, or is a write that Redis refuses
+-- together with the first one (OOM, READONLY).
 --
--- Returns 0 for a duplicate; -1 for an unknown event; else the call's new seq,
--- and for those who count the ranks of the previous and the new status, in one
--- number: seq * 256 + previous * 16 + new.  previous is 0 for a new call, and 15
--- if the previous event came before the sender began to count.  Both are 15 if
--- this event came before that, and was in a spool since.  Returns
--- {that, error} if a publication was refused.
---
+-- Returns 0 for a duplicate; -1 for an unknown event; otherwise the call's new
+-- seq and, for transition counters, the ranks of the previous and the new
+-- status in one number: seq * 256 + previous * 16 + new. previous is 0 for a
+-- new call, and 15 if the previous event came before the sender began to
+-- count.  Both are 15 if this event came before that and has been in a spool
+-- since.  Returns {that, error} if a publication was refused.
 
 local key, stream = KEYS[1], KEYS[2]
 local argv, call, byte, sub = ARGV, redis.call, string.byte, string.sub
@@ -78,25 +80,24 @@ if uncounted and uncounted > 49 then
     end
 end
 
--- Of two times, as text: to make numbers of them would take longer.
+-- Compares two times as text, because converting them to numbers takes longer.
 
 local function before(one, other)
     return #one < #other or #one == #other and one < other
 end
 
--- Transfers.  The events of them are kept in the order of their receipt; what
--- follows from them is found by going through them:
+-- Transfers.  Their events are kept in the order of receipt.  The state is
+-- computed from them in one pass:
 --
 --   pending      attempts that were initiated and not resolved, the latest last
---   early        outcomes that came before their initiation, by number
+--   early        number of outcomes that came before their initiation
 --   s, f         the latest outcome of either kind, its fields
 --   count        of each kind, 'i', 's' and 'f'
 --   total        of all of them
---   kind, body   of the event before
+--   kind, body   of the previous event
 --
 -- An event is { received_at, kind, body, fields, id }, with the digest of its
--- body.  Equal ones that are neighbours are one delivery, if there is no id to
--- tell.
+-- body.  Without an id, equal neighbouring events are one delivery.
 
 local add_transfer
 
@@ -162,7 +163,7 @@ if transfer and transfer ~= ZERO then
     end
 
 
-    -- Until 0.6 there was no list, but what followed from it.
+    -- Until 0.6 the hash had no list, only the state computed from it.
 
     local function old_transfers(known)
         local was = call('HMGET', key, 'transfers_initiated',
@@ -178,17 +179,16 @@ if transfer and transfer ~= ZERO then
     end
 
 
-    -- Within a millisecond an attempt comes before its outcome.
+    -- Within the same millisecond an attempt comes before its outcome.
 
     local function rank(entry)
         return (entry[2] == 'i' and '0' or '1') .. entry[3] .. entry[2]
     end
 
 
-    -- Adds the event that is being delivered.  Returns repeated, if it is the
-    -- same delivery as another one; split, by how many transitions more there
-    -- are than one; the list to be kept, if it changed; and what the hash is to
-    -- have.
+    -- Adds the delivered event.  Returns: repeated, if the same delivery is
+    -- already in the list; split, the number of transitions minus one; the
+    -- list to be kept, if it changed; the fields and values for the hash.
 
     function add_transfer(body, id, arg)
         local text = call('HMGET', key, '_transfers')[1]
@@ -202,7 +202,7 @@ if transfer and transfer ~= ZERO then
             total = base.total
         end
 
-        -- before 1.0 digests were longer
+        -- Before 1.0 digests were longer.
 
         for _, entry in ipairs(list) do
             entry[3] = sub(entry[3], 1, 8)
@@ -239,7 +239,7 @@ if transfer and transfer ~= ZERO then
 
         table.insert(list, at, entry)
 
-        -- the digest of what came last is all that 0.6 left to compare with
+        -- 0.6 left only the latest digest to compare with.
 
         if base.old and at == 1 and not id and body == base.old then
             return { repeated = true, split = 0 }
@@ -310,8 +310,8 @@ local has_outcome, gives_outcome
 if position == ZERO then
     local known = call('HMGET', key, 'seq', 'status')
 
-    -- changes nothing, but a replica refuses it: what is published there
-    -- reaches nobody
+    -- Changes nothing, but a replica refuses it.  A publication on a replica
+    -- does not reach the subscribers.
 
     call('HDEL', key, '_')
 
@@ -327,7 +327,7 @@ else
     local event = sub(digits, received_end + 1, event_end)
     local id, id_field, new_status, old, durations
 
-    -- to look for it takes less than to make a table
+    -- Searching the string takes less time than creating a table.
 
     local function status_of(rank)
         return rank == 49 and 'started' or rank == 50 and 'dialing'
@@ -359,25 +359,26 @@ else
         old = call('HMGET', key, '_state', 'updated_at')
     end
 
-    -- _state, in one field, since each one costs memory and time:
+    -- _state, in one field, because each field costs memory and time:
     --
     --   1..6    the rank of the status, the highest position of an event so
     --           far, the rank of the outcome, the sources of the phone number,
     --           the end reason and the direction
     --   7       '~'; '^' if the status is none of the ladder
     --   8..11   seq, digits as above, the first one without a limit
-    --   12..14  the period in which the expiry was set last
+    --   12..14  the period in which the expiry was last set
     --   15..18  of the digest of last_event
-    --   19..    of each body of an event that says nothing of a transfer: the
-    --           code of the event, and the digest; sorted by the code, the
-    --           latest body first, 16 of a code at most
+    --   19..    of each body of an event that is no transfer: the code of the
+    --           event, and the digest; sorted by the code, the latest body
+    --           first, at most 16 per code
     --
-    -- With the five events of a call it has no more than 64 bytes: Redis stores
-    -- a hash with a longer value in another form, that takes twice the memory.
-    -- So what is known of durations has its own field, _ms.
+    -- With the five events of a call it has no more than 64 bytes.  Redis
+    -- stores a hash with a longer value in another form that takes twice the
+    -- memory.  Therefore durations have a field of their own, _ms.
     --
-    -- The first four are where earlier versions look for them: during an upgrade
-    -- they may apply an event in between, and write back only these four.
+    -- The first four have the same place as in earlier versions.  During an
+    -- upgrade such a version may apply an event and write back only these
+    -- four.
 
     state, updated_at = old[1] or '', old[2]
 
@@ -398,9 +399,9 @@ else
     else
 
         -- Before 1.0 the digests had fields of their own, _body:<event>, of 22
-        -- bytes each; until 0.6 the fourth and last character was the position
-        -- of the event that gave the duration; until 0.5.0 they were numbers
-        -- with blanks between them
+        -- bytes each.  Until 0.6 the fourth and last character was the
+        -- position of the event that gave the duration.  Until 0.5.0 the
+        -- values were numbers separated by blanks.
 
         local codes = {
             '!call_started', '#call_ringing', '$user_picked_up_at',
@@ -469,9 +470,9 @@ else
         state = '000000~0000   ' .. last .. table.concat(bodies)
     end
 
-    -- A delivery without an id is recognised by its body: the latest 16 of its
-    -- kind are remembered.  An equal transfer body may be a new attempt, which
-    -- the list of transfers tells.
+    -- A delivery without an id is recognized by its body: the hash keeps the
+    -- latest 16 digests of each kind.  An equal transfer body may be a new
+    -- attempt; the list of transfers decides that.
 
     local first, last = 19, 18    -- of the entries of this event
     local known_body, transfers, duplicate
@@ -496,7 +497,7 @@ else
         if last > first then
             at = call('HMGET', key, at_field)[1]
 
-            -- what was spooled while its event was unknown has no digest
+            -- An event that was spooled while it was unknown has no digest.
 
             known_body = byte(digits, 23) ~= BLANK
                          and string.find(sub(state, first, last),
@@ -518,12 +519,13 @@ else
 
     if duplicate then
 
-        -- as for an unknown event: a replica may not know what its master has
-        -- lost, or got, since
+        -- As for an unknown event: a replica may lack its master's latest
+        -- writes.
 
         call('HDEL', key, '_')
 
-        -- what comes again from a spool may have been received first
+        -- An event that arrives again from a spool may have been received
+        -- first.
 
         if transfers and transfers.list then
             call('HSET', key, '_transfers', transfers.list)
@@ -572,8 +574,8 @@ else
         counted = ZERO + 15
     end
 
-    -- Of this kind another body came before: which of its values is the later
-    -- one is looked for field by field.
+    -- Another body of this kind came before.  For each field the later value
+    -- is found separately.
 
     local times, present, wins
 
@@ -602,8 +604,8 @@ else
         end
     end
 
-    -- What each event writes is written without a table, which takes time; what
-    -- is to stay is written again.
+    -- The fields of each event are written without a table, because a table
+    -- takes time.  Values that must stay are written again afterwards.
 
     fields, n = {}, 0
     status = previous or ''
@@ -613,9 +615,9 @@ else
         form = has_status > ZERO and 94 or 126
     end
 
-    -- Spooled events come with the time of their receipt, so the earlier and
-    -- the later time is looked for, not the time of the earlier and the later
-    -- arrival.
+    -- Spooled events have the time of their receipt.  Therefore the earlier
+    -- and the later time are compared, not the times of the earlier and the
+    -- later arrival.
 
     if not at or before(received_at, at) then
         at = received_at
@@ -670,11 +672,11 @@ else
         reached = position
     end
 
-    -- Durations: call_postprocessing's stands before that of call_ended, that
-    -- before the span of the sender's times.  In _ms: that of call_ended,
-    -- the two readings of call_postprocessing's (the second one empty if the
-    -- unit is known), and the span, each behind a bar; empty ones at the end
-    -- are left out.
+    -- Durations: call_postprocessing's takes precedence over call_ended's, and
+    -- call_ended's over the span of the sender's times. _ms holds that of
+    -- call_ended, the two readings of call_postprocessing's (the second one is
+    -- empty if the unit is known), and the span, separated by bars.  Empty
+    -- ones at the end are left out.
 
     if timed > ZERO or has_span > ZERO then
         local ended, ms, seconds, span =
@@ -715,9 +717,9 @@ else
 
         if seconds ~= '' then
 
-            -- the reading that is nearer to call_ended's, as a ratio; else
-            -- milliseconds, unless that is below 1000, which no call with a
-            -- transcript is
+            -- The reading whose ratio to call_ended's is nearer to 1.
+            -- Otherwise milliseconds, unless that is below 1000: no call with
+            -- a transcript is that short.
 
             local reference, reading = tonumber(ended) or 0, tonumber(ms)
             local nearer = reference > 0
@@ -744,8 +746,9 @@ else
         n = n + 2
     end
 
-    -- What several kinds of events tell: the source that stands higher wins.
-    -- Written out for each field: a function would be made anew for each event.
+    -- Values that several kinds of events have: the source of the higher rank
+    -- wins.  Written out for each field, because a function would be created
+    -- for each event.
 
     if number_source > ZERO then
         if number_source >= numbered
@@ -855,7 +858,7 @@ else
     end
 
 
-    -- a status of the ladder has nothing that is to be escaped
+    -- A status of the ladder needs no escaping.
 
     local status_json = form == 126 and '"' .. status .. '"'
                         or cjson.encode(status)
@@ -875,22 +878,22 @@ else
     result = seq * 256 + (counted - ZERO) * 16
              + (uncounted > ZERO and 15 or rank - ZERO)
 
-    -- The expiry is set once in a period, which is a hundredth of it, and is
-    -- longer by one: so it comes no earlier than it should, and at most that
-    -- much later.
+    -- The expiry is set once per period.  A period is a hundredth of the
+    -- expiry time, and the expiry is longer by one period.  Therefore the hash
+    -- expires neither too early nor more than one period late.
 
     expire = (period_1 ~= was_1 or period_2 ~= was_2 or period_3 ~= was_3)
              and sub(digits, event_end + 1)
 end
 
 
--- The index comes first: if it is refused, nothing has happened.
+-- The index comes first: if it is refused, nothing has been written yet.
 
 if room and fields then
 
-    -- Calls whose hashes have expired leave it.  For each call that begins
-    -- there is about one; of many, which a pause has left, some go each time,
-    -- since nothing else runs in Redis meanwhile.
+    -- Removes calls whose hashes have expired.  On average one call expires
+    -- for each call that begins.  After a pause there are many; only some are
+    -- removed each time, because Redis serves no other client meanwhile.
 
     if expire and expire ~= '0' then
         local old = call('ZRANGEBYSCORE', calls, '-inf',
@@ -903,14 +906,14 @@ if room and fields then
         end
     end
 
-    -- Also with a late event: what is in active but not in calls would never
-    -- leave it.
+    -- Also for a late event: a room in active but not in calls would never be
+    -- removed.
 
     call('ZADD', calls, updated_at, room)
 
-    -- A call is active from its first event to its outcome, whichever comes
-    -- first.  Each event that gives one takes it out: the first of them may have
-    -- come by an nginx that keeps no index.
+    -- A call is active from its first event to its outcome, in the order of
+    -- arrival.  Each event with an outcome removes the call, because an
+    -- earlier one may have come through an nginx that keeps no index.
 
     if not has_outcome then
 
@@ -962,8 +965,8 @@ if fields then
 end
 
 
--- A channel that is refused doesn't undo what is done, and keeps no other one
--- from its message.
+-- A refused channel does not undo the writes, and the other channels still get
+-- the message.
 
 local publish, refused = 'PUBLISH'
 

@@ -47,7 +47,7 @@ vaani_body_read(vaani_body_t *body, const vaani_str_t *received,
         return rc;
     }
 
-    /* the dashboard's test button: its events are samples */
+    /* the event of the dashboard's test button: its events are samples */
 
     member = vaani_json_find(&body->json.top, &vaani_body_name);
 
@@ -129,8 +129,8 @@ vaani_body_scan(vaani_body_t *body, vaani_event_error_t *error)
 
 
 /*
- * Line breaks between tokens become spaces: a message is one line.  Inside of
- * strings there are none.  Returns VAANI_OK or VAANI_NOMEM.
+ * Replaces line breaks between tokens with spaces, because a message is one
+ * line.  Strings have no raw line breaks.  Returns VAANI_OK or VAANI_NOMEM.
  */
 
 static int
@@ -163,8 +163,8 @@ vaani_body_line(vaani_body_t *body)
 
 
 /*
- * Whether there are events in an event: anything but a filled array counts as
- * absent.
+ * Whether an event contains events.  Everything except a non-empty array
+ * counts as absent.
  */
 
 static unsigned
@@ -193,8 +193,8 @@ vaani_body_events(vaani_json_t *json, vaani_str_t *raw)
 
 
 /*
- * All of the events are taken, or none of them, if there are too many: that is
- * known before the first one is read.  Returns VAANI_OK or VAANI_ERROR.
+ * Takes all of the events, or none if there are too many.  The scan counts
+ * them before the first one is read.  Returns VAANI_OK or VAANI_ERROR.
  */
 
 static int
@@ -207,7 +207,7 @@ vaani_body_count(vaani_body_t *body, const vaani_str_t *events,
 
     vaani_json_array(&body->events, events);
 
-    /* nothing is listed, so that there's neither an error nor an allocation */
+    /* no list: neither an error nor an allocation is possible */
 
     for (n = 0; n <= VAANI_BODY_MAX_EVENTS; n++) {
 
@@ -287,8 +287,8 @@ vaani_body_next(vaani_body_t *body, vaani_event_t *event, vaani_part_t *part,
 
 
 /*
- * Reads the event that body->json is of.  Objects that go to the hash are as
- * they stand in the payload, so that they are the same when it is read again.
+ * Reads the event in body->json.  Objects go to the hash exactly as they stand
+ * in the payload, so that a second read of the payload gives the same bytes.
  * Returns as vaani_event_read().
  */
 

@@ -1,6 +1,6 @@
 
 /*
- * Used by all files of the core: return codes, strings, and the allocator.
+ * Definitions for all files of the core: return codes, strings, the allocator.
  */
 
 
@@ -15,9 +15,9 @@
 
 
 #define VAANI_OK               0
-#define VAANI_ERROR           -1    /* the input is bad, see the error */
+#define VAANI_ERROR           -1    /* invalid input, see the error */
 #define VAANI_NOMEM           -2    /* the allocator returned NULL */
-#define VAANI_DONE            -3    /* there is no more */
+#define VAANI_DONE            -3    /* no more elements */
 
 
 typedef struct {
@@ -34,10 +34,10 @@ typedef struct {
 
 
 /*
- * Where the core gets its memory: alloc(ctx, size) returns size bytes aligned
- * for any type, or NULL.  The core never frees what it gets; the owner of the
- * allocator (an nginx pool, a test's arena) frees it all at once, after the
- * last use of what the core returned.
+ * The allocator of the core: alloc(ctx, size) returns size bytes aligned for
+ * any type, or NULL.  The core never frees memory.  The owner of the allocator
+ * (an nginx pool, a test's arena) frees all of it at once, after the last use
+ * of the results.
  */
 
 typedef struct {

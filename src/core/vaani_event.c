@@ -20,7 +20,7 @@ static const vaani_str_t  vaani_whole_body = vaani_none;
 static const vaani_str_t  vaani_event_key = vaani_string("event");
 
 
-/* members that any event may have, and that are no news */
+/* members that any event may have; they are not reported as drift */
 
 static const vaani_str_t  vaani_common_keys[] = {
     vaani_string("event"), vaani_string("room_name"), vaani_string("call_id"),
@@ -199,7 +199,7 @@ vaani_event_name(vaani_event_reader_t *r)
 
 
 /*
- * Notes the members that the table doesn't have.  Returns VAANI_OK or
+ * Notes the members that the table does not have.  Returns VAANI_OK or
  * VAANI_NOMEM.
  */
 
@@ -238,7 +238,7 @@ vaani_event_news(vaani_event_reader_t *r, vaani_json_members_t *list,
 
 
 /*
- * Whether the table has a member; one that is there twice was read once.
+ * Whether the table has a member.  A repeated member was read only once.
  */
 
 static unsigned

@@ -5,7 +5,7 @@
 #include "vaani_utf8.h"
 
 
-/* a member that may be the name of the call */
+/* a member that may name the call */
 
 typedef struct {
     vaani_str_t                key;
@@ -13,12 +13,12 @@ typedef struct {
 } vaani_call_place_t;
 
 
-/* what was found where there was no usable name */
+/* the error, if no usable name is found */
 
 typedef struct {
     const vaani_call_place_t  *empty;       /* the first empty string */
     unsigned                   failed;      /* the reader's error says why the
-                                               first other value is none */
+                                               first other value is invalid */
 } vaani_call_search_t;
 
 
@@ -87,9 +87,8 @@ vaani_event_call(vaani_event_reader_t *r)
 
 
 /*
- * The first usable name counts; where others have another name, that is noted.
- * Returns VAANI_OK; VAANI_DONE if nothing after this place counts;
- * VAANI_NOMEM.
+ * The first usable name counts.  Other names are noted as drift.  Returns
+ * VAANI_OK; VAANI_DONE if the places after this one do not count; VAANI_NOMEM.
  */
 
 static int
@@ -123,7 +122,7 @@ vaani_event_place(vaani_event_reader_t *r, const vaani_call_place_t *place,
         return VAANI_OK;
     }
 
-    /* the same bytes in two places are one name */
+    /* the same bytes in both places are one name */
 
     if (event->room.data && vaani_str_eq(&member->raw, &event->room_json)) {
         return VAANI_OK;
@@ -175,8 +174,8 @@ vaani_event_place(vaani_event_reader_t *r, const vaani_call_place_t *place,
 
 
 /*
- * An event without a usable name of its call.  Returns VAANI_OK, or VAANI_ERROR
- * with *r->error filled.
+ * Handles an event without a usable name of its call.  Returns VAANI_OK, or
+ * VAANI_ERROR with *r->error filled.
  */
 
 static int
@@ -187,7 +186,7 @@ vaani_event_nameless(vaani_event_reader_t *r,
         return VAANI_OK;
     }
 
-    /* an unknown event need not be one of a call */
+    /* an unknown event does not have to belong to a call */
 
     if (r->event->type == NULL
         && (!r->options->strict || (!search->failed && search->empty == NULL)))
@@ -254,7 +253,7 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
                                    "must be a string");
     }
 
-    /* that it isn't empty is known */
+    /* the caller has checked that it is not empty */
 
     if (member->decoded > VAANI_ROOM_MAX_LEN) {
         return vaani_event_invalid(error, key, VAANI_REASON_INVALID_ROOM_NAME,
@@ -289,9 +288,9 @@ vaani_event_room(vaani_event_reader_t *r, const vaani_json_member_t *member,
 
 
 /*
- * Whether a name has the character that repairs leave.  It may have come with
- * it, but that can't be told from the payload when it is read again: a name
- * has to be the same then.
+ * Whether a name has the replacement character of repairs.  The sender may
+ * have sent that character itself, but a second read of the payload cannot
+ * tell the difference, and the name must be the same then.
  */
 
 static unsigned

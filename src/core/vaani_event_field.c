@@ -109,7 +109,7 @@ vaani_event_fields(vaani_event_reader_t *r)
 
 
 /*
- * A field stands in "data", or else beside it.
+ * A field is in "data", or otherwise next to it.
  */
 
 static vaani_json_member_t *
@@ -146,8 +146,8 @@ vaani_event_find_field(vaani_event_reader_t *r, const vaani_field_t *field,
 
 
 /*
- * Returns VAANI_OK; VAANI_CONVERTED; VAANI_ERROR, with r->error filled: the
- * field is to be left out, or the event to be refused; VAANI_NOMEM.
+ * Returns VAANI_OK; VAANI_CONVERTED; VAANI_ERROR, with r->error filled, if the
+ * field must be left out or the event refused; VAANI_NOMEM.
  */
 
 static int
@@ -370,7 +370,7 @@ vaani_event_object(vaani_event_reader_t *r, size_t n,
 
     if (member->type != VAANI_JSON_OBJECT) {
 
-        /* how some serializers write that there is none */
+        /* some serializers write an absent value so */
 
         if (!r->options->strict && vaani_event_is_empty(member)) {
             return VAANI_CONVERTED;
@@ -453,7 +453,7 @@ vaani_event_source(const vaani_event_t *event, const vaani_str_t *value)
 
 
 /*
- * What more than one field decides.
+ * Decisions that need more than one field.
  */
 
 static void
@@ -468,7 +468,7 @@ vaani_event_finish(vaani_event_reader_t *r)
         return;
     }
 
-    /* whose number "from" is depends on who called */
+    /* the owner of the number in "from" depends on the direction */
 
     if (r->from.len && event->number_source < VAANI_SOURCE_POSTPROCESSING
         && (event->direction == VAANI_DIRECTION_INBOUND
@@ -497,7 +497,7 @@ vaani_event_finish(vaani_event_reader_t *r)
 
 
 /*
- * One of the sender's times, 0 if there is none.
+ * One of the sender's times, or 0.
  */
 
 static uint64_t
@@ -519,7 +519,8 @@ vaani_event_sent(vaani_event_reader_t *r, const vaani_str_t *name)
 
 
 /*
- * Whether a text has a word, in lower case, in it, in whatever case.
+ * Whether a text contains a word, which is in lower case.  Ignores the case of
+ * the text.
  */
 
 static unsigned

@@ -3,8 +3,8 @@
 
 
 /*
- * Nearly all events are as the table says: there is room for notes only once
- * there is a note.
+ * Nearly all events match the table.  Therefore the notes are allocated with
+ * the first note only.
  */
 
 int

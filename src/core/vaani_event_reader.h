@@ -11,12 +11,14 @@
 #include "vaani_event.h"
 
 
-/* a value of another type was converted; callers of the core never get it */
+/*
+ * a value of another type was converted; never returned to callers of the core
+ */
 
 #define VAANI_CONVERTED        1
 
 
-/* one event while it is being read */
+/* one event during the read */
 
 typedef struct {
     vaani_event_t                *event;
@@ -31,8 +33,9 @@ typedef struct {
 
 
 /*
- * vaani_event_call.c: finds the name of the call, and what that says of its
- * direction.  The event's type is known.  Returns as vaani_event_read().
+ * vaani_event_call.c: finds the name of the call, and its direction as far as
+ * the name tells it.  The event's type is known.  Returns as
+ * vaani_event_read().
  */
 int vaani_event_call(vaani_event_reader_t *r);
 
@@ -43,8 +46,8 @@ int vaani_event_call(vaani_event_reader_t *r);
 int vaani_event_fields(vaani_event_reader_t *r);
 
 /*
- * vaani_event_note.c: notes a member that isn't as the table says, unless there
- * are too many.  Returns VAANI_OK or VAANI_NOMEM.
+ * vaani_event_note.c: notes a member that differs from the table, unless there
+ * are too many notes.  Returns VAANI_OK or VAANI_NOMEM.
  */
 int vaani_event_note(vaani_event_reader_t *r, vaani_note_e kind,
     const vaani_str_t *name, unsigned nested);

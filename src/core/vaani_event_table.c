@@ -57,7 +57,7 @@ static const vaani_event_type_t  vaani_events[] = {
         vaani_optional("error", "error", VAANI_FIELD_STRING),
         vaani_last_field } },
 
-    /* who is being transferred has been answered, hence "active" */
+    /* during a transfer the call has been answered, hence "active" */
 
     { vaani_string("human_transfer_initiated"), '+', VAANI_POSITION_TRANSFER,
       vaani_string("active"), vaani_none, vaani_string("initiated"), 0, 0,
@@ -115,8 +115,8 @@ static const vaani_event_type_t  vaani_events[] = {
 
 
 /*
- * From low to high.  The order among the three unsuccessful ones only settles
- * which one wins when a call has two of them.
+ * From low to high.  The order of the three unsuccessful outcomes only decides
+ * which one wins if a call has two of them.
  */
 
 static const vaani_str_t  vaani_statuses[] = {
@@ -136,7 +136,7 @@ static const vaani_str_t  vaani_statuses[] = {
     (sizeof(vaani_statuses) / sizeof(vaani_statuses[0]) - 1)
 
 
-/* what counts them has room for so many: else this doesn't compile */
+/* the build fails if the arrays of counters are too small */
 
 typedef char  vaani_event_check_rows[
     VAANI_NEVENTS <= VAANI_EVENT_MAX_ROWS ? 1 : -1];

@@ -96,7 +96,9 @@ vaani_json_element(vaani_json_array_t *array, vaani_json_t *json,
 
     } else {
 
-        /* there is an end, since the array has been scanned before */
+        /*
+         * a closing bracket exists, because the array has been scanned before
+         */
 
         s.pos = raw->data;
         s.depth = 0;
@@ -145,7 +147,7 @@ vaani_json_init(vaani_json_scanner_t *s, vaani_json_t *json,
 
 
 /*
- * The value of the whole text, or of an element.
+ * Scans the value of the whole text, or of an element.
  */
 
 static int
@@ -157,8 +159,8 @@ vaani_json_text(vaani_json_scanner_t *s)
 
 
 /*
- * A value and all that it contains.  If it is an object, its members are listed
- * in list, unless that is NULL.
+ * Scans a value with everything in it.  If it is an object, its members are
+ * listed in list, unless list is NULL.
  */
 
 static int
@@ -256,8 +258,8 @@ close:
 
 
 /*
- * A key and its value.  Only two levels are listed: vaani_json_object() and
- * what it calls are no deep recursion.
+ * Scans a key and its value.  Only two levels are listed; therefore the
+ * recursion of vaani_json_object() is not deep.
  */
 
 static int
@@ -281,7 +283,7 @@ vaani_json_member(vaani_json_scanner_t *s, vaani_json_members_t *list)
     {
         inner = &s->json->inner;
 
-        /* if it is there twice, the last one counts */
+        /* if the key is repeated, the last one counts */
 
         inner->nmembers = 0;
     }
@@ -344,7 +346,7 @@ vaani_json_key(vaani_json_scanner_t *s, vaani_json_members_t *list,
 
 
 /*
- * What can be said of the listed members at the end.
+ * Checks that are possible only at the end of the list.
  */
 
 static int

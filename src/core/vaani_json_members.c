@@ -52,7 +52,7 @@ vaani_json_find(vaani_json_members_t *list, const vaani_str_t *key)
     for (n = list->nmembers; n > 0; n--) {
         member = &list->members[n - 1];
 
-        /* most of those that are as long begin with another letter */
+        /* most keys of the same length begin with another letter */
 
         if (member->key.len == key->len
             && (key->len == 0
@@ -68,7 +68,7 @@ vaani_json_find(vaani_json_members_t *list, const vaani_str_t *key)
 
 
 /*
- * The usual few members are compared as they stand, many are sorted.
+ * A few members, the usual case, are compared pairwise; many are sorted first.
  */
 
 int

@@ -2,12 +2,12 @@
 #include "vaani_json_scanner.h"
 
 
-/* a string that is looked at byte by byte, bytes */
+/* shorter strings are checked byte by byte, bytes */
 
 #define VAANI_JSON_SHORT       16
 
 
-/* in ASCII a closing bracket is two behind its opening one */
+/* in ASCII a closing bracket is its opening one + 2 */
 
 #define vaani_json_closing(bracket)   ((bracket) + 2)
 
@@ -22,7 +22,7 @@
     }
 
 
-/* a bit a level: set for an object, clear for an array */
+/* one bit per level: set for an object, clear for an array */
 
 typedef uint64_t  vaani_json_levels_t[VAANI_JSON_MAX_DEPTH / 64];
 
@@ -38,9 +38,10 @@ static inline unsigned vaani_json_in_object(
 
 
 /*
- * A body may consist of millions of small values: what is done for one of them
- * is kept short, and the position in a register.  There is no recursion: the
- * levels are bits, so that no input can exhaust the worker's stack.
+ * A body may consist of millions of small values.  Therefore the loop does
+ * little per value and keeps the position in a register.  There is no
+ * recursion: the levels are bits, so that no input can exhaust the worker's
+ * stack.
  */
 
 int
@@ -178,8 +179,8 @@ ended:
 
 
 /*
- * Returns the end of the key that is at p and of the colon after it, or NULL
- * after an error.
+ * Returns the end of the key at p and of the colon after it, or NULL after an
+ * error.
  */
 
 static inline const u_char *
@@ -225,8 +226,8 @@ ended:
 
 
 /*
- * Returns the end of the string that is at p, or NULL after an error.  Most
- * strings are short and plain.
+ * Returns the end of the string at p, or NULL after an error.  Optimized for
+ * short strings without escapes, the usual case.
  */
 
 static inline const u_char *

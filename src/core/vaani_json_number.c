@@ -8,7 +8,7 @@
 
 typedef struct {
     uint64_t       mantissa;
-    int            ndigits;     /* of it */
+    int            ndigits;     /* of the mantissa */
     int64_t        exponent;
 } vaani_json_decimal_t;
 
@@ -80,9 +80,8 @@ vaani_json_integer(const vaani_str_t *number, int shift, uint64_t *value,
 
 
 /*
- * Reads what is before the "e" and returns where that is.  18 significant
- * digits are kept: what follows them is less than can matter below
- * VAANI_JSON_MAX_INT.
+ * Reads the part before the "e" and returns its end.  18 significant digits
+ * are kept: further digits cannot change a result below VAANI_JSON_MAX_INT.
  */
 
 static const u_char *
@@ -119,7 +118,7 @@ vaani_json_mantissa(vaani_json_decimal_t *decimal, const u_char *p,
 
 
 /*
- * The number after the "e".
+ * Reads the number after the "e".
  */
 
 static int64_t
@@ -134,7 +133,7 @@ vaani_json_exponent(const u_char *p, const u_char *end)
         p++;
     }
 
-    /* any exponent near 2^30 outweighs all the digits of a body */
+    /* an exponent near 2^30 outweighs all the digits of a body */
 
     for (exponent = 0; p < end; p++) {
         if (exponent < ((int64_t) 1 << 30)) {
@@ -161,7 +160,7 @@ vaani_write_uint(u_char *dst, uint64_t value)
 
     memset(p, 0, VAANI_UINT64_LEN);
 
-    /* two digits a division */
+    /* two digits per division */
 
     while (value > 9) {
         two = &digits[value % 100 * 2];
@@ -175,7 +174,10 @@ vaani_write_uint(u_char *dst, uint64_t value)
         *--p = (u_char) (value + '0');
     }
 
-    /* of a constant length, so without a call; what follows does not count */
+    /*
+     * a constant length compiles to no call; the bytes after the digits are
+     * ignored
+     */
 
     memcpy(dst, p, VAANI_UINT64_LEN);
 

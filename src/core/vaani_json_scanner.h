@@ -1,8 +1,8 @@
 
 /*
- * Private to the files that scan a JSON text, from the top down: vaani_json.c
- * lists members, vaani_json_nested.c checks what is not listed,
- * vaani_json_token.c reads the tokens for both.
+ * Private to the files that scan a JSON text: vaani_json.c lists members,
+ * vaani_json_nested.c checks the parts that are not listed, vaani_json_token.c
+ * reads the tokens for both.
  */
 
 
@@ -13,7 +13,7 @@
 #include "vaani_json.h"
 
 
-/* one text while it is being scanned */
+/* one text during the scan */
 
 typedef struct {
     const u_char                *start;
@@ -25,7 +25,7 @@ typedef struct {
     vaani_json_error_t          *error;
 
     const vaani_json_options_t  *options;   /* NULL: nothing is listed */
-    unsigned                     depth;     /* levels that are open */
+    unsigned                     depth;     /* open levels */
 } vaani_json_scanner_t;
 
 
@@ -38,29 +38,29 @@ typedef struct {
 
 
 /*
- * vaani_json_nested.c: checks the array or the object that begins at s->pos,
- * and goes to its end.  Returns VAANI_OK, or VAANI_ERROR with *s->error filled.
+ * vaani_json_nested.c: checks the array or the object at s->pos and moves to
+ * its end.  Returns VAANI_OK, or VAANI_ERROR with *s->error filled.
  */
 int vaani_json_nested(vaani_json_scanner_t *s);
 
 
 /*
- * vaani_json_token.c: skips white space.  Line breaks are noted in
+ * vaani_json_token.c: skips white space.  Records line breaks in
  * s->json->broken.
  */
 void vaani_json_space(vaani_json_scanner_t *s);
 
 /*
- * Checks a number, true, false or null, and goes to its end.  Returns VAANI_OK,
- * or VAANI_ERROR with *s->error filled.
+ * Checks a number, true, false or null, and moves to its end.  Returns
+ * VAANI_OK, or VAANI_ERROR with *s->error filled.
  */
 int vaani_json_scalar(vaani_json_scanner_t *s, vaani_json_type_e *type);
 
 /*
- * Checks a string and goes from its opening quote to behind its closing one.
- * *decoded becomes the length in bytes that it has without its escapes; *lone
- * is set to 1 if a surrogate stands alone in it.  Returns VAANI_OK, or
- * VAANI_ERROR with *s->error filled.
+ * Checks a string and moves from its opening quote past its closing one.
+ * *decoded becomes its length in bytes without escapes; *lone is set to 1 if
+ * the string has a lone surrogate.  Returns VAANI_OK, or VAANI_ERROR with
+ * *s->error filled.
  */
 int vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded,
     unsigned *lone);
@@ -77,14 +77,14 @@ int vaani_json_fail(vaani_json_scanner_t *s, const u_char *where,
  * decodes its key, a string of the text with its quotes.  *member is valid
  * until the next one is added.
  *
- * Returns VAANI_OK; VAANI_ERROR if there are too many of them; VAANI_NOMEM.
+ * Returns VAANI_OK; VAANI_ERROR if the list is full; VAANI_NOMEM.
  */
 int vaani_json_add(vaani_json_members_t *list, const vaani_str_t *key,
     size_t decoded, vaani_alloc_t *alloc, vaani_json_member_t **member);
 
 /*
- * Looks for a key that was listed twice: *again becomes the first repetition
- * in the text, or NULL.  Returns VAANI_OK or VAANI_NOMEM.
+ * Looks for a repeated key: *again becomes the first repetition in the text,
+ * or NULL.  Returns VAANI_OK or VAANI_NOMEM.
  */
 int vaani_json_unique(vaani_json_members_t *list, vaani_alloc_t *alloc,
     const vaani_json_member_t **again);

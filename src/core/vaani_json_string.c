@@ -5,7 +5,7 @@
 #include "vaani_utf8.h"
 
 
-/* inlined, it would cost each string without escapes some registers */
+/* if inlined, it would take registers from strings without escapes */
 
 static void vaani_json_unescape(u_char *dst, size_t len, const u_char *p)
     __attribute__((noinline));
@@ -49,8 +49,8 @@ vaani_json_decode(const vaani_str_t *raw, size_t decoded, vaani_alloc_t *alloc,
 
 
 /*
- * The scan has checked the string and counted its decoded bytes: what is read
- * needs no check, and its end is where as many are written.
+ * The scan has checked the string and counted its decoded bytes.  Therefore
+ * the escapes need no check, and the loop ends after that many bytes.
  */
 
 static void
@@ -70,7 +70,9 @@ vaani_json_unescape(u_char *dst, size_t len, const u_char *p)
             return;
         }
 
-        /* one comes with others: some senders escape all but ASCII */
+        /*
+         * escapes come in groups: some senders escape all non-ASCII characters
+         */
 
         do {
             dst = vaani_json_character(dst, &p);
@@ -80,8 +82,8 @@ vaani_json_unescape(u_char *dst, size_t len, const u_char *p)
 
 
 /*
- * Decodes the escape at *p, which becomes its end, and returns the end of what
- * was written.
+ * Decodes the escape at *p, sets *p to its end, and returns the end of the
+ * written bytes.
  */
 
 static u_char *
@@ -155,7 +157,7 @@ vaani_json_character(u_char *dst, const u_char **p)
             return dst;
         }
 
-        /* it stands alone */
+        /* a lone surrogate */
 
         code = 0xfffd;
     }
@@ -169,8 +171,8 @@ vaani_json_character(u_char *dst, const u_char **p)
 
 
 /*
- * Four hexadecimal digits that the scan has checked: the letters of either case
- * end in 1 to 6, and have a bit that the digits don't.
+ * Reads four hexadecimal digits that the scan has checked.  Letters of either
+ * case end in the bits of 1 to 6, and have a bit that the digits do not have.
  */
 
 static unsigned
@@ -191,7 +193,7 @@ vaani_json_code(const u_char *p)
 size_t
 vaani_json_escaped_len(const vaani_str_t *src)
 {
-    /* a byte becomes six at the most: \u001f, or \ufffd in three */
+    /* one byte becomes at most six: \u001f, or \ufffd for three bytes */
 
     return src->len * 6;
 }
@@ -206,7 +208,7 @@ vaani_json_escape(u_char *dst, const vaani_str_t *src)
 
     if (src->len == 0) {
 
-        /* what isn't there has no address to go on from */
+        /* an absent string may have data == NULL */
 
         return dst;
     }
@@ -247,7 +249,7 @@ vaani_json_escape(u_char *dst, const vaani_str_t *src)
             continue;
         }
 
-        /* most are plain from here to the end */
+        /* in most strings no later byte needs an escape */
 
         plain = vaani_json_plain(p, end);
         del = memchr(p, 0x7f, plain - p);

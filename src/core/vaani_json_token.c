@@ -169,7 +169,10 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
 
         if (*p == '\\') {
 
-            /* one comes with others: some senders escape all but ASCII */
+            /*
+             * escapes come in groups: some senders escape all non-ASCII
+             * characters
+             */
 
             do {
                 p = vaani_json_escaped(s, p, &n, lone);
@@ -193,7 +196,7 @@ vaani_json_quoted(vaani_json_scanner_t *s, size_t *decoded, unsigned *lone)
 
 
 /*
- * The end of the escape that is at p, or NULL after an error.
+ * Returns the end of the escape at p, or NULL after an error.
  */
 
 static const u_char *
@@ -251,10 +254,10 @@ vaani_json_escaped(vaani_json_scanner_t *s, const u_char *p, size_t *decoded,
             return next;
         }
 
-        /* it is looked at for itself */
+        /* the next escape is checked in its own turn */
     }
 
-    /* it stands alone, and is decoded as U+FFFD */
+    /* a lone surrogate, decoded as U+FFFD */
 
     *lone = 1;
     *decoded += 3;

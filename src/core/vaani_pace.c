@@ -6,7 +6,7 @@ int
 vaani_pace(vaani_pace_t *pace, uint64_t now, uint64_t period,
     uint64_t *skipped)
 {
-    /* a counter of 32 bits that wrapped is a large difference as well */
+    /* a wrapped 32-bit counter is a large difference as well */
 
     if (pace->any && now - pace->logged < period) {
         pace->skipped++;

@@ -1,6 +1,6 @@
 
 /*
- * How often a line is logged that a busy endpoint could repeat for each event.
+ * Limits the rate of a log line that a busy endpoint could repeat per event.
  */
 
 
@@ -12,23 +12,23 @@
 
 
 /*
- * Zeroed before its first use, and reset with zeroes.
+ * Zero it before its first use and to reset it.
  */
 
 typedef struct {
     uint64_t     logged;    /* when a line was logged, ms */
-    uint64_t     skipped;   /* how many were not, since then */
-    unsigned     any:1;     /* one was */
+    uint64_t     skipped;   /* lines suppressed since then */
+    unsigned     any:1;     /* a line was logged */
 } vaani_pace_t;
 
 
 /*
- * Whether a line may be logged now: the first one is, then one in each period
- * of so many ms.  now is a monotonic time in ms, so that a clock that is set
- * back silences nothing.
+ * Whether a line may be logged now: the first line may, then one line per
+ * period, which is in ms. now is a monotonic time in ms, so that a clock that
+ * is set back suppresses no line.
  *
- * Returns 1 with *skipped set to the number of lines that were not logged since
- * the last one, or 0.
+ * Returns 1 with *skipped set to the number of lines suppressed since the last
+ * one, or 0.
  */
 int vaani_pace(vaani_pace_t *pace, uint64_t now, uint64_t period,
     uint64_t *skipped);

@@ -40,7 +40,7 @@ static const vaani_str_t  vaani_reasons[] = {
 };
 
 
-/* else this doesn't compile */
+/* otherwise the build fails */
 
 typedef char  vaani_check_reasons[
     sizeof(vaani_reasons) / sizeof(vaani_str_t) == VAANI_NREASONS ? 1 : -1];

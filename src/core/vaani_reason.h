@@ -1,8 +1,8 @@
 
 /*
- * Why a delivery was refused, had to wait, or wasn't published: the words of
- * $vaani_reason, which logs, the status page and metrics have too.  They are
- * counted by their numbers; a new one goes to the end.
+ * Why a delivery was refused, had to wait, or was not published.  The words
+ * are the values of $vaani_reason; logs, the status page and metrics use them
+ * too.  Counters are indexed by their numbers: add a new reason at the end.
  */
 
 
@@ -53,8 +53,8 @@ typedef enum {
 
 
 /*
- * The word of a reason, static and with a NUL behind it; empty for
- * VAANI_REASON_NONE, and for what is none of them.
+ * The word of a reason, static and null-terminated.  Empty for
+ * VAANI_REASON_NONE and for numbers without a reason.
  */
 const vaani_str_t *vaani_reason_word(vaani_reason_e reason);
 

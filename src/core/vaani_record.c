@@ -12,14 +12,14 @@
  *     key, stream, digest, id, nonce, the channels, payload: 4 bytes and the
  *     string; nonce is of version 1, else empty;
  *     since version 2: message, name, as the strings before; flags, 1 byte;
- *     with VAANI_RECORD_SHARDED, how many of the channels are, 2 bytes
+ *     with VAANI_RECORD_SHARDED, the number of sharded channels, 2 bytes
  */
 
 #define VAANI_RECORD_FIXED     (1 + 2 + 3 * 8 + 1)
 
 #define VAANI_RECORD_REPAIRED  1
 #define VAANI_RECORD_SHARDED   2
-#define VAANI_RECORD_OMIT      4       /* the payload, from messages */
+#define VAANI_RECORD_OMIT      4       /* messages leave out the payload */
 #define VAANI_RECORD_INDEX     8
 
 
@@ -186,7 +186,7 @@ vaani_record_read(vaani_delivery_t *delivery, const u_char *data, size_t len,
 
     } else {
 
-        /* the nonce told a transfer without an id from another one */
+        /* the nonce distinguished transfers without an id */
 
         delivery->message = delivery->id.len ? delivery->id
                             : nonce.len ? nonce

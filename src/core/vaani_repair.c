@@ -5,11 +5,11 @@
 #include "vaani_utf8.h"
 
 
-/* a part of the text, and what it becomes */
+/* a part of the text, and its replacement */
 
 typedef struct {
     size_t               len;
-    const char          *with;          /* NULL: it stays as it is */
+    const char          *with;          /* NULL: unchanged */
 } vaani_repair_part_t;
 
 
@@ -41,7 +41,7 @@ vaani_repair(const vaani_str_t *src, vaani_alloc_t *alloc, vaani_str_t *dst)
         return VAANI_DONE;
     }
 
-    /* one byte more: a body of nothing but a mark becomes empty */
+    /* one more byte, for a body that consists of a mark and becomes empty */
 
     data = alloc->alloc(alloc->ctx, repair.len + 1);
 
@@ -66,7 +66,7 @@ vaani_repair_begin(vaani_repair_t *repair, const vaani_str_t *src)
 
     repair->src = *src;
 
-    /* some senders' libraries add a mark to what has one already */
+    /* some libraries add a mark to a text that already has one */
 
     while (vaani_repair_is(src->data + repair->pos, src->data + src->len,
                            "\xef\xbb\xbf"))
@@ -87,8 +87,8 @@ vaani_repair_seek(vaani_repair_t *repair, size_t offset)
 
 
 /*
- * Goes on until the repaired form has limit bytes, and writes it to dst, unless
- * that is NULL.
+ * Repairs until the result has limit bytes, and writes it to dst unless dst is
+ * NULL.
  */
 
 static void
@@ -148,7 +148,7 @@ vaani_repair_part(const u_char *p, const u_char *end, unsigned quoted,
 
     if (quoted) {
 
-        /* an escaped quote ends no string */
+        /* an escaped quote does not end a string */
 
         if (*p == '\\' && end - p > 1 && (p[1] == '"' || p[1] == '\\')) {
             part->len = 2;
@@ -184,8 +184,8 @@ vaani_repair_is(const u_char *p, const u_char *end, const char *literal)
 
 
 /*
- * The length of the bytes at p that are no character, but could have begun
- * one: the first byte, and those that may follow it.
+ * The length of the invalid bytes at p that form the begin of a character: the
+ * first byte, and those that may follow it.
  */
 
 static size_t
@@ -198,7 +198,9 @@ vaani_repair_bad(const u_char *p, const u_char *end)
 
     if (p[0] < 0xe0 || p[0] > 0xf4) {
 
-        /* two bytes that are no character: the second one may not follow */
+        /*
+         * two bytes that are invalid together: the second one may not follow
+         */
 
         return 1;
     }

@@ -1,10 +1,10 @@
 
 /*
- * What is mended in a body that is not JSON only because of its sender's
- * serializer: byte order marks at the begin are dropped, bytes that are not
- * UTF-8 become U+FFFD, one for each maximal part of a sequence (Unicode 15,
- * section 3.9), and NaN, Infinity and -Infinity become null.  Whether the
- * result is JSON is for another scan to say.
+ * Repairs a body that is not JSON only because of its sender's serializer.
+ * Byte order marks at the begin are dropped.  Bytes that are not UTF-8 become
+ * U+FFFD, one for each maximal part of a sequence (Unicode 15, section 3.9).
+ * NaN, Infinity and -Infinity become null.  The result is not checked: scan it
+ * again.
  */
 
 
@@ -16,16 +16,16 @@
 
 
 /*
- * Repairs src.  *dst becomes memory of alloc, or stays src if there is nothing
- * to repair; it is at most three times as long.
+ * Repairs src.  *dst becomes memory of alloc, or src if nothing was repaired;
+ * it is at most three times as long.
  *
- * Returns VAANI_OK; VAANI_DONE if nothing was to be repaired; VAANI_NOMEM.
+ * Returns VAANI_OK; VAANI_DONE if nothing was repaired; VAANI_NOMEM.
  */
 int vaani_repair(const vaani_str_t *src, vaani_alloc_t *alloc,
     vaani_str_t *dst);
 
 /*
- * Goes through a text and its repaired form side by side.
+ * Maps positions of a repaired text to the original.
  */
 
 typedef struct {
@@ -33,18 +33,19 @@ typedef struct {
     size_t               pos;           /* in src */
     size_t               len;           /* in the repaired form */
     size_t               nrepairs;      /* before that */
-    unsigned             quoted;        /* inside of a string */
+    unsigned             quoted;        /* inside a string */
 } vaani_repair_t;
 
 
 /*
- * Begins at the begin of src, which must outlive *repair.
+ * Starts at the begin of src, which must outlive *repair.
  */
 void vaani_repair_begin(vaani_repair_t *repair, const vaani_str_t *src);
 
 /*
- * Goes on to an offset of the repaired form, not before the one that was
- * reached; a repair is passed as a whole.  Returns the offset in src, in bytes.
+ * Moves to an offset of the repaired text, which must not be before the
+ * current one.  A replacement is passed as a whole.  Returns the offset in
+ * src, in bytes.
  */
 size_t vaani_repair_seek(vaani_repair_t *repair, size_t offset);
 

@@ -4,7 +4,7 @@
 
 #define VAANI_TIMESTAMP_MAX_LEN  15
 
-/* a Unix time above it, which is the year 5138, is in milliseconds */
+/* a larger Unix time (after the year 5138) is in milliseconds */
 
 #define VAANI_TIMESTAMP_SECONDS  100000000000
 
@@ -26,8 +26,9 @@ vaani_token_equal(const vaani_token_t *token, const vaani_str_t *value)
     volatile u_char  diff;
 
     /*
-     * The token is as long as its array, so there is no end of it to find out
-     * about; volatile, or the loop may be left at the first difference.
+     * The loop always runs over the whole array, so that its time does not
+     * reveal the token's length. volatile keeps the compiler from leaving the
+     * loop at the first difference.
      */
 
     diff = 0;
@@ -58,7 +59,7 @@ vaani_signature_match(const vaani_signature_format_t *format,
                                            format->encoding);
         }
 
-        /* also if it is bare: a signature can begin like the prefix */
+        /* also without a prefix: a signature can begin like the prefix */
 
         if (vaani_signature_skip(&element, &format->prefix, format->any_case)) {
             found |= vaani_signature_equal(&element, expected,
@@ -94,7 +95,7 @@ vaani_signature_timestamp(const vaani_signature_format_t *format,
 
 
 /*
- * Returns 0 if there are no more elements.
+ * Returns 0 after the last element.
  */
 
 static unsigned
@@ -191,8 +192,9 @@ vaani_signature_equal(const vaani_str_t *text, const vaani_str_t *expected,
 
 
 /*
- * Spells a character of a header as the expected signature has it, without a
- * branch: the count of instructions doesn't tell one text from another.
+ * Normalizes a character of a header to the form of the expected signature.
+ * There is no branch, so that the number of instructions does not depend on
+ * the text.
  */
 
 static u_char

@@ -1,8 +1,8 @@
 
 /*
- * Secrets and signatures that come with a delivery: what a header holds, and
- * comparisons that take no shorter for a guess that is nearly right.  The MAC
- * itself is computed elsewhere.
+ * Secrets and signatures of a delivery: parses headers and compares in
+ * constant time, so that a nearly correct guess takes as long as any other.
+ * The MAC itself is computed elsewhere.
  */
 
 
@@ -13,7 +13,7 @@
 #include "vaani_core.h"
 
 
-/* the longest secret that can be compared, bytes */
+/* the maximum length of a secret, bytes */
 
 #define VAANI_TOKEN_MAX_LEN    512
 
@@ -36,8 +36,8 @@ typedef enum {
 
 
 /*
- * A header is a list of elements.  Those that begin with the prefix are
- * signatures, others may be of schemes that aren't known here:
+ * A header is a list of elements.  Elements with the prefix are signatures;
+ * others may belong to unknown schemes:
  *
  *     v1,<base64> v1a,<base64>     prefix "v1,", separator ' '
  *     sha256=<hex>                 prefix "sha256=", separator ','
@@ -46,7 +46,7 @@ typedef enum {
 
 typedef struct {
     vaani_str_t                  prefix;
-    vaani_str_t                  timestamp; /* its prefix, empty: none here */
+    vaani_str_t                  timestamp; /* its prefix, empty: none */
     u_char                       separator; /* blanks around it are skipped */
     vaani_signature_encoding_e   encoding;
     unsigned                     bare:1;    /* the prefix may be missing */
@@ -56,14 +56,14 @@ typedef struct {
 
 
 /*
- * Whether a value is the token.  The time depends on the length of the value,
- * which its sender knows, and on nothing else.
+ * Whether a value is the token.  The time depends only on the length of the
+ * value, which the sender knows.
  */
 unsigned vaani_token_equal(const vaani_token_t *token,
     const vaani_str_t *value);
 
 /*
- * Whether one of the signatures in a header is the expected one, which is
+ * Whether one of the signatures in a header is the expected one. expected is
  * encoded as the format says (hexadecimal: in lower case; base64: of the usual
  * alphabet, with padding).  The time depends on the header and on the length
  * of expected.
@@ -79,9 +79,9 @@ int vaani_signature_timestamp(const vaani_signature_format_t *format,
     const vaani_str_t *header, vaani_str_t *timestamp);
 
 /*
- * Reads a Unix time, 1 to 15 decimal digits: in milliseconds if it is above
- * 10^11, else in seconds.  *seconds is in seconds.  Returns VAANI_OK or
- * VAANI_ERROR.
+ * Reads a Unix time, 1 to 15 decimal digits.  It is in milliseconds if it is
+ * above 10^11, otherwise in seconds; *seconds is in seconds.  Returns VAANI_OK
+ * or VAANI_ERROR.
  */
 int vaani_timestamp_parse(const vaani_str_t *text, int64_t *seconds);
 

@@ -4,7 +4,7 @@
 #include "vaani_slot.h"
 
 
-/* slot of VAANI_SLOT_TAG, the tag that the others are made from */
+/* slot of VAANI_SLOT_TAG, from which the other tags are made */
 
 #define VAANI_SLOT_TAG         "HHH"
 #define VAANI_SLOT_OF_TAG      0x39a5
@@ -47,12 +47,12 @@ static const uint16_t  vaani_crc16_table[256] = {
 
 
 /*
- * CRC16 with an initial value of 0 is linear: if bytes of a text are changed by
- * XOR, its CRC changes by XOR of a value that depends on the changes only.  The
- * changes in row n flip bit n of the slot and no other bit.
+ * CRC16 with an initial value of 0 is linear: if bytes of a text are changed
+ * by XOR, its CRC changes by XOR of a value that depends on the changes only.
+ * The changes in row n flip bit n of the slot and no other bit.
  *
  * The rows combine changes of the bits 0x01, 0x02, 0x04, 0x20 and 0x18 of a
- * byte.  They make "H" one of the letters H to W and h to w.
+ * byte.  They change "H" to one of the letters H to W and h to w.
  */
 
 static const u_char  vaani_slot_changes[14][VAANI_SLOT_TAG_LEN] = {
@@ -87,7 +87,7 @@ vaani_slot(const u_char *key, size_t len)
 {
     const u_char  *p, *last, *open, *close;
 
-    /* data of an empty key may be NULL, which memchr() must not be given */
+    /* an empty key may have data == NULL, which memchr() does not accept */
 
     if (len == 0) {
         return 0;

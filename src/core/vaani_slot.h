@@ -21,8 +21,8 @@
 
 
 /*
- * CRC16/XMODEM: polynomial 0x1021, initial value 0, nothing is reflected; that
- * of "123456789" is 0x31c3.  Appendix A of the specification has the same.
+ * CRC16/XMODEM: polynomial 0x1021, initial value 0, no reflection; the CRC of
+ * "123456789" is 0x31c3.  The same as in appendix A of the specification.
  */
 unsigned vaani_crc16(const u_char *data, size_t len);
 
@@ -37,9 +37,9 @@ unsigned vaani_slot(const u_char *key, size_t len);
 
 /*
  * Writes a hash tag, without braces, to dst, which has room for
- * VAANI_SLOT_TAG_LEN bytes: vaani_slot() of it, with or without braces, is
- * slot.  It consists of letters, depends on the slot only, and no two slots
- * have the same one.  slot must be below VAANI_SLOTS.
+ * VAANI_SLOT_TAG_LEN bytes. vaani_slot() of the tag, with or without braces,
+ * is slot.  The tag consists of letters and depends on the slot only; each
+ * slot has a different one. slot must be below VAANI_SLOTS.
  *
  * Returns the length of the tag.
  */

@@ -6,7 +6,7 @@
 
 #define VAANI_DAY              86400
 
-/* below that, ms, call_postprocessing's duration is in seconds */
+/* a call_postprocessing duration below it is in seconds, ms */
 
 #define VAANI_SHORTEST_CALL    1000
 
@@ -216,7 +216,7 @@ vaani_duration_settle(vaani_duration_t *duration)
 
     if (ms && seconds) {
 
-        /* the ratios are equal where the span is the geometric mean */
+        /* the ratios are equal if the span is the geometric mean */
 
         nearer = (double) duration->span * (double) duration->span
                  - (double) duration->ms * (double) duration->if_seconds;

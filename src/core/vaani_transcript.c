@@ -138,8 +138,8 @@ vaani_transcript_turn(vaani_json_t *turn, vaani_alloc_t *alloc, u_char **dst)
 
 
 /*
- * The first member of these names that is a text or a number; empty if there
- * is none.  Returns VAANI_OK or VAANI_NOMEM.
+ * Finds the first member with one of these names that is a text or a number.
+ * *value is empty if there is none.  Returns VAANI_OK or VAANI_NOMEM.
  */
 
 static int

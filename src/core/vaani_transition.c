@@ -5,7 +5,7 @@
 
 
 /*
- * 1 + 4 keys, 5 + 7 scalars, postprocessed, what stands before sharded
+ * 1 + 4 keys, 5 + 7 scalars, postprocessed, the empty argument before sharded
  * channels; and twice the row's fields
  */
 
@@ -20,7 +20,7 @@
 
 #define VAANI_SINCE_LEN        13
 
-/* the expiry is set once in so many parts of its time */
+/* the expiry is set once per period, of which its time has so many */
 
 #define VAANI_TTL_PERIODS      100
 
@@ -33,10 +33,11 @@
 typedef struct {
     vaani_str_t         *args;
     size_t               nargs;
-    size_t               nfields;       /* of the event's row, that it has */
+    size_t               nfields;       /* of the event's row, that the event
+                                           has */
     unsigned             has_status;    /* it is none of the ladder */
     unsigned             index;         /* its keys are given */
-    u_char              *last;          /* free memory for what is composed */
+    u_char              *last;          /* free memory for composed arguments */
 } vaani_args_t;
 
 
@@ -141,7 +142,7 @@ vaani_transition_args(const vaani_event_t *event,
 
 
 /*
- * How many fields of its row the event has.
+ * The number of fields of its row that the event has.
  */
 
 static size_t
@@ -167,8 +168,8 @@ vaani_args_fields(const vaani_event_t *event)
 
 
 /*
- * The index of a call has keys that begin as that of its hash.  A key of
- * another form, in a record of the spool, has no index.
+ * The keys of the index begin like the key of the hash.  Records of the spool
+ * may have keys of another form; for those no index is kept.
  */
 
 static void
@@ -214,7 +215,7 @@ vaani_args_set(vaani_args_t *a, const vaani_str_t *prefix, const char *name)
 
 
 /*
- * Whatever is a small number, in one argument; see transition.lua.
+ * All small numbers, in one argument; see transition.lua.
  */
 
 static void
@@ -280,8 +281,8 @@ vaani_args_digits(vaani_args_t *a, const vaani_event_t *event,
 
 
 /*
- * The period of the expiry: it differs from the periods shortly before and
- * after it, and from those of another TTL.
+ * The period of the expiry: differs from the neighbouring periods and from
+ * those of another TTL.
  */
 
 static u_char *
@@ -338,7 +339,7 @@ vaani_args_since(u_char *p, uint64_t since)
 
 
 /*
- * Longer by a period, see transition.lua; but not than a number can be.
+ * Longer by one period, see transition.lua, but within the range of a number.
  */
 
 static u_char *
@@ -422,8 +423,8 @@ vaani_args_channels(vaani_args_t *a, const vaani_delivery_t *delivery)
 
 
 /*
- * What the message says of the event: names as the body spells them, since
- * those are JSON strings already.
+ * The event's part of the message.  Names are copied as the body spells them,
+ * because those are JSON strings already.
  */
 
 static void
@@ -486,9 +487,9 @@ vaani_args_tail(vaani_args_t *a, const vaani_event_t *event,
 
 
 /*
- * The value of the last member of the message.  Of an unknown event it is all
- * that there is; of another one the hash has the fields, and a long payload
- * costs Redis more than the rest of the event.
+ * The value of the last member of the message.  An unknown event has nothing
+ * else.  For other events the hash has the fields, and a long payload costs
+ * Redis more than the rest of the event.
  */
 
 static void
@@ -517,7 +518,7 @@ vaani_args_add(vaani_args_t *a, const vaani_str_t *str)
 
 
 /*
- * What was written to a->last is an argument; end is where it ends.
+ * Makes an argument of the bytes from a->last to end.
  */
 
 static void

@@ -1,6 +1,6 @@
 
 /*
- * From a validated event to the arguments of transition.lua.
+ * Composes the arguments of transition.lua from a validated event.
  */
 
 
@@ -12,19 +12,19 @@
 
 
 /*
- * What a delivery is besides its event: where it goes and what tells it from
- * another delivery.
+ * The properties of a delivery in addition to its event: its destination and
+ * the values that distinguish it from other deliveries.
  */
 
 typedef struct {
     vaani_str_t          key;           /* of the call's hash: ends with the
-                                           name of the room; where there is no
-                                           call, any key of the same slot */
+                                           name of the room; without a call, any
+                                           key of the same slot */
     vaani_str_t          stream;        /* key of the stream, empty: none */
     uint64_t             maxlen;        /* of the stream, 0: any */
-    unsigned             index;         /* 1: sorted sets of rooms are kept,
-                                           whose keys begin as that of the
-                                           call, "<prefix>:call:<room>" */
+    unsigned             index;         /* 1: keep sorted sets of rooms, whose
+                                           keys begin like that of the call,
+                                           "<prefix>:call:<room>" */
     vaani_str_t         *channels;      /* none is empty */
     size_t               nchannels;
     size_t               nsharded;      /* of them, the last ones: SPUBLISH */
@@ -37,9 +37,9 @@ typedef struct {
     vaani_str_t          id;            /* of the delivery, printable, empty:
                                            none */
     vaani_str_t          message;       /* the "id" of its messages, as the
-                                           inside of a JSON string */
-    vaani_str_t          name;          /* of the event, JSON, if it stands in
-                                           an envelope only; else empty */
+                                           content of a JSON string */
+    vaani_str_t          name;          /* of the event, JSON, if only the
+                                           envelope has it; else empty */
     unsigned             repaired;      /* the body was */
     unsigned             replayed;      /* it was in the spool */
     uint64_t             since;         /* transitions are counted, Unix time,
@@ -51,23 +51,24 @@ typedef struct {
 } vaani_delivery_t;
 
 
-/* the source of the script, made from transition.lua by the build */
+/* the script's source, generated from transition.lua by the build */
 
 extern const vaani_str_t  vaani_transition_script;
 
 
 /*
- * What the script did.
+ * The result of the script.
  */
 
 typedef enum {
     VAANI_TRANSITION_APPLIED = 0,
     VAANI_TRANSITION_DUPLICATE,
-    VAANI_TRANSITION_UNKNOWN            /* the event: it was published */
+    VAANI_TRANSITION_UNKNOWN            /* the event is unknown: published
+                                           only */
 } vaani_transition_e;
 
 
-/* instead of a rank: a status that a call had before it was counted */
+/* instead of a rank: the status of a call from before the counting began */
 
 #define VAANI_TRANSITION_UNCOUNTED    15
 
@@ -81,9 +82,9 @@ typedef struct {
 
 
 /*
- * Writes what follows the script's digest in an EVALSHA: the number of keys,
- * the keys and ARGV.  *args is memory of alloc and points into the event and
- * the delivery, which both must outlive it; *nargs is their number.
+ * Writes the arguments after the script's digest in an EVALSHA: the number of
+ * keys, the keys and ARGV.  *args is memory of alloc and points into the event
+ * and the delivery, which both must outlive it; *nargs is their number.
  *
  * Returns VAANI_OK or VAANI_NOMEM.
  */
@@ -93,7 +94,7 @@ int vaani_transition_args(const vaani_event_t *event,
 
 /*
  * Reads the number that the script returned.  Returns VAANI_OK, or VAANI_ERROR
- * if it isn't one of the script's.
+ * if the script cannot return this number.
  */
 int vaani_transition_read(int64_t reply, vaani_transition_t *transition);
 

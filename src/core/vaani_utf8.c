@@ -5,8 +5,8 @@
 
 
 /*
- * Vectors are those of the compiler, and only of such instructions that each
- * processor of the architecture has: nothing is chosen at run time.
+ * Uses only the compiler's vectors, and only instructions that every processor
+ * of the architecture has: nothing is selected at run time.
  */
 
 #if (VAANI_LITTLE_ENDIAN && !VAANI_NO_VECTORS                                 \
@@ -19,12 +19,12 @@
 #include <emmintrin.h>
 #endif
 
-/* signed, since that is how SSE2 compares bytes */
+/* signed, because SSE2 compares signed bytes */
 
 typedef signed char  vaani_vector_t
     __attribute__((vector_size(VAANI_VECTOR_LEN)));
 
-/* how a byte is written for them, as it is and with its highest bit flipped */
+/* initializers: equal bytes; equal bytes with the highest bit flipped */
 
 #define vaani_signed(byte)     ((byte) - ((byte) < 0x80 ? 0 : 0x100))
 #define vaani_flipped(byte)    ((byte) - 0x80)
@@ -32,7 +32,7 @@ typedef signed char  vaani_vector_t
 
 static inline unsigned vaani_vector_first(vaani_vector_t v, size_t *n);
 
-/* inlined, its constants would be loaded for each short string */
+/* if inlined, its constants would be loaded for each short string */
 
 static const u_char *vaani_utf8_vectors(const u_char *p, const u_char *end)
     __attribute__((noinline));
@@ -70,7 +70,10 @@ vaani_utf8_text(const u_char *p, const u_char *end)
             return p;
         }
 
-        /* one comes with others: most scripts have no plain letters */
+        /*
+         * multibyte characters come in groups: most scripts have no ASCII
+         * letters
+         */
 
         do {
             n = vaani_utf8_len(p, end);
@@ -133,8 +136,8 @@ vaani_utf8_copy(u_char *dst, const u_char *src, size_t len)
 
 
 /*
- * Transcripts are long, and nearly all of their bytes are plain, so many of
- * them are looked at together.
+ * Transcripts are long, and nearly all of their bytes are plain.  Therefore
+ * many bytes are checked at a time.
  */
 
 static inline const u_char *
@@ -168,8 +171,8 @@ vaani_utf8_ascii(const u_char *p, const u_char *end)
         slash = w ^ (VAANI_UTF8_ONES * '\\');
 
         /*
-         * A borrow can mark a plain byte above a special one, but never
-         * leaves a special byte unmarked.
+         * A borrow can mark a plain byte above a special one, but never leaves
+         * a special byte unmarked.
          */
 
         special = (w | (w - VAANI_UTF8_ONES * 0x20)
@@ -178,7 +181,7 @@ vaani_utf8_ascii(const u_char *p, const u_char *end)
 
         if (special) {
 #if (VAANI_LITTLE_ENDIAN)
-            /* above is behind: the first one is right */
+            /* higher bits are later bytes: the first marked byte is correct */
             p += __builtin_ctzll(special) / 8;
 #endif
             break;
@@ -196,9 +199,9 @@ vaani_utf8_ascii(const u_char *p, const u_char *end)
 
 
 /*
- * The length of the well-formed multibyte character (RFC 3629, section 4)
- * that p begins with, or 0.  What the second byte may be depends on the
- * first one: that excludes overlong forms, surrogates and all over U+10FFFF.
+ * The length of the well-formed multibyte character (RFC 3629, section 4) at
+ * p, or 0. The range of the second byte depends on the first one: this
+ * excludes overlong forms, surrogates and code points over U+10FFFF.
  */
 
 size_t
@@ -273,13 +276,13 @@ vaani_utf8_has_control(const u_char *p, const u_char *end)
 #if (VAANI_VECTORS)
 
 /*
- * Goes on from p, where a character begins, as vaani_utf8_text() does, but not
- * where less than a vector is left.  The three bytes before p are read, too.
+ * Continues at p, where a character begins, like vaani_utf8_text(), and stops
+ * when less than a vector is left.  The three bytes before p are read, too.
  *
- * What a byte may be follows from the three before it, as in J. Keiser and D.
- * Lemire, "Validating UTF-8 In Less Than One Instruction Per Byte" (2021).
- * They look it up in tables, which takes instructions that not each processor
- * has; here it is compared.
+ * The allowed values of a byte follow from the three bytes before it, as in J.
+ * Keiser and D. Lemire, "Validating UTF-8 In Less Than One Instruction Per
+ * Byte" (2021).  They use table look-ups, for which some processors have no
+ * instructions; this code compares instead.
  */
 
 static const u_char *
@@ -306,7 +309,7 @@ vaani_utf8_vectors(const u_char *p, const u_char *end)
 
         bad = (v < low) | (v > high);
 
-        /* flipped bytes are in the order of unsigned ones */
+        /* flipped bytes compare like unsigned ones */
 
         v1 ^= vaani_signed(0x80);
         v2 ^= vaani_signed(0x80);
@@ -317,7 +320,7 @@ vaani_utf8_vectors(const u_char *p, const u_char *end)
 
         bad |= follows ^ (v < vaani_signed(0xc0));
 
-        /* what is in no character, and what can't stand for itself */
+        /* bytes outside characters, and bytes that must be escaped */
 
         bad |= ((v & vaani_signed(0xfe)) == vaani_signed(0xc0))
                | (v == '"') | (v == '\\');
@@ -335,7 +338,7 @@ vaani_utf8_vectors(const u_char *p, const u_char *end)
 
     } while (end - p >= VAANI_VECTOR_LEN);
 
-    /* back to the begin of a character that isn't whole here */
+    /* back to the begin of a character that is cut off here */
 
     if (p[-1] >= 0xc0) {
         return p - 1;
@@ -354,8 +357,8 @@ vaani_utf8_vectors(const u_char *p, const u_char *end)
 
 
 /*
- * Whether there is a byte that isn't zero (they are 0 or -1), and the first one
- * in *n.
+ * Whether there is a non-zero byte (they are 0 or -1); stores the index of the
+ * first one in *n.
  */
 
 static inline unsigned
