@@ -87,7 +87,10 @@ ngx_http_vaani_auth_token(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     found = 0;
     token = vlcf->tokens->elts;
 
-    /* all of them: which one it was, or nearly was, doesn't show */
+    /*
+     * compares with all tokens, so that the time does not reveal which one
+     * matched
+     */
 
     for (n = 0; n < vlcf->tokens->nelts; n++) {
         found |= vaani_token_equal(token[n], &str);
@@ -106,9 +109,9 @@ ngx_http_vaani_auth_token(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 #if (NGX_HTTP_VAANI_HMAC)
 
 /*
- * What is signed is "<id>.<timestamp>.<body>", without what the scheme does not
- * have.  The MACs are computed whatever is known to be wrong by now: the time
- * must not tell.
+ * The signed text is "<id>.<timestamp>.<body>", without the parts that the
+ * scheme does not have.  The MACs are computed even if the request is already
+ * known to be refused, so that the time does not reveal the reason.
  */
 
 static void
@@ -123,7 +126,7 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
     scheme = ngx_http_vaani_choose_scheme(r, signer);
 
-    /* it can't be told which of two headers was signed */
+    /* with two headers it is unknown which one was signed */
 
     malformed = ngx_http_vaani_signed_header(r, &scheme->signature, &header)
                 > 1;
@@ -144,7 +147,9 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
         ctx->webhook_id.data = (u_char *) id.data;
         ctx->webhook_id.len = id.len;
 
-        /* another one isn't signed: with it, a delivery could be sent again */
+        /*
+         * An unsigned id would allow a replay of the delivery with another id.
+         */
 
         ctx->id = ctx->webhook_id;
     }
@@ -172,7 +177,7 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
     parts[nparts].data = ctx->body.data;
     parts[nparts++].len = ctx->body.len;
 
-    /* without the body, only what the headers say is judged */
+    /* without the body, only the headers are checked */
 
     found = !whole
             || ngx_http_vaani_find_mac(signer, &scheme->format, &header, parts,
@@ -195,7 +200,7 @@ ngx_http_vaani_auth_signature(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
 
 /*
- * The first whose signature was sent decides alone.
+ * The first scheme whose signature was sent is the only one that counts.
  */
 
 static ngx_http_vaani_scheme_t *
@@ -219,7 +224,8 @@ ngx_http_vaani_choose_scheme(ngx_http_request_t *r,
 
 
 /*
- * Returns how many of them there are; *value is that of the last one, or empty.
+ * Returns the number of such headers; *value is that of the last one, or
+ * empty.
  */
 
 static ngx_uint_t
@@ -253,7 +259,7 @@ ngx_http_vaani_signed_header(ngx_http_request_t *r, ngx_str_t *name,
 
 
 /*
- * A "_" is that of "$http_name": there it stands for "-" as well.
+ * A "_" is that of "$http_name", where it also matches "-".
  */
 
 static ngx_uint_t
@@ -291,7 +297,7 @@ ngx_http_vaani_find_mac(ngx_http_vaani_signer_t *signer,
     found = 0;
     key = signer->keys.elts;
 
-    /* with all of them: which one it was doesn't show */
+    /* computes all MACs, so that the time does not reveal which one matched */
 
     for (n = 0; n < signer->keys.nelts; n++) {
 
@@ -307,8 +313,8 @@ ngx_http_vaani_find_mac(ngx_http_vaani_signer_t *signer,
 
 
 /*
- * HMAC-SHA256 (RFC 2104) with a context that has its key already, encoded in
- * dst.  Returns 0 if OpenSSL failed: there is no MAC then.
+ * Computes an HMAC-SHA256 (RFC 2104) with a context that already has its key,
+ * and encodes it in dst.  Returns 0 if OpenSSL failed; dst then has no MAC.
  */
 
 static ngx_uint_t
@@ -380,7 +386,7 @@ ngx_http_vaani_check_time(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx,
 
 
 /*
- * What is found first is what the operator has to see to.
+ * The first reason found is the one that the operator has to know.
  */
 
 static void
@@ -405,13 +411,16 @@ ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
 
     static vaani_pace_t  pace;
 
-    /* RFC 9110, section 15.5.2: there must be a challenge */
+    /* RFC 9110, section 15.5.2: a challenge is required */
 
     static ngx_keyval_t  challenge = {
         ngx_string("WWW-Authenticate"), ngx_string("Webhook")
     };
 
-    /* an error as an "access forbidden" is, but not one for every guess */
+    /*
+     * an error like "access forbidden", but limited in rate: guesses can be
+     * many
+     */
 
     level = vaani_pace(&pace, ngx_current_msec, 1000, &skipped)
             ? NGX_LOG_ERR : NGX_LOG_INFO;

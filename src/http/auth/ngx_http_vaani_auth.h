@@ -1,6 +1,6 @@
 
 /*
- * Who may send: the functions of src/http/auth.  Included by
+ * Authentication of senders: the functions of src/http/auth.  Included by
  * ../ngx_http_vaani.h.
  */
 
@@ -9,12 +9,12 @@
 #define _NGX_HTTP_VAANI_AUTH_H_INCLUDED_
 
 
-/* auth/ngx_http_vaani_keys.c: what is made of secrets of authentication */
+/* auth/ngx_http_vaani_keys.c: prepares secrets of authentication */
 
 /*
- * Handlers of ngx_http_vaani_take_secrets(): each adds a vaani_token_t *, or an
- * HMAC_CTX * that has its key, and wipes it with the configuration.  A short
- * secret is warned of.
+ * Handlers of ngx_http_vaani_take_secrets(): each adds a vaani_token_t *, or
+ * an HMAC_CTX * that has its key, and wipes it with the configuration.  A
+ * short secret causes a warning.
  */
 ngx_int_t ngx_http_vaani_add_token(ngx_conf_t *cf, ngx_array_t *secrets,
     ngx_str_t *secret);
@@ -26,7 +26,7 @@ ngx_int_t ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
     ngx_str_t *secret);
 
 
-/* auth/ngx_http_vaani_signers.c: who signs, and how */
+/* auth/ngx_http_vaani_signers.c: the signature schemes and their secrets */
 
 char *ngx_http_vaani_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -37,19 +37,22 @@ char *ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_token(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*
- * Notes where a directive of authentication is set, for
- * ngx_http_vaani_check_auth().  Returns as a directive does.
+ * Records where a directive of authentication is set, for
+ * ngx_http_vaani_check_auth(). Returns the same as a directive handler.
  */
 char *ngx_http_vaani_protect(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_loc_conf_t *vlcf);
 
-/* Merges them.  conf->webhook must be known.  Returns as a directive does. */
+/*
+ * Merges them. conf->webhook must be known.  Returns the same as a directive
+ * handler.
+ */
 char *ngx_http_vaani_merge_auth(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf, ngx_http_vaani_loc_conf_t *prev);
 
 /*
- * Refuses directives that protect nothing, when all locations are merged.
- * Returns NGX_OK, or NGX_ERROR when it has logged why.
+ * Refuses directives that protect no endpoint, after all locations are merged.
+ * Returns NGX_OK, or NGX_ERROR after logging the reason.
  */
 ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
 
@@ -59,18 +62,18 @@ ngx_int_t ngx_http_vaani_check_auth(ngx_conf_t *cf);
  */
 
 /*
- * Checks what the location asks for: the token, and signatures of ctx->body if
- * the body is whole, that is, was read; else only the headers of signatures,
- * before that of the body.  Returns NGX_OK; NGX_DECLINED, with ctx->result and
- * ctx->reason set; or NGX_ERROR (no memory).  With the body, a refusal takes as
- * long whatever it is for.
+ * Checks the request as the location requires: the token, and the signatures
+ * of ctx->body if whole is set (the body was read).  Without whole, only the
+ * headers of signatures are checked, before the body is read.  Returns NGX_OK;
+ * NGX_DECLINED, with ctx->result and ctx->reason set; or NGX_ERROR (no
+ * memory).  With the body, every refusal takes the same time.
  */
 ngx_int_t ngx_http_vaani_authorize(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx, ngx_uint_t whole);
 
 /*
- * Logs why, and sends the 401, always the same one.  Returns what
- * ngx_http_finalize_request() takes.
+ * Logs the reason and sends the 401, which is always the same.  Returns the
+ * value for ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_send_unauthorized(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);

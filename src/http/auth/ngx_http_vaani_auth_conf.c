@@ -1,7 +1,7 @@
 
 /*
- * The directive "vaani_token", and what the three of authentication have in
- * common: how they are merged, and what they protect.
+ * The directive "vaani_token", and the common part of the three directives of
+ * authentication: merging, and the check that they protect an endpoint.
  */
 
 
@@ -108,7 +108,7 @@ ngx_http_vaani_protect(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 /*
- * Arguments and headers aren't part of the path, which logs show.
+ * Arguments and headers are not part of the path, which logs contain.
  */
 
 static ngx_uint_t
@@ -145,8 +145,8 @@ ngx_http_vaani_token_in_uri(ngx_str_t *value)
 #if (NGX_HTTP_VAANI_HMAC)
 
 /*
- * nginx drops headers with other names than letters, digits and "-", unless it
- * is told not to.
+ * By default nginx drops headers whose names have characters other than
+ * letters, digits and "-".
  */
 
 static char *

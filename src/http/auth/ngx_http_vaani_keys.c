@@ -1,13 +1,13 @@
 
 /*
- * What secrets become: tokens to compare with, and keys of HMACs.
+ * Prepares secrets: tokens for comparison, and keys of HMACs.
  */
 
 
 #include "../ngx_http_vaani.h"
 
 
-/* bytes: what can be guessed is worth a warning */
+/* bytes: a shorter secret can be guessed and causes a warning */
 
 #define NGX_HTTP_VAANI_SHORT_SECRET     16
 
@@ -94,7 +94,7 @@ ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
         return NGX_ERROR;
     }
 
-    /* nginx decodes up to the first "=", be it the first byte or the middle */
+    /* nginx decodes up to the first "=", even if it is not at the end */
 
     last = encoded.data + encoded.len;
 
@@ -125,8 +125,8 @@ ngx_http_vaani_add_webhook_key(ngx_conf_t *cf, ngx_array_t *secrets,
 
 
 /*
- * "whsec_", which some senders show "v1," before, and base64; or the latter
- * alone, which must look like a secret: "on" is base64, too.
+ * "whsec_" and base64; some senders show "v1," before it.  Without "whsec_",
+ * the base64 must look like a secret, because "on" is valid base64 too.
  */
 
 static ngx_uint_t
@@ -186,7 +186,7 @@ ngx_http_vaani_add_key(ngx_conf_t *cf, ngx_array_t *secrets, ngx_str_t *secret)
 
 
 /*
- * OpenSSL wipes it.
+ * OpenSSL wipes the key.
  */
 
 static void

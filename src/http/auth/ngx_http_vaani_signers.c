@@ -1,6 +1,6 @@
 
 /*
- * The directives "vaani_secret" and "vaani_signature": who signs, and how.
+ * The directives "vaani_secret" and "vaani_signature": the signature schemes.
  */
 
 
@@ -10,8 +10,8 @@
 #if (NGX_HTTP_VAANI_HMAC)
 
 /*
- * Somebody who signs, and what reads a parameter of the directive: an option, a
- * secret, or a file of secrets.
+ * A signature scheme, and the handler of a parameter of its directive: an
+ * option, a secret, or a file of secrets.
  */
 
 typedef struct {
@@ -49,7 +49,7 @@ static char *ngx_http_vaani_signature_secret(ngx_conf_t *cf,
 
 static ngx_http_vaani_known_signer_t  ngx_http_vaani_signers[] = {
 
-    /* https://www.standardwebhooks.com, and the names that Svix gives */
+    /* https://www.standardwebhooks.com, and the header names of Svix */
 
     { { { ngx_string("webhook-signature"),
           ngx_string("webhook-id"),
@@ -81,7 +81,7 @@ static ngx_http_vaani_known_signer_t  ngx_http_vaani_signers[] = {
       2,
       ngx_http_vaani_own_parameter },
 
-    /* anybody else: the configuration has the name of the header */
+    /* any other sender: the configuration names the header */
 
     { { { ngx_null_string,
           ngx_null_string,
@@ -213,7 +213,7 @@ ngx_http_vaani_signature(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * Reads the parameters of a directive from the first one on.
+ * Reads the parameters of a directive, starting with the first.
  */
 
 static char *
@@ -240,7 +240,7 @@ ngx_http_vaani_read_signer(ngx_conf_t *cf,
 
 
 /*
- * A location has a copy of the schemes, which its parameters change.
+ * The schemes are copied per location, because its parameters change them.
  */
 
 static ngx_http_vaani_signer_t *
@@ -268,7 +268,7 @@ ngx_http_vaani_create_signer(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 /*
- * Others are a malformed request to nginx.
+ * nginx rejects requests with other characters in a header name.
  */
 
 static ngx_uint_t
@@ -308,7 +308,7 @@ ngx_http_vaani_own_parameter(ngx_conf_t *cf, ngx_http_vaani_signer_t *signer,
             return "takes only \"timestamp=required\" after \"vaani\"";
         }
 
-        /* the one that has it is the first */
+        /* the first scheme that has it */
 
         signer->nschemes = 1;
 
@@ -369,7 +369,7 @@ ngx_http_vaani_header_parameter(ngx_conf_t *cf,
 
 
 /*
- * "$http_name" is another header, a name is that of an element of the list.
+ * "$http_name" names another header; a name alone is an element of the list.
  */
 
 static char *
@@ -431,8 +431,7 @@ ngx_http_vaani_signature_timestamp(ngx_conf_t *cf,
 
 
 /*
- * Whether an element of a list, which has no blanks at its beginning, can begin
- * with it.
+ * Whether an element of a list, without leading blanks, can begin with it.
  */
 
 static ngx_uint_t
@@ -464,7 +463,7 @@ ngx_http_vaani_signature_secret(ngx_conf_t *cf,
 
     } else if (!ngx_http_vaani_parameter(value, "file=", &text)) {
 
-        /* it may be a secret: it isn't shown */
+        /* not shown, because it may be a secret */
 
         return "has an invalid parameter";
     }

@@ -12,11 +12,11 @@
 #define NGX_HTTP_VAANI_STRICT           0
 #define NGX_HTTP_VAANI_LENIENT          1
 
-/* CAs between the one that is trusted and the certificate of Redis */
+/* intermediate CAs between the trusted one and the certificate of Redis */
 
 #define NGX_HTTP_VAANI_REDIS_SSL_DEPTH  3
 
-/* how often a line that events could repeat is logged, ms */
+/* the period of a log line that events could repeat, ms */
 
 #define NGX_HTTP_VAANI_COMPLAIN_EVERY   10000
 
@@ -35,8 +35,8 @@ typedef struct {
                                                authentication, of
                                                ngx_http_vaani_loc_conf_t * */
     ngx_array_t                 warned;     /* of ngx_http_vaani_place_t */
-    ngx_uint_t                  no_spool;   /* 1: an endpoint that authenticates
-                                               has none */
+    ngx_uint_t                  no_spool;   /* 1: an endpoint with
+                                               authentication has none */
     ngx_http_vaani_stats_t     *stats;      /* shared; NULL: no endpoints */
     size_t                      stats_size;
     ngx_http_vaani_history_t   *history;    /* the same */
@@ -45,8 +45,8 @@ typedef struct {
 
 
 /*
- * A way to send a signature: in which headers, and how it is written.  Names
- * are in lower case; an empty one means that nothing of the kind is signed.
+ * The headers that carry a signature, and its format.  Names are in lower
+ * case; an empty name means that this part is not signed.
  */
 
 typedef struct {
@@ -57,12 +57,12 @@ typedef struct {
 } ngx_http_vaani_scheme_t;
 
 
-/* of keys and channels, without "vaani_prefix" */
+/* of keys and channels, if "vaani_prefix" is not set */
 
 #define NGX_HTTP_VAANI_PREFIX           "vaani"
 
 
-/* where a directive was set; line 0: nowhere */
+/* the position of a directive in the configuration; line 0: unset */
 
 typedef struct {
     char                       *directive;
@@ -72,7 +72,7 @@ typedef struct {
 
 
 /*
- * Where Redis is, as "vaani_redis" says.
+ * The Redis servers of "vaani_redis".
  */
 
 typedef struct {
@@ -85,7 +85,7 @@ typedef struct {
 
 
 /*
- * The credentials of Sentinels, which have users of their own.
+ * The credentials for Sentinels, whose users are separate from those of Redis.
  */
 
 typedef struct {
@@ -98,9 +98,9 @@ typedef struct {
 
 
 /*
- * Signatures that a location asks for, and what they are checked with: a copy
- * of a row of the table in auth/ngx_http_vaani_signers.c.  The first scheme
- * whose header with the signature was sent decides alone.
+ * The signature schemes that a location accepts, and their keys: a copy of a
+ * row of the table in auth/ngx_http_vaani_signers.c. The first scheme whose
+ * signature header was sent is the only one that counts.
  */
 
 #define NGX_HTTP_VAANI_SCHEMES          2
@@ -114,9 +114,9 @@ typedef struct {
 
 
 /*
- * When a request is authorized: a token is enough to know before the body was
- * read, but not if there is a signature as well.  Who has one of the two must
- * not learn that it is right.
+ * When a request is authorized.  A token can be checked before the body is
+ * read.  If a signature is required as well, both are checked with the body,
+ * so that a sender with one of the two does not learn that it is correct.
  */
 
 typedef enum {
@@ -127,7 +127,7 @@ typedef enum {
 
 
 /*
- * The name of a key or a channel, or what it begins with.
+ * The name of a key or a channel, or its prefix.
  */
 
 typedef struct {
@@ -144,8 +144,8 @@ struct ngx_http_vaani_loc_conf_s {
 
     ngx_http_handler_pt         handler;    /* of the location: webhook, status,
                                                health, or NULL */
-    ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook", which may
-                                               be around an "if" */
+    ngx_http_vaani_place_t      webhook;    /* of "vaani_webhook"; an "if" in
+                                               the location inherits it */
 
     ngx_http_vaani_servers_t   *servers;
     ngx_str_t                   redis_password;
@@ -166,8 +166,8 @@ struct ngx_http_vaani_loc_conf_s {
     ngx_uint_t                  stream_maxlen;      /* 0: any */
     ngx_flag_t                  index;      /* of calls, in sorted sets */
     ngx_http_vaani_place_t      index_place;
-    size_t                      payload_max;        /* bytes: a longer one is
-                                               left out of messages */
+    size_t                      payload_max;        /* bytes: messages leave out
+                                                       a longer one */
     ngx_uint_t                  partitions;         /* 0: none */
     uint64_t                    ttl;        /* ms; 0: never */
 
@@ -179,14 +179,14 @@ struct ngx_http_vaani_loc_conf_s {
     ngx_uint_t                  unknown_event;
 
     ngx_http_vaani_auth_e       auth;
-    ngx_http_complex_value_t   *token;      /* NULL: none is asked for */
+    ngx_http_complex_value_t   *token;      /* NULL: no token is required */
     ngx_array_t                *tokens;     /* of vaani_token_t * */
     ngx_flag_t                  token_in_uri;
     ngx_http_vaani_signer_t    *secret;     /* of Standard Webhooks, or NULL */
-    ngx_http_vaani_signer_t    *signature;  /* another, or NULL */
+    ngx_http_vaani_signer_t    *signature;  /* of another scheme, or NULL */
     time_t                      timestamp_tolerance;
     ngx_http_vaani_place_t      auth_place; /* of the first of these here */
-    unsigned                    endpoint:1; /* or one inside */
+    unsigned                    endpoint:1; /* it or a location inside */
 };
 
 
@@ -196,7 +196,7 @@ struct ngx_http_vaani_loc_conf_s {
 
 
 /*
- * conf/ngx_http_vaani_merge.c: the configuration, as nginx asks a module for it
+ * conf/ngx_http_vaani_merge.c: creates and merges the configuration
  */
 
 void *ngx_http_vaani_create_main_conf(ngx_conf_t *cf);
@@ -204,15 +204,15 @@ void *ngx_http_vaani_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 
 
-/* conf/ngx_http_vaani_parameters.c: what directives have in common */
+/* conf/ngx_http_vaani_parameters.c: functions for all directives */
 
-/* sets *place to the directive that is being read; nothing is copied */
+/* sets *place to the directive that is being read; no string is copied */
 void ngx_http_vaani_set_place(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_http_vaani_place_t *place);
 
 /*
- * Makes a handler that of the location, which can have one.  Returns as a
- * directive does.
+ * Sets the handler of the location, which can have only one.  Returns the same
+ * as a directive handler.
  */
 char *ngx_http_vaani_set_handler(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *vlcf, ngx_http_handler_pt handler);
@@ -222,8 +222,8 @@ ngx_int_t ngx_http_vaani_compile(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t *cv);
 
 /*
- * Whether a parameter is "name=" and a text: name has the "=", and *text is set
- * to the rest of the parameter, which is not copied.
+ * Whether a parameter has the form "name=text". name includes the "="; *text
+ * is set to the rest of the parameter, which is not copied.
  */
 ngx_uint_t ngx_http_vaani_parameter(ngx_str_t *value, char *name,
     ngx_str_t *text);
@@ -232,19 +232,19 @@ ngx_uint_t ngx_http_vaani_parameter(ngx_str_t *value, char *name,
 char *ngx_http_vaani_invalid_parameter(ngx_conf_t *cf, ngx_str_t *value);
 
 /*
- * Refuses what follows "off" as the first parameter.  Returns as a directive
- * does.
+ * Refuses parameters after "off" as the first one.  Returns the same as a
+ * directive handler.
  */
 char *ngx_http_vaani_check_off(ngx_conf_t *cf);
 
 /*
- * Refuses a parameter "name=value" that is given twice, counted from the
- * first: one of the values would be ignored.  "secret=" and "file=" add up.
- * Returns as a directive does.
+ * Refuses a parameter "name=value" that is given twice, counted from the first
+ * one, because one of the values would be ignored.  "secret=" and "file=" can
+ * be repeated.  Returns the same as a directive handler.
  */
 char *ngx_http_vaani_check_repeated(ngx_conf_t *cf, ngx_uint_t first);
 
-/* adds a handler of a phase.  Returns NGX_OK or NGX_ERROR. */
+/* adds a phase handler. Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_http_vaani_add_phase(ngx_conf_t *cf, ngx_http_phases phase,
     ngx_http_handler_pt handler);
 
@@ -255,42 +255,43 @@ ngx_uint_t ngx_http_vaani_same(ngx_str_t *one, ngx_str_t *two);
 /* conf/ngx_http_vaani_secrets.c: secrets in the configuration */
 
 /*
- * Keeps a copy of a secret, or what is made of it, in the array.  Returns
- * NGX_OK, or NGX_ERROR when it has logged why.
+ * Adds a copy of a secret, or the key made from it, to the array.  Returns
+ * NGX_OK, or NGX_ERROR after logging the reason.
  */
 typedef ngx_int_t (*ngx_http_vaani_secret_pt)(ngx_conf_t *cf,
     ngx_array_t *secrets, ngx_str_t *secret);
 
 /*
- * Gives a parameter to the handler: one secret, or after "file=" those of a
- * file, one a line.  The parameter and what was read are wiped.  Returns as a
- * directive does.
+ * Passes a parameter to the handler: one secret, or after "file=" the secrets
+ * of a file, one per line.  The parameter and the bytes that were read are
+ * wiped.  Returns the same as a directive handler.
  */
 char *ngx_http_vaani_take_secrets(ngx_conf_t *cf, ngx_str_t *value,
     ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
 
 /*
- * Gives the secrets of a file to the handler, one a line.  A relative *name is
- * completed with the directory of the configuration.  What was read is wiped.
- * Returns NGX_OK, or NGX_ERROR when it has logged why, also if there is none.
+ * Passes the secrets of a file to the handler, one per line.  A relative *name
+ * is completed with the directory of the configuration.  The bytes that were
+ * read are wiped.  Returns NGX_OK, or NGX_ERROR after logging the reason; a
+ * file without secrets is an error.
  */
 ngx_int_t ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
     ngx_array_t *secrets, ngx_http_vaani_secret_pt handler);
 
-/* wipes memory when its pool is destroyed.  Returns NGX_OK or NGX_ERROR. */
+/* wipes memory when its pool is destroyed. Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_http_vaani_wipe_later(ngx_pool_t *pool, u_char *data,
     size_t len);
 
 
-/* conf/ngx_http_vaani_directives.c: what the slots of core can't set */
+/* conf/ngx_http_vaani_directives.c: setters that nginx's core does not have */
 
 char *ngx_http_vaani_webhook(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*
- * Warns of an endpoint with nginx's default of client_max_body_size, once for
- * each place in the configuration.  Returns as a directive does.
+ * Warns of an endpoint with nginx's default of client_max_body_size, once per
+ * place in the configuration.  Returns the same as a directive handler.
  */
 char *ngx_http_vaani_check_body_size(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
@@ -304,8 +305,8 @@ char *ngx_http_vaani_index(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_vaani_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*
- * Refuses names of an endpoint that can't do what they are for, when all else
- * is merged.  Returns as a directive does.
+ * Refuses names that cannot work for an endpoint, after all other settings are
+ * merged.  Returns the same as a directive handler.
  */
 char *ngx_http_vaani_check_names(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
@@ -322,34 +323,41 @@ char *ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /*
- * The servers of a location without "vaani_redis": one on this host.  Returns
- * NULL if there is no memory.
+ * The default servers of a location without "vaani_redis": one on this host.
+ * Returns NULL if there is no memory.
  */
 ngx_http_vaani_servers_t *ngx_http_vaani_default_servers(ngx_conf_t *cf);
 
 
-/* conf/ngx_http_vaani_redis_password.c: those of Redis and of Sentinels */
+/* conf/ngx_http_vaani_redis_password.c: passwords of Redis and of Sentinels */
 
 char *ngx_http_vaani_redis_password_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_vaani_redis_sentinel_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
-/* warns of credentials that no Sentinel gets, when all locations are merged */
+/*
+ * warns of credentials that no Sentinel gets, after all locations are merged
+ */
 void ngx_http_vaani_check_sentinels(ngx_conf_t *cf,
     ngx_http_vaani_main_conf_t *vmcf);
 
 
 /* conf/ngx_http_vaani_redis_conf.c: one client for equal settings */
 
-/* Sets conf->redis, when all else is merged.  Returns as a directive does. */
+/*
+ * Sets conf->redis, after all other settings are merged.  Returns the same as
+ * a directive handler.
+ */
 char *ngx_http_vaani_merge_redis(ngx_conf_t *cf,
     ngx_http_vaani_loc_conf_t *conf);
 
 
 #if (NGX_SSL)
 
-/* conf/ngx_http_vaani_redis_ssl.c: those of "rediss://", and their merge */
+/*
+ * conf/ngx_http_vaani_redis_ssl.c: directives of "rediss://", and their merge
+ */
 
 char *ngx_http_vaani_redis_ssl_setting(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -358,7 +366,7 @@ char *ngx_http_vaani_redis_ssl_file(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_vaani_redis_ssl_password_file(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 
-/* sets what ngx_pcalloc() doesn't */
+/* sets the fields whose initial value is not 0 */
 void ngx_http_vaani_redis_ssl_unset(ngx_vaani_redis_ssl_t *ssl);
 
 void ngx_http_vaani_redis_ssl_merge(ngx_vaani_redis_ssl_t *conf,

@@ -1,17 +1,17 @@
 
 /*
- * Directives that need more than a slot of core's.
+ * Directives for which nginx's core has no setter.
  */
 
 
 #include "../ngx_http_vaani.h"
 
 
-/* s: a Redis refuses what leads beyond the end of its time */
+/* s: Redis refuses an expiry beyond the range of its clock */
 
 #define NGX_HTTP_VAANI_MAX_TTL          NGX_MAX_INT32_VALUE
 
-/* bytes: that of client_max_body_size in nginx's core */
+/* bytes: the default of client_max_body_size in nginx's core */
 
 #define NGX_HTTP_VAANI_DEFAULT_BODY     (1024 * 1024)
 
@@ -47,7 +47,7 @@ ngx_http_vaani_check_body_size(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
     vmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vaani_module);
 
-    /* a file may be included in many servers */
+    /* one place can be in many servers through "include" */
 
     place = vmcf->warned.elts;
 
@@ -105,7 +105,7 @@ ngx_http_vaani_payload(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (ngx_http_vaani_parameter(&value[1], "max=", &size)) {
         max = ngx_parse_size(&size);
 
-        /* elsewhere in nginx a size of 0 means any size */
+        /* elsewhere in nginx a size of 0 means unlimited */
 
         if (max > 0) {
             vlcf->payload_max = max;
@@ -136,7 +136,7 @@ ngx_http_vaani_ttl(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    /* months and years are for seconds, milliseconds for the others */
+    /* months and years are parsed as seconds only, the other units as ms */
 
     ttl = ngx_parse_time(&value[1], 1);
 

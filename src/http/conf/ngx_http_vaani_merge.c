@@ -1,14 +1,14 @@
 
 /*
- * The configuration of a location: its defaults, what it inherits, and the
- * checks when all is merged.
+ * The configuration of a location: defaults, inheritance, and the checks after
+ * the merge.
  */
 
 
 #include "../ngx_http_vaani.h"
 
 
-/* bytes of refused deliveries that are kept where senders are authenticated */
+/* bytes of refused deliveries that are kept if senders are authenticated */
 
 #define NGX_HTTP_VAANI_REFUSED_MAX      (16 * 1024 * 1024)
 
@@ -207,7 +207,7 @@ ngx_http_vaani_merge_values(ngx_http_vaani_loc_conf_t *conf,
 
 
 /*
- * "if" and "limit_except" inside of a location belong to it.
+ * "if" and "limit_except" inside a location are parts of it.
  */
 
 static void
@@ -230,8 +230,8 @@ ngx_http_vaani_merge_handler(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
 
 
 /*
- * What an authenticated sender posts is kept if it's refused, unless that is
- * asked for otherwise.
+ * Unless configured otherwise, refused deliveries are kept if the sender is
+ * authenticated.
  */
 
 static void
@@ -260,7 +260,7 @@ ngx_http_vaani_keep_refused(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 static char *
 ngx_http_vaani_set_receiver(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 {
-    /* records don't say which Redis they are for */
+    /* a record does not name the Redis that it is for */
 
     if (conf->spool->data && conf->spool->data != conf->redis) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,

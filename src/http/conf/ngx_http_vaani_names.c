@@ -1,7 +1,7 @@
 
 /*
- * The names of keys and channels: the directives, and what their variables can
- * lead to.
+ * The names of keys and channels: the directives, and checks of the values
+ * that their variables can have.
  */
 
 
@@ -190,7 +190,9 @@ ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
             return NGX_CONF_ERROR;
         }
 
-        /* others are no keys: all nodes of a cluster take them */
+        /*
+         * other channels belong to no slot: all nodes of a cluster accept them
+         */
 
         if (channel[n].sharded
             && ngx_http_vaani_check_slot(cf, conf, &channel[n])
@@ -205,8 +207,8 @@ ngx_http_vaani_check_names(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
 
 /*
- * Refuses a variable that would always be empty.  That of a "map" or a "set"
- * isn't seen.
+ * Refuses a variable that would always be empty.  Variables of "map" and "set"
+ * cannot be checked.
  */
 
 static char *
@@ -247,7 +249,7 @@ ngx_http_vaani_has_partition(ngx_str_t *text)
             p++;
         }
 
-        /* the names of variables have no case */
+        /* the names of variables are not case-sensitive */
 
         if ((size_t) (last - p) <= len
             || ngx_strncasecmp(p + 1, (u_char *) "vaani_partition", len) != 0)
@@ -275,8 +277,8 @@ ngx_http_vaani_is_word(u_char ch)
 
 
 /*
- * The script of an event runs at one node of a cluster, with keys of one slot.
- * What variables hold isn't known yet, but equal hash tags stay equal.
+ * The script of an event runs on one node of a cluster, with keys of one slot.
+ * The values of variables are unknown here, but equal hash tags stay equal.
  */
 
 static char *
@@ -308,7 +310,8 @@ ngx_http_vaani_check_slot(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf,
 
 
 /*
- * The keys of the index begin as those of calls, and must be no other ones.
+ * The keys of the index begin like those of calls, and must differ from all
+ * other keys.
  */
 
 static char *
@@ -376,8 +379,8 @@ ngx_http_vaani_check_index(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
 
 /*
- * What is between the first "{" and the next "}", but for those of "${name}";
- * empty if there is none.
+ * The text between the first "{" and the next "}", ignoring those of
+ * "${name}"; empty if there is none.
  */
 
 static void

@@ -1,7 +1,7 @@
 
 /*
- * What directives have in common: their parameters, where they stand, what
- * they add to nginx's core.
+ * Functions for all directives: parameters, places in the configuration, and
+ * additions to nginx's core.
  */
 
 

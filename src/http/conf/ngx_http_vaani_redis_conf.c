@@ -1,7 +1,7 @@
 
 /*
- * What becomes of "vaani_redis" and its settings: one ngx_vaani_redis_t for all
- * locations with the same ones.
+ * Creates one ngx_vaani_redis_t for all locations with the same "vaani_redis"
+ * and the same settings.
  */
 
 
@@ -95,7 +95,7 @@ ngx_http_vaani_merge_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
 
 /*
- * Returns NULL when it has logged why.
+ * Returns NULL after logging the reason.
  */
 
 static ngx_vaani_redis_t *
@@ -119,7 +119,7 @@ ngx_http_vaani_create_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
     redis->sentinel = servers->sentinel;
     redis->nurls = servers->nurls;
 
-    /* of another location, they may have another password file */
+    /* of another location, which may have another password file */
 
     size = servers->nurls * sizeof(ngx_vaani_redis_url_t);
 
@@ -186,7 +186,7 @@ ngx_http_vaani_create_redis(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
 
 
 /*
- * Names are looked up now even if there is a resolver: these addresses are used
+ * Names are resolved at start even with a resolver: these addresses are used
  * when its name servers fail.
  */
 
@@ -201,7 +201,7 @@ ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_vaani_redis_t *redis,
     for (n = 0; n < servers->nurls; n++) {
         url = &servers->urls[n];
 
-        /* locations with other settings ask once */
+        /* locations with other settings resolve it only once */
 
         if (url->naddrs == 0) {
             err = ngx_vaani_redis_lookup_url(cf->pool, url);
@@ -234,9 +234,8 @@ ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_vaani_redis_t *redis,
 
 
 /*
- * Numbers are told apart by the name of the first server, the database, what
- * else there is, and if that isn't enough by which of several with other
- * settings it is.
+ * Sets the label of the client in metrics: the name of the first server, the
+ * database, the form, and a number if that is not unique.
  */
 
 static char *
@@ -340,7 +339,7 @@ ngx_http_vaani_find_redis(ngx_http_vaani_main_conf_t *vmcf,
 
 
 /*
- * Whether they are the same ones, listed in the same order.
+ * Whether both lists have the same servers in the same order.
  */
 
 static ngx_uint_t

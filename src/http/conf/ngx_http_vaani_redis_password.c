@@ -1,6 +1,6 @@
 
 /*
- * The passwords for Redis and for its Sentinels, which have users of their own.
+ * The passwords for Redis and for its Sentinels, whose users are separate.
  */
 
 

@@ -1,6 +1,6 @@
 
 /*
- * The directive "vaani_redis": the servers that it lists, and in which form.
+ * The directive "vaani_redis": the servers and their form.
  */
 
 
@@ -58,7 +58,7 @@ ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    /* the form first: it says which port a URL without one means */
+    /* the form comes first, because it decides the default port */
 
     for (n = 1; n < cf->args->nelts; n++) {
         if (ngx_http_vaani_redis_form(cf, servers, &value[n]) != NGX_OK) {
@@ -95,7 +95,7 @@ ngx_http_vaani_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * Takes "cluster" or "sentinel=", and leaves URLs.
+ * Reads "cluster" or "sentinel=", and leaves the URLs.
  */
 
 static ngx_int_t
@@ -178,8 +178,8 @@ ngx_http_vaani_add_url(ngx_conf_t *cf, ngx_http_vaani_servers_t *servers,
 
 
 /*
- * Whatever is said about several URLs at once.  Texts never quote one, it may
- * have a password.
+ * Checks that concern several URLs.  Error texts never quote a URL, because it
+ * may contain a password.
  */
 
 static char *
@@ -229,7 +229,7 @@ static ngx_uint_t
 ngx_http_vaani_same_place(ngx_vaani_redis_url_t *one,
     ngx_vaani_redis_url_t *two)
 {
-    /* of "unix:", the name has the path */
+    /* for "unix:", the name contains the path */
 
     if (one->server.len == 0 || two->server.len == 0) {
         return ngx_http_vaani_same(&one->name, &two->name);
@@ -243,8 +243,8 @@ ngx_http_vaani_same_place(ngx_vaani_redis_url_t *one,
 
 
 /*
- * Any of the servers may become the one to talk to, so they all take the same
- * user and password; it's enough to write them once.
+ * All servers take the same user and password, because any of them may become
+ * the master.  One URL with the credentials is enough.
  */
 
 static char *

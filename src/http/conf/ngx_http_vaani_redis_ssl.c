@@ -59,7 +59,7 @@ ngx_http_vaani_redis_ssl_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    /* settings are compared, so one file must not have two names */
+    /* settings are compared by name, so a file must have only one name */
 
     if (ngx_conf_full_name(cf->cycle, &setting->value, 1) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -70,7 +70,7 @@ ngx_http_vaani_redis_ssl_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * What else ngx_ssl_certificate() takes is left to it.
+ * ngx_ssl_certificate() handles the other forms.
  */
 
 static ngx_uint_t

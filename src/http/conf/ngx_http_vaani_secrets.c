@@ -1,6 +1,6 @@
 
 /*
- * Secrets in the configuration: those that are parameters, and files of them.
+ * Secrets in the configuration: parameters, and files of secrets.
  */
 
 
@@ -106,9 +106,9 @@ ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
 
 
 /*
- * Secrets are pasted: blanks around them and byte order marks are dropped, and
- * quotes, which could be part of a secret, are refused.  *secret is empty if
- * there is none on the line.
+ * Secrets are often pasted.  Therefore blanks around them and byte order marks
+ * are dropped, and quotes, which could be part of a secret, are refused.
+ * *secret is empty if the line has none.
  */
 
 static ngx_int_t
@@ -124,7 +124,7 @@ ngx_http_vaani_read_secret_line(ngx_conf_t *cf, ngx_str_t *name,
         return NGX_ERROR;
     }
 
-    /* a comment; the blank of an empty one has been dropped */
+    /* a comment; the blank after an empty one has been dropped */
 
     if (secret->len && secret->data[0] == '#'
         && (secret->len == 1 || secret->data[1] == ' '

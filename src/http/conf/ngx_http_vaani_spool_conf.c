@@ -87,8 +87,7 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * A path without what makes no difference: slashes, and dots for the directory
- * itself.
+ * Normalizes a path: removes repeated slashes and "." components.
  */
 
 static ngx_int_t
@@ -185,7 +184,7 @@ ngx_http_vaani_spool_parameter(ngx_conf_t *cf, ngx_vaani_spool_t *spool,
 
 
 /*
- * A size of 0, which means any size elsewhere in nginx, is an error.
+ * A size of 0, which means unlimited elsewhere in nginx, is an error.
  */
 
 static ngx_int_t
@@ -206,7 +205,8 @@ ngx_http_vaani_parse_max(ngx_str_t *text, size_t *size)
 
 
 /*
- * Locations with the same directory share a spool, whatever they call it.
+ * Locations with the same directory share a spool, however the path is
+ * written.
  */
 
 static ngx_vaani_spool_t *
