@@ -1,6 +1,6 @@
 
 /*
- * What the files of src/http and the module's front door share.
+ * Shared by the files of src/http and ngx_http_vaani_module.c.
  */
 
 
@@ -26,7 +26,7 @@
 typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 
 
-/* what signatures are checked, and digests made with */
+/* for checking signatures, and for digests */
 
 #if (NGX_SSL && OPENSSL_VERSION_NUMBER >= 0x10100000L)
 
@@ -40,7 +40,7 @@ typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 #define NGX_HTTP_VAANI_VERSION          "0.6.0"
 
 
-/* RFC 9110, section 15.5.21: nginx has no name for it */
+/* RFC 9110, section 15.5.21: nginx has no constant for it */
 
 #define NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT  422
 
@@ -49,8 +49,8 @@ typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 
 
 /*
- * Digests are the first 128 bits of a SHA-1, in base64url: they tell bodies
- * and ids apart, they don't protect them.
+ * Digests are the first 128 bits of a SHA-1, in base64url.  They distinguish
+ * bodies and ids; they are not a protection.
  */
 
 #define NGX_HTTP_VAANI_DIGEST_BYTES     16
@@ -64,20 +64,21 @@ typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 typedef struct {
     ngx_http_vaani_ctx_t       *ctx;
     ngx_uint_t                  lane;       /* the connection to Redis */
-    ngx_vaani_redis_cmd_t      *cmd;        /* NULL: none is under way */
+    ngx_vaani_redis_cmd_t      *cmd;        /* NULL: none is in progress */
     ngx_vaani_spool_entry_t    *entry;      /* NULL: none is being written */
-    ngx_vaani_spool_refusal_t  *refusal;    /* NULL: the same */
-    ngx_vaani_spool_waiter_t    waiter;     /* if it is being kept */
+    ngx_vaani_spool_refusal_t  *refusal;    /* NULL: none is being kept */
+    ngx_vaani_spool_waiter_t    waiter;     /* while it is being kept */
 
     ngx_http_vaani_result_e     result;
     vaani_reason_e              reason;
     ngx_vaani_redis_status_e    redis_status;
     unsigned                    kept:1;     /* it was rejected and is kept */
-    unsigned                    keeping:1;  /* it was taken and is being kept */
+    unsigned                    keeping:1;  /* Redis has it; the spool keeps
+                                               it */
 
-    vaani_transition_t          transition; /* what Redis made of it */
+    vaani_transition_t          transition; /* the script's result */
 
-    /* from here on nothing is set before the event is read, not even to 0 */
+    /* fields from here on are not initialized before the event is read */
 
     vaani_event_t               event;
     vaani_event_error_t         error;      /* if it was rejected */
@@ -96,15 +97,15 @@ struct ngx_http_vaani_ctx_s {
     vaani_reason_e              reason;
 
     ngx_str_t                   id;         /* "webhook-id" */
-    ngx_str_t                   webhook_id; /* the one that was signed: the
-                                               header of vaani_secret */
+    ngx_str_t                   webhook_id; /* the signed one: the header of
+                                               vaani_secret */
     ngx_str_t                   body;
 
     ngx_http_vaani_item_t      *items;      /* NULL: the body is not read yet */
     ngx_uint_t                  nitems;
-    ngx_uint_t                  nwaiting;   /* items that aren't done, and one
-                                               while they are being sent */
-    ngx_http_vaani_item_t      *current;    /* that variables are about */
+    ngx_uint_t                  nwaiting;   /* unfinished items; plus one while
+                                               they are being sent */
+    ngx_http_vaani_item_t      *current;    /* the one that variables show */
 
     uint64_t                    received_at;        /* Unix time, ms */
     ngx_str_t                   delivery_id;
@@ -117,7 +118,7 @@ struct ngx_http_vaani_ctx_s {
     unsigned                    redis_answered:1;
     unsigned                    in_flight:1;
 
-    ngx_http_vaani_item_t       item;       /* mostly the only one */
+    ngx_http_vaani_item_t       item;       /* for a body with one event */
 };
 
 
@@ -127,7 +128,7 @@ extern ngx_module_t  ngx_http_vaani_module;
 #include "auth/ngx_http_vaani_auth.h"
 
 
-/* the time of this turn of the event loop, Unix time in ms */
+/* the time of this iteration of the event loop, Unix time in ms */
 
 static ngx_inline uint64_t
 ngx_http_vaani_now(void)
@@ -159,36 +160,38 @@ ngx_int_t ngx_http_vaani_handler(ngx_http_request_t *r);
  */
 
 /*
- * Reads the events of ctx->body into ctx->items.  An event that is rejected has
- * its result set; if the body is rejected as a whole, it is the only item.
- * Returns NGX_OK or NGX_ERROR (no memory).
+ * Reads the events of ctx->body into ctx->items.  A rejected event has its
+ * result set; if the whole body is rejected, it is the only item.  Returns
+ * NGX_OK or NGX_ERROR (no memory).
  */
 ngx_int_t ngx_http_vaani_read_events(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
- * What is kept of a rejected event, in memory of the request: a body that means
- * the same when it is posted again.  Returns NGX_OK or NGX_ERROR (no memory).
+ * Stores the bytes that are kept of a rejected event, in memory of the
+ * request: a body that has the same meaning when it is posted again.  Returns
+ * NGX_OK or NGX_ERROR (no memory).
  */
 ngx_int_t ngx_http_vaani_refused_body(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item, ngx_str_t *body);
 
 
 /*
- * ngx_http_vaani_dispatch.c: each event's way
+ * ngx_http_vaani_dispatch.c: sends each event to its destination
  */
 
 /*
- * Sends the events on their way: to Redis, the spool, or where those are kept
- * that were rejected.  Returns NGX_DONE if any is under way, then
- * ngx_http_vaani_answer() is called later and the request is finalized; else
- * what it is to be finalized with.
+ * Sends the events to Redis, to the spool, or, if they were rejected, to the
+ * directory for refused events.  Returns NGX_DONE if any of them is in
+ * progress: ngx_http_vaani_answer() is then called later and the request is
+ * finalized.  Otherwise returns the value for ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_send_events(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
- * The request goes: what is under way goes on without it.
+ * Detaches the request, which is about to end: operations in progress continue
+ * without it.
  */
 void ngx_http_vaani_leave_events(ngx_http_vaani_ctx_t *ctx);
 
@@ -198,15 +201,15 @@ void ngx_http_vaani_leave_events(ngx_http_vaani_ctx_t *ctx);
  */
 
 /*
- * Sends the answer when all events are done.  Returns what
- * ngx_http_finalize_request() takes.
+ * Sends the answer when all events are finished.  Returns the value for
+ * ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_answer(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
- * Logs that an event is rejected: the first one for a reason each minute, with
- * the number of those since.
+ * Logs a rejected event: per reason one line per minute, with the number of
+ * suppressed lines.
  */
 void ngx_http_vaani_log_rejected(ngx_http_request_t *r,
     ngx_http_vaani_item_t *item);
@@ -215,8 +218,8 @@ void ngx_http_vaani_log_rejected(ngx_http_request_t *r,
 /*
  * ngx_http_vaani_random.c
  *
- * Random bytes of the kernel: what must be unique between hosts and restarts
- * is made of them.  Returns NGX_OK or NGX_ERROR, which was logged.
+ * Random bytes of the kernel, for values that must be unique between hosts and
+ * restarts.  Returns NGX_OK or NGX_ERROR, which was logged.
  */
 
 ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
@@ -225,17 +228,17 @@ ngx_int_t ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log);
 /*
  * ngx_http_vaani_headers.c
  *
- * Checks the media type and the coding of the body, and finds the delivery
- * id.  Returns NULL; or what is wrong, a static text, with ctx->result and
- * ctx->reason set.
+ * Checks the media type and the content coding of the body, and finds the
+ * delivery id.  Returns NULL; or the error, a static text, with ctx->result
+ * and ctx->reason set.
  */
 
 char *ngx_http_vaani_read_headers(ngx_http_request_t *r,
     ngx_http_vaani_ctx_t *ctx);
 
 /*
- * The value of a header of the request, by its name in lower case; empty if
- * there is none.
+ * The value of a request header, by its name in lower case; empty if it is
+ * missing.
  */
 void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
@@ -246,22 +249,21 @@ void ngx_http_vaani_find_header(ngx_http_request_t *r, char *name,
  */
 
 /*
- * Whether somebody else discarded the body, or what was read of it, before it
- * came here.
+ * Whether another handler discarded the body, or the part read so far.
  */
 ngx_uint_t ngx_http_vaani_body_is_gone(ngx_http_request_t *r);
 
 /*
- * Returns the body in one piece, in memory of the request.  Returns NGX_OK;
- * NGX_DECLINED if somebody else consumed it, in part or as a whole; or what
- * the request is to be finalized with.
+ * Stores the body in one piece, in memory of the request.  Returns NGX_OK;
+ * NGX_DECLINED if another handler consumed it, in part or as a whole; or the
+ * value for ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body);
 
 /*
- * Discards the body, for an answer that comes first: a client that waits for
- * "100 Continue" isn't asked to send it.  Returns NGX_OK or what the request is
- * to be finalized with.
+ * Discards the body, for an answer that is sent first.  A client that waits
+ * for "100 Continue" is not asked to send it.  Returns NGX_OK or the value for
+ * ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_discard_body(ngx_http_request_t *r);
 
@@ -287,9 +289,9 @@ ngx_int_t ngx_http_vaani_prepare(ngx_http_request_t *r,
 /*
  * ngx_http_vaani_ids.c
  *
- * Sets in item->delivery the id of the message, and what tells the delivery
- * apart: equal bodies are the same one, unless there are ids to tell.  Returns
- * NGX_OK or NGX_ERROR (no memory, or no random bytes).
+ * Sets in item->delivery the message id, and the values that identify the
+ * delivery: equal bodies are the same delivery, unless they have different
+ * ids.  Returns NGX_OK or NGX_ERROR (no memory, or no random bytes).
  */
 
 ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
@@ -297,13 +299,13 @@ ngx_int_t ngx_http_vaani_identify(ngx_http_request_t *r,
 
 
 /*
- * ngx_http_vaani_script.c: the script, as commands call it
+ * ngx_http_vaani_script.c: calls of the script
  */
 
 /*
- * Sends a delivery to Redis over a connection, see ngx_vaani_redis_lane();
- * memory is needed until it returns.  Returns the command, or NULL with *status
- * set, as ngx_vaani_redis_eval().
+ * Sends a delivery to Redis over a connection, see ngx_vaani_redis_lane().
+ * memory is needed only until the function returns.  Returns the command, or
+ * NULL with *status set, as ngx_vaani_redis_eval().
  */
 ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
     ngx_uint_t lane, const vaani_event_t *event,
@@ -312,16 +314,16 @@ ngx_vaani_redis_cmd_t *ngx_http_vaani_eval(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_status_e *status);
 
 /*
- * Reads and counts what the script returned, and whether all channels took the
- * message.  Returns NGX_OK, or NGX_ERROR for a reply that isn't the script's;
- * what went wrong is logged.
+ * Reads and counts the script's result, and whether all channels accepted the
+ * message.  Returns NGX_OK, or NGX_ERROR if the script cannot have sent this
+ * reply.  Errors are logged.
  */
 ngx_int_t ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
     vaani_transition_t *transition, ngx_uint_t *published);
 
 
 /*
- * ngx_http_vaani_queue.c: deliveries that go to the spool, and come back
+ * ngx_http_vaani_queue.c: writes deliveries to the spool and replays them
  */
 
 /*
@@ -332,16 +334,16 @@ ngx_int_t ngx_http_vaani_queue(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item, ngx_vaani_spool_append_pt handler);
 
 /*
- * The request goes while its command is under way: if Redis doesn't take the
+ * Called when the request ends before its command: if Redis does not take the
  * delivery, the spool does, if there is one.
  */
 void ngx_http_vaani_outlive(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item);
 
 /*
- * Keeps the delivery of item, which Redis has answered.  Returns NGX_AGAIN if
- * handler will be called with item, unless item->waiter.queue was removed;
- * NGX_OK if nothing is to be waited for.
+ * Keeps the delivery of item, which Redis has applied, in the spool.  Returns
+ * NGX_AGAIN if handler will be called with item, unless item->waiter.queue was
+ * removed; NGX_OK if there is nothing to wait for.
  */
 ngx_int_t ngx_http_vaani_keep(ngx_vaani_spool_t *spool,
     ngx_http_vaani_item_t *item, void (*handler)(void *data));
@@ -370,16 +372,16 @@ ngx_int_t ngx_http_vaani_send_status(ngx_http_request_t *r,
 
 /*
  * Refuses the request with "application/problem+json" (RFC 9457), and discards
- * its body unless that was read.  header is one of the answer, or NULL; detail
- * is plain ASCII without quotes, or NULL; field is a JSON Pointer (RFC 6901)
- * for a 422, else NULL.  What $vaani_result and $vaani_reason say is set by the
- * caller.
+ * its body unless it was read. header is an additional response header, or
+ * NULL; detail is plain ASCII without quotes, or NULL; field is a JSON Pointer
+ * (RFC 6901) for a 422, otherwise NULL.  The caller sets the values of
+ * $vaani_result and $vaani_reason.
  */
 ngx_int_t ngx_http_vaani_refuse(ngx_http_request_t *r, ngx_uint_t status,
     ngx_keyval_t *header, char *detail, ngx_str_t *field);
 
 /*
- * Sets the media type of the response, with its parameters; type->data must
+ * Sets the media type of the response, with its parameters. type->data must
  * live as long as the request.
  */
 void ngx_http_vaani_set_type(ngx_http_request_t *r, ngx_str_t *type);
@@ -391,15 +393,15 @@ ngx_int_t ngx_http_vaani_add_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
 
 
-/* ngx_http_vaani_outcome.c: how requests end */
+/* ngx_http_vaani_outcome.c: the results of requests */
 
 /* the words of $vaani_result, by ngx_http_vaani_result_e */
 
 extern ngx_str_t  ngx_http_vaani_results[];
 
 /*
- * How a request of a webhook location ended or will, also if nginx itself
- * answered it: its result, and in *reason its reason.
+ * The result of a request to a webhook location, finished or not, and its
+ * reason in *reason.  Includes requests that nginx itself answered.
  */
 ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
     vaani_reason_e *reason);
@@ -408,28 +410,29 @@ ngx_http_vaani_result_e ngx_http_vaani_outcome(ngx_http_request_t *r,
 /*
  * ngx_http_vaani_log.c
  *
- * Keeps the secrets in URLs out of the error log.  Returns NGX_OK or NGX_ERROR.
+ * Removes the secrets in URLs from the error log.  Returns NGX_OK or
+ * NGX_ERROR.
  */
 
 ngx_int_t ngx_http_vaani_init_log(ngx_conf_t *cf);
 
 /*
- * The same for errors of a body that the server of an endpoint reads before it
- * has found the location; called when the location's configuration is merged.
+ * The same for errors that nginx logs while it reads a body before it has
+ * found the location.  Called when the location's configuration is merged.
  * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_vaani_mask_early(ngx_conf_t *cf);
 
 
 /*
- * status/ngx_http_vaani_status.c: what operators see
+ * status/ngx_http_vaani_status.c: the status page and metrics
  */
 
 char *ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 
 /*
- * status/ngx_http_vaani_health.c: an answer for load balancers
+ * status/ngx_http_vaani_health.c: the health check for load balancers
  */
 
 char *ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

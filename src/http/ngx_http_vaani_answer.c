@@ -1,18 +1,17 @@
 
 /*
- * The one answer for all events of a body; refusals, and what is logged of
- * them.
+ * The answer for all events of a body; refusals and their log lines.
  */
 
 
 #include "ngx_http_vaani.h"
 
 
-/* how often a worker logs rejected events of a reason at "warn", ms */
+/* the period of "warn" lines per reason of rejection in a worker, ms */
 
 #define NGX_HTTP_VAANI_REJECTED_EVERY   60000
 
-/* bytes of what an answer and the log say of an event, with a NUL */
+/* bytes of an event's description in the answer and the log, with a NUL */
 
 #define NGX_HTTP_VAANI_DETAIL           256
 
@@ -47,7 +46,7 @@ ngx_http_vaani_answer(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     ngx_uint_t              n;
     ngx_http_vaani_item_t  *item;
 
-    /* the words are in the order of how bad they are */
+    /* the results are ordered from good to bad */
 
     for (n = 0; n < ctx->nitems; n++) {
         item = &ctx->items[n];
@@ -95,8 +94,8 @@ ngx_http_vaani_answer_one(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 
 /*
- * One answer for all of them: a sender that is told to try again sends all of
- * them, those that were applied are then duplicates.
+ * One answer for all events.  If a sender is told to retry, it sends all of
+ * them again; those that were applied are then duplicates.
  */
 
 static ngx_int_t
@@ -236,7 +235,7 @@ ngx_http_vaani_detail(ngx_http_vaani_item_t *item, u_char *buf)
 
 
 /*
- * A JSON Pointer (RFC 6901); that to the whole body is empty.
+ * A JSON Pointer (RFC 6901).  The pointer to the whole body is empty.
  */
 
 static ngx_int_t
@@ -320,7 +319,7 @@ ngx_http_vaani_unavailable(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    /* when it is worth to try again, s */
+    /* when the sender should retry, s */
 
     after = 1;
 

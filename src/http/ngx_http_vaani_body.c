@@ -1,13 +1,13 @@
 
 /*
- * The body of a request: read into one piece, or discarded.
+ * Reads the request body into one piece, or discards it.
  */
 
 
 #include "ngx_http_vaani.h"
 
 
-/* what Redis takes as one argument by default, proto-max-bulk-len */
+/* Redis's default limit of an argument, proto-max-bulk-len */
 
 #define NGX_HTTP_VAANI_MAX_BODY         (512 * 1024 * 1024)
 
@@ -29,8 +29,8 @@ ngx_http_vaani_body_is_gone(ngx_http_request_t *r)
     }
 
     /*
-     * A body that was there as a whole is discarded without a trace, but for
-     * what the headers had said of it.
+     * If nginx discards a body that has arrived completely, only the request
+     * headers still show that there was one.
      */
 
     if (r->headers_in.content_length_n != 0) {
@@ -45,9 +45,8 @@ ngx_http_vaani_body_is_gone(ngx_http_request_t *r)
 
 
 /*
- * How long the body is at least, as far as nginx has counted: in HTTP/2 and 3 a
- * body without a length is counted apart.  -1: there is more of it than was
- * read.
+ * The minimum size of the body, as far as nginx has counted it.  In HTTP/2 and
+ * 3 a body without a length is counted separately. -1: a part of it is unread.
  */
 
 static off_t
@@ -62,7 +61,7 @@ ngx_http_vaani_body_size(ngx_http_request_t *r)
     if (r->reading_body || r->discard_body) {
 
         /*
-         * another handler had it, without buffering, and left off; freenginx
+         * another handler started to read it unbuffered and stopped; freenginx
          * discards the rest
          */
 
@@ -75,7 +74,7 @@ ngx_http_vaani_body_size(ngx_http_request_t *r)
 
     if (rb == NULL || !rb->last_saved) {
 
-        /* also one that turned out to be too large for another location */
+        /* for example, if it exceeds the limit of another location */
 
         return -1;
     }
@@ -85,7 +84,7 @@ ngx_http_vaani_body_size(ngx_http_request_t *r)
 
 
 /*
- * Most bodies are in one buffer and are used where they are.
+ * Most bodies are in one buffer and are used without a copy.
  */
 
 ngx_int_t
@@ -156,7 +155,7 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
         }
 
         if (!b->in_file) {
-            /* the mark at the end of a chunked body */
+            /* the end of a chunked body */
             continue;
         }
 
@@ -185,8 +184,8 @@ ngx_http_vaani_discard_body(ngx_http_request_t *r)
     if (ngx_http_vaani_awaits_continue(r)) {
 
         /*
-         * Whether the client then sends the body isn't known, so nothing can
-         * follow on this connection.
+         * It is unknown whether the client will send the body, so the
+         * connection cannot be used for another request.
          */
 
         r->expect_tested = 1;
@@ -202,7 +201,9 @@ ngx_http_vaani_awaits_continue(ngx_http_request_t *r)
 {
     ngx_str_t  *expect;
 
-    /* in HTTP/1.0 it means nothing, in HTTP/2 and 3 nginx never sends it */
+    /*
+     * HTTP/1.0 has no "100 Continue", and nginx never sends it in HTTP/2 and 3
+     */
 
     if (r != r->main
         || r->headers_in.expect == NULL

@@ -1,6 +1,7 @@
 
 /*
- * An event with what the configuration adds: its key, channels and stream.
+ * Combines an event with the settings of its location: key, channels and
+ * stream.
  */
 
 
@@ -75,9 +76,9 @@ ngx_http_vaani_prepare(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 
 /*
- * Several events of a body have a millisecond each, in their order, the last
- * one that of the body: of equal times the digest would decide, so that another
- * transfer fails than did.  None is in the future.
+ * The events of a body get consecutive milliseconds in their order; the last
+ * event has the time of the body.  With equal times the digest would decide,
+ * and the wrong transfer could fail.  No time is in the future.
  */
 
 static uint64_t
@@ -101,7 +102,7 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     u_char       *p;
     vaani_str_t  *room, *key;
 
-    /* where there is no call, that of none: no name is empty */
+    /* an event without a call has the empty name, which no call can have */
 
     room = &item->event.room;
     key = &item->delivery.key;
@@ -119,7 +120,7 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
     p = ngx_cpymem(p, prefix->data, prefix->len);
     p = ngx_cpymem(p, ":call:", sizeof(":call:") - 1);
 
-    /* without a room there is no address, which memcpy() must not get */
+    /* without a room there is no address, which memcpy() does not accept */
 
     if (room->len) {
         ngx_memcpy(p, room->data, room->len);
@@ -130,10 +131,11 @@ ngx_http_vaani_key(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 
 /*
- * In a cluster, events of no call would all have one key, and go to one node.
- * The script doesn't write it, so it gets the slot of the first channel, unless
- * other names have to be in its slot.  That channel is a hash tag: as a key of
- * its own it would need another permission.
+ * In a cluster, all events without a call would have the same key and go to
+ * one node.  The script does not write this key.  Therefore it gets the slot
+ * of the first channel, unless other names require a slot.  The channel is
+ * used as a hash tag, because as a key of its own it would need another
+ * permission.
  */
 
 static ngx_int_t
@@ -198,7 +200,7 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
     if (vlcf->channels) {
 
-        /* sharded ones are the last */
+        /* sharded channels are the last ones */
 
         if (ngx_http_vaani_add_channels(r, delivery, vlcf->channels, 0)
             != NGX_OK)
@@ -251,7 +253,7 @@ ngx_http_vaani_channels(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 
 /*
- * Those of one kind, in the order of the configuration.
+ * Adds the channels of one kind, in the order of the configuration.
  */
 
 static ngx_int_t
@@ -276,7 +278,7 @@ ngx_http_vaani_add_channels(ngx_http_request_t *r, vaani_delivery_t *delivery,
             return NGX_ERROR;
         }
 
-        /* a variable without a value: not for this event */
+        /* a variable without a value: the channel does not get this event */
 
         if (channel->len) {
             delivery->nchannels++;

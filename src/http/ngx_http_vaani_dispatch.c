@@ -1,7 +1,7 @@
 
 /*
- * The way of each event: to Redis, into the spool, or to where refused ones are
- * kept.
+ * Sends each event to Redis, to the spool, or, if refused, to the directory
+ * for refused events.
  */
 
 
@@ -28,7 +28,7 @@ static void ngx_http_vaani_refusal_handler(void *data, ngx_int_t rc);
 static void ngx_http_vaani_done(ngx_http_vaani_ctx_t *ctx);
 
 
-/* why Redis didn't take an event, by ngx_vaani_redis_status_e */
+/* why Redis did not take an event, by ngx_vaani_redis_status_e */
 
 static vaani_reason_e  ngx_http_vaani_redis_reasons[] = {
     VAANI_REASON_NONE,
@@ -49,7 +49,7 @@ ngx_http_vaani_send_events(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
     ngx_uint_t              n;
     ngx_http_vaani_item_t  *item;
 
-    /* what ends at once doesn't end the delivery */
+    /* an operation that ends immediately must not end the delivery */
 
     ctx->nwaiting = 1;
 
@@ -93,8 +93,8 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
     /*
-     * Events of the call that still wait in the spool don't matter: the result
-     * doesn't depend on the order in which events are applied.
+     * Events of the call that still wait in the spool do not matter: the
+     * result does not depend on the order in which events are applied.
      */
 
     if (!ctx->redis_asked) {
@@ -121,7 +121,8 @@ ngx_http_vaani_send_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 
 /*
- * Nobody sends a rejected event again: it is kept where an operator finds it.
+ * The sender never repeats a rejected event.  Therefore it is kept where an
+ * operator finds it.
  */
 
 static void
@@ -133,7 +134,10 @@ ngx_http_vaani_keep_item(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
     vlcf = ngx_http_get_module_loc_conf(r, ngx_http_vaani_module);
 
-    /* by default not those of strangers, which would push out the others */
+    /*
+     * by default not for unauthenticated senders, who could displace the
+     * others
+     */
 
     if (vlcf->spool == NULL || (!vlcf->auth && !vlcf->spool->refused_set)) {
         return;
@@ -196,8 +200,8 @@ ngx_http_vaani_redis_handler(void *data, ngx_vaani_redis_status_e status,
 
 
 /*
- * Redis may lose what it has taken: the answer waits until it's written here,
- * too.
+ * Redis may lose its latest writes.  Therefore the answer waits until the
+ * spool has the event as well.
  */
 
 static ngx_uint_t
@@ -232,7 +236,7 @@ ngx_http_vaani_kept_handler(void *data)
 
 
 /*
- * Returns 0 for a reply that isn't the script's.
+ * Returns 0 if the script cannot have sent this reply.
  */
 
 static ngx_uint_t
@@ -267,7 +271,7 @@ ngx_http_vaani_taken(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
 
 
 /*
- * Redis didn't take the event: the spool does, if there is one.
+ * Redis did not take the event: the spool does, if there is one.
  */
 
 static void
@@ -341,8 +345,8 @@ ngx_http_vaani_refusal_handler(void *data, ngx_int_t rc)
 
 
 /*
- * One less is under way; after the last one the request goes on, in the event
- * of another connection.
+ * Finishes one operation.  After the last one the request continues, in an
+ * event of another connection.
  */
 
 static void

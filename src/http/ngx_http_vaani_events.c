@@ -1,6 +1,6 @@
 
 /*
- * The events of a body: each becomes an item with a result of its own.
+ * Reads the events of a body; each becomes an item with its own result.
  */
 
 
@@ -86,7 +86,7 @@ whole:
         return NGX_ERROR;
     }
 
-    /* none of them is taken */
+    /* no event of it is taken */
 
     ctx->items = &ctx->item;
     ctx->nitems = 1;
@@ -108,7 +108,7 @@ whole:
 
 
 /*
- * Room for item n; those before may move.
+ * Returns room for item n. Items before it may be moved.
  */
 
 static ngx_int_t
@@ -117,7 +117,7 @@ ngx_http_vaani_add_item(ngx_http_vaani_ctx_t *ctx, ngx_uint_t n)
     size_t                  size;
     ngx_http_vaani_item_t  *items;
 
-    /* the first one is in the context, then it's twice as many each time */
+    /* the first one is in the context; later the array doubles */
 
     if (n != 0 && (n & (n - 1)) == 0) {
         size = n * sizeof(ngx_http_vaani_item_t);
@@ -165,7 +165,7 @@ ngx_http_vaani_refused_body(ngx_http_request_t *r, ngx_http_vaani_item_t *item,
         return NGX_OK;
     }
 
-    /* its name stands in the envelope */
+    /* its name is in the envelope */
 
     body->len = sizeof("{\"event\":,\"events\":[]}") - 1
                 + name->len + event->len;

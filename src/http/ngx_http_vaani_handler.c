@@ -1,7 +1,7 @@
 
 /*
- * The content handler of an endpoint: method, authentication, headers; then the
- * body, and the end of the request.
+ * The content handler of an endpoint: method, authentication, headers, body,
+ * and the end of the request.
  */
 
 
@@ -35,7 +35,9 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    /* most of it is written once, later: two passes over it would cost more */
+    /*
+     * most of the context is written later; zeroing all of it would cost time
+     */
 
     ngx_memzero(ctx, offsetof(ngx_http_vaani_ctx_t, item)
                      + offsetof(ngx_http_vaani_item_t, event));
@@ -61,7 +63,7 @@ ngx_http_vaani_handler(ngx_http_request_t *r)
         || (vlcf->auth == NGX_HTTP_VAANI_AUTH_BODY
             && ngx_http_vaani_awaits_continue(r)))
     {
-        /* a client is not asked for a body that would be refused anyway */
+        /* refuse before "100 Continue" asks the client for the body */
 
         rc = ngx_http_vaani_authorize(r, ctx, 0);
 
@@ -127,8 +129,8 @@ ngx_http_vaani_body_handler(ngx_http_request_t *r)
 
 
 /*
- * Returns NGX_DONE if an event is on its way, else what the request is to be
- * finalized with.
+ * Returns NGX_DONE if an event is in progress, otherwise the value for
+ * ngx_http_finalize_request().
  */
 
 static ngx_int_t
@@ -160,7 +162,7 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
     if (ngx_http_vaani_read_events(r, ctx) != NGX_OK) {
 
-        /* none of them is sent */
+        /* no event is sent */
 
         ctx->nitems = 0;
         ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;
@@ -174,7 +176,7 @@ ngx_http_vaani_process(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
 
 /*
- * A configuration is at fault, not the sender: it may try again.
+ * The configuration is wrong, not the request: the sender may retry.
  */
 
 static ngx_int_t
@@ -201,8 +203,8 @@ ngx_http_vaani_gone(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
 
 /*
- * The client may leave, or its HTTP/2 connection break, while events are under
- * way: those go on without the request.
+ * The client may close the connection, or its HTTP/2 connection may break,
+ * while events are in progress.  They continue without the request.
  */
 
 static void

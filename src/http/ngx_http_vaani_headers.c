@@ -1,7 +1,6 @@
 
 /*
- * The headers that the handler looks at: Content-Type, Content-Encoding,
- * Webhook-Id.
+ * Checks the request headers Content-Type, Content-Encoding and Webhook-Id.
  */
 
 
@@ -22,7 +21,7 @@ static char *ngx_http_vaani_check_parameters(u_char *p, u_char *last,
     ngx_uint_t lenient);
 
 
-/* what senders call a body that is as it is */
+/* values that senders use for a body without a content coding */
 
 static char  *ngx_http_vaani_codings[] = {
     "", "identity", "none", "utf-8", NULL
@@ -68,7 +67,7 @@ ngx_http_vaani_read_headers(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
 
         if (ngx_http_vaani_header(&h[i], "content-type")) {
 
-            /* who is authenticated is no page in a browser */
+            /* an authenticated sender is not a page in a browser */
 
             if (lenient && vlcf->auth != NGX_HTTP_VAANI_AUTH_OFF) {
                 continue;
@@ -148,7 +147,7 @@ ngx_http_vaani_is_header(ngx_table_elt_t *h, u_char *name, size_t len)
 
 /*
  * media-type = type "/" subtype parameters (RFC 9110, section 8.3.1).  Returns
- * NULL or what is wrong.
+ * NULL or the error.
  */
 
 static char *
@@ -156,7 +155,7 @@ ngx_http_vaani_check_type(ngx_str_t *value, ngx_uint_t lenient)
 {
     u_char  *type, *slash, *subtype, *p, *last;
 
-    /* as nearly all senders have it */
+    /* the form of nearly all senders */
 
     if (value->len == sizeof("application/json") - 1
         && ngx_memcmp(value->data, "application/json", value->len) == 0)
@@ -265,7 +264,7 @@ ngx_http_vaani_check_parameters(u_char *p, u_char *last, ngx_uint_t lenient)
 static u_char *
 ngx_http_vaani_skip_token(u_char *p, u_char *last)
 {
-    /* RFC 9110, section 5.6.2: what isn't a delimiter */
+    /* RFC 9110, section 5.6.2: everything except delimiters */
 
     while (p < last && *p > 0x20 && *p < 0x7f
            && ngx_strchr("\"(),/:;<=>?@[\\]{}", *p) == NULL)

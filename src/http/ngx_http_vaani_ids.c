@@ -1,7 +1,6 @@
 
 /*
- * What tells deliveries apart: the id of a message, digests of bodies and of
- * delivery ids.
+ * Identifies deliveries: message ids, digests of bodies and of delivery ids.
  */
 
 
@@ -14,7 +13,7 @@
 #endif
 
 
-/* of a random id, hexadecimal */
+/* length of a random id, hexadecimal */
 
 #define NGX_HTTP_VAANI_RANDOM_LEN       32
 
@@ -79,7 +78,7 @@ ngx_http_vaani_identify(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
 
 
 /*
- * The id of the delivery, and that of its messages: the same, or a random one.
+ * Sets the id of the delivery and of its messages: the same, or a random one.
  */
 
 static ngx_int_t
@@ -136,7 +135,7 @@ ngx_http_vaani_random_id(ngx_http_request_t *r, ngx_str_t *id)
 
 
 /*
- * An id for one of several events: with its index.
+ * The id of one of several events: includes its index.
  */
 
 static ngx_int_t
@@ -170,7 +169,7 @@ ngx_http_vaani_indexed(ngx_http_vaani_item_t *item, ngx_str_t *id,
 
 
 /*
- * The inside of a JSON string; most ids are that as they are.
+ * Writes the content of a JSON string.  Most ids need no escaping.
  */
 
 static ngx_int_t
@@ -196,8 +195,8 @@ ngx_http_vaani_escape(ngx_pool_t *pool, ngx_str_t *str, ngx_str_t *escaped)
 
 
 /*
- * Writes eight hexadecimal digits, of the lower half of each of eight bytes:
- * all of them at once, this is done for each delivery.
+ * Writes eight hexadecimal digits, one from the lower half of each of eight
+ * bytes.  All of them are converted at once, because every delivery needs it.
  */
 
 static u_char *
@@ -207,7 +206,7 @@ ngx_http_vaani_hex(u_char *dst, uint64_t digits)
 
     digits &= 0x0f0f0f0f0f0f0f0f;
 
-    /* those above 9: 1 each */
+    /* digits above 9: 1 each */
 
     letters = ((digits + 0x0606060606060606) >> 4) & 0x0101010101010101;
 
@@ -238,8 +237,9 @@ ngx_http_vaani_digest(u_char *dst, const void *data, size_t len)
 
 
 /*
- * OpenSSL uses what the processor has for it, which matters for transcripts.
- * EVP would take longer to begin and to end than a short body takes.
+ * OpenSSL uses the processor's SHA instructions, which matters for
+ * transcripts.  EVP is not used: its setup takes longer than hashing a short
+ * body.
  */
 
 static void

@@ -1,8 +1,8 @@
 
 /*
  * nginx ends a line of the error log with the request line, and the secret of
- * a webhook is in its URL.  What logs that line is a function of the request,
- * which is replaced here.
+ * a webhook is in its URL. nginx logs that line by a function pointer of the
+ * request, which is replaced here.
  */
 
 
@@ -10,8 +10,8 @@
 
 
 /*
- * What a handler of the log gets, and passes to the next one.  In Angie, it
- * writes a property of the log.
+ * The buffer that a log handler gets and passes to the next one.  In Angie the
+ * handler writes a property of the log instead.
  */
 
 #if (NGX_VAANI_LOG_PROPERTIES)
@@ -51,7 +51,7 @@ static u_char *ngx_http_vaani_log_masked(NGX_HTTP_VAANI_LOG_PARAMS,
     u_char *from);
 
 
-/* that of nginx */
+/* nginx's handler */
 
 static ngx_http_vaani_log_pt  ngx_http_vaani_next_log_handler;
 
@@ -89,8 +89,9 @@ ngx_http_vaani_init_log(ngx_conf_t *cf)
 
 /*
  * With "client_body_early_read", nginx reads the body before the first phase,
- * and can log its errors there.  All that runs earlier are the conditions of
- * that directive, so one more is put in front of them, which is never true.
+ * and can log errors there.  Only the conditions of that directive are
+ * evaluated earlier.  Therefore a condition that is never true is put in front
+ * of them.
  */
 
 ngx_int_t
@@ -132,7 +133,7 @@ ngx_http_vaani_mask_early(ngx_conf_t *cf)
 
     var->get_handler = ngx_http_vaani_before_body;
 
-    /* the array may be that of other servers, too */
+    /* the array may be shared with other servers */
 
     conditions = ngx_array_create(cf->pool,
                                   cscf->client_body_early_read->nelts + 1,
@@ -174,13 +175,13 @@ static ngx_int_t
 ngx_http_vaani_before_body(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
 {
-    /* before the first phase only: a log format may name the variable */
+    /* before the first phase only: a log format may contain the variable */
 
     if (r->phase_handler == 0 && r == r->main && !r->internal
         && r->log_handler != ngx_http_vaani_log_located
         && r->log_handler != ngx_http_vaani_log_method)
     {
-        /* the location is not known: its path may have a token in it */
+        /* the location is unknown: its path may contain a token */
 
         ngx_http_vaani_next_log_handler = r->log_handler;
         r->log_handler = ngx_http_vaani_log_method;
@@ -195,8 +196,8 @@ ngx_http_vaani_before_body(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
 
 /*
- * A body that is too long is logged as soon as the location is known, before
- * any handler of it.
+ * nginx logs a body that is too long as soon as the location is known, before
+ * any handler of the location runs.
  */
 
 static ngx_int_t
@@ -219,7 +220,8 @@ ngx_http_vaani_post_read(ngx_http_request_t *r)
 
 
 /*
- * An error page may be of another location: from here on it stays as it is.
+ * An error page may be in another location.  Therefore the handler does not
+ * change after this phase.
  */
 
 static ngx_int_t
@@ -244,7 +246,7 @@ ngx_http_vaani_log_handler(ngx_http_request_t *r)
         return ngx_http_vaani_log_located;
     }
 
-    /* a rewrite may have made arguments of the path */
+    /* a rewrite may have moved arguments into the path */
 
     return (vlcf->token_in_uri || (vlcf->token && !r->valid_unparsed_uri))
            ? ngx_http_vaani_log_method : ngx_http_vaani_log_path;
@@ -301,7 +303,7 @@ ngx_http_vaani_log_method(NGX_HTTP_VAANI_LOG_PARAMS)
 
 
 /*
- * Logs the request line without what is between "from" and the version.
+ * Logs the request line without the part between "from" and the version.
  */
 
 static u_char *

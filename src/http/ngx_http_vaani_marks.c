@@ -4,8 +4,8 @@
 
 /*
  * The marks of the spool's segments in Redis, see ../spool/ngx_vaani_spool.h.
- * They are set by a small script, if what stands is what was set last: what
- * shows that Redis has forgotten something is never written over.
+ * A small script sets a mark only if its current value is the one set last:
+ * evidence that Redis has lost data is never overwritten.
  *
  * In a cluster, a hash tag puts the mark of a server into one of its slots.
  */

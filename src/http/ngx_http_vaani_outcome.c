@@ -1,6 +1,6 @@
 
 /*
- * How a request ended, also if nginx itself answered: the words of
+ * The result of a request, including answers by nginx itself: the values of
  * $vaani_result.
  */
 
@@ -48,7 +48,7 @@ ngx_http_vaani_outcome(ngx_http_request_t *r, vaani_reason_e *reason)
         }
     }
 
-    /* nginx answers instead of the endpoint, which never got the body */
+    /* nginx answered before the endpoint got the body */
 
     status = r->err_status ? r->err_status : r->headers_out.status;
 

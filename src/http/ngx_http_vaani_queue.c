@@ -1,6 +1,7 @@
 
 /*
- * A delivery as a record of the spool, and a record as a call of the script.
+ * Converts a delivery to a record of the spool, and a record to a call of the
+ * script.
  */
 
 
@@ -8,7 +9,7 @@
 
 
 /*
- * What is left of a request that went: its record, ready for the spool.
+ * A delivery whose request has ended: its record, ready for the spool.
  */
 
 typedef struct {
@@ -191,7 +192,7 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
     alloc.alloc = ngx_http_vaani_palloc;
     alloc.ctx = pool;
 
-    /* the body passed the location's validation when it came */
+    /* the body passed the location's validation when it was received */
 
     rc = vaani_record_read(&delivery, record, len, &alloc);
 
@@ -238,9 +239,9 @@ ngx_http_vaani_replay(void *data, void *slot, ngx_uint_t lane,
 
 
 /*
- * Whether there is nothing to deliver any more: a call that was erased, or that
- * has expired since; of what was delivered before, an event that left nothing
- * in Redis which could be lost.
+ * Whether nothing has to be delivered: the call was erased.  For a record that
+ * was delivered before (kept) also if the call has expired, or if the event is
+ * unknown: Redis stores nothing of it that could be lost.
  */
 
 static ngx_uint_t

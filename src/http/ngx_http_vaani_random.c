@@ -11,7 +11,7 @@
 #endif
 
 
-/* bytes that are fetched at once: a system call for each delivery costs more */
+/* bytes fetched at once, because a system call per delivery costs more */
 
 #define NGX_HTTP_VAANI_RANDOM_BYTES     1024
 
@@ -27,8 +27,8 @@ ngx_http_vaani_random(u_char *dst, size_t len, ngx_log_t *log)
     static size_t  left;
 
     /*
-     * Only a worker keeps some for later: what another process kept, all that
-     * it forks would have.
+     * Only a worker buffers bytes: the children of another process would all
+     * inherit the same ones.
      */
 
     if (ngx_process != NGX_PROCESS_WORKER) {

@@ -1,6 +1,6 @@
 
 /*
- * Responses: the 200s, and the problem documents of all others (RFC 9457).
+ * Responses: 200 answers, and problem documents for all others (RFC 9457).
  */
 
 
@@ -115,7 +115,7 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
 
     if (status == NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT) {
 
-        /* nginx has no name for it */
+        /* nginx has no text for it */
 
         ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");
     }
@@ -146,8 +146,8 @@ ngx_http_vaani_send(ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
 
 
 /*
- * The length is that of the type alone: gzip and others look that up, and add
- * "charset" only if there are no parameters.
+ * The length excludes the parameters: gzip and others compare the type by this
+ * length, and add "charset" only if there are no parameters.
  */
 
 void

@@ -1,6 +1,6 @@
 
 /*
- * A delivery as a call of the script, and what the reply says.
+ * Calls the script for a delivery, and reads its reply.
  */
 
 
@@ -8,14 +8,14 @@
 
 
 /*
- * Memory for what is needed until a command is made of it: on the stack, which
- * is in the cache, as far as it goes.
+ * Memory needed until a command is composed: on the stack, which is in the CPU
+ * cache, as far as it is large enough.
  */
 
 #define NGX_HTTP_VAANI_SCRATCH          2048
 
 typedef struct {
-    ngx_pool_t                 *pool;       /* for what is larger */
+    ngx_pool_t                 *pool;       /* for larger allocations */
     size_t                      used;
     u_char                      bytes[NGX_HTTP_VAANI_SCRATCH];
 } ngx_http_vaani_scratch_t;
@@ -100,7 +100,7 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
         && reply->elements == 2
         && reply->element[0]->type == REDIS_REPLY_INTEGER)
     {
-        /* the call has the event, but its subscribers don't */
+        /* the call has the event, but its subscribers do not */
 
         if (vaani_pace(&unpublished, ngx_current_msec,
                        NGX_HTTP_VAANI_COMPLAIN_EVERY, &skipped))

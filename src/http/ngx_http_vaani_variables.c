@@ -7,7 +7,7 @@
 #include "ngx_http_vaani.h"
 
 
-/* how often it is told that variables are read too early, ms */
+/* the period of the warning about variables that are read too early, ms */
 
 #define NGX_HTTP_VAANI_EARLY_EVERY      60000
 
@@ -95,8 +95,8 @@ ngx_http_vaani_add_variables(ngx_conf_t *cf)
 
 
 /*
- * The name of an event can be any string, and a variable can end up in a
- * header: control characters become question marks.
+ * The name of an event can be any string, and a variable can be used in a
+ * header.  Therefore control characters become question marks.
  */
 
 static ngx_int_t
@@ -155,7 +155,8 @@ ngx_http_vaani_variable_room(ngx_http_request_t *r,
 
 
 /*
- * All events of a call are in one partition, those of no call in the first one.
+ * All events of a call are in one partition; events without a call are in the
+ * first one.
  */
 
 static ngx_int_t
@@ -172,7 +173,7 @@ ngx_http_vaani_variable_partition(ngx_http_request_t *r,
 
     item = vlcf->partitions ? ngx_http_vaani_current(r) : NULL;
 
-    /* without a name it isn't known whether there is a call */
+    /* without a name it is unknown whether there is a call */
 
     if (item == NULL || item->event.name.len == 0) {
         v->not_found = 1;
@@ -194,8 +195,8 @@ ngx_http_vaani_variable_partition(ngx_http_request_t *r,
 
 
 /*
- * The names of the fields that were converted or left out, with commas between
- * them.  They are the table's.
+ * The names of the fields that were converted or left out, separated by
+ * commas.  They are names of the table, not of the sender.
  */
 
 static ngx_int_t
@@ -278,7 +279,7 @@ ngx_http_vaani_variable_seq(ngx_http_request_t *r,
 
 
 /*
- * The status of the call after the event, or with data set before it.
+ * The status of the call after the event, or, with data set, before it.
  */
 
 static ngx_int_t
@@ -333,7 +334,7 @@ ngx_http_vaani_variable_result(ngx_http_request_t *r,
 
 
 /*
- * Seconds with three digits, as $upstream_response_time.
+ * Seconds with three decimals, like $upstream_response_time.
  */
 
 static ngx_int_t
@@ -366,8 +367,8 @@ ngx_http_vaani_variable_redis_time(ngx_http_request_t *r,
 
 
 /*
- * The event that is being sent on its way, and afterwards the last one; NULL
- * if there is none.
+ * The event that is being sent, and afterwards the last one; NULL if there is
+ * none.
  */
 
 static ngx_http_vaani_item_t *
@@ -387,9 +388,9 @@ ngx_http_vaani_current(ngx_http_request_t *r)
 
 
 /*
- * Tells of a variable that is empty because it is read before the body was: a
- * "map" would keep that.  Where the request ends before the endpoint has it,
- * and is logged, a status is set.
+ * Warns of a variable that is empty because it is read before the body: a
+ * "map" would cache the empty value.  If the request ends before the endpoint
+ * gets it and is then logged, a status is set.
  */
 
 static void
