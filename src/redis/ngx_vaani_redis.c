@@ -1,7 +1,7 @@
 
 /*
- * What others call: a worker's clients begin and end, keys find their servers,
- * scripts are called.
+ * The interface of the Redis client: starts and stops a worker's clients,
+ * finds the connection of a key, and calls scripts.
  */
 
 
@@ -63,7 +63,7 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    /* without a master, a worker outlives its configuration */
+    /* without a master process, a worker outlives its configuration */
 
     cln->handler = ngx_vaani_redis_cleanup;
     cln->data = redis;
@@ -83,7 +83,7 @@ ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis, ngx_cycle_t *cycle)
 
         redis->nnodes = 1;
 
-        /* it isn't known yet where it is */
+        /* its address is not known yet */
 
         if (redis->actions) {
             redis->nodes[0]->url.name = redis->label;
@@ -140,7 +140,7 @@ ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis)
     redis->nnodes = 0;
     redis->state = NULL;
 
-    /* nginx unloads the module, and the only pointers to them, at its exit */
+    /* the module is unloaded only at exit, so the pointers to it stay valid */
 
     ngx_vaani_redis_free_blocks();
 }
@@ -193,7 +193,8 @@ ngx_vaani_redis_eval(ngx_vaani_redis_t *redis, ngx_uint_t lane,
 
 
 /*
- * The first key of the script, behind the number of them, tells whose it is.
+ * The first key of the script, after the number of keys, selects the
+ * connection.
  */
 
 static ngx_vaani_redis_status_e
@@ -291,7 +292,7 @@ ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
 
     health->cluster = (redis->form == NGX_VAANI_REDIS_CLUSTER);
 
-    /* without a master, after a reload: the next event connects */
+    /* without a master process, after a reload: the next event connects */
 
     if (redis->nodes == NULL) {
         health->takes = 1;
@@ -309,7 +310,7 @@ ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
 
         health->servers++;
 
-        /* a key has one connection: all of them are needed */
+        /* a key uses one connection, so all of them are needed */
 
         for (i = 0; i < redis->nconnections; i++) {
             if (!ngx_vaani_redis_conn_up(&node->conns[i])) {

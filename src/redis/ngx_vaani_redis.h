@@ -1,15 +1,16 @@
 
 /*
- * A Redis client made of nginx's I/O and hiredis's protocol.
+ * A Redis client that consists of nginx's I/O and hiredis's protocol parser.
  *
- * An ngx_vaani_redis_t is a Redis to talk to, made while nginx reads its
- * configuration; each worker then has its own connections to it.  Nothing
- * here knows what the commands mean: a script comes with the configuration
- * and is loaded on every connection, and commands call that script.
+ * An ngx_vaani_redis_t is one Redis, created while nginx reads its
+ * configuration.  Each worker then has its own connections to it.  The client
+ * does not know the commands: a script comes with the configuration and is
+ * loaded on every connection, and commands call that script.
  *
- * Commands are sent in the order they were given, all that gathered in one
- * turn of the event loop with one write.  A command whose connection broke is
- * sent again on the next one, so the script must be idempotent.
+ * Commands are sent in the order in which they were given.  All commands of
+ * one iteration of the event loop are sent with one write.  If a connection
+ * breaks, its commands are sent again on the next one, so the script must be
+ * idempotent.
  */
 
 
@@ -28,32 +29,35 @@
 #define NGX_VAANI_REDIS_PORT            6379
 #define NGX_VAANI_REDIS_SENTINEL_PORT   26379
 
-/* bounds of what may wait on one connection */
+/* limits of the queue of one connection */
 
 #define NGX_VAANI_REDIS_MAX_COMMANDS    16384
 #define NGX_VAANI_REDIS_MAX_BYTES       (64 * 1024 * 1024)
 
-/* the longest reply taken; those of scripts are a few bytes */
+/* the maximum size of a reply; those of scripts are a few bytes */
 
 #define NGX_VAANI_REDIS_MAX_REPLY       (1024 * 1024)
 
 /*
- * and the most elements of all arrays in it: ROLE names each replica of a
- * master by an array of 3
+ * and the maximum number of elements of all arrays in it: ROLE lists each
+ * replica of a master as an array of 3
  */
 
 #define NGX_VAANI_REDIS_MAX_ELEMENTS    4096
 
-/* how often a command may end its connection, or find no script */
+/*
+ * how often a command may be retried after a lost connection or a missing
+ * script
+ */
 
 #define NGX_VAANI_REDIS_MAX_STRIKES     3
 
-/* time before a reconnect, ms: doubled from failure to failure */
+/* the delay before a reconnect, ms: doubled after each failure */
 
 #define NGX_VAANI_REDIS_MIN_BACKOFF     50
 #define NGX_VAANI_REDIS_MAX_BACKOFF     1000
 
-/* the longest one while a master is sought, ms */
+/* the maximum delay during the search for a master, ms */
 
 #define NGX_VAANI_REDIS_SEEK_BACKOFF    250
 
@@ -65,28 +69,28 @@ typedef struct ngx_vaani_redis_cmd_s   ngx_vaani_redis_cmd_t;
 
 
 /*
- * How a command ended.
+ * The result of a command.
  */
 
 typedef enum {
-    NGX_VAANI_REDIS_DONE = 0,       /* there is a reply, and no error */
+    NGX_VAANI_REDIS_DONE = 0,       /* a reply that is not an error */
     NGX_VAANI_REDIS_DOWN,           /* no connection */
     NGX_VAANI_REDIS_TIMEOUT,        /* no reply in time */
-    NGX_VAANI_REDIS_FULL,           /* too much waits already */
-    NGX_VAANI_REDIS_UNAVAILABLE,    /* Redis takes nothing now */
-    NGX_VAANI_REDIS_DEFERRED,       /* Redis doesn't take this one now */
-    NGX_VAANI_REDIS_UNKNOWN,        /* the same, for a reason unknown here */
-    NGX_VAANI_REDIS_REFUSED,        /* Redis will never take it */
-    NGX_VAANI_REDIS_FAILED          /* out of memory here */
+    NGX_VAANI_REDIS_FULL,           /* the queue is full */
+    NGX_VAANI_REDIS_UNAVAILABLE,    /* Redis accepts no commands now */
+    NGX_VAANI_REDIS_DEFERRED,       /* Redis does not accept this one now */
+    NGX_VAANI_REDIS_UNKNOWN,        /* the same, with an unknown error */
+    NGX_VAANI_REDIS_REFUSED,        /* Redis will never accept it */
+    NGX_VAANI_REDIS_FAILED          /* no memory in the worker */
 } ngx_vaani_redis_status_e;
 
 
 /*
- * Called once for a command.  reply is that of Redis if
- * status is NGX_VAANI_REDIS_DONE; the error of Redis if it is about this
- * command (DEFERRED, UNKNOWN, REFUSED), or NULL if Redis closed the connection
- * each time; else NULL.  It is freed after the call.  lane is the connection
- * that the reply came over, see ngx_vaani_redis_lane().
+ * Called once per command. reply is Redis's reply if status is
+ * NGX_VAANI_REDIS_DONE.  If Redis refused this command (DEFERRED, UNKNOWN,
+ * REFUSED), reply is the error, or NULL if Redis closed the connection each
+ * time.  Otherwise it is NULL.  It is freed after the call. lane is the
+ * connection of the reply, see ngx_vaani_redis_lane().
  */
 
 typedef void (*ngx_vaani_redis_handler_pt)(void *data,
@@ -94,8 +98,9 @@ typedef void (*ngx_vaani_redis_handler_pt)(void *data,
 
 
 /*
- * Who serves a key: the only server; that of a list which is the master; the
- * master that Sentinels name; or the node of a cluster that owns its slot.
+ * Which server serves a key: the only one; the master among those of a list;
+ * the master that Sentinels name; or the node of a cluster that owns the key's
+ * slot.
  */
 
 typedef enum {
@@ -110,7 +115,7 @@ typedef struct {
     ngx_str_t                   name;       /* the URL without credentials */
 
     ngx_uint_t                  tls;        /* "rediss://", "valkeys://" */
-    ngx_str_t                   server;     /* name or address, as written */
+    ngx_str_t                   server;     /* name or address, as configured */
     ngx_str_t                   host;       /* a name, to be resolved again */
     in_port_t                   port;
     ngx_addr_t                 *addrs;
@@ -126,7 +131,7 @@ typedef struct {
 #if (NGX_SSL)
 
 /*
- * A setting, and where it was made; value.data is NULL if it wasn't.
+ * A setting and its place in the configuration; value.data is NULL if unset.
  */
 
 typedef struct {
@@ -137,13 +142,14 @@ typedef struct {
 
 
 /*
- * The TLS of a Redis.  The files are full names; certificate and key may be
- * anything that ngx_ssl_certificate() takes.
+ * The TLS settings of a Redis.  File names are absolute; certificate and key
+ * have any form that ngx_ssl_certificate() accepts.
  */
 
 typedef struct {
     ngx_flag_t                  verify;
-    ngx_uint_t                  verify_depth;       /* CAs in between */
+    ngx_uint_t                  verify_depth;       /* the number of
+                                                       intermediate CAs */
     ngx_uint_t                  protocols;          /* NGX_SSL_TLSv1_2 ... */
     ngx_flag_t                  session_reuse;
 
@@ -162,18 +168,18 @@ typedef struct {
 #endif
 
 
-/* upper bounds of round trips that are counted, see ngx_vaani_redis_bounds */
+/* upper bounds of the buckets of round trips, see ngx_vaani_redis_bounds */
 
 #define NGX_VAANI_REDIS_BOUNDS          16
 
-/* kinds of errors that are counted, and room for the latest one's text */
+/* kinds of counted errors, and the size of the latest one's text */
 
 #define NGX_VAANI_REDIS_ERRORS          24
 #define NGX_VAANI_REDIS_ERROR_LEN       128
 
 
 /*
- * What is counted, in shared memory: of one worker.
+ * Counters of one worker, in shared memory.
  */
 
 typedef struct {
@@ -181,17 +187,17 @@ typedef struct {
     ngx_atomic_t                disconnects;
     ngx_atomic_t                redirects;          /* of a cluster */
     ngx_atomic_t                refreshes;          /* of its table */
-    ngx_atomic_t                failovers;          /* another master */
+    ngx_atomic_t                failovers;          /* changes of the master */
     ngx_atomic_t                errors[NGX_VAANI_REDIS_ERRORS];
 
     ngx_atomic_t                round_trips[NGX_VAANI_REDIS_BOUNDS + 1];
     ngx_atomic_t                round_trip_sum;     /* us */
 
     ngx_atomic_t                pid;                /* of the latest process */
-    ngx_atomic_t                commands;           /* waiting or under way */
+    ngx_atomic_t                commands;           /* waiting or in progress */
     ngx_atomic_t                bytes;              /* of these */
 
-    /* of that process alone */
+    /* of that process only */
 
     ngx_atomic_t                connections;
     ngx_atomic_t                ready;              /* of them */
@@ -203,8 +209,8 @@ typedef struct {
 
 
 /*
- * The servers that one worker knows, in shared memory.  Of more than there is
- * room for, those that are down come first, then other masters.
+ * The servers known to one worker, in shared memory.  If there are too many,
+ * unreachable ones come first, then other masters.
  */
 
 #define NGX_VAANI_REDIS_SHOWN           32
@@ -230,7 +236,7 @@ typedef struct {
 
 
 typedef struct {
-    ngx_atomic_t                version;            /* odd: it's written */
+    ngx_atomic_t                version;            /* odd: being written */
     ngx_atomic_t                pid;                /* by this process */
     ngx_atomic_t                nmasters;           /* also those not shown */
     ngx_atomic_t                ndown;              /* without connection */
@@ -243,8 +249,8 @@ typedef struct {
     ngx_vaani_redis_form_e      form;
 
     /*
-     * The URLs as configured, and the first of them.  They agree in "tls",
-     * user, password and database, which are those of all data servers, too.
+     * The configured URLs, and the first of them.  TLS, user, password and
+     * database are the same in all URLs, and are used for all data servers.
      */
 
     ngx_vaani_redis_url_t       url;
@@ -252,7 +258,7 @@ typedef struct {
     ngx_uint_t                  nurls;
 
     ngx_str_t                   sentinel;           /* name of the master */
-    ngx_str_t                   sentinel_user;      /* of Sentinels; may be */
+    ngx_str_t                   sentinel_user;      /* of Sentinels; can be */
     ngx_str_t                   sentinel_password;  /* empty */
 
 #if (NGX_SSL)
@@ -269,7 +275,7 @@ typedef struct {
     ngx_resolver_t             *resolver;           /* NULL: addrs are fixed */
     ngx_msec_t                  resolver_timeout;
 
-    ngx_str_t                   label;              /* that no other one has */
+    ngx_str_t                   label;              /* unique */
     ngx_vaani_redis_stats_t    *stats;              /* of all workers */
     ngx_uint_t                  nstats;             /* 0: nothing is counted */
     u_char                     *tables;             /* of all workers, too */
@@ -277,7 +283,7 @@ typedef struct {
     /* of this worker */
 
     ngx_vaani_redis_node_t    **nodes;              /* by number */
-    ngx_uint_t                  nnodes;             /* none is as high */
+    ngx_uint_t                  nnodes;             /* all numbers are lower */
     ngx_vaani_redis_actions_t  *actions;            /* of the form, or NULL */
     void                       *state;              /* of these */
     ngx_event_t                 show;               /* posted */
@@ -289,17 +295,17 @@ typedef struct {
  *
  * Parses "redis://[user[:password]@]host[:port][/db]", the same with
  * "rediss://", "valkey://" or "valkeys://", or "unix:/path[?db=N][&user=NAME]"
- * into *url; user and password may be percent-encoded (RFC 3986), and are wiped
- * from *value.  A name is left in url->host, without addresses.
- * Memory is of pool.  Returns NGX_CONF_OK or a static text saying what is
- * wrong, which never quotes the URL.
+ * into *url. user and password may be percent-encoded (RFC 3986), and are
+ * wiped from *value.  A name is stored in url->host, without addresses.
+ * Memory is allocated from pool.  Returns NGX_CONF_OK or a static text with
+ * the error, which never quotes the URL.
  */
 char *ngx_vaani_redis_parse_url(ngx_pool_t *pool, ngx_str_t *value,
     in_port_t default_port, ngx_vaani_redis_url_t *url);
 
 /*
- * Looks up url->host, blocking as nginx does for its configuration, unless
- * that was an address or a path.  Returns as above.
+ * Resolves url->host, unless it is an address or a path; blocks, as nginx does
+ * for its configuration.  Returns as above.
  */
 char *ngx_vaani_redis_lookup_url(ngx_pool_t *pool, ngx_vaani_redis_url_t *url);
 
@@ -307,8 +313,9 @@ char *ngx_vaani_redis_lookup_url(ngx_pool_t *pool, ngx_vaani_redis_url_t *url);
 /*
  * ngx_vaani_redis_resolve.c
  *
- * Whether a resolver has name servers of the configuration: where that has no
- * "resolver", nginx makes one without any, Angie one of resolv.conf.
+ * Whether the configuration names the name servers of a resolver.  Without
+ * "resolver", nginx creates one without name servers, and Angie one with those
+ * of resolv.conf.
  */
 ngx_uint_t ngx_vaani_redis_has_servers(ngx_resolver_t *resolver);
 
@@ -320,14 +327,14 @@ ngx_uint_t ngx_vaani_redis_has_servers(ngx_resolver_t *resolver);
  */
 
 /*
- * Makes ssl->ssl and ssl->server_name of the settings, for "rediss://".  The
- * context is freed with cf->pool.  Returns NGX_OK, or NGX_ERROR with what is
- * wrong logged to cf->log, with the place of the setting.
+ * Creates ssl->ssl and ssl->server_name from the settings, for "rediss://".
+ * The context is freed with cf->pool.  Returns NGX_OK, or NGX_ERROR after
+ * logging the error to cf->log, with the place of the setting.
  */
 ngx_int_t ngx_vaani_redis_ssl_create(ngx_conf_t *cf,
     ngx_vaani_redis_ssl_t *ssl);
 
-/* whether all settings are equal: a connection of one does for the other */
+/* whether all settings are equal, so that connections can be shared */
 ngx_uint_t ngx_vaani_redis_ssl_same(ngx_vaani_redis_ssl_t *one,
     ngx_vaani_redis_ssl_t *two);
 
@@ -339,8 +346,8 @@ ngx_uint_t ngx_vaani_redis_ssl_same(ngx_vaani_redis_ssl_t *one,
  */
 
 /*
- * Another module may have a hiredis of its own that isn't this one's, see
- * "config".  Returns NGX_OK or NGX_ERROR, with the reason logged.
+ * Another module may bring a different hiredis, see "config".  Returns NGX_OK
+ * or NGX_ERROR, with the reason logged.
  */
 ngx_int_t ngx_vaani_redis_check_hiredis(ngx_conf_t *cf);
 
@@ -350,83 +357,85 @@ ngx_int_t ngx_vaani_redis_check_hiredis(ngx_conf_t *cf);
  */
 
 /*
- * Sets the script that the commands of this Redis call, which must live as
- * long as the configuration.
+ * Sets the script that the commands of this Redis call.  It must live as long
+ * as the configuration.
  */
 void ngx_vaani_redis_set_script(ngx_vaani_redis_t *redis, ngx_str_t *script);
 
 /*
- * Begins to connect, in a worker; memory is of cycle->pool.  Returns NGX_OK
- * or NGX_ERROR.
+ * Starts to connect, in a worker.  Memory is allocated from cycle->pool.
+ * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_redis_init_worker(ngx_vaani_redis_t *redis,
     ngx_cycle_t *cycle);
 
 /*
- * Closes the connections of a worker that exits.  Commands that still wait
- * are dropped without a call of their handlers.
+ * Closes the connections of a worker that exits.  Waiting commands are
+ * dropped; their handlers are not called.
  */
 void ngx_vaani_redis_exit_worker(ngx_vaani_redis_t *redis);
 
 /*
- * The number of the connection, of those of a worker, that the commands of a
- * key are sent over: server * redis->nconnections + one of these.  In a cluster
- * it's NGX_VAANI_REDIS_NOBODY while nobody serves the key, as far as is known;
- * ngx_vaani_redis_eval() takes that, too, and waits until somebody does.
+ * Returns the number of the connection, within a worker, for the commands of a
+ * key: server * redis->nconnections + index.  In a cluster it is
+ * NGX_VAANI_REDIS_NOBODY while the slot has no known owner;
+ * ngx_vaani_redis_eval() accepts that value and waits until the slot has one.
  */
 ngx_uint_t ngx_vaani_redis_lane(ngx_vaani_redis_t *redis, ngx_str_t *key);
 
 /*
- * The life of that connection: a number that it has from when it's ready until
- * it breaks or the server loads other data, and then never again in this
- * worker; 0 if it isn't ready.  The commands of one life were executed by one
- * server, in its order.
+ * The life of that connection: a number that is valid from the moment when the
+ * connection is ready until it breaks or the server loads other data.  A
+ * worker never uses a number again.  0 if the connection is not ready.  The
+ * commands of one life were executed by one server, in order.
  */
 ngx_uint_t ngx_vaani_redis_life(ngx_vaani_redis_t *redis, ngx_uint_t lane);
 
 /*
- * The servers of a worker have numbers from 0.  Unless it's a cluster, there is
- * only number 0: whichever server is the master.  In a cluster each master has
- * a number of its own; that of one that left may be given to another, whose
- * connections have other lives.
+ * The servers of a worker are numbered from 0. Without a cluster there is only
+ * number 0, the current master.  In a cluster each master has a number.  The
+ * number of a master that left may be reused; its connections then have other
+ * lives.
  */
 
 #define NGX_VAANI_REDIS_NOBODY          ((ngx_uint_t) -1)
 #define NGX_VAANI_REDIS_MAX_SERVERS     512
 #define NGX_VAANI_REDIS_SCOPE_LEN       16
 
-/* no number is as high as this, now or ever */
+/* all numbers of servers are lower, at any time */
 ngx_uint_t ngx_vaani_redis_nservers(ngx_vaani_redis_t *redis);
 ngx_uint_t ngx_vaani_redis_max_servers(ngx_vaani_redis_t *redis);
 
-/* who serves a slot now (0 unless it's a cluster), or NGX_VAANI_REDIS_NOBODY */
+/* the owner of a slot (0 without a cluster), or NGX_VAANI_REDIS_NOBODY */
 ngx_uint_t ngx_vaani_redis_server(ngx_vaani_redis_t *redis, ngx_uint_t slot);
 
 /*
- * A digest of who a server of a cluster is, which slots it owns, and its epoch,
- * hexadecimal, NGX_VAANI_REDIS_SCOPE_LEN bytes; NULL unless it's a cluster and
- * the server is known.  It's another one if the server gains or loses slots, or
- * another one takes over from it; and not the same again if a slot comes back.
+ * A digest of the identity of a server of a cluster, its slots, and its epoch:
+ * hexadecimal, NGX_VAANI_REDIS_SCOPE_LEN bytes.  NULL without a cluster or if
+ * the server is unknown.  It changes if the server gains or loses slots, or if
+ * another one takes over, and does not return to an earlier value if a slot
+ * comes back.
  */
 const u_char *ngx_vaani_redis_scope(ngx_vaani_redis_t *redis,
     ngx_uint_t server);
 
 /*
- * Writes a hash tag without its braces, VAANI_SLOT_TAG_LEN bytes at most, of a
- * slot that the server owns.  Returns its length, 0 unless it's a cluster.
+ * Writes a hash tag without its braces, at most VAANI_SLOT_TAG_LEN bytes, of a
+ * slot that the server owns.  Returns its length, or 0 without a cluster.
  */
 size_t ngx_vaani_redis_tag(ngx_vaani_redis_t *redis, ngx_uint_t server,
     u_char *dst);
 
-/* since when no slot has changed its owner, ms; much unless it's a cluster */
+/* time since the last change of a slot's owner, ms; large without a cluster */
 ngx_msec_t ngx_vaani_redis_settled(ngx_vaani_redis_t *redis);
 
 /*
  * Sends "EVALSHA <script> args..." over a connection, see
- * ngx_vaani_redis_lane().  The arguments are copied.
+ * ngx_vaani_redis_lane(). The arguments are copied.
  *
- * Returns the command, for ngx_vaani_redis_redirect() until its handler is
- * called; or NULL with *status set, and the handler is never called.
+ * Returns the command, which ngx_vaani_redis_redirect() accepts until its
+ * handler is called; or NULL with *status set, and the handler is never
+ * called.
  */
 ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
     ngx_uint_t lane, ngx_str_t *args, ngx_uint_t nargs,
@@ -434,11 +443,11 @@ ngx_vaani_redis_cmd_t *ngx_vaani_redis_eval(ngx_vaani_redis_t *redis,
     ngx_vaani_redis_status_e *status);
 
 /*
- * Sends any command in one life of a connection: it isn't sent again in
- * another one, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a
- * reply like others, and isn't logged.
+ * Sends any command within one life of a connection.  It is not sent again in
+ * another life, but ends with NGX_VAANI_REDIS_DOWN.  An error of Redis is a
+ * normal reply and is not logged.
  *
- * Returns NGX_OK; or NGX_ERROR if this life is over or nothing more is taken,
+ * Returns NGX_OK; or NGX_ERROR if this life has ended or the queue is full,
  * and the handler is never called.
  */
 ngx_int_t ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
@@ -446,20 +455,20 @@ ngx_int_t ngx_vaani_redis_once(ngx_vaani_redis_t *redis, ngx_uint_t lane,
     ngx_vaani_redis_handler_pt handler, void *data);
 
 /*
- * Gives a command another handler.
+ * Replaces the handler of a command.
  */
 void ngx_vaani_redis_redirect(ngx_vaani_redis_cmd_t *cmd,
     ngx_vaani_redis_handler_pt handler, void *data);
 
 /*
- * The time in ms until the next attempt to connect for this key, 0 if it is
- * connected or connects now.
+ * The time in ms until the next attempt to connect for this key.  0 if it is
+ * connected or connecting.
  */
 ngx_msec_t ngx_vaani_redis_retry_after(ngx_vaani_redis_t *redis,
     ngx_str_t *key);
 
 /*
- * Who would take commands of this worker.
+ * Which servers accept commands of this worker.
  */
 
 typedef struct {
@@ -467,7 +476,7 @@ typedef struct {
     ngx_uint_t                  down;       /* of them */
     ngx_uint_t                  slots;      /* of a cluster, nobody's */
     unsigned                    cluster:1;
-    unsigned                    takes:1;    /* some commands are taken */
+    unsigned                    takes:1;    /* some commands are accepted */
 } ngx_vaani_redis_health_t;
 
 void ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
@@ -482,8 +491,8 @@ void ngx_vaani_redis_get_health(ngx_vaani_redis_t *redis,
 extern const ngx_uint_t  ngx_vaani_redis_bounds[NGX_VAANI_REDIS_BOUNDS];
 
 /*
- * Whether a process is there: a worker that was killed leaves its numbers
- * behind, as do those that a reload has no successors for.
+ * Whether a process exists: counters remain after a worker was killed, and
+ * after a reload with fewer workers.
  */
 ngx_uint_t ngx_vaani_redis_alive(ngx_atomic_uint_t pid);
 
@@ -492,12 +501,12 @@ ngx_uint_t ngx_vaani_redis_alive(ngx_atomic_uint_t pid);
  * ngx_vaani_redis_error.c
  */
 
-/* whether the ACL of the user refuses a command, in whatever words */
+/* whether the user's ACL refuses a command, in any wording */
 ngx_uint_t ngx_vaani_redis_is_refused_by_acl(redisReply *reply);
 
 /*
  * The name of a kind of errors, from 0: the code of an error reply, "other",
- * "connect", "lost" or "timeout".  Returns NULL behind the last one.
+ * "connect", "lost" or "timeout".  Returns NULL after the last one.
  */
 const ngx_str_t *ngx_vaani_redis_error_name(ngx_uint_t n);
 
@@ -506,17 +515,17 @@ const ngx_str_t *ngx_vaani_redis_error_name(ngx_uint_t n);
  * ngx_vaani_redis_show.c
  */
 
-/* the bytes of redis->tables for each worker */
+/* the size of redis->tables per worker, bytes */
 size_t ngx_vaani_redis_table_size(ngx_vaani_redis_t *redis);
 
 /*
- * Copies what a worker wrote.  Returns 0 if there is nothing: no such process,
- * or it hasn't written yet.
+ * Copies the table of a worker.  Returns 0 if there is none: the process does
+ * not exist, or has not written it yet.
  */
 ngx_uint_t ngx_vaani_redis_shown(ngx_vaani_redis_t *redis, ngx_uint_t worker,
     ngx_vaani_redis_table_t *copy);
 
-/* the words for a role, see ngx_vaani_redis_shown_e, and for the form */
+/* the names of a role, see ngx_vaani_redis_shown_e, and of the form */
 ngx_str_t *ngx_vaani_redis_role_name(ngx_uint_t role);
 ngx_str_t *ngx_vaani_redis_form_name(ngx_vaani_redis_t *redis);
 

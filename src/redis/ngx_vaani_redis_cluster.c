@@ -3,16 +3,16 @@
  * A Redis Cluster: the node that owns the slot of a key serves it, see
  * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
  *
- * A command is sent to the owner of its slot in the table.  A redirect concerns
- * that command only, not those before and after it.  A command that no node
- * takes now is parked, and given to the owner of its slot a moment later.
+ * A command is sent to the owner of its slot in the table.  A redirect applies
+ * to that command only, not to those before and after it.  If no node accepts
+ * a command now, the command is parked and sent to the slot's owner later.
  */
 
 
 #include "ngx_vaani_redis_cluster.h"
 
 
-/* when it's tried again to wait for a cluster that is down, ms */
+/* the retry delay while the cluster is down, ms */
 
 #define NGX_VAANI_REDIS_DOWN_AGAIN      2000
 
@@ -114,7 +114,7 @@ ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
 {
     if (!cluster->known) {
 
-        /* commands wait for the first table, unless it can't be had */
+        /* commands wait for the first table, unless it cannot be fetched */
 
         health->takes = (cluster->nrounds == 0);
         return;
@@ -122,7 +122,7 @@ ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
 
     health->slots = VAANI_SLOTS - cluster->nowned;
 
-    /* all of its nodes refuse all keys then */
+    /* then all of its nodes refuse all keys */
 
     if (cluster->down) {
         health->takes = 0;
@@ -131,8 +131,8 @@ ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * Masters without a connection, the other ones, then guests, and replicas that
- * the table has.
+ * Order: masters without a connection, other masters, guests, and replicas in
+ * the table.
  */
 
 static void
@@ -205,8 +205,8 @@ ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis, ngx_uint_t slot)
 
 
 /*
- * An address may belong to another server by now, even to one of another
- * cluster: the server that answers there is asked for its id.
+ * The address may now belong to another server, even of another cluster.
+ * Therefore the server at that address is asked for its id.
  */
 
 static ngx_int_t
@@ -231,7 +231,7 @@ ngx_vaani_redis_cluster_check_id(ngx_vaani_redis_conn_t *conn,
 
     node = conn->node;
 
-    /* managed services may not have it */
+    /* managed services may refuse the command */
 
     if (reply->type != REDIS_REPLY_STRING || reply->len != sizeof(node->id)) {
         return NGX_OK;
@@ -247,7 +247,7 @@ ngx_vaani_redis_cluster_check_id(ngx_vaani_redis_conn_t *conn,
         return NGX_OK;
     }
 
-    /* a proxy has an id of its own, and knows those of its cluster */
+    /* a proxy has its own id, but knows the ids of its cluster */
 
     ngx_str_set(&args[0], "CLUSTER");
     ngx_str_set(&args[1], "NODES");
@@ -306,11 +306,11 @@ ngx_vaani_redis_cluster_refused(ngx_vaani_redis_conn_t *conn,
 
     case NGX_VAANI_REDIS_CLUSTER_DOWN:
 
-        /* others may know of another owner */
+        /* other nodes may know another owner */
 
         ngx_vaani_redis_cluster_refresh(cluster, 1);
 
-        /* one of them waits for that, not each */
+        /* one command waits for that, not every command */
 
         if (ngx_vaani_redis_cluster_is_down(cluster)) {
             return NGX_DECLINED;
@@ -367,7 +367,7 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
 
     ngx_vaani_redis_count(conn->redis, redirects);
 
-    /* ASK says nothing of the slot's other keys */
+    /* ASK does not apply to the slot's other keys */
 
     if (redirect.kind == VAANI_REDIRECT_MOVED) {
         ngx_vaani_redis_cluster_refresh(cluster, 0);
@@ -414,7 +414,8 @@ ngx_vaani_redis_cluster_redirect(ngx_vaani_redis_conn_t *conn,
 
 
 /*
- * A node sends on to its own name: that stands for another server by now.
+ * The node redirects to its own name, which therefore resolves to another
+ * server now.
  */
 
 static void
@@ -432,7 +433,7 @@ ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
             continue;
         }
 
-        /* they were made for such a reason, as this one was */
+        /* connections were opened for the same reason before */
 
         if (ngx_current_msec - conn->ready_since
             < NGX_VAANI_REDIS_MAX_BACKOFF)
@@ -452,8 +453,9 @@ ngx_vaani_redis_cluster_resolve_again(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * The commands of a connection that broke: another node may own their slots by
- * now.  It is not known which were executed, but all may be sent again.
+ * Parks the commands of a broken connection, because another node may own
+ * their slots by now.  It is unknown which of them were executed, but all of
+ * them may be sent again.
  */
 
 static void
@@ -494,13 +496,16 @@ ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
         return NGX_VAANI_REDIS_FULL;
     }
 
-    /* all nodes were asked for the table, and none had one */
+    /* all nodes were asked for the table, and none returned one */
 
     if (cluster->nrounds) {
         return NGX_VAANI_REDIS_DOWN;
     }
 
-    /* the table has no owner: one command waits for another table, not each */
+    /*
+     * the table has no owner: one command waits for a new table, not every
+     * command
+     */
 
     if (cluster->known) {
         ngx_vaani_redis_cluster_refresh(cluster, 1);
@@ -519,7 +524,7 @@ ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
 
 
 /*
- * Nodes are freed here, and never in the middle of what a connection does.
+ * Nodes are freed here, never within a callback of their connections.
  */
 
 static void

@@ -1,6 +1,6 @@
 
 /*
- * A cluster as one worker knows it: private to the files of it.
+ * The state of a cluster in one worker: private to the files of the cluster.
  */
 
 
@@ -14,15 +14,15 @@
 
 #define NGX_VAANI_REDIS_NO_OWNER        0xffff
 
-/* how often a command is redirected or parked */
+/* the maximum number of redirects and parkings of a command */
 
 #define NGX_VAANI_REDIS_MAX_HOPS        8
 
-/* and how often it's parked for a cluster that is down */
+/* and the maximum number of parkings while the cluster is down */
 
 #define NGX_VAANI_REDIS_DOWN_HOPS       3
 
-/* when parked commands are tried again, ms */
+/* the period of retries of parked commands, ms */
 
 #define NGX_VAANI_REDIS_PARKED          50
 
@@ -32,40 +32,40 @@ typedef struct {
     ngx_log_t                  *log;
 
     uint16_t                    owners[VAANI_SLOTS];    /* numbers of nodes */
-    ngx_msec_t                  changed;        /* when one of these did */
+    ngx_msec_t                  changed;        /* when an owner last did */
     ngx_uint_t                  nowned;         /* slots that have an owner */
     ngx_uint_t                  nleaving;       /* nodes */
-    ngx_msec_t                  waited;         /* when a command had waited
-                                                   for nothing, 0: never */
+    ngx_msec_t                  waited;         /* when a command last waited in
+                                                   vain, 0: never */
 
-    /* commands that belong to no connection for now */
+    /* parked commands, which belong to no connection */
 
     ngx_queue_t                 parked;
     ngx_uint_t                  nparked;
     size_t                      nbytes;
     ngx_event_t                 timer;          /* for them */
 
-    /* where the table comes from */
+    /* the fetching of the table */
 
     ngx_vaani_redis_watch_t     watch;
     vaani_topology_t            table;
     ngx_event_t                 refresh;
-    ngx_msec_t                  done;           /* when it was the last time */
-    ngx_msec_t                  flipped;        /* when it was another one */
+    ngx_msec_t                  done;           /* when it was last fetched */
+    ngx_msec_t                  flipped;        /* when another one came */
     ngx_msec_t                  backoff;
-    ngx_uint_t                  candidate;      /* who is asked, see there */
+    ngx_uint_t                  candidate;      /* the node that is asked */
     ngx_uint_t                  ntried;         /* in this round */
-    ngx_uint_t                  nrounds;        /* latest ones without table */
+    ngx_uint_t                  nrounds;        /* without table, in a row */
     vaani_pace_t                complained;
     vaani_pace_t                crowded;
     unsigned                    known:1;        /* there is a table */
     unsigned                    asking:1;
-    unsigned                    again:1;        /* when that is done */
-    unsigned                    replaced:1;     /* a node, by another one */
+    unsigned                    again:1;        /* when that is finished */
+    unsigned                    replaced:1;     /* a node, by another node */
     unsigned                    rotate:1;       /* ask another node */
-    unsigned                    failing:1;      /* says who was asked */
-    unsigned                    down:1;         /* said all, at the last time */
-    unsigned                    last_resort:1;  /* who else is there */
+    unsigned                    failing:1;      /* the asked server says so */
+    unsigned                    down:1;         /* the table's source said so */
+    unsigned                    last_resort:1;  /* ask servers in doubt too */
 } ngx_vaani_redis_cluster_t;
 
 
@@ -73,11 +73,11 @@ typedef struct {
  * ngx_vaani_redis_cluster.c
  */
 
-/* what servers don't say alone, see ngx_vaani_redis_get_health() */
+/* health that needs all servers, see ngx_vaani_redis_get_health() */
 void ngx_vaani_redis_cluster_health(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_health_t *health);
 
-/* who serves a slot, see ngx_vaani_redis_server() */
+/* the owner of a slot, see ngx_vaani_redis_server() */
 ngx_uint_t ngx_vaani_redis_cluster_server(ngx_vaani_redis_t *redis,
     ngx_uint_t slot);
 
@@ -87,27 +87,27 @@ ngx_vaani_redis_status_e ngx_vaani_redis_cluster_wait(ngx_vaani_redis_t *redis,
 
 
 /*
- * ngx_vaani_redis_cluster_table.c: where the table comes from
+ * ngx_vaani_redis_cluster_table.c: fetches the table
  */
 
 void ngx_vaani_redis_cluster_table_init(ngx_vaani_redis_cluster_t *cluster);
 void ngx_vaani_redis_cluster_table_exit(ngx_vaani_redis_cluster_t *cluster);
 
 /*
- * The table may be out of date.  It's fetched soon, once for all that say so;
- * trouble: from another node than the last time.
+ * Requests a new table, because the current one may be out of date.  Several
+ * requests cause one fetch. trouble: ask another node than the last time.
  */
 void ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
     ngx_uint_t trouble);
 
 
 /*
- * ngx_vaani_redis_cluster_slots.c: who owns which slot
+ * ngx_vaani_redis_cluster_slots.c: the owners of slots
  */
 
 /*
- * Makes a table the valid one; cluster->table is still the one before.  Returns
- * whether a slot got another owner.
+ * Makes a table the current one; cluster->table is still the previous one.
+ * Returns whether the owner of a slot changed.
  */
 ngx_uint_t ngx_vaani_redis_cluster_apply(ngx_vaani_redis_cluster_t *cluster,
     vaani_topology_t *table);
@@ -118,53 +118,55 @@ void ngx_vaani_redis_cluster_epochs(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * ngx_vaani_redis_cluster_nodes.c: nodes come and leave
+ * ngx_vaani_redis_cluster_nodes.c: adds and removes nodes
  */
 
-/* a new node, that is connected to; NULL if there are too many, or no memory */
+/* adds a node and connects to it; NULL if there are too many, or no memory */
 ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_add(
     ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 
 /*
- * The node at a place; one that isn't in the table is connected to, and it is
- * NULL if there are too many of these.
+ * Returns the node at an address.  If it is not in the table, connects to it;
+ * NULL if there are too many such nodes.
  */
 ngx_vaani_redis_node_t *ngx_vaani_redis_cluster_guest(
     ngx_vaani_redis_cluster_t *cluster, const char *host, in_port_t port);
 
 /*
- * A node is not needed any more: commands that wait for it are parked, those
- * under way may be finished.  The latter function is for all guests whose time
- * is over.
+ * Removes a node that is no longer needed: its waiting commands are parked,
+ * those in progress may finish.  The latter function removes all guests whose
+ * time is over.
  */
 void ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_node_t *node);
 void ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster);
 
-/* frees nodes that have left and have no commands any more */
+/* frees removed nodes that have no commands left */
 void ngx_vaani_redis_cluster_free_idle(ngx_vaani_redis_cluster_t *cluster);
 
 
 /*
- * ngx_vaani_redis_cluster_park.c: commands that belong to no connection for now
+ * ngx_vaani_redis_cluster_park.c: commands that belong to no connection
  */
 
-/* parks a command, whose deadline stands */
+/* parks a command and keeps its deadline */
 void ngx_vaani_redis_cluster_park(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_cmd_t *cmd);
 
-/* one that was sent, and that no connection has any more; it counts a hop */
+/* the same for a sent command that belongs to no connection; counts a hop */
 void ngx_vaani_redis_cluster_park_again(ngx_vaani_redis_cluster_t *cluster,
     ngx_vaani_redis_cmd_t *cmd);
 
-/* takes those that wait from a connection, unless they have too many hops */
+/*
+ * parks the waiting commands of a connection, except those with too many hops
+ */
 void ngx_vaani_redis_cluster_park_waiting(ngx_vaani_redis_conn_t *conn);
 
-/* looks at parked commands after so many ms, or if 0, at once */
+/* processes parked commands after so many ms, or immediately if 0 */
 void ngx_vaani_redis_cluster_wake(ngx_vaani_redis_cluster_t *cluster,
     ngx_msec_t after);
 
-/* gives parked commands to those who own their slots, or ends them */
+/* sends parked commands to the owners of their slots, or ends them */
 void ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster);
 
 

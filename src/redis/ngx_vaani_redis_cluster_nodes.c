@@ -1,22 +1,22 @@
 
 /*
- * The nodes of a cluster that a worker has connections to: the masters of the
- * table, guests that a redirect named, and those that are about to leave.
+ * The nodes of a cluster to which a worker is connected: the masters of the
+ * table, guests to which a command was redirected, and nodes to be removed.
  */
 
 
 #include "ngx_vaani_redis_cluster.h"
 
 
-/* how often it's said that there are too many masters, ms */
+/* the period of the line about too many masters, ms */
 
 #define NGX_VAANI_REDIS_CROWDED_EVERY   60000
 
-/* how long a node is kept that isn't in the table, but was redirected to, ms */
+/* how long a guest is kept after a redirect to it, ms */
 
 #define NGX_VAANI_REDIS_GUEST           10000
 
-/* and how many of them */
+/* the maximum number of guests */
 
 #define NGX_VAANI_REDIS_MAX_GUESTS      16
 
@@ -74,8 +74,8 @@ ngx_vaani_redis_cluster_add(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * The node at a place; one that isn't in the table is connected to: it may be
- * about to get its first slots.
+ * Returns the node at an address.  If it is not in the table, connects to it:
+ * it may be about to get its first slots.
  */
 
 ngx_vaani_redis_node_t *
@@ -145,8 +145,8 @@ ngx_vaani_redis_cluster_check_guests(ngx_vaani_redis_cluster_t *cluster)
 
 
 /*
- * Commands that wait for the node are given to others, those under way may be
- * finished.
+ * The waiting commands of the node are sent to other nodes; those in progress
+ * may finish.
  */
 
 void
@@ -166,7 +166,10 @@ ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
             ngx_vaani_redis_shut(conn);
             ngx_vaani_redis_cluster_park_waiting(conn);
 
-            /* whoever was asked for the table last may know less than others */
+            /*
+             * the node that was last asked for the table may know less than
+             * others
+             */
 
             cluster->rotate = 1;
             cluster->again |= cluster->asking;
@@ -178,7 +181,7 @@ ngx_vaani_redis_cluster_leave(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * Never in the middle of what a connection does.
+ * Never within a callback of a connection.
  */
 
 void

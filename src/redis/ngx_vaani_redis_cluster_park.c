@@ -1,7 +1,7 @@
 
 /*
- * Commands of a cluster that belong to no connection for now: they are given to
- * whoever owns their slots a moment later.
+ * Parked commands of a cluster, which belong to no connection.  They are sent
+ * to the owners of their slots a moment later.
  */
 
 
@@ -26,7 +26,7 @@ ngx_vaani_redis_cluster_park(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_cluster_wake(cluster, NGX_VAANI_REDIS_PARKED);
 
-    /* they hold up a worker that exits, as those of a connection do */
+    /* they delay the exit of a worker, like the commands of a connection */
 
     cluster->timer.cancelable = 0;
 }
@@ -136,9 +136,9 @@ ngx_vaani_redis_cluster_unpark(ngx_vaani_redis_cluster_t *cluster)
 
 
 /*
- * Finds the connection that takes a parked command.  Returns
- * NGX_VAANI_REDIS_DONE with *conn set, or NULL while the command has to wait;
- * another status if it has waited for nothing, which it ends with.
+ * Finds the connection for a parked command.  Returns NGX_VAANI_REDIS_DONE
+ * with *conn set, or to NULL while the command has to wait; or the status with
+ * which the command ends after it waited in vain.
  */
 
 static ngx_vaani_redis_status_e
@@ -190,7 +190,7 @@ ngx_vaani_redis_cluster_owner(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * The handlers of these commands may do anything.
+ * The handlers of these commands may call any function of the client.
  */
 
 static void

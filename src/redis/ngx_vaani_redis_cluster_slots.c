@@ -1,7 +1,6 @@
 
 /*
- * Which node of a cluster owns which slot: a table that was fetched is compared
- * with the one before.
+ * The owners of slots: compares a fetched table with the previous one.
  */
 
 
@@ -28,7 +27,7 @@ static void ngx_vaani_redis_slots_changed(ngx_vaani_redis_cluster_t *cluster);
 
 
 /*
- * Returns whether a slot got another owner.
+ * Returns whether the owner of a slot changed.
  */
 
 ngx_uint_t
@@ -95,8 +94,8 @@ ngx_vaani_redis_cluster_apply(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * The node of an entry: the same server at the same place, at another place, or
- * a new one.
+ * Returns the node of an entry: the same server at the same or another
+ * address, or a new one.
  */
 
 static ngx_vaani_redis_node_t *
@@ -161,7 +160,7 @@ ngx_vaani_redis_slots_identify(ngx_vaani_redis_cluster_t *cluster,
         return;
     }
 
-    /* it's another server that has the address now */
+    /* another server has the address now */
 
     cluster->replaced = 1;
 
@@ -177,7 +176,7 @@ ngx_vaani_redis_slots_identify(ngx_vaani_redis_cluster_t *cluster,
 }
 
 
-/* whether a node is known to have an id, of a table */
+/* whether the id of a node is known, from a table */
 
 static ngx_uint_t
 ngx_vaani_redis_slots_is(ngx_vaani_redis_node_t *node, const char *id)
@@ -189,8 +188,8 @@ ngx_vaani_redis_slots_is(ngx_vaani_redis_node_t *node, const char *id)
 
 
 /*
- * Says what has changed, each master that took over in one line, and lets those
- * leave that own nothing any more.
+ * Logs the changes, one line for each master that took over, and removes nodes
+ * that own no slot.
  */
 
 static void
@@ -257,8 +256,8 @@ ngx_vaani_redis_slots_compare(ngx_vaani_redis_cluster_t *cluster)
 
 
 /*
- * Whether a master was a replica in the table before; *from: of one that isn't
- * in the table any more.
+ * Whether a master was a replica in the previous table.  *from: its former
+ * master, if the new table does not have it.
  */
 
 static ngx_uint_t
@@ -309,8 +308,8 @@ ngx_vaani_redis_slots_left(ngx_vaani_redis_cluster_t *cluster, const char *id)
 
 
 /*
- * A node that gets a slot has a higher epoch than before: else a slot that was
- * away for a while would look as if it had never been, see
+ * A node that gets a slot must have a higher epoch than before.  Otherwise a
+ * slot that moved away and back would look unchanged, see
  * ngx_vaani_redis_scope().
  */
 
@@ -336,8 +335,8 @@ ngx_vaani_redis_cluster_epochs(ngx_vaani_redis_cluster_t *cluster,
 
 
 /*
- * "<id> <address> <flags> <master> <ping> <pong> <epoch> ...".  Who was asked
- * may not have heard of the latest one yet.
+ * "<id> <address> <flags> <master> <ping> <pong> <epoch> ...". The asked node
+ * may not know the latest epoch yet.
  */
 
 static void
@@ -386,7 +385,8 @@ ngx_vaani_redis_slots_epoch(ngx_vaani_redis_cluster_t *cluster, u_char *line,
 
 
 /*
- * Makes scopes and tags, see ngx_vaani_redis_scope() and ngx_vaani_redis_tag().
+ * Computes scopes and tags, see ngx_vaani_redis_scope() and
+ * ngx_vaani_redis_tag().
  */
 
 static void
@@ -424,7 +424,7 @@ ngx_vaani_redis_slots_changed(ngx_vaani_redis_cluster_t *cluster)
         ngx_sha1_final(digest, &sha1);
         ngx_hex_dump(node->scope, digest, NGX_VAANI_REDIS_SCOPE_LEN / 2);
 
-        /* all workers have the same one, whenever they began */
+        /* the same in all workers, whenever they started */
 
         first = ngx_crc32_short(node->id, sizeof(node->id)) % VAANI_SLOTS;
 

@@ -1,26 +1,26 @@
 
 /*
- * The table of a cluster: which node owns which slot.  It's fetched by CLUSTER
- * SLOTS, which is everywhere: when a worker begins, when a reply or the loss of
- * a connection says that it may be out of date, and from time to time.
+ * The table of a cluster: which node owns which slot.  It is fetched by
+ * CLUSTER SLOTS, which all versions have: when a worker starts, when a reply
+ * or a lost connection shows that it may be out of date, and periodically.
  *
- * Nodes of the latest table are asked one after the other, then the servers of
- * the configuration, whose names are resolved again.
+ * The nodes of the latest table are asked one after the other, then the
+ * servers of the configuration, whose names are resolved again.
  */
 
 
 #include "ngx_vaani_redis_cluster.h"
 
 
-/* how often it's fetched without a reason, ms */
+/* the period of fetching, ms */
 
 #define NGX_VAANI_REDIS_TABLE_EVERY     10000
 
-/* the longest pause between two of them if there is a reason, ms */
+/* the maximum delay between fetches on demand, ms */
 
 #define NGX_VAANI_REDIS_TABLE_PAUSE     500
 
-/* how often it's said why there is none, ms */
+/* the period of the line that gives the reason for a missing table, ms */
 
 #define NGX_VAANI_REDIS_TABLE_COMPLAIN  10000
 
@@ -89,7 +89,9 @@ ngx_vaani_redis_cluster_refresh(ngx_vaani_redis_cluster_t *cluster,
 
     if (cluster->asking) {
 
-        /* the answer may be older than the reason to ask */
+        /*
+         * the table may have been composed before the reason for the request
+         */
 
         cluster->again = 1;
         return;
@@ -133,7 +135,7 @@ ngx_vaani_redis_table_handler(ngx_event_t *ev)
 
 
 /*
- * Goes on with the next one of those who may know.
+ * Asks the next source.
  */
 
 static void
@@ -154,7 +156,7 @@ ngx_vaani_redis_table_next(ngx_vaani_redis_cluster_t *cluster)
 
         if (!cluster->last_resort) {
 
-            /* better one of those that are in doubt than none */
+            /* a node in doubt is better than none */
 
             cluster->last_resort = 1;
             cluster->ntried = 0;
@@ -170,7 +172,7 @@ ngx_vaani_redis_table_next(ngx_vaani_redis_cluster_t *cluster)
 
     if (n < nnodes) {
 
-        /* not always the same one first */
+        /* do not always start with the same one */
 
         cluster->candidate = (cluster->candidate + 1) % nnodes;
         node = &cluster->table.nodes[cluster->candidate];
@@ -234,7 +236,7 @@ failed:
 
 
 /*
- * The table was fetched, or couldn't be.
+ * The table was fetched, or fetching it failed.
  */
 
 static void
@@ -246,7 +248,7 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_count(cluster->redis, refreshes);
 
-    /* slots may be moved one by one, or nodes disagree: redirects will do */
+    /* slots may be in migration, or nodes disagree: redirects handle that */
 
     if (changed
         && ngx_current_msec - cluster->flipped >= NGX_VAANI_REDIS_TABLE_PAUSE)
@@ -266,7 +268,7 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
 
     ngx_vaani_redis_cluster_check_guests(cluster);
 
-    /* without events, nothing else tells that it's up again */
+    /* without events, only a fetch shows that the cluster has recovered */
 
     ngx_add_timer(&cluster->refresh,
                   (cluster->down ? NGX_VAANI_REDIS_MAX_BACKOFF
@@ -277,7 +279,7 @@ ngx_vaani_redis_table_over(ngx_vaani_redis_cluster_t *cluster,
         ngx_vaani_redis_cluster_refresh(cluster, cluster->nrounds != 0);
     }
 
-    /* what was parked until now */
+    /* commands parked until now */
 
     if (!ngx_queue_empty(&cluster->parked)) {
         ngx_vaani_redis_cluster_wake(cluster, 0);
@@ -297,7 +299,7 @@ ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch)
 {
     ngx_vaani_redis_cluster_t *cluster = watch->data;
 
-    /* else it's opened when it's needed */
+    /* otherwise it is opened when needed */
 
     if (cluster->asking) {
         ngx_vaani_redis_table_next(cluster);
@@ -306,8 +308,8 @@ ngx_vaani_redis_table_lost(ngx_vaani_redis_watch_t *watch)
 
 
 /*
- * A node that says that the cluster is down may be one that the others have
- * left behind.
+ * A node that reports the cluster as down may itself be cut off from the
+ * others.
  */
 
 static void
@@ -349,7 +351,7 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
 
     cluster = watch->data;
 
-    /* the connection is lost, which is told next */
+    /* the connection is lost; watch->lost() follows */
 
     if (status != NGX_VAANI_REDIS_DONE || !cluster->asking) {
         return;
@@ -404,7 +406,7 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
 
 
 /*
- * Who isn't allowed to ask for the epochs does without.
+ * If the ACL does not allow the question for epochs, they are not used.
  */
 
 static void
@@ -421,7 +423,7 @@ ngx_vaani_redis_table_nodes(void *data, ngx_vaani_redis_status_e status,
 
 
 /*
- * Why a table is not to be used if there is another one.
+ * Why a table should not be used if another one can be found.
  */
 
 static const char *
@@ -432,7 +434,7 @@ ngx_vaani_redis_table_doubt(ngx_vaani_redis_cluster_t *cluster,
         return "it owns none and knows no owner";
     }
 
-    /* of the servers of the configuration one may be of a new cluster */
+    /* one server of the configuration may belong to a new cluster */
 
     if (cluster->known
         && cluster->ntried <= cluster->table.nnodes

@@ -8,9 +8,9 @@
 
 
 /*
- * Commands come and go by the ten thousand a second, and are larger than what
- * malloc() keeps at hand.  Blocks that are large enough for most of them are
- * kept here instead, up to 960K in a worker.
+ * Tens of thousands of commands per second are allocated and freed, and they
+ * are larger than the blocks that malloc() caches.  Therefore blocks that fit
+ * most commands are cached here, at most 960K per worker.
  */
 
 #define NGX_VAANI_REDIS_BLOCK_SIZE  1536
@@ -34,8 +34,8 @@ static ngx_vaani_redis_cmd_t
 
 /*
  * hiredis formats commands too, but makes two passes of sprintf() over the
- * arguments and a copy of its own; here the one allocation holds the command
- * and its bytes.
+ * arguments and a copy of its own.  Here one allocation holds the command and
+ * its bytes.
  */
 
 ngx_vaani_redis_cmd_t *
@@ -70,7 +70,7 @@ ngx_vaani_redis_command(const ngx_str_t *first, ngx_uint_t nfirst,
     cmd->buf.pos = p;
     cmd->buf.memory = 1;
 
-    /* TLS gathers, and must know that nothing comes to fill its record */
+    /* TLS buffers data, and must know when a record is complete */
 
     cmd->buf.flush = 1;
 
@@ -137,14 +137,14 @@ ngx_vaani_redis_free_command(ngx_vaani_redis_cmd_t *cmd)
 {
     if (cmd->setup) {
 
-        /* it may hold the password */
+        /* the command may contain the password */
 
         ngx_explicit_memzero(cmd->buf.start, cmd->buf.end - cmd->buf.start);
     }
 
 #if !(NGX_DEBUG_PALLOC)
 
-    /* else a use after this would not be found */
+    /* otherwise tools would not find a use after free */
 
     if (cmd->block && ngx_vaani_redis_nblocks < NGX_VAANI_REDIS_MAX_BLOCKS) {
         ngx_vaani_redis_blocks[ngx_vaani_redis_nblocks++] = cmd;
@@ -167,8 +167,8 @@ ngx_vaani_redis_free_blocks(void)
 
 
 /*
- * Nearly all arguments are short, and there are some twenty of them: their
- * lengths are to cost no division.
+ * Nearly all arguments are short, and a command has about twenty.  Therefore
+ * their lengths are written without a division.
  */
 
 static ngx_inline size_t

@@ -1,7 +1,6 @@
 
 /*
- * The life of a connection: from one step to the next, until it is set up, and
- * what is read then.
+ * The life of a connection: the steps until it is set up, and reading.
  */
 
 
@@ -10,11 +9,11 @@
 
 #define NGX_VAANI_REDIS_BUFFER_SIZE     16384
 
-/* how long nothing may come before a probe is sent, and between probes, s */
+/* the idle time before the first keepalive probe, and between probes, s */
 
 #define NGX_VAANI_REDIS_KEEPALIVE       10
 
-/* probes without an answer before the connection is given up */
+/* unanswered probes before the connection is closed */
 
 #define NGX_VAANI_REDIS_PROBES          3
 
@@ -49,7 +48,7 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
     conn->log = *log;
     conn->peer_log = *log;
 
-    /* what goes wrong is logged here: once, and with what it means */
+    /* errors are logged here: once, and with their consequence */
 
     if (!(log->log_level & NGX_LOG_DEBUG_ALL)) {
         conn->peer_log.log_level = NGX_LOG_EMERG;
@@ -83,8 +82,8 @@ ngx_vaani_redis_conn_init(ngx_vaani_redis_conn_t *conn,
     conn->reconnect.log = &conn->log;
 
     /*
-     * Only commands hold up a worker that exits, and their deadline is what
-     * does it: nginx waits for timers, not for requests.
+     * Only commands delay the exit of a worker, through their deadline: nginx
+     * waits for timers, not for requests.
      */
 
     conn->deadline.cancelable = 1;
@@ -119,7 +118,7 @@ ngx_vaani_redis_move(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_shut(conn);
 
-    /* those who name the places may disagree, and none of these be any good */
+    /* the sources may disagree, and none of their addresses may work */
 
     if (!conn->moved) {
         conn->moved = 1;
@@ -140,7 +139,7 @@ ngx_vaani_redis_shut(ngx_vaani_redis_conn_t *conn)
         ngx_del_timer(&conn->reconnect);
     }
 
-    /* an address, and a session of TLS, of where it was */
+    /* an address, and a TLS session, of the previous server */
 
     conn->addr.sockaddr = NULL;
     conn->tries = 0;
@@ -274,7 +273,7 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
 
 
 /*
- * A connection that takes no more events, and has got all replies.
+ * A connection that accepts no more commands, and has all replies.
  */
 
 static void
@@ -287,7 +286,9 @@ ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
         return;
     }
 
-    /* it says one thing and does another: that must not go on at full speed */
+    /*
+     * the server contradicts itself: retry with a delay, not in a tight loop
+     */
 
     if (ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF) {
         conn->pause = 0;
@@ -364,8 +365,9 @@ ngx_vaani_redis_test_connect(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * A name may have several addresses, as "localhost" has, and Redis listen on
- * one of them: the others are no reason to wait, and to refuse events.
+ * A name like "localhost" may have several addresses, and Redis may listen on
+ * only one of them.  The next address is tried without a delay, so that no
+ * event is refused.
  */
 
 static void
@@ -407,8 +409,8 @@ ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * A NAT or a firewall may drop a connection that nothing is sent on, without a
- * word: the next event would wait for its time-out.
+ * A NAT or a firewall may silently drop an idle connection.  Without keepalive
+ * the next event would wait for its timeout.
  */
 
 static ngx_int_t
@@ -458,7 +460,7 @@ ngx_vaani_redis_keepalive(ngx_vaani_redis_conn_t *conn)
 
 #ifdef TCP_USER_TIMEOUT
 
-    /* the same for what was sent and isn't acknowledged, ms */
+    /* the same for sent data that is not acknowledged, ms */
 
     value = NGX_VAANI_REDIS_KEEPALIVE * NGX_VAANI_REDIS_PROBES * 1000;
 
@@ -493,7 +495,9 @@ ngx_vaani_redis_handshaked(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     c->read->handler = ngx_vaani_redis_read_handler;
     c->write->handler = ngx_vaani_redis_write_handler;
 
-    /* what came with the end of the handshake makes no event any more */
+    /*
+     * data that arrived with the end of the handshake causes no further event
+     */
 
     if (c->read->ready) {
         ngx_post_event(c->read, &ngx_posted_events);

@@ -1,17 +1,17 @@
 
 /*
- * Error replies: what each asks for, how it is counted and logged.
+ * Error replies: classifies, counts and logs them.
  */
 
 
 #include "ngx_vaani_redis_node.h"
 
 
-/* how often the same error reply is logged, ms */
+/* the period of the line for the same error reply, ms */
 
 #define NGX_VAANI_REDIS_COMPLAIN_EVERY  10000
 
-/* how much of an unknown error is logged, bytes */
+/* the maximum logged length of an unknown error, bytes */
 
 #define NGX_VAANI_REDIS_MAX_ERROR       128
 
@@ -25,9 +25,9 @@ static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
 
 /*
  * The error codes of https://redis.io/docs/latest/develop/reference/
- * protocol-spec/#simple-errors that can meet a script.  A text that isn't here
- * may be one of a proxy or of a managed service: unknown isn't permanent, and
- * says nothing of other commands.
+ * protocol-spec/#simple-errors that a script can get.  A text that is not
+ * listed may come from a proxy or a managed service: it is not treated as
+ * permanent, and does not affect other commands.
  */
 
 static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
@@ -96,7 +96,7 @@ static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
 };
 
 
-/* those that are no replies, behind the table of codes */
+/* kinds that are not replies, after the table of codes */
 
 static ngx_str_t  ngx_vaani_redis_failures[] = {
     ngx_string("other"),
@@ -107,7 +107,7 @@ static ngx_str_t  ngx_vaani_redis_failures[] = {
 };
 
 
-/* what is NOPERM outside of a script */
+/* the equivalent of NOPERM outside scripts */
 
 static ngx_str_t  ngx_vaani_redis_acl_errors[] = {
 
@@ -125,9 +125,9 @@ static ngx_str_t  ngx_vaani_redis_acl_errors[] = {
 
 
 /*
- * What Lua says of a fault in the script, or of a value that it can't work
- * with: "ERR user_script:12: attempt to ..."; before Redis 7.0 that stands
- * behind "ERR Error running script (call to f_...): @user_script:12: ".
+ * Lua's message about an error in the script, or a value of the wrong type:
+ * "ERR user_script:12: attempt to ..."; before Redis 7.0 it follows "ERR Error
+ * running script (call to f_...): @user_script:12: ".
  */
 
 static ngx_str_t  ngx_vaani_redis_script_errors[] = {
@@ -137,7 +137,7 @@ static ngx_str_t  ngx_vaani_redis_script_errors[] = {
 };
 
 
-/* else this doesn't compile */
+/* otherwise the build fails */
 
 typedef char  ngx_vaani_redis_check_other[
     sizeof(ngx_vaani_redis_errors) / sizeof(ngx_vaani_redis_errors[0])
@@ -157,7 +157,7 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     static u_char     script[] = "SCRIPT";
     static ngx_str_t  wrapper = ngx_string("ERR Error running script");
 
-    /* of a script of more than 16 KiB, from whom has not given a password */
+    /* to a script of more than 16 KiB from an unauthenticated client */
 
     static ngx_str_t  unauthenticated =
         ngx_string("ERR Protocol error: unauthenticated");
@@ -165,12 +165,12 @@ ngx_vaani_redis_error(u_char *text, size_t len)
     last = text + len;
 
     /*
-     * Redis before 7.0 wraps what a command inside a script fails with:
-     * "ERR Error running script (call to f_...): @user_script:1:
-     * @user_script: 1: -READONLY You can't write ..."
+     * Redis before 7.0 wraps the error of a command inside a script: "ERR
+     * Error running script (call to f_...): @user_script:1: @user_script: 1:
+     * -READONLY You can't write ..."
      *
-     * Other texts aren't searched: they may quote arguments, which a sender
-     * chooses.
+     * Other texts are not searched, because they may quote arguments, which a
+     * sender controls.
      */
 
     wrapped = ngx_vaani_redis_begins(text, last, &wrapper);
@@ -283,7 +283,7 @@ ngx_vaani_redis_find_code(u_char *text, u_char *last)
 
 
 /*
- * One line for a problem, and one from time to time while it lasts.
+ * Logs one line per problem, and again once per period while it lasts.
  */
 
 void
@@ -332,7 +332,7 @@ ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
                  ? "the event is not applied for now"
                  : "the connection can't be set up";
 
-        /* such an answer goes on with the arguments, of AUTH for example */
+        /* the error continues with the arguments, for example of AUTH */
 
         if (text.len > unknown.len
             && ngx_strncmp(text.data, unknown.data, unknown.len) == 0)
