@@ -1,8 +1,7 @@
 
 /*
- * Whichever server of a list is the master.  Each worker asks all of them for
- * their roles whenever a connection to the master is to be made, and from time
- * to time.
+ * Finds the master among a list of servers.  Each worker asks all of them for
+ * their roles before it connects to the master, and periodically.
  */
 
 
@@ -10,16 +9,16 @@
 #include "vaani_master.h"
 
 
-/* how often they are asked without a reason, ms */
+/* the period of asking, ms */
 
 #define NGX_VAANI_REDIS_POLL_EVERY      10000
 
-/* how long one that is listed before a master may take to answer, ms */
+/* how long to wait for a server that is listed before a master, ms */
 
 #define NGX_VAANI_REDIS_GRACE           200
 
 
-/* how often it's said that one doesn't tell its role, ms */
+/* the period of the line about a server that does not report its role, ms */
 
 #define NGX_VAANI_REDIS_REFUSED_EVERY   60000
 
@@ -51,8 +50,8 @@ struct ngx_vaani_redis_list_s {
     ngx_uint_t                  current;        /* NOBODY: none was found */
     ngx_event_t                 timer;
     ngx_event_t                 grace;
-    ngx_uint_t                  graced;         /* it's over */
-    ngx_uint_t                  rivals;         /* that was said */
+    ngx_uint_t                  graced;         /* the round has ended */
+    ngx_uint_t                  rivals;         /* that was logged */
 };
 
 
@@ -179,7 +178,7 @@ ngx_vaani_redis_list_locate(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * Asks all of them, but those that are being asked already.
+ * Asks all servers, except those that are being asked already.
  */
 
 static void
@@ -292,7 +291,7 @@ ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list)
         return;
     }
 
-    /* one that is listed before may be a master, too */
+    /* a server that is listed before it may be a master, too */
 
     if (pending && !list->graced) {
 
@@ -313,8 +312,8 @@ ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list)
 
 
 /*
- * Whether there is no reason to look at others: the connections of a master
- * stay there, whoever else says that it is one.
+ * Whether no other server has to be considered: the connections of a master
+ * stay there, even if another server says that it is a master.
  */
 
 static ngx_uint_t
@@ -340,7 +339,7 @@ ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list)
 
     case NGX_VAANI_REDIS_ROLE_MASTER:
 
-        /* those that wait for this connect */
+        /* connections that wait for this connect */
 
         ngx_vaani_redis_found_master(list->redis,
                                      &list->redis->urls[list->current],
@@ -357,8 +356,8 @@ ngx_vaani_redis_list_stays(ngx_vaani_redis_list_t *list)
 
 
 /*
- * The first one that is a master.  *pending: one before it may be, too, or if
- * there is none, any.
+ * Returns the first one that is a master.  *pending: a server before it may be
+ * a master, too; or, if none is found, any server may be.
  */
 
 static ngx_uint_t
@@ -389,7 +388,7 @@ ngx_vaani_redis_list_choose(ngx_vaani_redis_list_t *list, ngx_uint_t *pending)
 
 
 /*
- * Says if there are several masters, once while there are.
+ * Logs that there are several masters, once as long as that lasts.
  */
 
 static void
@@ -425,7 +424,7 @@ ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list)
 
 
 /*
- * The one that is connected to, and the others with the roles that they said.
+ * The connected server, and the others with the roles that they reported.
  */
 
 static void
@@ -451,7 +450,10 @@ ngx_vaani_redis_list_show(ngx_vaani_redis_t *redis,
             {
                 there = node;
 
-                /* what takes commands is one, whatever else it doesn't say */
+                /*
+                 * the server that accepts commands is one, even if it reports
+                 * no role
+                 */
 
                 if (ngx_vaani_redis_nready(node)) {
                     role = NGX_VAANI_REDIS_SHOWN_MASTER;

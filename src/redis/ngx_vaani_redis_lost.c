@@ -1,7 +1,6 @@
 
 /*
- * What the loss of a connection means: for its commands, for the next attempt,
- * and for the log.
+ * Handles a lost connection: its commands, the next attempt, and the log.
  */
 
 
@@ -22,8 +21,9 @@ static void ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn);
 
 /*
  * A connection that was in use broke, and its commands wait for the next one.
- * That is tried at once only if this one has executed a command or lasted a
- * while: otherwise the two could alternate without an end.
+ * The next attempt is immediate only if this connection has executed a command
+ * or lasted for some time.  Otherwise connecting and breaking could alternate
+ * in a tight loop.
  */
 
 void
@@ -65,8 +65,8 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
- * Since TLS 1.3, Redis refuses a certificate when the handshake is over: the
- * alert says more than the failure.
+ * Since TLS 1.3, Redis refuses a certificate after the handshake: the alert
+ * explains the failure better than the errno.
  */
 
 void
@@ -88,7 +88,7 @@ ngx_vaani_redis_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
- * Connects again; the form may take the commands before.
+ * Connects again; before that, the form may take over the commands.
  */
 
 static void
@@ -96,7 +96,7 @@ ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn)
 {
     ngx_vaani_redis_actions_t  *actions;
 
-    /* its owner tries another place, but is never called at once */
+    /* its owner tries another address; it is never called at once */
 
     if (conn->watch) {
         ngx_add_timer(&conn->reconnect, 1);
@@ -116,8 +116,8 @@ ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * The command that Redis was executing may be the reason: one that is too long
- * for it, for example.  So it isn't sent without an end.
+ * The command that Redis was executing may be the cause, for example because
+ * it is too long.  Therefore it is not retried without limit.
  */
 
 static void
@@ -141,7 +141,7 @@ ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn, ngx_queue_t *refused)
         return;
     }
 
-    /* it may still be in the chain of output, which ends with the connection */
+    /* it may still be in the output chain, which ends with the connection */
 
     ngx_queue_remove(q);
     ngx_queue_insert_tail(refused, q);
@@ -179,7 +179,7 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
- * Closes the connection, and refuses commands until another one is there.
+ * Closes the connection, and refuses commands until the next one is ready.
  */
 
 static void
@@ -195,7 +195,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 
     ngx_vaani_redis_close(conn);
 
-    /* one line per reason: another one may be what needs attention */
+    /* one line per reason, because another reason may be the important one */
 
     failure = ngx_crc32_short((u_char *) what, ngx_strlen(what));
 
@@ -205,7 +205,9 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     conn->failure = failure;
 
     if (conn->watch) {
-        /* one of several may be down; its certificate needs attention */
+        /*
+         * one of several may be unreachable; its certificate needs attention
+         */
 
         level = !ngx_vaani_redis_is_news(conn->watch, failure)
                 ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;
@@ -232,7 +234,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
         return;
     }
 
-    /* one that lasted is no reason to wait longer than after the first */
+    /* a connection that has lasted resets the delay */
 
     if (ready
         && ngx_current_msec - conn->ready_since >= NGX_VAANI_REDIS_MAX_BACKOFF)
@@ -240,7 +242,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
         conn->backoff = 0;
     }
 
-    /* another master may be there any moment */
+    /* a new master may appear at any moment */
 
     longest = (conn->redis->actions && conn->redis->actions->locate)
               ? NGX_VAANI_REDIS_SEEK_BACKOFF : NGX_VAANI_REDIS_MAX_BACKOFF;
@@ -248,7 +250,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     conn->backoff = conn->backoff ? ngx_min(conn->backoff * 2, longest)
                                   : NGX_VAANI_REDIS_MIN_BACKOFF;
 
-    /* the workers must not all come back in the same moment */
+    /* spread the reconnects of the workers */
 
     ngx_add_timer(&conn->reconnect,
                   conn->backoff / 2 + ngx_random() % (conn->backoff / 2 + 1));
@@ -256,8 +258,9 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 
 
 /*
- * Whether a failure was not logged lately; it is then.  A watch goes from place
- * to place, each of which may fail in its own way, again and again.
+ * Whether a failure was not logged recently; marks it as logged.  A watch
+ * moves from address to address, and each may repeatedly fail for its own
+ * reason.
  */
 
 static ngx_uint_t
@@ -392,8 +395,8 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
 /*
  * Moves commands that have waited too long from a queue to *expired.  Returns
- * whether there are any; *next is the least time that one of the others has
- * left, ms, or 0.
+ * whether the queue has others; *next is then the shortest remaining time, ms,
+ * or 0.
  */
 
 static ngx_uint_t
@@ -438,8 +441,8 @@ ngx_vaani_redis_expire(ngx_queue_t *queue, ngx_queue_t *expired,
 
 
 /*
- * Replies come in order, so nothing more can be had of a connection that owes
- * one.  New events don't wait for the next connection.
+ * Replies come in order, so a connection with an overdue reply is useless.
+ * New events do not wait for the next connection.
  */
 
 static void

@@ -1,6 +1,6 @@
 
 /*
- * A server: where it is, and the connections to it.
+ * A server: its address, and the connections to it.
  */
 
 
@@ -82,8 +82,8 @@ ngx_vaani_redis_free_node(ngx_vaani_redis_node_t *node)
 
 
 /*
- * The place may be one of the configuration: then its addresses are known, even
- * if a name can't be resolved now, or never can without a resolver.
+ * The address may be a URL of the configuration: then the addresses found at
+ * start are known, even if the name cannot be resolved now.
  */
 
 ngx_int_t
@@ -143,7 +143,7 @@ ngx_vaani_redis_place(ngx_vaani_redis_node_t *node, const char *host,
 
 
 /*
- * Without a pool, which ngx_parse_addr() wants.  Returns NGX_OK, or
+ * Works without a pool, which ngx_parse_addr() needs.  Returns NGX_OK, or
  * NGX_DECLINED for a name.
  */
 
@@ -189,7 +189,7 @@ ngx_vaani_redis_parse_addr(ngx_vaani_redis_node_t *node, in_port_t port)
 
 
 /*
- * What the configuration knows of a name: its addresses, with whatever port.
+ * The addresses that the configuration has for a name, with any port.
  */
 
 static void

@@ -1,7 +1,6 @@
 
 /*
- * The commands of a connection: what it takes, in what order they are sent, and
- * how they end.
+ * The commands of a connection: limits, order of sending, and end.
  */
 
 
@@ -70,14 +69,14 @@ ngx_vaani_redis_add_command(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_stats_commands(conn, 1, size);
 
     /*
-     * One timer for all: it isn't moved as commands come and go, but looks
-     * for what is due when it fires.
+     * One timer for all commands: it is not moved for each command, but checks
+     * all deadlines when it fires.
      */
 
     if (!conn->deadline.timer_set
         || (ngx_msec_int_t) (conn->deadline.timer.key - cmd->deadline) > 0)
     {
-        /* one that was redirected has less time left */
+        /* a redirected command has less time left */
 
         left = cmd->deadline - ngx_current_msec;
 
@@ -113,8 +112,8 @@ ngx_vaani_redis_remove_command(ngx_vaani_redis_conn_t *conn,
 
 
 /*
- * The write is posted, so that it takes all that this turn of the event loop
- * brings.
+ * The write is posted, so that it includes all commands of this iteration of
+ * the event loop.
  */
 
 void
@@ -123,7 +122,10 @@ ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
     cmd->buf.pos = cmd->buf.start;
     cmd->out.next = NULL;
 
-    /* it holds for the next command only, and without it, that is redirected */
+    /*
+     * ASKING holds for the next command only; without it that command is
+     * redirected
+     */
 
     if (cmd->asking && ngx_vaani_redis_add_asking(conn) != NGX_OK) {
         cmd->asking = 0;
@@ -134,7 +136,7 @@ ngx_vaani_redis_queue(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd)
 
     ngx_queue_insert_tail(&conn->inflight, &cmd->queue);
 
-    /* the clock is read once for a write */
+    /* one reading of the clock per write */
 
     if (!conn->flush.posted) {
         conn->sent = ngx_vaani_redis_now();

@@ -1,7 +1,7 @@
 
 /*
- * What comes back: the reader of hiredis within bounds, and what a reply does
- * to its command and its connection.
+ * Reads replies with hiredis, within limits, and applies them to the command
+ * and the connection.
  */
 
 
@@ -89,10 +89,10 @@ ngx_vaani_redis_create_reader(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * hiredis makes room for as many elements as are announced, and looks at each
- * of them when it frees the array: seconds for a line of a few bytes.  A table
- * of a cluster has many, in all of it: what counts is their number, until the
- * reply is complete.
+ * hiredis allocates as many elements as are announced, and visits each of them
+ * when it frees the array: a line of a few bytes can cost seconds.  Tables of
+ * a cluster are nested arrays with many elements.  Therefore all elements are
+ * counted until the reply is complete.
  */
 
 static void *
@@ -117,7 +117,7 @@ ngx_vaani_redis_create_array(const redisReadTask *task,
 
 
 /*
- * Returns NGX_DONE if the connection was closed on the way.
+ * Returns NGX_DONE if the connection was closed meanwhile.
  */
 
 ngx_int_t
@@ -200,7 +200,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * What was subscribed to comes at any time, and is no reply to a command.
+ * Messages of a subscription can arrive at any time, and are not replies.
  */
 
 static ngx_uint_t
@@ -236,7 +236,9 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
 
     if (cmd->once) {
 
-        /* that it's answered says nothing of events */
+        /*
+         * an answer to these commands does not prove that events are accepted
+         */
 
         ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);
         return;
@@ -266,7 +268,9 @@ ngx_vaani_redis_error_reply(ngx_vaani_redis_conn_t *conn,
 
     error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
 
-    /* a replica gets the data of its master, over connections that stay */
+    /*
+     * a replica replaces its data by its master's, over existing connections
+     */
 
     if (error->action == NGX_VAANI_REDIS_WAIT
         && ngx_strncmp(reply->str, "LOADING", sizeof("LOADING") - 1) == 0)

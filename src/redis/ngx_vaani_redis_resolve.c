@@ -25,9 +25,9 @@ ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
 #if (NGX_VAANI_RESOLVER_LIST)
 
     /*
-     * Angie, whose resolver has the name servers of resolv.conf by default.
-     * That knows nothing of /etc/hosts, so "localhost" would not be found: such
-     * names are looked up as they are without a resolver.
+     * Angie, whose resolver uses the name servers of resolv.conf by default.
+     * It does not read /etc/hosts and would not find "localhost".  Therefore
+     * such names are resolved as if there were no resolver.
      */
 
     return resolver->connections != NULL && resolver->resolv_conf.len == 0;
@@ -41,8 +41,8 @@ ngx_vaani_redis_has_servers(ngx_resolver_t *resolver)
 
 
 /*
- * A name is looked up again for every connection, so that a Redis that has
- * moved is found; several addresses take turns.
+ * A name is resolved again for every connection, so that a Redis that has
+ * moved is found.  Several addresses are used in turn.
  */
 
 void
@@ -71,7 +71,7 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 
     if (conn->unresolved && conn->nrefused) {
 
-        /* the next address of those known, without asking again */
+        /* the next known address, without a query */
 
         ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
         return;
@@ -100,11 +100,11 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * A "resolver" with no name server behind it never answers, and the default of
- * "resolver_timeout" is 30s for each connection.  If there is an address to
- * fall back to, half of the connect timeout is left for using it, so that an
- * event that came meanwhile still gets to Redis.  A later answer is not lost:
- * nginx's resolver keeps it for the next connection.
+ * A "resolver" whose name servers do not respond never answers, and the
+ * default of "resolver_timeout" is 30s for each connection.  If there is a
+ * fallback address, half of the connect timeout is reserved for connecting to
+ * it, so that a waiting event still reaches Redis.  A later answer is not
+ * lost: nginx's resolver caches it for the next connection.
  */
 
 static ngx_msec_t
@@ -120,7 +120,7 @@ ngx_vaani_redis_lookup_timeout(ngx_vaani_redis_conn_t *conn)
 
     limit = ngx_max(conn->redis->connect_timeout / 2, 1);
 
-    /* with "resolver_timeout 0" nginx waits for ever */
+    /* with "resolver_timeout 0" nginx never times out */
 
     return timeout ? ngx_min(timeout, limit) : limit;
 }
@@ -163,10 +163,10 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 
 
 /*
- * The name server may be unreachable while Redis isn't.  Its latest answer is
- * newer than what the configuration found.  If there is none, the addresses of
- * the configuration take turns until one of them works: "localhost" may be ::1
- * first, where Redis doesn't listen.
+ * The name server may be unreachable while Redis is reachable.  Its latest
+ * answer is newer than the addresses found at start.  Without an answer, the
+ * addresses found at start are tried in turn: "localhost" may be ::1 first,
+ * and Redis may not listen there.
  */
 
 static void
@@ -195,8 +195,9 @@ ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn, char *what)
 
 
 /*
- * The one after that of the last time.  The resolver gives them in another
- * order each time, so it's the next higher one, and after all the lowest one.
+ * The address after the last one used.  The resolver changes the order each
+ * time.  Therefore the next higher address is used, and after the highest the
+ * lowest.
  */
 
 static ngx_resolver_addr_t *

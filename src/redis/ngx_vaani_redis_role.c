@@ -1,6 +1,6 @@
 
 /*
- * One server, which has to be the master of several: others say where it is.
+ * A node that must be the master among several servers; other servers name it.
  */
 
 
@@ -16,7 +16,7 @@ static ngx_int_t ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn,
     redisReply *reply);
 
 
-/* the ACL may not allow one of two questions */
+/* the ACL may refuse one of the two questions */
 
 static ngx_str_t  ngx_vaani_redis_role_args[] = {
     ngx_string("ROLE")
@@ -49,7 +49,7 @@ ngx_vaani_redis_role_answer(void *data, ngx_vaani_redis_status_e status,
 {
     ngx_vaani_redis_watch_t *watch = data;
 
-    /* else the connection is lost, which is told next */
+    /* otherwise the connection is lost; watch->lost() follows */
 
     if (status != NGX_VAANI_REDIS_DONE) {
         return;
@@ -116,7 +116,10 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
         && conn->redis->actions->hint
         && !conn->node->hinted)
     {
-        /* each second time: it may be wrong, or too early */
+        /*
+         * every second time, because the named master may be wrong or not
+         * ready
+         */
 
         conn->node->hinted = 1;
 
@@ -138,7 +141,7 @@ ngx_vaani_redis_judge_role(ngx_vaani_redis_conn_t *conn, redisReply *reply)
 
 
 /*
- * A master that was demoted: what it refuses waits for the one that took over.
+ * A demoted master: commands that it refuses wait for the new one.
  */
 
 ngx_int_t
@@ -192,7 +195,7 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
             return;
         }
 
-        /* it's no news if nobody could connect to the one before */
+        /* not logged if no connection to the previous one existed */
 
         moved = 1;
 

@@ -3,13 +3,13 @@
  * The master that Redis Sentinels know under a name, see
  * https://redis.io/docs/latest/develop/reference/sentinel-clients/
  *
- * Each worker has a connection to one Sentinel.  It is asked for the master
- * whenever a connection to that is to be made, when it says that the master has
- * changed, and from time to time.  If it goes, or doesn't know the master, the
- * next one is asked.
+ * Each worker has a connection to one Sentinel.  It asks for the master before
+ * each connection to the master, when the Sentinel announces a new master, and
+ * periodically.  If the Sentinel is lost or does not know the master, the next
+ * one is asked.
  *
- * Sentinels may disagree: as long as the connections to a master stand, another
- * server has to say itself that it is the master before they are moved there.
+ * Sentinels may disagree.  While the connections to a master work, they are
+ * moved only to a server that itself confirms that it is the master.
  */
 
 
@@ -17,26 +17,27 @@
 #include "vaani_master.h"
 
 
-/* how often it's asked without a reason, ms */
+/* the period of asking, ms */
 
 #define NGX_VAANI_REDIS_ASK_EVERY       10000
 
-/* how often it's said that a Sentinel doesn't know the name, ms */
+/* the period of the line about a Sentinel that does not know the name, ms */
 
 #define NGX_VAANI_REDIS_UNKNOWN_EVERY   60000
 
 
 typedef struct {
     ngx_vaani_redis_watch_t     watch;
-    ngx_vaani_redis_watch_t     probe;          /* of who may be the master */
+    ngx_vaani_redis_watch_t     probe;          /* for candidates for the
+                                                   master */
     ngx_vaani_redis_t          *redis;
-    ngx_uint_t                  current;        /* which of the URLs */
-    ngx_uint_t                  ntried;         /* of them, without success */
+    ngx_uint_t                  current;        /* index of the URL */
+    ngx_uint_t                  ntried;         /* failed ones */
     ngx_uint_t                  nold;           /* that named a lost one */
     ngx_event_t                 timer;
     ngx_msec_t                  backoff;
     vaani_pace_t                unknown;
-    char                       *why;            /* the last one didn't say */
+    char                       *why;            /* the last one did not say */
     unsigned                    broken:1;       /* a connection to the master */
     unsigned                    asked:1;
     unsigned                    again:1;        /* when that is answered */
@@ -152,7 +153,10 @@ ngx_vaani_redis_sentinel_locate(ngx_vaani_redis_conn_t *conn)
 
     if (conn->node->wrong) {
 
-        /* it named one that isn't a master: another one may know better */
+        /*
+         * it named a server that is not a master: another Sentinel may know
+         * better
+         */
 
         conn->node->wrong = 0;
 
@@ -228,7 +232,7 @@ ngx_vaani_redis_sentinel_open(ngx_vaani_redis_sentinel_t *sentinel)
 
 
 /*
- * Goes on with the next Sentinel; after all of them with a pause.
+ * Asks the next Sentinel; pauses after the last one.
  */
 
 static void
@@ -272,7 +276,10 @@ ngx_vaani_redis_sentinel_ask(ngx_vaani_redis_sentinel_t *sentinel)
     ngx_str_set(&subscribe[0], "SUBSCRIBE");
     subscribe[1] = ngx_vaani_redis_switched;
 
-    /* who has subscribed can't ask; sent together, nothing is missed */
+    /*
+     * a subscribed client cannot send queries; sent together, no change is
+     * missed
+     */
 
     if ((sentinel->subscribed
          && ngx_vaani_redis_watch_ask(&sentinel->watch, unsubscribe, 2, NULL)
@@ -324,7 +331,7 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
     if (status != NGX_VAANI_REDIS_DONE) {
 
-        /* the connection is lost, which is told next */
+        /* the connection is lost; watch->lost() follows */
 
         return;
     }
@@ -353,7 +360,9 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
     sentinel->ntried = 0;
     sentinel->backoff = 0;
 
-    /* the one that leads a failover knows of it seconds before the others */
+    /*
+     * the Sentinel that leads a failover knows of it seconds before the others
+     */
 
     if (sentinel->broken
         && ngx_vaani_redis_is_at(sentinel->redis->nodes[0], host, port)
@@ -385,7 +394,7 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
 
 /*
- * Whether the connections to another master stand, or are about to.
+ * Whether the connections to another master exist, or are being made.
  */
 
 static ngx_uint_t
@@ -431,7 +440,7 @@ ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
         return;
     }
 
-    /* Sentinels may know several masters */
+    /* Sentinels may monitor several masters */
 
     if (moved.name.len != sentinel->redis->sentinel.len
         || ngx_memcmp(moved.name.data, sentinel->redis->sentinel.data,
@@ -441,7 +450,7 @@ ngx_vaani_redis_sentinel_pushed(ngx_vaani_redis_watch_t *watch,
         return;
     }
 
-    /* whoever says it, it's asked for */
+    /* the new master is asked for its role, whoever named it */
 
     if (sentinel->asked) {
         sentinel->again = 1;
@@ -471,8 +480,8 @@ ngx_vaani_redis_sentinel_timer(ngx_event_t *ev)
 
 
 /*
- * Asks a server that may be the master for its role.  A replica knows its new
- * master before Sentinels do, if a person or another program has named it.
+ * Asks a candidate for the master for its role.  A replica knows a new master
+ * before the Sentinels do, if a person or another program has appointed it.
  */
 
 static void
@@ -504,7 +513,7 @@ ngx_vaani_redis_probe_lost(ngx_vaani_redis_watch_t *watch)
 {
     ngx_vaani_redis_sentinel_t *sentinel = watch->data;
 
-    /* those that wait for it ask again */
+    /* connections that wait for the master ask again */
 
     ngx_vaani_redis_no_master(sentinel->redis, "is not a master");
 }

@@ -1,6 +1,6 @@
 
 /*
- * From a connection to a READY one: AUTH, SELECT, SCRIPT LOAD.
+ * Sets up a connection: AUTH, SELECT, SCRIPT LOAD.
  */
 
 
@@ -137,7 +137,7 @@ ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
     if (reply->type == REDIS_REPLY_ERROR && rc != NGX_OK) {
         error = ngx_vaani_redis_error((u_char *) reply->str, reply->len);
 
-        /* in READY it was a SCRIPT LOAD: the commands behind it will tell */
+        /* in READY it was a SCRIPT LOAD: later commands report the error */
 
         if (conn->state != NGX_VAANI_REDIS_READY) {
             ngx_vaani_redis_log_error(conn, error, reply);

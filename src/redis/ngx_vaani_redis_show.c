@@ -2,17 +2,18 @@
 /*
  * The servers that a worker knows, in shared memory, for the status page.
  *
- * A table is written as a whole, at the end of the turn of the event loop in
- * which something of it changed.  Its version is odd meanwhile: a reader that
- * finds it odd, or changed at the end, reads again.  A table belongs to the
- * process whose pid it has: that of one that was killed isn't read any more.
+ * The worker writes the whole table at the end of each iteration of the event
+ * loop in which it changed.  Meanwhile its version is odd.  A reader that
+ * finds an odd or a changed version reads again.  A table belongs to the
+ * process whose pid it has: the table of a killed process is not read any
+ * more.
  */
 
 
 #include "ngx_vaani_redis_node.h"
 
 
-/* how often a reader tries */
+/* the maximum number of attempts of a reader */
 
 #define NGX_VAANI_REDIS_READS           100
 
@@ -57,7 +58,7 @@ ngx_vaani_redis_form_name(ngx_vaani_redis_t *redis)
 
 
 /*
- * How many servers of this Redis are shown at most.
+ * The maximum number of servers of this Redis that are shown.
  */
 
 static ngx_uint_t
@@ -139,7 +140,7 @@ ngx_vaani_redis_show_handler(ngx_event_t *ev)
 
     table = ngx_vaani_redis_table(redis, worker);
 
-    /* it's odd already if a worker was killed while it wrote it */
+    /* already odd if a worker was killed while it wrote the table */
 
     table->version |= 1;
 
@@ -157,7 +158,7 @@ ngx_vaani_redis_show_handler(ngx_event_t *ev)
 
     } else {
 
-        /* until Sentinels have named one, it's nobody's place */
+        /* empty until a Sentinel has named the master */
 
         node = redis->nodes[0];
 
@@ -196,7 +197,7 @@ ngx_vaani_redis_show_node(ngx_vaani_redis_t *redis,
         return;
     }
 
-    /* one that is there already was more important */
+    /* the earlier entry was more important */
 
     if (shown->role == NGX_VAANI_REDIS_SHOWN_UNKNOWN) {
         shown->role = role;
@@ -226,7 +227,7 @@ ngx_vaani_redis_nready(ngx_vaani_redis_node_t *node)
 
 
 /*
- * That of a name, or a new one, or NULL if there is no room.
+ * Returns the entry of a name, or a new one, or NULL if the table is full.
  */
 
 static ngx_vaani_redis_shown_t *
@@ -265,7 +266,8 @@ ngx_vaani_redis_shown_node(ngx_vaani_redis_table_t *table, ngx_uint_t nshown,
 
 
 /*
- * Of a long name its beginning and its end, which tell it from others.
+ * Of a long name only the beginning and the end are kept, which distinguish
+ * it.
  */
 
 static void
@@ -316,7 +318,7 @@ ngx_vaani_redis_shown(ngx_vaani_redis_t *redis, ngx_uint_t worker,
             continue;
         }
 
-        /* a new worker has written nothing yet */
+        /* a new worker has not written its table yet */
 
         if (copy->pid != stats->pid) {
             return 0;

@@ -1,7 +1,6 @@
 
 /*
- * The TLS of a Redis as it is configured: the context that its connections are
- * made of.
+ * The TLS settings of a Redis: creates the context of its connections.
  */
 
 
@@ -48,7 +47,7 @@ ngx_vaani_redis_ssl_create(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl)
         return NGX_ERROR;
     }
 
-    /* what nginx's functions complain of gets the place where it was set */
+    /* errors that nginx's functions log get the place of the setting */
 
     log = *cf->log;
     log.handler = ngx_vaani_redis_ssl_place;
@@ -153,7 +152,7 @@ ngx_vaani_redis_ssl_trust(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
             return NGX_ERROR;
         }
 
-        /* a store that isn't there is no error */
+        /* a missing store is not an error */
 
         ERR_clear_error();
     }
@@ -165,9 +164,9 @@ ngx_vaani_redis_ssl_trust(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
     }
 
     /*
-     * nginx's callback lets every handshake pass, to look at the result when
-     * it is over.  Without a callback OpenSSL refuses by itself: Redis is told
-     * why, and no session of a connection that wasn't verified is ever kept.
+     * nginx's callback accepts every handshake; nginx checks the result
+     * afterwards.  Without a callback OpenSSL itself refuses: Redis learns the
+     * reason, and no session of an unverified connection is stored.
      */
 
     SSL_CTX_set_verify(ssl->ssl->ctx, SSL_VERIFY_PEER, NULL);
@@ -191,7 +190,7 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
         return NGX_OK;
     }
 
-    /* the dot that makes a name absolute belongs to DNS only */
+    /* the dot of an absolute name belongs to DNS only */
 
     if (len > 1 && ssl->name.value.data[len - 1] == '.') {
         len--;
@@ -231,8 +230,8 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 
 
 /*
- * Names are compared by OpenSSL, which knows addresses, too;
- * ngx_ssl_check_host() doesn't.
+ * OpenSSL compares the name, because ngx_ssl_check_host() does not support
+ * addresses.
  */
 
 ngx_int_t

@@ -1,6 +1,6 @@
 
 /*
- * What failures of TLS mean, and what can be done.
+ * Explains failures of TLS, and what to do about them.
  */
 
 
@@ -9,7 +9,7 @@
 
 #if (NGX_SSL)
 
-/* RFC 8446; not all libraries name it */
+/* RFC 8446; some libraries do not define it */
 
 #define NGX_VAANI_REDIS_CERTIFICATE_REQUIRED  116
 
@@ -27,7 +27,7 @@ static char *ngx_vaani_redis_ssl_what(ngx_vaani_redis_conn_t *conn,
     const ngx_vaani_redis_ssl_text_t *texts, long code, const char *reason);
 
 
-/* the last one of each table is for all others */
+/* the last entry of each table is the default */
 
 static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_certificates[] = {
 
@@ -161,8 +161,8 @@ ngx_vaani_redis_ssl_note_errors(ngx_vaani_redis_conn_t *conn)
 
 
 /*
- * nginx logs OpenSSL's errors, and they are gone by the time that it says
- * there was one.  Alerts are told nowhere else.
+ * nginx logs OpenSSL's errors and clears them before it reports a failure.
+ * Alerts are available only here.
  */
 
 static void
@@ -237,7 +237,7 @@ ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
 
     if (conn->state == NGX_VAANI_REDIS_SETTING_UP && conn->alert == 0) {
 
-        /* a write may find out first; the alert is there to be read then */
+        /* a write may fail first; the alert can then still be read */
 
         c = conn->peer.connection;
 

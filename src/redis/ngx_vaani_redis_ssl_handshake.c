@@ -72,8 +72,8 @@ failed:
 
 
 /*
- * The name to verify: that of the configuration, or where there may be several
- * servers, that of each.  Addresses aren't sent (RFC 6066).
+ * The name to verify: that of the configuration or, if there may be several
+ * servers, that of each server.  Addresses are not sent (RFC 6066).
  */
 
 static ngx_int_t
@@ -136,7 +136,7 @@ ngx_vaani_redis_ssl_handshaked(ngx_connection_t *c)
 
     if (!c->ssl->handshaked) {
 
-        /* it might have been what is wrong */
+        /* the session may have caused the failure */
 
         ngx_vaani_redis_ssl_forget(conn);
 
@@ -148,7 +148,7 @@ ngx_vaani_redis_ssl_handshaked(ngx_connection_t *c)
 
     if (conn->redis->ssl.verify) {
 
-        /* some ciphers have nothing to verify */
+        /* some ciphers have no certificate to verify */
 
         cert = SSL_get_peer_certificate(c->ssl->connection);
 
@@ -166,7 +166,7 @@ ngx_vaani_redis_ssl_handshaked(ngx_connection_t *c)
 
 
 /*
- * Since TLS 1.3, sessions come at any time after the handshake.
+ * Since TLS 1.3, sessions arrive at any time after the handshake.
  */
 
 static void
@@ -210,7 +210,7 @@ ngx_vaani_redis_ssl_close(ngx_vaani_redis_conn_t *conn)
 
         if (ngx_ssl_shutdown(c) == NGX_AGAIN) {
 
-            /* not even the goodbye can be written */
+            /* close_notify cannot be written either */
 
             SSL_free(c->ssl->connection);
             c->ssl = NULL;

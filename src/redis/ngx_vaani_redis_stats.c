@@ -1,6 +1,6 @@
 
 /*
- * What is counted of connections, in shared memory.
+ * Counters of connections, in shared memory.
  */
 
 
@@ -40,8 +40,8 @@ ngx_vaani_redis_stats(ngx_vaani_redis_t *redis)
 
 
 /*
- * What is of one process, is of the latest one: an old worker, after a reload,
- * has given its place to a new one.
+ * Gauges belong to the latest process: after a reload, the old worker has
+ * given its place to a new one.
  */
 
 static ngx_uint_t
@@ -62,7 +62,7 @@ ngx_vaani_redis_stats_init(ngx_vaani_redis_t *redis)
         return;
     }
 
-    /* after a reload, the one before may still have some */
+    /* after a reload, the previous process may still have some */
 
     if (!ngx_vaani_redis_alive(stats->pid)) {
         stats->commands = 0;

@@ -1,6 +1,6 @@
 
 /*
- * Where Redis is, as it is configured.
+ * Parses the URL of a Redis.
  */
 
 
@@ -153,7 +153,10 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest, char *scheme,
         url->host = u.host;
     }
 
-    /* u.host of an IPv6 address has the brackets in some versions of nginx */
+    /*
+     * in some versions of nginx u.host of an IPv6 address includes the
+     * brackets
+     */
 
     url->server = u.host;
 
@@ -355,7 +358,7 @@ ngx_vaani_redis_unescape(ngx_pool_t *pool, u_char *first, u_char *last,
 
 
 /*
- * What the logs call it: a password must not get there.
+ * The name for logs, which must not contain the password.
  */
 
 static ngx_int_t

@@ -1,6 +1,6 @@
 
 /*
- * A connection to ask who serves what.
+ * A connection for questions about servers.
  */
 
 

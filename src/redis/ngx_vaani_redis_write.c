@@ -1,6 +1,6 @@
 
 /*
- * The one write that a turn of the event loop makes on a connection.
+ * Writes to a connection, once per iteration of the event loop.
  */
 
 
@@ -27,7 +27,7 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
 #if (NGX_SSL)
 
-    /* a read that has to write something of TLS first goes on first */
+    /* a TLS read that has to write first takes precedence */
 
     if (c->ssl && c->ssl->saved_write_handler) {
         return;
@@ -35,7 +35,7 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
 #endif
 
-    /* the rest of a command may be in a record that couldn't be written */
+    /* a record that could not be written may contain the rest of a command */
 
     if (conn->out || c->buffered) {
         ngx_set_socket_errno(0);
@@ -63,8 +63,8 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
 /*
  * Each time Redis reads from a unix socket, the kernel reports to epoll that
- * the socket is writable: nginx would wake up between a command and its reply,
- * and sleep again.  The socket is watched only while a write is incomplete.
+ * the socket is writable: nginx would wake up between a command and its reply
+ * without need.  The socket is watched only while a write is incomplete.
  */
 
 static ngx_int_t

@@ -1,9 +1,10 @@
 
 /*
- * What replies about servers consist of: words, numbers, ports and hosts.
+ * Parses the elements of replies about servers: words, numbers, ports and
+ * hosts.
  *
- * Nothing here is trusted: host names consist of printable ASCII characters
- * without spaces, and everything copied has a bound.
+ * Replies are not trusted: host names must consist of printable ASCII
+ * characters without spaces, and every copy has a limit.
  */
 
 
@@ -33,11 +34,11 @@
      && vaani_text_is((reply)->str, (reply)->len, literal))
 
 
-/* they return VAANI_OK; or VAANI_ERROR, and what they set is undefined then */
+/* all return VAANI_OK; or VAANI_ERROR, and their results are then undefined */
 
 /*
  * Takes the next word of a text; words are separated by one space, and none is
- * empty.  *p then is the beginning of the word after it, or the end of the
+ * empty.  *p becomes the beginning of the word after it, or the end of the
  * text.
  */
 int vaani_text_word(const char **p, const char *last, vaani_str_t *word);
@@ -50,14 +51,14 @@ int vaani_text_number(const void *text, size_t len, unsigned max,
 int vaani_text_port(const void *text, size_t len, unsigned *port);
 
 /*
- * Copies a host, which is not empty and loses its brackets, to
+ * Copies a host, which must not be empty, without its brackets, to
  * VAANI_TOPOLOGY_HOST_SIZE bytes.
  */
 int vaani_text_host(const void *text, size_t len, char *dst);
 
 /*
- * Copies printable ASCII characters without spaces: hosts and ids are parts of
- * log lines, and none has a null byte.
+ * Copies printable ASCII characters without spaces, because hosts and ids
+ * become parts of log lines.  A null byte is an error.
  */
 int vaani_text_copy(const void *text, size_t len, char *dst, size_t size);
 

@@ -131,7 +131,7 @@ vaani_role_info(const char *text, size_t len, vaani_role_t *role)
 
 
 /*
- * Sets *value if the line begins with the name; the first such line stands.
+ * Sets *value if the line begins with the name.  The first such line counts.
  */
 
 static void

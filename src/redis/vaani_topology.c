@@ -5,13 +5,14 @@
 #include "vaani_topology.h"
 
 
-/* nodes that there is room for at first; it doubles */
+/* the initial number of nodes; it doubles */
 
 #define VAANI_TOPOLOGY_MIN_ALLOC    8
 
 /*
- * What a table may cost that names the same slots and nodes again and again:
- * one of 1000 nodes with every slot in a range of its own stays below.
+ * The maximum cost of a table, which could repeat the same slots and nodes
+ * without limit: 1000 nodes with every slot in a range of its own are within
+ * it.
  */
 
 #define VAANI_TOPOLOGY_MAX_RANGES   (8 * VAANI_SLOTS)
@@ -23,7 +24,7 @@ typedef struct {
     const char           *asked_host;
     const char          **why;
     unsigned              nslots;       /* of all ranges */
-    unsigned              nlooked;      /* nodes, for those that are named */
+    unsigned              nlooked;      /* nodes, for those listed in ranges */
 } vaani_topology_reader_t;
 
 
@@ -188,9 +189,8 @@ vaani_topology_slot(const redisReply *reply, unsigned *slot)
 
 
 /*
- * Host, port, since Redis 4.0 the id, since 7.0 metadata.  What follows is left
- * to future versions.  *index is VAANI_TOPOLOGY_NONE if the node has no known
- * address.
+ * Host, port, since Redis 4.0 the id, since 7.0 metadata.  Later elements are
+ * ignored.  *index is VAANI_TOPOLOGY_NONE if the node has no known address.
  */
 
 static int
@@ -305,8 +305,9 @@ vaani_topology_host(vaani_topology_reader_t *r, const redisReply *reply,
 
 
 /*
- * The value of a name in the metadata, which alternate.  Returns NULL if there
- * is none, or if it is not a string, empty or "?".
+ * Returns the value of a name in the metadata, in which names and values
+ * alternate.  Returns NULL if the name is missing, or if the value is not a
+ * string, empty or "?".
  */
 
 static const redisReply *
@@ -386,7 +387,7 @@ vaani_topology_add(vaani_topology_reader_t *r,
 
 
 /*
- * Nodes of unknown address may have the host that was asked and the same port.
+ * Nodes of unknown address may have the same port as the asked host.
  */
 
 static int

@@ -70,8 +70,8 @@ int vaani_topology_read(vaani_topology_t *t, const redisReply *reply,
     const char *asked_host, const char **why);
 
 /*
- * Frees the nodes; *t is empty then, as it was made by a read of an empty
- * array, and may be freed again.  *t must have been read, or zeroed.
+ * Frees the nodes.  *t is empty then, as after a read of an empty array, and
+ * may be freed again.  *t must have been read or zeroed before.
  */
 void vaani_topology_free(vaani_topology_t *t);
 
