@@ -8,7 +8,7 @@ static void ngx_vaani_spool_cleanup(void *data);
 static ngx_int_t ngx_vaani_spool_start(ngx_vaani_spool_t *spool);
 
 
-/* tells its zones from those of others */
+/* distinguishes its zones from those of other modules */
 
 static ngx_uint_t  ngx_vaani_spool_tag;
 
@@ -42,7 +42,7 @@ ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 
     spool->shm_zone->init = ngx_vaani_spool_init_zone;
 
-    /* the data of a zone is its memory; the first spool can be any of them */
+    /* the data of a zone is its memory; any spool may be the first one */
 
     spool->shm_zone->data = spool;
 
@@ -129,7 +129,7 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
     ngx_vaani_spool_measure(spool);
 
-    /* nginx may just have made the directory */
+    /* nginx may just have created the directory */
 
     parent = spool->path->name;
     p = ngx_cpymem(name, parent.data, parent.len);
@@ -161,7 +161,7 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    /* without a master, a worker outlives its configuration */
+    /* without a master process, a worker outlives its configuration */
 
     cln->handler = ngx_vaani_spool_cleanup;
     cln->data = spool;
@@ -170,7 +170,10 @@ ngx_vaani_spool_init_worker(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 #ifdef SIGXFSZ
 
-    /* a limit of the size of files is an error of write(), not a death */
+    /*
+     * makes an exceeded file size limit an error of write(), not a fatal
+     * signal
+     */
 
     (void) signal(SIGXFSZ, SIG_IGN);
 
@@ -236,7 +239,8 @@ ngx_vaani_spool_keep_refused(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 
 
 /*
- * Without a master, a reload starts no worker: the first record does.
+ * Without a master process, a reload starts no worker.  The first record then
+ * starts the spool.
  */
 
 static ngx_int_t

@@ -16,7 +16,7 @@ typedef struct {
     ngx_vaani_spool_t          *spool;
     ngx_vaani_spool_task_t      task;
 
-    ngx_queue_t                 batch;      /* what the thread writes */
+    ngx_queue_t                 batch;      /* the thread's data */
     size_t                      nbytes;
 } ngx_vaani_spool_append_t;
 
@@ -138,8 +138,8 @@ ngx_vaani_spool_detach(ngx_vaani_spool_entry_t *entry)
 
 
 /*
- * What comes while a batch is written makes up the next one, so that the sync
- * of a slow disk is shared by as many records as there are.
+ * Records that arrive during a write form the next batch, so that all of them
+ * share one sync of a slow disk.
  */
 
 static void
@@ -193,9 +193,9 @@ ngx_vaani_spool_append_thread(void *data)
 
 /*
  * Writes the entries from first to before last, and makes them durable.
- * Workers append to the same file without a lock, which O_APPEND allows: if a
- * write ends early, the part of the record stays, and is skipped on reading.
- * Returns an errno, or 0.
+ * Workers append to the same file without a lock, which O_APPEND allows.  If a
+ * write is incomplete, the partial record remains in the file, and readers
+ * skip it.  Returns an errno, or 0.
  */
 
 static ngx_err_t
@@ -212,7 +212,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
 
     shared = ngx_vaani_spool_shared(append->spool);
 
-    /* what is kept makes room for what waits */
+    /* waiting records displace kept ones */
 
     (void) ngx_vaani_spool_make_room_for(append->spool, append->nbytes);
 
@@ -252,7 +252,7 @@ ngx_vaani_spool_append_some(ngx_vaani_spool_append_t *append,
             break;
         }
 
-        /* the process may not write larger files, but another one */
+        /* this process may have a lower file size limit than others */
 
         moved = 1;
 

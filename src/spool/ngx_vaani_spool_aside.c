@@ -3,8 +3,8 @@
 
 
 /*
- * What becomes of a record that the receiver doesn't take: it's given again, it
- * waits at the end of the spool, or it's a dead letter.
+ * Handles a record that the receiver does not accept: it is retried, moved to
+ * the end of the spool, or becomes a dead letter.
  */
 
 
@@ -28,7 +28,7 @@ ngx_vaani_spool_busy(ngx_vaani_spool_replay_t *replay,
         return NGX_BUSY;
     }
 
-    /* nobody has refused it: how long that is tried begins anew */
+    /* not a refusal: the time of retries starts again */
 
     return ngx_vaani_spool_append_deferred(replay, slot, 0);
 }
@@ -151,8 +151,7 @@ ngx_vaani_spool_dead_letter(ngx_vaani_spool_replay_t *replay,
 
 
 /*
- * It was taken once, and is not any more: what stands at its key may be
- * somebody else's by now.
+ * It was accepted once and is refused now: its key may hold other data by now.
  */
 
 ngx_int_t
@@ -175,7 +174,7 @@ ngx_vaani_spool_log_refused(ngx_vaani_spool_replay_t *replay,
 
     static vaani_pace_t   pace;
 
-    /* the first word is a code, what follows might quote something */
+    /* the first word is a code; the rest might quote data */
 
     space = ngx_strlchr(reason->data, reason->data + reason->len, ' ');
 

@@ -3,11 +3,11 @@
 
 
 /*
- * Clocks that nobody sets: ages must not change with the time of day.
+ * Clocks that cannot be set: ages must not change with the time of day.
  */
 
 
-/* what is older than the host's uptime is still above 0, s */
+/* keeps times before the boot of the host above 0, s */
 
 #define NGX_VAANI_SPOOL_EPOCH       0x40000000
 
@@ -28,7 +28,7 @@ ngx_vaani_spool_since(time_t time)
 
 
 /*
- * Without /proc it is nothing, as on other hosts: then ages are those of files.
+ * Without /proc it is zero, as on other systems; then ages are those of files.
  */
 
 u_char *
@@ -66,7 +66,7 @@ ngx_vaani_spool_boot_id(void)
             break;
         }
 
-        /* any digits do, if they are always the same */
+        /* any digits work if they are constant */
 
         id[digits / 2] = (u_char) (id[digits / 2] << 4
                                    | ((text[i] & 0x0f)

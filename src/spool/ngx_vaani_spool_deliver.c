@@ -3,16 +3,16 @@
 
 
 /*
- * The records of the segment that is being replayed: given to the callback, so
- * many at a time as its round trips allow, until each has an end.
+ * Delivers the records of the current segment: passes them to the callback, as
+ * many at a time as its round trips allow, until each of them is finished.
  */
 
 
-/* how long the shortest round trip is one, us */
+/* how long the shortest round trip is valid, us */
 
 #define NGX_VAANI_SPOOL_FLOOR       10000000
 
-/* a round trip may be longer by that, us: a turn of an event loop */
+/* tolerance of a round trip, us: one iteration of an event loop */
 
 #define NGX_VAANI_SPOOL_SLACK       1000
 
@@ -65,7 +65,7 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
         if (slot->used && slot->again) {
 
-            /* nothing is taken: the others need not be tried */
+            /* the receiver accepts nothing: the others need not be tried */
 
             break;
         }
@@ -116,8 +116,8 @@ ngx_vaani_spool_deliver(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * The first record of the segment that has to be delivered again.  The order
- * doesn't matter to the receiver's state, but to those who watch it.
+ * Returns the first record of the segment that must be delivered again.  The
+ * order does not affect the receiver's state, but its subscribers see it.
  */
 
 static ngx_vaani_spool_slot_t *
@@ -162,7 +162,10 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 
             replay->have_next = 1;
 
-            /* from a segment that was being made the place of dead letters */
+            /*
+             * written while the segment was being turned into a file of
+             * dead letters
+             */
 
             (void) vaani_journal_dead_letter(&replay->next, &reason, &len);
             break;
@@ -204,9 +207,9 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Whether a record is for the server that the segment is delivered to again, if
- * it's one of several.  Who owned a slot when the scope was seen is asked: the
- * mark will have that scope.
+ * Whether a record belongs to the server for which the segment is delivered
+ * again, if there are several.  The owner at the time of the scope counts,
+ * because the mark will have that scope.
  */
 
 static ngx_uint_t
@@ -250,7 +253,7 @@ ngx_vaani_spool_start(ngx_vaani_spool_slot_t *slot)
 
     } else {
 
-        /* over one connection: the mark that follows speaks for all of them */
+        /* over one connection, because the mark applies to all of them */
 
         rc = spool->receiver->replay(spool->data, slot,
                                      ngx_vaani_spool_lane(replay),
@@ -350,7 +353,10 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
     } else {
         replay->nended++;
 
-        /* what is late waits on, and is counted when it is written again */
+        /*
+         * a deferred record still waits; it is counted when it is written
+         * again
+         */
 
         if (!late && replay->segment > shared->floor) {
             (void) ngx_atomic_fetch_add(&shared->partial, 1);
@@ -366,8 +372,8 @@ ngx_vaani_spool_end(ngx_vaani_spool_slot_t *slot, ngx_int_t rc,
 
 
 /*
- * As many are under way as keep the round trip below twice the shortest one:
- * one more after each that does, half as many after one that doesn't.
+ * The window keeps the round trip below twice the shortest one: it grows by
+ * one after each round trip that is, and is halved after one that is not.
  */
 
 static void
@@ -394,7 +400,7 @@ ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
         return;
     }
 
-    /* what was sent before the last time doesn't count */
+    /* records sent before the last halving do not count */
 
     if (slot->sent > replay->halved) {
         replay->limit = ngx_max(replay->limit / 2, NGX_VAANI_SPOOL_WINDOW);
@@ -404,8 +410,8 @@ ngx_vaani_spool_pace(ngx_vaani_spool_replay_t *replay,
 
 
 /*
- * One of several servers takes nothing any more: the others go on, and this one
- * is tried again later.
+ * One of several servers accepts nothing: the others continue, and this one is
+ * tried again later.
  */
 
 static void

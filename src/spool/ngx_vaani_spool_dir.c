@@ -14,8 +14,8 @@ static ngx_int_t ngx_vaani_spool_usable(ngx_vaani_spool_t *spool,
 
 
 /*
- * The directory is made if it's missing.  One that is there already is its
- * owner's: nginx may be tested by root and run by somebody else.
+ * Creates the directory if it is missing.  The owner of an existing one is not
+ * changed: root may test a configuration that another user runs.
  */
 
 ngx_int_t
@@ -46,7 +46,7 @@ ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
     } else if (ngx_errno != EEXIST) {
 
-        /* on a file system that is read only this comes first */
+        /* a read-only file system reports this first */
 
         if (stat((char *) name, &st) == -1) {
             ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
@@ -99,7 +99,7 @@ ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
 
 /*
- * Two names of a directory that is made now aren't known for the same before.
+ * If the directory is created now, two names of it were not recognized before.
  */
 
 static ngx_int_t
@@ -128,7 +128,7 @@ ngx_vaani_spool_check_others(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
 
 /*
- * As the user of the workers, for a moment.  *what is the file that can't be
+ * Checks access as the user of the workers.  *what is the file that cannot be
  * used, or NULL for the directory.
  */
 
@@ -162,7 +162,7 @@ ngx_vaani_spool_usable(ngx_vaani_spool_t *spool, ngx_core_conf_t *ccf,
 
         if (setegid(ccf->group) == -1 || seteuid(ccf->user) == -1) {
 
-            /* a container may not let it: then the workers can't either */
+            /* a container may forbid it: then the workers cannot either */
 
             err = ngx_errno;
             rc = NGX_ERROR;

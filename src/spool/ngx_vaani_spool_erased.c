@@ -3,7 +3,8 @@
 
 
 /*
- * Tombstones: an operator has erased a call, and nothing of it is to come back.
+ * Tombstones: an operator has erased a call, and its events must not be
+ * applied again.
  */
 
 
@@ -43,7 +44,7 @@ ngx_vaani_spool_read_erased(ngx_vaani_spool_window_t *window)
 
     rc = NGX_ERROR;
 
-    /* it's only ever appended to */
+    /* the file is append-only */
 
     if (fstat(fd, &st) == 0) {
         rc = ((size_t) st.st_size == window->nerased
@@ -111,7 +112,7 @@ ngx_vaani_spool_take_tombstones(ngx_vaani_spool_window_t *window)
             return NGX_OK;
         }
 
-        /* of what is no tombstone the tool that checks the files tells */
+        /* the tool that checks the files reports other records */
 
         if (rc != VAANI_JOURNAL_RECORD
             || !vaani_journal_tombstone(&record, &erased_at))

@@ -5,17 +5,17 @@
 #include <sys/syscall.h>
 
 
-/* how many segments are tried before something must be wrong */
+/* the maximum number of segments to try; more indicates an error */
 
 #define NGX_VAANI_SPOOL_ATTEMPTS    100
 
 
-/* how often a write is tried that ends before its end */
+/* how often an incomplete write is repeated */
 
 #define NGX_VAANI_SPOOL_WRITES      10
 
 
-/* the highest number of a file that was put aside, of one segment */
+/* the maximum number of files put aside from one segment */
 
 #define NGX_VAANI_SPOOL_ASIDE       10000
 
@@ -57,7 +57,7 @@ ngx_vaani_spool_lock_file(int fd, u_char *name, int lock, struct stat *st)
 
     if (rc == NGX_DECLINED) {
 
-        /* whoever gave the name to another file had the lock then */
+        /* a process that renamed the file had the lock then */
 
         errno = EWOULDBLOCK;
     }
@@ -156,7 +156,7 @@ ngx_vaani_spool_open_current(ngx_vaani_spool_t *spool,
 
         ngx_vaani_spool_segment_name(name, dir, segment);
 
-        /* who replays a segment holds an exclusive lock on it */
+        /* a process that replays a segment holds an exclusive lock on it */
 
         fd = ngx_vaani_spool_open_locked(name, O_WRONLY|O_CREAT|O_APPEND,
                                          LOCK_SH, &st);
@@ -166,8 +166,8 @@ ngx_vaani_spool_open_current(ngx_vaani_spool_t *spool,
         }
 
         /*
-         * It may have been replayed and deleted while it was being opened,
-         * which has made it anew: what comes into it would be overtaken.
+         * The segment may have been replayed and deleted during open(), which
+         * has created it again: newer records in it would be overtaken.
          */
 
         if (fd != -1 && *current == segment
@@ -180,7 +180,7 @@ ngx_vaani_spool_open_current(ngx_vaani_spool_t *spool,
                 return -1;
             }
 
-            /* even if this process ends before it tells that it has written */
+            /* even if this process ends before it counts the record */
 
             ngx_vaani_spool_raise(&shared->appended, segment);
 
@@ -222,8 +222,8 @@ ngx_vaani_spool_sync_dir(u_char *dir)
 
 
 /*
- * A write that ends early isn't continued but made again: another process may
- * have appended in between.
+ * An incomplete write is repeated, not continued: another process may have
+ * appended in between.
  */
 
 ngx_int_t
@@ -275,7 +275,7 @@ ngx_vaani_spool_write_alone(int fd, u_char *data, size_t len, off_t end)
 
 
 /*
- * errno stays, unless that fails as well.
+ * Keeps errno, unless that fails as well.
  */
 
 static void
@@ -328,7 +328,7 @@ ngx_vaani_spool_rename_last(ngx_vaani_spool_t *spool, u_char *segment,
     for (n = 0; n < NGX_VAANI_SPOOL_ATTEMPTS; n++) {
         last = shared->current;
 
-        /* nobody else has the number in between */
+        /* no other process uses the number in between */
 
         if (last + 2 > NGX_VAANI_SPOOL_LAST
             || !ngx_atomic_cmp_set(&shared->current, last, last + 2))
@@ -384,7 +384,9 @@ ngx_vaani_spool_rename_new(u_char *from, u_char *to)
         return NGX_ERROR;
     }
 
-    /* a directory, or a file system without links; nobody else does this */
+    /*
+     * a directory, or a file system without links; no other process does this
+     */
 
     if (lstat((char *) to, &st) == 0) {
         errno = EEXIST;
@@ -396,8 +398,8 @@ ngx_vaani_spool_rename_new(u_char *from, u_char *to)
 
 
 /*
- * An operator may move the file away, send what is in it and delete it: then
- * another one is made.
+ * An operator may move the file away, resend its records and delete it.  Then
+ * a new file is created.
  */
 
 ngx_int_t
@@ -433,7 +435,7 @@ ngx_vaani_spool_append_file(u_char *name, u_char *data, size_t len)
 
     if (rc == NGX_OK && fdatasync(fd) == -1) {
 
-        /* it's tried again, or kept elsewhere */
+        /* it is retried, or kept elsewhere */
 
         ngx_vaani_spool_truncate(fd, end);
         rc = NGX_ERROR;

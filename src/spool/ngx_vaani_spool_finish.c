@@ -3,8 +3,8 @@
 
 
 /*
- * What becomes of a segment that was delivered: it's deleted or kept, when what
- * is to be kept of it is safe.
+ * Finishes a delivered segment: deletes or keeps it, after the records to be
+ * kept aside are safe.
  */
 
 
@@ -52,9 +52,10 @@ ngx_vaani_spool_finish_thread(void *data)
 
 
 /*
- * There is no room, say, for what is to be tried later, as errno says, and what
- * comes behind this segment must not wait for it: as it is, it becomes the last
- * one.  What was delivered is delivered again.
+ * The records to be retried cannot be written (for example, the disk is full,
+ * as errno says), and later segments must not wait.  The whole segment is
+ * moved to the end of the spool.  Records of it that were delivered are
+ * delivered again.
  */
 
 static ngx_int_t
@@ -86,8 +87,8 @@ ngx_vaani_spool_keep_waiting(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Removes the segment from those that wait, when what is to be kept of it is
- * safe.
+ * Removes the segment from the waiting ones, after the records to be kept
+ * aside are safe.
  */
 
 static ngx_int_t
@@ -119,8 +120,8 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
         }
 
         /*
-         * There is no room: all of the segment is kept, as it is, since it has
-         * what would be kept.  The name takes no room, or little.
+         * The disk is full: the whole segment is kept, because it contains the
+         * records to be kept aside.  Renaming takes little or no space.
          */
 
         if (ngx_vaani_spool_rename_bad(name) != NGX_OK) {
@@ -138,7 +139,7 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
         return NGX_ERROR;
     }
 
-    /* after something was put aside it's counted at once */
+    /* after something was put aside, count it immediately */
 
     if (replay->kept) {
         replay->measured = 0;
@@ -149,7 +150,7 @@ ngx_vaani_spool_remove(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Deletes a segment that was delivered, or keeps it.
+ * Deletes a delivered segment, or keeps it.
  */
 
 static ngx_int_t
@@ -166,7 +167,7 @@ ngx_vaani_spool_keep_or_delete(ngx_vaani_spool_replay_t *replay, u_char *name,
             return NGX_OK;
         }
 
-        /* it's better lost than delivered for ever */
+        /* losing it is better than delivering it forever */
     }
 
     if (unlink((char *) name) == -1 && errno != ENOENT) {
@@ -214,10 +215,11 @@ ngx_vaani_spool_keep_aside(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
 
 /*
- * What could not be delivered while others could goes to the end of the spool,
- * and is safe there before the segment goes.  If that is interrupted, it is
- * there twice, which the receiver knows how to ignore.  Room is made first
- * where the file system can, so that a full disk gets no part of it.
+ * Moves records that could not be delivered, while others could, to the end of
+ * the spool.  They are safe there before the segment is deleted.  An
+ * interruption leaves them twice, and the receiver ignores the second
+ * delivery.  Where the file system supports it, space is allocated first, so
+ * that a full disk gets no partial record.
  */
 
 static ngx_int_t
@@ -248,13 +250,13 @@ ngx_vaani_spool_append_late(ngx_vaani_spool_replay_t *replay)
 
         ngx_vaani_spool_close_file(fd);
 
-        /* what waits goes before what is kept */
+        /* waiting records displace kept ones */
 
         if (ngx_vaani_spool_drop_if_full(replay->spool)) {
             continue;
         }
 
-        /* the process may not write larger files, but another one */
+        /* this process may have a lower file size limit than others */
 
         if (errno != EFBIG || full) {
             return NGX_ERROR;
@@ -303,9 +305,10 @@ ngx_vaani_spool_make_room(int fd, size_t len)
 
 
 /*
- * Gives the room of what was delivered back, so that a full disk has some for
- * what is to be kept of the segment: else all of it would be kept, and the disk
- * stay full.  Returns NGX_OK, or NGX_ERROR with errno set to ENOSPC.
+ * Frees the space of delivered records, so that a full disk has space for
+ * those to be kept aside.  Otherwise the whole segment would be kept, and the
+ * disk would stay full.  Returns NGX_OK, or NGX_ERROR with errno set to
+ * ENOSPC.
  */
 
 static ngx_int_t
@@ -339,7 +342,7 @@ ngx_vaani_spool_punch_holes(ngx_vaani_spool_replay_t *replay, u_char *name)
                 record.size = 0;
             }
 
-            /* all records since the last place that is none */
+            /* all records since the last invalid bytes */
 
             if (record.offset > from) {
                 (void) fallocate(fd, FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE,
@@ -392,7 +395,7 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
                       replay->segment, &replay->spool->path->name);
     }
 
-    /* what was skipped still waits */
+    /* skipped segments still wait */
 
     if (!replay->skipped) {
         ngx_vaani_spool_raise(&shared->done, replay->segment);
@@ -405,7 +408,7 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
                       "moved there", replay->segment,
                       &replay->spool->path->name);
 
-        /* its records weren't counted, and are from now on */
+        /* its records were not counted before */
 
         if (replay->segment <= shared->floor) {
             (void) ngx_atomic_fetch_add(&shared->deferred, replay->nended);
@@ -414,7 +417,7 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
     } else {
         ngx_vaani_spool_lower(&shared->bytes, replay->size);
 
-        /* until it was gone, another worker might have had to replay it */
+        /* until it was deleted, another worker might have had to replay it */
 
         (void) ngx_atomic_fetch_add(&shared->finished, shared->partial);
         (void) ngx_atomic_fetch_add(&shared->buried, replay->nburied);
@@ -445,9 +448,9 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * What is in the next segment came later than all that was in this one, but for
- * what was written again: how long that waits is known until all of it was
- * tried once more.
+ * All records in the next segment arrived later than those in this one, except
+ * those written again.  The age of the latter is known after all of them were
+ * retried once.
  */
 
 static void
@@ -487,9 +490,9 @@ ngx_vaani_spool_update_oldest(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * A round ends with the segment that has the first of what was written again in
- * it: all that waits was tried then.  If nothing of it could be delivered, each
- * record for a reason of its own, it isn't tried again at once.
+ * A round ends with the segment that contains the first record written again:
+ * all waiting records were tried then.  If none of them could be delivered,
+ * each for a reason of its own, the next round is delayed.
  */
 
 static void
@@ -529,8 +532,8 @@ ngx_vaani_spool_update_pause(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Whether all of the segment was delivered after its mark was claimed, to one
- * receiver.
+ * Whether the whole segment was delivered to one receiver, after its mark was
+ * claimed.
  */
 
 static ngx_uint_t
@@ -557,7 +560,7 @@ ngx_vaani_spool_same_life(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * What the receiver didn't have any more is delivered again.
+ * Redelivers records that the receiver has lost.
  */
 
 static ngx_int_t
@@ -577,7 +580,7 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
                       "the end of the spool \"%V\"; retrying",
                       segment->number, &replay->spool->path->name);
 
-        /* what waits in others may make the room that is missing */
+        /* records waiting in other segments may free the missing space */
 
         shared = ngx_vaani_spool_shared(replay->spool);
 
@@ -600,12 +603,15 @@ ngx_vaani_spool_heal_done(ngx_vaani_spool_replay_t *replay)
 
     } else {
 
-        /* it was delivered to whoever was there: the next one is asked */
+        /*
+         * it was delivered to the owner at that time: the next server is
+         * checked
+         */
 
         held->read = 0;
     }
 
-    /* slots that move now move on for a while */
+    /* slots that are migrating keep moving for a while */
 
     held->rest = replay->elsewhere ? NGX_VAANI_SPOOL_HEAL_EVERY : 0;
     held->rested = ngx_current_msec;

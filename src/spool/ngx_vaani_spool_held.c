@@ -3,12 +3,11 @@
 
 
 /*
- * What a kept segment has in the slots of a server is to be executed there: so
- * each server that owns something of the segment holds a mark of it.  Owners
- * change,
- * and a mark says nothing of a slot that its server did not own when the mark
- * was claimed: then all that the segment has in the slots of the server is
- * delivered again.
+ * Each record of a kept segment must have been executed by the server of its
+ * slot.  Therefore each server that owns slots of the segment holds a mark.
+ * Owners change, and a mark does not apply to slots that its server did not
+ * own when the mark was claimed.  In that case all records in the slots of the
+ * server are delivered again.
  */
 
 
@@ -95,7 +94,7 @@ ngx_vaani_spool_new_held(ngx_vaani_spool_window_t *window, u_char *id,
 
 
 /*
- * Which servers own something of the segment.
+ * Returns the servers that own slots of the segment.
  */
 
 static void
@@ -165,7 +164,9 @@ ngx_vaani_spool_is_missing(ngx_vaani_spool_window_t *window,
 {
     ngx_vaani_spool_held_t  *held;
 
-    /* one of several may be away for long, while the others are asked */
+    /*
+     * one of several may be unreachable for long, while the others are checked
+     */
 
     if (ngx_vaani_spool_several(window->spool)) {
         return segment->owned && !ngx_vaani_spool_is_covered(window, segment);

@@ -5,14 +5,14 @@
 
 
 /*
- * Files of what the receiver has answered, as threads use them: one for a
- * writer, see ngx_vaani_spool_writer.c.  Errors are in errno.
+ * Files of records that the receiver has answered, for use in threads.  Each
+ * has one writer, see ngx_vaani_spool_writer.c. Errors are in errno.
  */
 
 
 #define NGX_VAANI_SPOOL_KEPT_SUFFIX  ".kept"
 
-/* until it is locked by its writer */
+/* until its writer has locked it */
 
 #define NGX_VAANI_SPOOL_NEW_SUFFIX  ".new"
 
@@ -75,8 +75,8 @@ ngx_vaani_spool_parse_kept(char *name, ngx_atomic_uint_t *number, u_char *id)
 
 
 /*
- * The lock says that somebody writes to it, and nobody finds it by its name
- * before it is locked.
+ * The lock shows that the file has a writer.  It is taken before the file gets
+ * the name by which others find it.
  */
 
 int
@@ -93,7 +93,7 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     (void) ngx_snprintf(new, NGX_VAANI_SPOOL_NAME_LEN, "%s%s%Z", name,
                         NGX_VAANI_SPOOL_NEW_SUFFIX);
 
-    /* after a write that was taken back, the next one goes to its place */
+    /* after a failed write was undone, the next one goes to its place */
 
     fd = ngx_vaani_spool_open_locked(new, O_WRONLY|O_CREAT|O_EXCL|O_APPEND,
                                      LOCK_EX, &st);
@@ -104,7 +104,9 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     {
         err = errno;
 
-        /* it may be there without a lock, and nobody else makes that name */
+        /*
+         * it may exist without a lock, and no other process creates that name
+         */
 
         (void) unlink((char *) new);
 
@@ -122,7 +124,7 @@ ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
 
 
 /*
- * What a file is old by must not change with the clock.
+ * The age of a file must not depend on the clock.
  */
 
 static ngx_int_t
@@ -141,8 +143,8 @@ ngx_vaani_spool_write_start(int fd, off_t *size)
 
 
 /*
- * Whoever finds that there is no room makes some: the oldest kept segment that
- * is closed is deleted.  One that is being read stays readable.
+ * A process that finds the disk full frees space: it deletes the oldest closed
+ * kept segment.  A segment that is being read stays readable.
  *
  * Returns NGX_OK, NGX_DECLINED if there is none, or NGX_ERROR.
  */

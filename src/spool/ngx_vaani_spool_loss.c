@@ -3,10 +3,10 @@
 
 
 /*
- * What the receiver has lost: the worker that leads reads the marks of the kept
- * segments that are closed, and says which of these are to be delivered again.
- * Nothing is remembered anywhere: after a kill at any moment the next leader
- * finds the same.
+ * Detects data loss in the receiver: the leader reads the marks of the closed
+ * kept segments, and decides which of these to deliver again.  The state is
+ * only in memory: after a kill at any moment the next leader reads the marks
+ * again.
  */
 
 
@@ -14,7 +14,7 @@
 
 #define NGX_VAANI_SPOOL_MARKS       256
 
-/* and how many in a second at most, while nothing is suspected */
+/* and the maximum per second while no loss is suspected */
 
 #define NGX_VAANI_SPOOL_MARK_RATE   100
 
@@ -76,7 +76,9 @@ ngx_vaani_spool_loss_check(ngx_vaani_spool_window_t *window)
 
     ngx_vaani_spool_loss_begin(window, nup);
 
-    /* it counts as one until all are sent: the answers may come at once */
+    /*
+     * counts as one in progress until all are sent: answers may be immediate
+     */
 
     window->nbusy++;
 
@@ -106,8 +108,8 @@ done:
 
 
 /*
- * From time to time, and when something is suspected, all marks are read; those
- * of a server when it's another one.
+ * All marks are read periodically and when a loss is suspected; those of a
+ * server when its identity has changed.
  */
 
 static void
@@ -137,7 +139,9 @@ ngx_vaani_spool_loss_begin(ngx_vaani_spool_window_t *window, ngx_uint_t nup)
             continue;
         }
 
-        /* slots may be moved one by one: they all are looked at together */
+        /*
+         * slots may be migrated one by one: all of them are checked together
+         */
 
         if (server->moved
             && spool->receiver->settled(spool->data)
@@ -181,7 +185,7 @@ ngx_vaani_spool_loss_begin_server(ngx_vaani_spool_window_t *window,
             held->read = 0;
             held->unknown = 0;
 
-            /* that a mark is void is no proof of a loss */
+            /* a void mark does not prove a loss */
 
             if (server->moved) {
                 held->moved = 1;
@@ -225,7 +229,7 @@ ngx_vaani_spool_loss_read(ngx_vaani_spool_window_t *window,
 
 
 /*
- * Whether the mark is still to be read, and can be.
+ * Whether the mark still has to be read, and can be.
  */
 
 static ngx_uint_t
@@ -255,7 +259,7 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
         ngx_vaani_spool_no_marks(window->spool);
     }
 
-    /* if nobody knows what stands, or it isn't what it was, it's read again */
+    /* if the value is unknown, or differs from the known one, read it again */
 
     if (held->claiming) {
         held->claiming = 0;
@@ -265,8 +269,8 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
             held->moved = 0;
 
             /*
-             * One that never had a mark isn't missing it, unless it was void,
-             * which it may be soon again.
+             * A segment that never had a mark cannot have lost it, unless the
+             * mark was void: it may be void again.
              */
 
             if (held->known != NGX_VAANI_SPOOL_NO_MARK || mark->scoped) {
@@ -308,7 +312,7 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
 
 
 /*
- * Says that the receiver has lost something, once for each time.
+ * Logs that the receiver has lost data, once per loss.
  */
 
 static void
@@ -327,7 +331,7 @@ ngx_vaani_spool_loss_found(ngx_vaani_spool_window_t *window)
 
         for (held = segment->helds; held; held = held->next) {
 
-            /* the others of them are still to be read */
+            /* the other marks still have to be read */
 
             if (ngx_vaani_spool_loss_to_read(window, segment, held)) {
                 return;
@@ -347,7 +351,7 @@ ngx_vaani_spool_loss_found(ngx_vaani_spool_window_t *window)
 
     (void) ngx_atomic_fetch_add(&shared->forgotten, 1);
 
-    /* other workers look at the marks of theirs */
+    /* other workers check the marks of theirs */
 
     window->suspicion = ngx_atomic_fetch_add(&shared->suspicion, 1) + 1;
 
@@ -434,7 +438,7 @@ ngx_vaani_spool_loss_due(ngx_vaani_spool_window_t *window,
 
     spool = window->spool;
 
-    /* what a segment has in slots that its server has just got, say */
+    /* for example, records in slots that the server has just got */
 
     if (ngx_vaani_spool_several(spool)
         && spool->receiver->settled(spool->data) < NGX_VAANI_SPOOL_SETTLED)
@@ -448,8 +452,8 @@ ngx_vaani_spool_loss_due(ngx_vaani_spool_window_t *window,
 
 
 /*
- * Whether a server has nothing of the oldest segment that concerns it: then it
- * may have lost what is older.  A void mark is something.
+ * Whether a server has nothing of the oldest segment that concerns it.  Then
+ * it may also have lost older records.  A void mark counts as something.
  */
 
 static ngx_uint_t
@@ -546,7 +550,7 @@ ngx_vaani_spool_loss_restored(ngx_vaani_spool_window_t *window)
                       window->nlooked);
     }
 
-    /* what was deleted before that may be lost as well */
+    /* records deleted before that may be lost as well */
 
     if (window->nbrought && window->beyond && shared->trimmed) {
         (void) ngx_atomic_fetch_add(&shared->beyond, 1);
@@ -606,7 +610,7 @@ ngx_vaani_spool_loss_add(ngx_vaani_spool_window_t *window,
     segment = ngx_vaani_spool_window_add(window, number, mark->id, size,
                                          mtime);
 
-    /* without memory, it's found in the directory */
+    /* without memory, it is found in the directory */
 
     if (segment == NULL
         || ngx_vaani_spool_update_helds(window, segment) != NGX_OK)

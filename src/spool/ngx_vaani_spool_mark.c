@@ -3,21 +3,21 @@
 
 
 /*
- * The mark of a segment, in the receiver: "<bytes> <tag>".  It's set only if
- * what stands is what was known, as a whole: the tag is random and tells who
- * has set it, so that an equal number of somebody else is another one.  Who
- * begins to set a mark claims it first, and only what was answered after that
- * counts: else the first one would stand, too, where all was lost before.
+ * The mark of a segment in the receiver: "<bytes> <tag>". It is set only if
+ * its current value, as a whole, is the known one.  The random tag identifies
+ * the writer, so that the same number set by another one is a different value.
+ * A mark is claimed before it is used, and only records answered after the
+ * claim count.  Otherwise a first mark would be set even if everything before
+ * it was lost.
  *
- * In one of several servers it's "<bytes> <tag> <scope>", and counts the
- * records in the slots that the server owned when the mark was claimed: the
- * scope says who it was, and which slots these were.  Where the server has
- * another one, the mark stands for nothing, and is only known to be claimed
- * over.
+ * One of several servers has "<bytes> <tag> <scope>", which counts the records
+ * in the slots that the server owned when the mark was claimed.  The scope
+ * identifies the server and these slots.  If the server has another scope now,
+ * the mark is void, and its value is used only to claim it again.
  */
 
 
-/* how long marks aren't tried that aren't allowed, and a line is enough, ms */
+/* the pause after a refusal of marks, and the period of its log line, ms */
 
 #define NGX_VAANI_SPOOL_UNMARKED        60000
 #define NGX_VAANI_SPOOL_UNMARKED_TELL   600000
@@ -132,7 +132,7 @@ ngx_vaani_spool_marked(ngx_vaani_spool_mark_t *mark, ngx_int_t rc,
 
     if (rc == NGX_OK) {
 
-        /* what isn't one of ours says nothing, and isn't written over */
+        /* a value of another format is ignored, and not overwritten */
 
         if (len > (mark->scoped ? NGX_VAANI_SPOOL_MARK_LEN
                                 : NGX_VAANI_SPOOL_PLAIN_LEN))

@@ -3,7 +3,7 @@
 
 
 /*
- * The names of segments, and what a directory has of them.
+ * The names of segments, and listing a directory.
  */
 
 
@@ -23,7 +23,7 @@ ngx_vaani_spool_segment_name(u_char *dst, ngx_str_t *dir,
 
 
 /*
- * The number of a segment, 0 if that isn't the name of one.
+ * The number of a segment, 0 if the name is not one of a segment.
  */
 
 static ngx_atomic_uint_t
@@ -115,7 +115,7 @@ ngx_vaani_spool_list(ngx_str_t *dir, ngx_atomic_uint_t above,
             break;
         }
 
-        /* what was put aside keeps its number for itself */
+        /* the number of a file put aside is not used again */
 
         number = ngx_vaani_spool_number(de->d_name);
 

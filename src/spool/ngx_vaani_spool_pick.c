@@ -3,10 +3,10 @@
 
 
 /*
- * Which segment of what waits comes next, if the receiver is several servers.
- * While one of them is down, a segment that has nothing for the others stays
- * where it is: to deliver it would mean to write all of it again, to the end of
- * the spool, and that for hours.
+ * Selects the next waiting segment, if the receiver is several servers.  While
+ * a server is down, segments with records for that server only are skipped.
+ * Delivering one would write all of it again to the end of the spool, possibly
+ * for hours.
  */
 
 
@@ -37,7 +37,7 @@ ngx_vaani_spool_find_down_slots(ngx_vaani_spool_replay_t *replay)
 
     replay->some_down = 0;
 
-    /* if none is up, what is tried first tells when one is */
+    /* if all are down, the first attempt shows when one is up */
 
     if (!ngx_vaani_spool_several(replay->spool)
         || ngx_vaani_spool_look_at_servers(window) == 0)
@@ -88,7 +88,7 @@ ngx_vaani_spool_pick(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
 
 /*
- * Whether all of a segment is for servers that are down.
+ * Whether all records of a segment are for servers that are down.
  */
 
 static ngx_uint_t
@@ -132,9 +132,9 @@ ngx_vaani_spool_is_all_down(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
 
 /*
- * What is in a segment, which may be appended to meanwhile: it isn't locked.
- * That is remembered, since it's asked again and again.  Returns NULL if it
- * isn't known.
+ * Returns what is known of a segment, which may still grow, because it is not
+ * locked.  The result is cached, because it is needed repeatedly.  Returns
+ * NULL if it is unknown.
  */
 
 static ngx_vaani_spool_peek_t *
@@ -189,8 +189,8 @@ ngx_vaani_spool_peek_slots(ngx_vaani_spool_replay_t *replay, int fd,
 
 
 /*
- * Those that are not there any more, as far as that was looked at: up to a
- * number, or all of them if it is 0.
+ * Forgets segments that no longer exist, up to a number, or all of them if it
+ * is 0.
  */
 
 static void
