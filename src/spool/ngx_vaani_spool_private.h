@@ -1,6 +1,6 @@
 
 /*
- * Private to src/spool: what all of its parts need.
+ * Private to src/spool: definitions for all of its parts.
  */
 
 
@@ -12,14 +12,14 @@
 #include "vaani_journal.h"
 
 
-/* reasons of refused deliveries that are told apart, and their lengths */
+/* the maximum number of reasons with limits of their own, and their lengths */
 
 #define NGX_VAANI_SPOOL_REASONS     64
 #define NGX_VAANI_SPOOL_REASON_LEN  48
 
 
 /*
- * How much was kept for one reason in the minute that began at start.
+ * The bytes kept for one reason in the minute that began at start.
  */
 
 typedef struct {
@@ -43,21 +43,21 @@ typedef struct {
     ngx_atomic_t                done;       /* last one that was replayed */
     ngx_atomic_t                bytes;      /* in all of them */
 
-    /* counted for operators, see ngx_vaani_spool_status_t */
+    /* counters for operators, see ngx_vaani_spool_status_t */
     ngx_atomic_t                written;
     ngx_atomic_t                deferred;   /* written again, for later */
     ngx_atomic_t                finished;   /* of those that were written, in
-                                               segments that are gone */
-    ngx_atomic_t                partial;    /* the same, in that which is
+                                               deleted segments */
+    ngx_atomic_t                partial;    /* the same, in the segment that is
                                                being replayed */
     ngx_atomic_t                replayed;
     ngx_atomic_t                buried;
     ngx_atomic_t                refused;
     ngx_atomic_t                oldest;
     ngx_atomic_t                kept_bytes; /* in kept segments */
-    ngx_atomic_t                kept_since; /* the oldest of them was begun, s
-                                               of ngx_vaani_spool_boottime();
-                                               0: there is none */
+    ngx_atomic_t                kept_since; /* start of the oldest of them, s of
+                                               ngx_vaani_spool_boottime(); 0:
+                                               none */
     ngx_atomic_t                kept;
     ngx_atomic_t                not_kept;
     ngx_atomic_t                forgotten;
@@ -65,26 +65,31 @@ typedef struct {
     ngx_atomic_t                looked_at;
     ngx_atomic_t                brought_back;
     ngx_atomic_t                trimmed;    /* some were deleted */
-    ngx_atomic_t                closed;     /* so many kept segments were */
-    ngx_atomic_t                suspicion;  /* raised when a mark isn't what it
-                                               should be */
+    ngx_atomic_t                closed;     /* the number of closed kept
+                                               segments */
+    ngx_atomic_t                suspicion;  /* incremented if a mark differs
+                                               from the expected value */
     ngx_atomic_t                refused_kept;
     ngx_atomic_t                refused_dropped;
     ngx_atomic_t                dead_letters_bytes;
     ngx_atomic_t                bad_bytes;
     ngx_atomic_t                refused_bytes;
 
-    /* refused deliveries: the last number of a segment, and the shares, which
-       are under the lock of the zone */
+    /*
+     * refused deliveries: the last number of a segment, and the shares, which
+     * are under the lock of the zone
+     */
     ngx_atomic_t                refused_last;
     ngx_vaani_spool_share_t     shares[NGX_VAANI_SPOOL_REASONS];
 
     ngx_atomic_t                succeeded;  /* last delivery, Unix time, s */
-    ngx_atomic_t                unbroken;   /* since when there was always
-                                               one, 0: no gap is known */
+    ngx_atomic_t                unbroken;   /* since then there always was a
+                                               waiting one, 0: unknown */
 
-    /* what is written again: since when the oldest of it waits, Unix time, s,
-       0: there is none; and the last segment with some of it */
+    /*
+     * records written again: when the oldest of them began to wait, Unix time,
+     * s, 0: none; and the last segment with some of them
+     */
     ngx_atomic_t                late_since;
     ngx_atomic_t                late_segment;
 } ngx_vaani_spool_shared_t;
@@ -94,15 +99,15 @@ typedef struct {
     ((ngx_vaani_spool_shared_t *) (spool)->shm_zone->data)
 
 
-/* how often a line that events could repeat is logged, ms */
+/* the period of a log line that events could repeat, ms */
 
 #define NGX_VAANI_SPOOL_COMPLAIN_EVERY  10000
 
-/* how long a spool that failed isn't worth another try, ms */
+/* the pause after a failure of the spool, ms */
 
 #define NGX_VAANI_SPOOL_TRY_AGAIN   10000
 
-/* after so long without a delivery, the receiver isn't held to be well, s */
+/* after so long without a delivery, the receiver is assumed to be down, s */
 
 #define NGX_VAANI_SPOOL_GAP         60
 
@@ -114,17 +119,17 @@ typedef struct {
 /* raises an atomic to a value, if it is lower */
 void ngx_vaani_spool_raise(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
-/* takes a value off an atomic, as far as 0 */
+/* subtracts a value from an atomic, down to 0 */
 void ngx_vaani_spool_lower(ngx_atomic_t *atomic, ngx_atomic_uint_t value);
 
-/* there is something to do, perhaps for this worker */
+/* announces work, which this worker may have to do */
 void ngx_vaani_spool_wake(ngx_vaani_spool_t *spool);
 
 
 /*
- * ngx_vaani_spool_dir.c: makes the directory if it's missing, and checks that
- * the workers can use it and that it's none of another spool.  Returns NGX_OK,
- * or NGX_ERROR if that was logged.
+ * ngx_vaani_spool_dir.c: creates the directory if it is missing, and checks
+ * that the workers can use it and that no other spool does.  Returns NGX_OK,
+ * or NGX_ERROR after logging the reason.
  */
 
 ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
@@ -136,15 +141,15 @@ ngx_int_t ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool,
  */
 
 /*
- * A time of the clock, s, as one of a clock that nobody sets; above 0.  What
- * is "oldest" came at such a time, or there is none if it is 0.
+ * Converts a time of the clock, s, to one of a clock that cannot be set; above
+ * 0. 0 in "oldest" means that there is none.
  */
 ngx_atomic_uint_t ngx_vaani_spool_since(time_t time);
 
-/* VAANI_JOURNAL_BOOT_ID bytes that say which boot of the host it is */
+/* VAANI_JOURNAL_BOOT_ID bytes that identify the boot of the host */
 u_char *ngx_vaani_spool_boot_id(void);
 
-/* the time since that, ms, whatever the clock is set to */
+/* the time since the boot, ms, independent of the clock */
 uint64_t ngx_vaani_spool_boottime(void);
 
 /* for round trips, us */
@@ -152,11 +157,11 @@ uint64_t ngx_vaani_spool_now(void);
 
 
 /*
- * Work for a thread: handler(data) runs there, with nothing of nginx's to
- * touch but atomics, and returns an errno, or 0; done(data) runs in the event
- * loop afterwards, never before the post returns, and finds that in "err".  A
- * task is always accepted: if the threads don't take it, "err" is EAGAIN, and
- * the handler didn't run, which "failed" says.
+ * Work for a thread. handler(data) runs there, and may use nothing of nginx
+ * but atomics; it returns an errno, or 0. Afterwards done(data) runs in the
+ * event loop, never before the post returns; "err" has the result.  A task is
+ * always accepted: if the threads do not take it, "err" is EAGAIN, the handler
+ * did not run, and "failed" is set.
  */
 
 typedef struct {
@@ -171,7 +176,7 @@ typedef struct {
 #else
     ngx_event_t                 event;
 #endif
-    ngx_event_t                 guard;      /* holds up a worker that exits */
+    ngx_event_t                 guard;      /* delays the exit of a worker */
 } ngx_vaani_spool_task_t;
 
 
@@ -189,7 +194,7 @@ void ngx_vaani_spool_task_exit(ngx_vaani_spool_task_t *task);
 
 
 /*
- * ngx_vaani_spool_kept.c: files of what the receiver has answered
+ * ngx_vaani_spool_kept.c: files of records that the receiver has answered
  */
 
 /* the name of a kept segment, null-terminated */
@@ -197,38 +202,40 @@ void ngx_vaani_spool_kept_name(u_char *dst, ngx_str_t *dir,
     ngx_atomic_uint_t number, u_char *id);
 
 /*
- * Takes such a name, without its directory, apart.  Returns NGX_OK; NGX_BUSY if
- * the segment is only being made; NGX_DECLINED if it's none.
+ * Parses such a name, without its directory.  Returns NGX_OK; NGX_BUSY if the
+ * segment is still being created; NGX_DECLINED if it is another name.
  */
 ngx_int_t ngx_vaani_spool_parse_kept(char *name, ngx_atomic_uint_t *number,
     u_char *id);
 
 /*
- * Makes a kept segment, whose lock is that of the descriptor that is returned;
- * *size is what it begins with.  Returns -1 if that failed.
+ * Creates a kept segment and returns its descriptor, which has the lock; *size
+ * is its initial size.  Returns -1 on failure.
  */
 int ngx_vaani_spool_create_kept(ngx_str_t *dir, ngx_atomic_uint_t number,
     u_char *id, off_t *size);
 
 /*
- * The same, if errno says that the disk is full.  Returns 1 if it's worth
- * another try; else errno stays.
+ * Frees space if errno says that the disk is full.  Returns 1 if another
+ * attempt is useful; otherwise errno is unchanged.
  */
 ngx_uint_t ngx_vaani_spool_drop_if_full(ngx_vaani_spool_t *spool);
 
-/* the same, until len bytes fit in.  Returns 1 if they do. */
+/* frees space until len bytes fit. Returns 1 if they do. */
 ngx_uint_t ngx_vaani_spool_make_room_for(ngx_vaani_spool_t *spool, size_t len);
 
 
 /*
- * ngx_vaani_spool_writer.c: what a worker keeps
+ * ngx_vaani_spool_writer.c: keeps the records of a worker
  */
 
-/* how often a mark that stands is looked at, ms */
+/* the period of checks of an unchanged mark, ms */
 
 #define NGX_VAANI_SPOOL_RECHECK     10000
 
-/* what a mark lives for in the receiver besides "retain", ms: a week */
+/*
+ * the lifetime of a mark in the receiver in addition to "retain", ms: a week
+ */
 
 #define NGX_VAANI_SPOOL_MARK_TTL    (7 * 24 * 3600 * 1000)
 
@@ -236,7 +243,7 @@ ngx_int_t ngx_vaani_spool_writers_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool);
 
-/* closes segments whose connections are gone, from time to time */
+/* closes segments whose connections are gone; called periodically */
 void ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool);
 
 
@@ -248,7 +255,7 @@ void ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_mark_init(ngx_vaani_spool_mark_t *mark, u_char *id,
     void (*handler)(ngx_vaani_spool_mark_t *mark, ngx_int_t rc), void *data);
 
-/* makes the mark one's own; its number stays.  Returns NGX_OK or NGX_ERROR. */
+/* claims the mark; its number is unchanged. Returns NGX_OK or NGX_ERROR. */
 ngx_int_t ngx_vaani_spool_claim(ngx_vaani_spool_t *spool,
     ngx_vaani_spool_mark_t *mark);
 
@@ -263,21 +270,21 @@ ngx_int_t ngx_vaani_spool_read_mark(ngx_vaani_spool_t *spool,
 ngx_int_t ngx_vaani_spool_new_id(ngx_vaani_spool_t *spool, u_char *id,
     size_t len);
 
-/* says that the receiver doesn't allow marks; they aren't tried for a minute */
+/* records that the receiver does not allow marks; pauses them for a minute */
 void ngx_vaani_spool_no_marks(ngx_vaani_spool_t *spool);
 void ngx_vaani_spool_try_marks(ngx_vaani_spool_t *spool);
 
 
 /*
- * The parts of a worker, as ngx_vaani_spool.c starts and ends them.  The first
- * ones return NGX_OK or NGX_ERROR.
+ * The parts of a worker, which ngx_vaani_spool.c starts and stops.  The start
+ * functions return NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_vaani_spool_append_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_append_exit(ngx_vaani_spool_t *spool);
 
-/* what ngx_vaani_spool_alloc() is, in a worker that was started */
+/* ngx_vaani_spool_alloc() in a worker that was started */
 ngx_vaani_spool_entry_t *ngx_vaani_spool_append_alloc(
     ngx_vaani_spool_t *spool, size_t size, u_char **record);
 
@@ -285,7 +292,7 @@ ngx_int_t ngx_vaani_spool_refused_init(ngx_vaani_spool_t *spool,
     ngx_cycle_t *cycle);
 void ngx_vaani_spool_refused_exit(ngx_vaani_spool_t *spool);
 
-/* the same of ngx_vaani_spool_keep_refused(), if some are kept */
+/* ngx_vaani_spool_keep_refused() if refused deliveries are kept */
 ngx_vaani_spool_refusal_t *ngx_vaani_spool_refused_add(
     ngx_vaani_spool_t *spool, ngx_str_t *reason, ngx_str_t *body,
     uint64_t received_at, ngx_vaani_spool_append_pt handler, void *data);

@@ -3,16 +3,16 @@
 
 
 /*
- * Refused deliveries: which are kept, and who is told.
+ * Refused deliveries: selects those to be kept, and calls their handlers.
  */
 
 
-/* of the bound, for one reason in NGX_VAANI_REFUSED_WINDOW, ms */
+/* the period, ms, in which one reason may use its share of the limit */
 
 #define NGX_VAANI_REFUSED_SHARE     10
 #define NGX_VAANI_REFUSED_WINDOW    60000
 
-/* how often it is logged that some aren't kept, ms */
+/* the period of the line about deliveries that are not kept, ms */
 
 #define NGX_VAANI_REFUSED_COMPLAIN  60000
 
@@ -22,7 +22,7 @@ struct ngx_vaani_spool_refused_s {
     ngx_vaani_spool_task_t      task;
 
     ngx_queue_t                 waiting;
-    ngx_queue_t                 batch;      /* what the thread writes */
+    ngx_queue_t                 batch;      /* the thread's data */
     size_t                      nbytes;     /* of both */
     size_t                      nbatch;
 
@@ -126,7 +126,7 @@ ngx_vaani_spool_refused_add(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 
     p += vaani_journal_refusal_head(p, received_at, reason->data, reason->len);
 
-    /* an empty body has no address, which memcpy() must not get */
+    /* an empty body has no address, which memcpy() does not accept */
 
     if (body->len) {
         ngx_memcpy(p, body->data, body->len);
@@ -158,8 +158,9 @@ ngx_vaani_spool_detach_refusal(ngx_vaani_spool_refusal_t *refusal)
 
 
 /*
- * One reason can't push out all that was kept for others: of each, a tenth of
- * the bound is taken in a minute, by all workers, but one delivery always.
+ * One reason must not displace deliveries refused for others.  Therefore all
+ * workers together keep a tenth of the limit per reason and minute, but at
+ * least one delivery.
  */
 
 static ngx_uint_t
@@ -179,7 +180,10 @@ ngx_vaani_spool_refused_admit(ngx_vaani_spool_t *spool, ngx_str_t *reason,
 
     ngx_shmtx_lock(&shpool->mutex);
 
-    /* the last one is shared by those that come when all others are in use */
+    /*
+     * the last one is shared by all reasons that come when the others are in
+     * use
+     */
 
     for (n = 0; n < NGX_VAANI_SPOOL_REASONS - 1; n++) {
         share = &shared->shares[n];
@@ -225,7 +229,7 @@ ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, vaani_pace_t *pace,
 {
     uint64_t  skipped;
 
-    /* how many aren't kept is counted */
+    /* deliveries that are not kept are counted */
 
     if (!vaani_pace(pace, ngx_current_msec, NGX_VAANI_REFUSED_COMPLAIN,
                     &skipped))

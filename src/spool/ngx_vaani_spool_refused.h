@@ -21,7 +21,7 @@ struct ngx_vaani_spool_refusal_s {
 };
 
 
-/* the segments, as the thread works with them */
+/* the segments, used by the thread */
 
 typedef struct {
     ngx_vaani_spool_t          *spool;
@@ -44,14 +44,17 @@ typedef struct {
  * ngx_vaani_spool_refused_files.c: in a thread.  Errors are in errno.
  */
 
-/* writes a refusal to a segment; old ones make room.  NGX_OK or NGX_ERROR. */
+/*
+ * writes a refusal to a segment; deletes old ones for space.  NGX_OK or
+ * NGX_ERROR.
+ */
 ngx_int_t ngx_vaani_spool_refused_write(
     ngx_vaani_spool_refused_files_t *files,
     ngx_vaani_spool_refusal_t *refusal);
 
 /*
- * Closes the segment that is open.  What was written to it is safe afterwards,
- * or counts as not kept.  Returns NGX_OK or NGX_ERROR.
+ * Closes the open segment.  Everything written to it is then safe, or counts
+ * as not kept.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_refused_close(
     ngx_vaani_spool_refused_files_t *files);

@@ -6,16 +6,16 @@
 
 /*
  * The segments of refused deliveries, numbered like those of the spool.  A
- * thread that appends to one has it for itself while it does: a record that
- * doesn't fit on the disk is taken back.  One that is busy is passed over.
+ * thread locks a segment while it appends: a record that does not fit on the
+ * disk is removed again.  A segment locked by another process is skipped.
  */
 
 
-/* of the bound, the size of a segment: so much goes at once */
+/* the size of a segment, as a share of the limit: deleted at once */
 
 #define NGX_VAANI_REFUSED_SEGMENTS  16
 
-/* the segments at the end that are tried before another one is made */
+/* the number of last segments that are tried before a new one is created */
 
 #define NGX_VAANI_REFUSED_TRIED     8
 
@@ -99,8 +99,8 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
         if (fd == -1 && errno == EWOULDBLOCK) {
 
             /*
-             * It's being written to: then there is a little too much; or it's
-             * being deleted, which makes the room.
+             * Another process writes to it, which exceeds the limit only a
+             * little; or deletes it, which frees the space.
              */
 
             return NGX_OK;
@@ -120,7 +120,7 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
             (void) close(fd);
         }
 
-        /* those of this batch that went with it aren't kept */
+        /* deliveries of this batch that were in it are not kept */
 
         for (q = ngx_queue_head(files->batch);
              q != ngx_queue_sentinel(files->batch);
@@ -147,7 +147,7 @@ ngx_vaani_spool_refused_room(ngx_vaani_spool_refused_files_t *files,
 
 
 /*
- * Opens a segment that has room, or else another one.
+ * Opens a segment that has room, or a new one.
  */
 
 static ngx_int_t
@@ -168,7 +168,7 @@ ngx_vaani_spool_refused_open(ngx_vaani_spool_refused_files_t *files,
         }
     }
 
-    /* the number of one that was deleted isn't used again while nginx runs */
+    /* the number of a deleted segment is not used again while nginx runs */
 
     for (n = 0; n < 100; n++) {
         number = ngx_atomic_fetch_add(
@@ -203,7 +203,7 @@ ngx_vaani_spool_refused_open(ngx_vaani_spool_refused_files_t *files,
 
 
 /*
- * Returns NGX_BUSY if this segment can't be had.
+ * Returns NGX_BUSY if another process uses this segment.
  */
 
 static ngx_int_t
@@ -234,7 +234,10 @@ ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
         case EISDIR:
         case EACCES:
 
-            /* if the directory itself is the matter, none can be made */
+            /*
+             * if the directory itself is the cause, no other segment can be
+             * created
+             */
 
             return (flags && errno != EEXIST) ? NGX_ERROR : NGX_BUSY;
 
@@ -265,7 +268,7 @@ ngx_vaani_spool_refused_take(ngx_vaani_spool_refused_files_t *files,
 
 
 /*
- * What was written to the segment is safe afterwards, or counts as not kept.
+ * Everything written to the segment is then safe, or counts as not kept.
  */
 
 ngx_int_t

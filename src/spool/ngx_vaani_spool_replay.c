@@ -3,13 +3,14 @@
 
 
 /*
- * Every so many intervals the directory is looked at in any case: the workers
- * of an older binary, say, share it but not the memory that tells of appends.
+ * The directory is read at least every so many intervals: for example, the
+ * workers of an older binary share it, but not the shared memory that counts
+ * appends.
  */
 
 #define NGX_VAANI_SPOOL_LOOK        2
 
-/* how old the tombstones may be while a segment is delivered, ms */
+/* maximum age of the known tombstones while a segment is delivered, ms */
 
 #define NGX_VAANI_SPOOL_RENEW       2000
 
@@ -109,7 +110,7 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
 
     if (ngx_exiting || ngx_quit || ngx_terminate) {
 
-        /* the next one to lead must not have to wait for this process */
+        /* the next leader must not have to wait for this process */
 
         if (replay->leads && replay->nused == replay->nagain) {
             ngx_vaani_spool_task_post(replay->spool, &replay->leave);
@@ -123,7 +124,7 @@ ngx_vaani_spool_timer_handler(ngx_event_t *ev)
         return;
     }
 
-    /* a segment may be open for as long as nobody takes its events */
+    /* a segment may stay open for as long as the receiver accepts nothing */
 
     if (replay->unread
         || ngx_current_msec - replay->renewed >= NGX_VAANI_SPOOL_RENEW)
@@ -171,7 +172,7 @@ ngx_vaani_spool_renew_done(void *data)
 
 
 /*
- * A worker of an nginx without traffic has nothing to wake up for.
+ * Without traffic and work, a worker does not wake up.
  */
 
 static ngx_msec_t
@@ -181,7 +182,7 @@ ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    /* while a thread looks for segments, the list of them is its own */
+    /* a thread that looks for segments owns their list */
 
     return (replay->fd != -1
             || replay->seal.busy
@@ -193,7 +194,7 @@ ngx_vaani_spool_interval(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Lets a thread look for a segment, or whether there is a leader.
+ * Lets a thread look for a segment, or check whether there is a leader.
  */
 
 static void
@@ -221,7 +222,7 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 
     } else {
 
-        /* while marks are read, the list of segments stays as it is */
+        /* while marks are read, the list of segments must not change */
 
         if (ngx_vaani_spool_loss_check(&replay->window)) {
             return;
@@ -250,7 +251,7 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 
     if (replay->spool->retain) {
 
-        /* what waits is kept afterwards */
+        /* waiting records are kept after their delivery */
 
         if (ngx_vaani_spool_new_id(replay->spool, id, NGX_VAANI_SPOOL_ID_LEN)
             != NGX_OK)
@@ -271,8 +272,8 @@ ngx_vaani_spool_look(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * Whether what waits isn't tried now.  What is new isn't tried alone: not for
- * each one at once.
+ * Whether waiting records are not tried now.  A new record does not end the
+ * pause, because each of them would.
  */
 
 static ngx_uint_t
@@ -322,7 +323,7 @@ ngx_vaani_spool_seal_done(void *data)
             ngx_vaani_spool_drained(replay);
         }
 
-        /* all that waits is for servers that are down */
+        /* all waiting records are for servers that are down */
 
         if (replay->skipped) {
             replay->pause = NGX_VAANI_SPOOL_MIN_PAUSE;
@@ -351,7 +352,7 @@ ngx_vaani_spool_seal_done(void *data)
 
     if (!replay->healing) {
 
-        /* another worker may have left it when it was delivered in part */
+        /* another worker may have left it partly delivered */
 
         ngx_vaani_spool_shared(replay->spool)->partial = 0;
     }
@@ -361,8 +362,8 @@ ngx_vaani_spool_seal_done(void *data)
 
 
 /*
- * A mark is claimed before what it will speak for is delivered, see
- * ngx_vaani_spool_mark.c.  What waits goes on without.
+ * A mark is claimed before the records it will cover are delivered, see
+ * ngx_vaani_spool_mark.c. Waiting records are delivered even without a mark.
  */
 
 static void
@@ -384,7 +385,7 @@ ngx_vaani_spool_claim_first(ngx_vaani_spool_replay_t *replay)
         return;
     }
 
-    /* what several servers took is looked at server by server later */
+    /* records taken by several servers are checked per server later */
 
     if (replay->spool->retain && replay->life
         && !ngx_vaani_spool_several(replay->spool))
@@ -420,7 +421,7 @@ ngx_vaani_spool_replay_mark_handler(ngx_vaani_spool_mark_t *mark,
 
 
 /*
- * The mark of the segment that is to be delivered was claimed, or not.
+ * The claim of the mark of the segment that will be delivered has ended.
  */
 
 static void
@@ -428,7 +429,7 @@ ngx_vaani_spool_claimed(void *data, ngx_int_t rc)
 {
     ngx_vaani_spool_replay_t *replay = data;
 
-    /* it was left meanwhile, or is being left */
+    /* the segment was left meanwhile, or is being left */
 
     if (!replay->claiming || replay->leave.busy) {
         return;
@@ -445,7 +446,7 @@ ngx_vaani_spool_claimed(void *data, ngx_int_t rc)
             return;
         }
 
-        /* a live event goes first: no more than a few are under way */
+        /* live events take precedence: few are in progress at a time */
 
         replay->reader.pos = ngx_max(replay->held->mark.stands, 0);
         replay->limit = ngx_min(replay->limit, NGX_VAANI_SPOOL_WINDOW);
@@ -462,11 +463,14 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
     shared = ngx_vaani_spool_shared(replay->spool);
 
-    /* nothing was found: what isn't there any more is done with */
+    /* no segment was found: the missing ones are finished */
 
     ngx_vaani_spool_raise(&shared->done, replay->none_below - 1);
 
-    /* it goes wrong when a process ends at a bad moment, and here it's known */
+    /*
+     * the counter is wrong if a process ended at a bad moment; here it is
+     * corrected
+     */
 
     shared->bytes = 0;
     shared->finished = shared->written + shared->deferred;
@@ -503,8 +507,8 @@ ngx_vaani_spool_finish_done(void *data)
 
 
 /*
- * A segment was left, delivered in part, and the lead is another worker's.
- * What was delivered is delivered again, which the script knows how to ignore.
+ * The segment was left partly delivered, and another worker is the leader.
+ * Its delivered records are delivered again, and the script ignores them.
  */
 
 static void
@@ -535,7 +539,7 @@ ngx_vaani_spool_replay_exit(ngx_vaani_spool_t *spool)
         ngx_del_timer(&replay->timer);
     }
 
-    /* a thread may still be at it; then it ends with the process */
+    /* a thread may still use it; it then ends with the process */
 
     if (replay->seal.busy || replay->renew.busy || replay->finish.busy
         || replay->leave.busy)

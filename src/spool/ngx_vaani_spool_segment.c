@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 
-/* how often what is kept for an operator is counted, s */
+/* the period of counting files kept for an operator, s */
 
 #define NGX_VAANI_SPOOL_MEASURE     5
 
@@ -23,8 +23,8 @@ static ngx_int_t ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay,
 
 
 /*
- * Takes the oldest segment, if this worker leads: from then on nobody appends
- * to it.
+ * Takes the oldest segment, if this worker leads.  From then on no worker
+ * appends to it.
  */
 
 ngx_err_t
@@ -91,7 +91,7 @@ ngx_vaani_spool_seal_thread(void *data)
 
 
 /*
- * Locks a segment that waits, and reads it.
+ * Locks a waiting segment, and reads it.
  */
 
 static ngx_err_t
@@ -112,7 +112,10 @@ ngx_vaani_spool_take(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
     if (ngx_vaani_spool_lock_file(replay->fd, name, LOCK_EX, &st) != NGX_OK) {
 
-        /* an append may be under way; nor is it damaged without a lock */
+        /*
+         * an append may be in progress; without a lock, damage cannot be
+         * decided
+         */
 
         err = (errno == EWOULDBLOCK) ? 0 : errno;
         ngx_vaani_spool_close(replay);
@@ -139,7 +142,7 @@ ngx_vaani_spool_take(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir,
 
 
 /*
- * Takes a kept segment that the receiver doesn't have all of.
+ * Takes a kept segment that the receiver does not have completely.
  */
 
 static ngx_err_t
@@ -148,7 +151,7 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
     u_char     name[NGX_VAANI_SPOOL_NAME_LEN];
     ngx_err_t  err;
 
-    /* an operator need not wait until all is there again to erase a call */
+    /* an operator can erase a call before everything is redelivered */
 
     if (ngx_vaani_spool_read_erased(&replay->window) != NGX_OK) {
         replay->healing = NULL;
@@ -170,8 +173,8 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
                                     errno);
 
     /*
-     * It was deleted to make room, say: the list tells, and others are looked
-     * at until then.
+     * It may have been deleted to free space: the list will show that, and
+     * other segments are tried until then.
      */
 
     replay->held->read = 0;
@@ -186,8 +189,8 @@ ngx_vaani_spool_open_kept(ngx_vaani_spool_replay_t *replay, ngx_str_t *dir)
 
 
 /*
- * One worker leads; the others try to, so that one of them follows at once if
- * it ends in whatever way.
+ * One worker leads.  The others keep trying to, so that one of them follows
+ * immediately if the leader ends.
  */
 
 static ngx_int_t
@@ -256,7 +259,7 @@ ngx_vaani_spool_close(ngx_vaani_spool_replay_t *replay)
 
 
 /*
- * A segment that can't be read must not stop those behind it.  Returns err.
+ * An unreadable segment must not stop those after it.  Returns err.
  */
 
 static ngx_err_t
@@ -274,7 +277,7 @@ ngx_vaani_spool_put_aside(ngx_vaani_spool_replay_t *replay, u_char *name,
         break;
 
     default:
-        /* a matter of the process, not of the file */
+        /* errors of the process, not of the file */
         return err;
     }
 
@@ -301,8 +304,8 @@ ngx_vaani_spool_read(ngx_vaani_spool_replay_t *replay, size_t size)
     }
 
     /*
-     * A mapping, so that the memory goes back to the system; but not of the
-     * file, which somebody could cut.
+     * Allocated by a mapping, so that the memory returns to the system.  The
+     * file itself is not mapped, because another process could truncate it.
      */
 
     replay->data = mmap(NULL, size, PROT_READ|PROT_WRITE,

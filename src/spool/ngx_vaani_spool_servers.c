@@ -3,8 +3,8 @@
 
 
 /*
- * The receiver may be several servers, each of which owns some slots: which of
- * them are alive, who owns which slots, and which slots records are in.
+ * The receiver may be several servers, each of which owns some slots.  Finds
+ * which of them are alive, which slots each owns, and the slots of records.
  */
 
 
@@ -98,7 +98,7 @@ ngx_vaani_spool_look_at_servers(ngx_vaani_spool_window_t *window)
         }
     }
 
-    /* who owns what is in the scopes */
+    /* the owners are part of the scopes */
 
     if (changed) {
         ngx_vaani_spool_look_at_owners(window);
@@ -109,7 +109,7 @@ ngx_vaani_spool_look_at_servers(ngx_vaani_spool_window_t *window)
 
 
 /*
- * Returns 1 if the scope of a server, or whether it has one, isn't what it was.
+ * Returns 1 if the scope of a server has changed, appeared or disappeared.
  */
 
 static ngx_uint_t
@@ -130,7 +130,7 @@ ngx_vaani_spool_look_at_scope(ngx_vaani_spool_window_t *window, ngx_uint_t n,
         return changed;
     }
 
-    /* marks of before are void, also if it's what it was once, then or later */
+    /* earlier marks are void, even if the scope returns to its old value */
 
     if (server->scope[0]) {
         server->moved = 1;

@@ -3,8 +3,8 @@
 
 
 /*
- * The counters in shared memory, and what they say: to operators, and to those
- * who ask whether a record would be taken.
+ * The counters in shared memory, the status for operators, and the check
+ * whether a record would be accepted.
  */
 
 
@@ -15,7 +15,7 @@ ngx_vaani_spool_succeeded(ngx_vaani_spool_t *spool)
 
     shared = ngx_vaani_spool_shared(spool);
 
-    /* most calls write nothing: the line of memory is one for all workers */
+    /* avoids most writes: all workers share this cache line */
 
     if (shared->succeeded != (ngx_atomic_uint_t) ngx_time()) {
 
@@ -81,7 +81,7 @@ ngx_vaani_spool_takes(ngx_vaani_spool_t *spool)
 
     shared = ngx_vaani_spool_shared(spool);
 
-    /* what is kept makes room */
+    /* waiting records displace kept ones */
 
     if (shared->bytes >= spool->max) {
         return 0;

@@ -98,7 +98,7 @@ ngx_vaani_spool_task_done(ngx_event_t *ev)
 
 
 /*
- * A worker that exits waits for timers, and a thread isn't one.
+ * A worker that exits waits for timers, but not for threads.
  */
 
 static void

@@ -5,12 +5,12 @@
 
 
 /*
- * Kept segments reach back for a time, the window: which there are, whether
- * they are closed, how old they are.
+ * Kept segments cover a period of time, the window.  Finds the segments, and
+ * whether they are closed, and their age.
  */
 
 
-/* after so long, nobody is making a segment any more, s */
+/* after so long, the process that was creating a segment has failed, s */
 
 #define NGX_VAANI_SPOOL_NEW         600
 
@@ -146,7 +146,7 @@ ngx_vaani_spool_window_list(ngx_vaani_spool_window_t *window)
 
 
 /*
- * The kept segments that there are, with nothing known of them.
+ * Lists the existing kept segments, without further details.
  */
 
 static ngx_int_t
@@ -178,7 +178,7 @@ ngx_vaani_spool_window_names(ngx_vaani_spool_window_t *window,
 
         if (rc == NGX_BUSY) {
 
-            /* it's there for a moment only, unless a worker was killed then */
+            /* exists only for a moment, unless a worker was killed then */
 
             if (fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0
                 && time(NULL) - st.st_mtime > NGX_VAANI_SPOOL_NEW)
@@ -245,7 +245,7 @@ ngx_vaani_spool_compare_segments(const void *one, const void *two)
 
 
 /*
- * Looks whether a segment is closed, and since when it is there.
+ * Checks whether a segment is closed, and its age.
  */
 
 static void
@@ -266,7 +266,7 @@ ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
         return;
     }
 
-    /* nobody writes to it any more: it doesn't grow after that */
+    /* it has no writer and does not grow any more */
 
     closed = (flock(fd, LOCK_EX|LOCK_NB) == 0);
 
@@ -284,8 +284,8 @@ ngx_vaani_spool_window_look(ngx_vaani_spool_window_t *window,
 
 
 /*
- * Looks which slots are in a segment, once.  Returns NGX_ERROR if that is to be
- * tried again.
+ * Reads the slots of a segment, once.  Returns NGX_ERROR if it must be tried
+ * again.
  */
 
 static ngx_int_t
@@ -315,7 +315,7 @@ ngx_vaani_spool_window_slots(ngx_vaani_spool_window_t *window,
         return NGX_ERROR;
     }
 
-    /* who is to deliver it finds the same, and puts it aside */
+    /* the worker that delivers it gets the same error, and puts it aside */
 
     ngx_memset(segment->slots, 0xff, NGX_VAANI_SPOOL_SLOTS / 8);
 
@@ -324,8 +324,8 @@ ngx_vaani_spool_window_slots(ngx_vaani_spool_window_t *window,
 
 
 /*
- * A segment that was begun since the host was started knows its age, whatever
- * the clock was set to; else it's as old as its file is.
+ * A segment that was started since the boot knows its age, independent of the
+ * clock.  Otherwise its age is that of its file.
  */
 
 static void
@@ -365,8 +365,8 @@ ngx_vaani_spool_window_age(ngx_vaani_spool_segment_t *segment, int fd,
 
 
 /*
- * A time of the clock as one of ngx_vaani_spool_boottime(); below 0 if it was
- * before the boot.
+ * Converts a time of the clock to one of ngx_vaani_spool_boottime(); below 0
+ * if it was before the boot.
  */
 
 static int64_t
@@ -382,8 +382,8 @@ ngx_vaani_spool_begun(time_t mtime)
 
 
 /*
- * What a loss is being healed from stays until that is done.  Without "retain",
- * nothing stays that the receiver has.
+ * Segments needed to recover from a loss stay until that is finished.  Without
+ * "retain", segments that the receiver has are deleted.
  */
 
 static ngx_uint_t
@@ -410,7 +410,7 @@ ngx_vaani_spool_window_expired(ngx_vaani_spool_window_t *window,
 
     age = (int64_t) ngx_vaani_spool_boottime() - segment->begun;
 
-    /* it was written to for an eighth of that at most */
+    /* a segment was written to for at most an eighth of that time */
 
     if (segment->dated) {
         age -= retain / 8;

@@ -3,9 +3,9 @@
 
 
 /*
- * What the receiver has answered is kept by the worker that got the answer: one
- * segment for each connection and each life of it, with a mark in the receiver
- * that says how much of the segment is executed there.
+ * A worker keeps the records that were answered to it: one segment for each
+ * connection and each life of it.  A mark in the receiver says how much of the
+ * segment was executed there.
  */
 
 
@@ -39,7 +39,7 @@ ngx_vaani_spool_writers_init(ngx_vaani_spool_t *spool, ngx_cycle_t *cycle)
 
 
 /*
- * That of a connection, made when it's needed, or NULL.
+ * Returns the writer of a connection, which is created when needed, or NULL.
  */
 
 static ngx_vaani_spool_writer_t *
@@ -57,7 +57,7 @@ ngx_vaani_spool_writer(ngx_vaani_spool_t *spool, ngx_uint_t connection)
         return writer;
     }
 
-    /* threads may still be at it when the worker ends: it's never freed */
+    /* threads may still use it when the worker ends: it is never freed */
 
     writer = ngx_pcalloc(spool->pool, sizeof(ngx_vaani_spool_writer_t));
 
@@ -213,7 +213,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
         ngx_vaani_spool_claim_next(writer);
     }
 
-    /* all that this turn of the event loop brings is written together */
+    /* all records of this iteration of the event loop are written together */
 
     if (!writer->append.busy) {
         ngx_post_event(&writer->flush, &ngx_posted_events);
@@ -231,7 +231,9 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
     waiter->since = ngx_current_msec;
     ngx_queue_insert_tail(&batch->waiters, &waiter->queue);
 
-    /* it isn't moved for each record, but looks for what is due */
+    /*
+     * it is not moved for each record, but checks all deadlines when it fires
+     */
 
     if (!writer->late.timer_set) {
         ngx_add_timer(&writer->late, NGX_VAANI_SPOOL_LATE);
@@ -242,7 +244,7 @@ ngx_vaani_spool_keep(ngx_vaani_spool_t *spool, ngx_uint_t connection,
 
 
 /*
- * What nobody waited for any more, in a worker that ends.
+ * Handles records without a waiter, in a worker that ends.
  */
 
 static void
@@ -294,7 +296,7 @@ ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool)
             ngx_del_timer(&writer->syncs);
         }
 
-        /* no reply is waited for any more */
+        /* no reply is expected any more */
 
         while (!ngx_queue_empty(&writer->owned)) {
             q = ngx_queue_head(&writer->owned);
@@ -306,7 +308,9 @@ ngx_vaani_spool_writers_exit(ngx_vaani_spool_t *spool)
         ngx_vaani_spool_task_exit(&writer->append);
         ngx_vaani_spool_task_exit(&writer->sync);
 
-        /* without a master, the process goes on; a thread may be at it */
+        /*
+         * without a master process, the process continues; a thread may use it
+         */
 
         if (writer->append.busy || writer->sync.busy) {
             continue;

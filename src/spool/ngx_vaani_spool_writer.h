@@ -1,6 +1,6 @@
 
 /*
- * What a worker keeps: private to the files of the writer.
+ * Keeps a worker's records: private to the files of the writer.
  */
 
 
@@ -11,19 +11,19 @@
 #include "ngx_vaani_spool_private.h"
 
 
-/* what has waited for longer isn't marked any more, ms */
+/* marks are not set for records that have waited for longer, ms */
 
 #define NGX_VAANI_SPOOL_MARK_LATE   1000
 
-/* how often a mark is set while records come, ms */
+/* the period of setting a mark while records arrive, ms */
 
 #define NGX_VAANI_SPOOL_MARK_EVERY  100
 
-/* when the disk has to have what was written, ms */
+/* the period of syncs, ms */
 
 #define NGX_VAANI_SPOOL_SYNC_EVERY  1000
 
-/* closed segments that wait to be synced */
+/* the maximum number of closed segments that wait for a sync */
 
 #define NGX_VAANI_SPOOL_STALE       16
 
@@ -37,17 +37,17 @@ typedef struct {
     size_t                      len;
     size_t                      size;
     ngx_uint_t                  nrecords;
-    ngx_uint_t                  life;       /* that of the first one, */
-    ngx_uint_t                  turn;       /* and when it came, */
+    ngx_uint_t                  life;       /* life of the first one, */
+    ngx_uint_t                  turn;       /* and its time of arrival, */
     ngx_msec_t                  since;      /* by the clock */
-    ngx_uint_t                  mixed;      /* that of others is later */
+    ngx_uint_t                  mixed;      /* others have a later life */
     ngx_queue_t                 waiters;    /* of ngx_vaani_spool_waiter_t */
 } ngx_vaani_spool_batch_t;
 
 
 /*
- * The mark of a segment: it's claimed before the segment begins, and outlives
- * its writer's interest in it.
+ * The mark of a segment.  It is claimed before the segment begins, and may
+ * exist longer than its writer needs it.
  */
 
 typedef struct {
@@ -56,7 +56,7 @@ typedef struct {
     ngx_vaani_spool_writer_t   *writer;
     ngx_uint_t                  closed;     /* nothing is added any more */
     ngx_uint_t                  turn;       /* when it was claimed, 0: never */
-    off_t                       last;       /* what it is to be at the end, */
+    off_t                       last;       /* its final number, */
     ngx_msec_t                  since;      /* of records that came then */
 } ngx_vaani_spool_own_mark_t;
 
@@ -82,11 +82,11 @@ struct ngx_vaani_spool_writer_s {
     int                         fd;
     u_char                      id[NGX_VAANI_SPOOL_ID_LEN];
     ngx_atomic_uint_t           number;
-    off_t                       size;       /* that is written */
+    off_t                       size;       /* being written */
     ngx_uint_t                  life;
     ngx_msec_t                  opened;
-    ngx_msec_t                  since;      /* came the first record that no
-                                               mark was sent for */
+    ngx_msec_t                  since;      /* arrival of the first record for
+                                               which no mark was sent */
     ngx_vaani_spool_own_mark_t *mark;       /* NULL: it has none */
 
     ngx_vaani_spool_own_mark_t *next;       /* for the next segment */
@@ -94,8 +94,8 @@ struct ngx_vaani_spool_writer_s {
     ngx_msec_t                  refused_at; /* and when */
     ngx_queue_t                 owned;      /* all marks that are in use */
     off_t                       asked;      /* the last mark that was sent */
-    ngx_msec_t                  checked;    /* when it was known to stand */
-    ngx_uint_t                  turn;       /* counts what comes */
+    ngx_msec_t                  checked;    /* when it was last confirmed */
+    ngx_uint_t                  turn;       /* counts records */
 
     /* for the sync */
 
@@ -105,15 +105,15 @@ struct ngx_vaani_spool_writer_s {
     ngx_uint_t                  nsyncing;   /* of them, that are closed, too */
     u_char                      name[NGX_VAANI_SPOOL_ID_LEN];
     ngx_atomic_uint_t           named;      /* both of the one that is open */
-    ngx_uint_t                  gone;       /* it has another name, or none */
+    ngx_uint_t                  gone;       /* it was renamed or removed */
 
     vaani_pace_t                failed;     /* the lines that say so */
     vaani_pace_t                delayed;
 
     ngx_uint_t                  unsynced;   /* something was written since */
-    ngx_uint_t                  full;       /* of what waits */
+    ngx_uint_t                  full;       /* of waiting records */
     ngx_uint_t                  slow;       /* nothing waits for the disk */
-    ngx_uint_t                  suspect;    /* the mark isn't what it was */
+    ngx_uint_t                  suspect;    /* the mark has another value */
 };
 
 
@@ -121,7 +121,7 @@ struct ngx_vaani_spool_writer_s {
  * ngx_vaani_spool_writer_batch.c: batches of records
  */
 
-/* writes what was gathered, unless a batch is being written */
+/* writes the gathered records, unless a batch is being written */
 void ngx_vaani_spool_flush_handler(ngx_event_t *ev);
 
 ngx_err_t ngx_vaani_spool_batch_thread(void *data);
@@ -129,22 +129,22 @@ void ngx_vaani_spool_batch_done(void *data);
 
 
 /*
- * ngx_vaani_spool_writer_wait.c: who waits for them
+ * ngx_vaani_spool_writer_wait.c: the waiters of records
  */
 
-/* empties a batch that was written, or won't be, and ends the wait for it */
+/* empties a batch that was written, or will not be, and calls its waiters */
 void ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch);
 
-/* ends the wait of those that wait for too long */
+/* ends waits that have timed out */
 void ngx_vaani_spool_late_handler(ngx_event_t *ev);
 
-/* counts n records that nobody waits for, and says so from time to time */
+/* counts n records without a waiter; logs them once per period */
 void ngx_vaani_spool_not_waited(ngx_vaani_spool_writer_t *writer,
     ngx_uint_t n);
 
 /*
- * Counts n records that aren't kept, and says why from time to time; err is an
- * errno or 0.
+ * Counts n records that are not kept, and logs the reason once per period; err
+ * is an errno or 0.
  */
 void ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer,
     ngx_uint_t n, ngx_err_t err, char *why);
@@ -154,27 +154,29 @@ void ngx_vaani_spool_not_kept(ngx_vaani_spool_writer_t *writer,
  * ngx_vaani_spool_writer_segment.c: the segment of a batch, and its mark
  */
 
-/* whether the connection has that life, and its server the scope of the mark */
+/*
+ * whether the connection has that life, and its server the scope of the mark
+ */
 ngx_uint_t ngx_vaani_spool_is_alive(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_mark_t *mark, ngx_uint_t life);
 
-/* whether a batch may be written to the segment that is open */
+/* whether a batch may be written to the open segment */
 ngx_uint_t ngx_vaani_spool_belongs(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_batch_t *batch);
 
 /*
- * Names the segment of a batch, and takes the mark that was claimed for it if
- * that may speak for the batch.  Returns NGX_OK or NGX_ERROR.
+ * Names the segment of a batch, and takes the claimed mark if it may cover the
+ * batch.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     ngx_vaani_spool_batch_t *batch);
 
-/* claims the mark of the next segment, so that it's there when it's needed */
+/* claims the mark of the next segment in advance */
 void ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer);
 
 void ngx_vaani_spool_free_mark(ngx_vaani_spool_own_mark_t *own);
 
-/* closes the segment: it's the leader's when it was synced */
+/* closes the segment, which is handed to the leader after its sync */
 void ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer);
 
 /* the same, if it's time to */
@@ -182,7 +184,7 @@ void ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer);
 
 void ngx_vaani_spool_marks_handler(ngx_event_t *ev);
 
-/* the segments that ended and were synced are the leader's */
+/* hands the closed and synced segments to the leader */
 void ngx_vaani_spool_sync_done(void *data);
 
 
@@ -192,7 +194,7 @@ void ngx_vaani_spool_sync_done(void *data);
 
 void ngx_vaani_spool_syncs_handler(ngx_event_t *ev);
 
-/* syncs what was written, and closes what ended, in a thread of its own */
+/* syncs written data, and closes ended segments, in a separate thread */
 void ngx_vaani_spool_sync_now(ngx_vaani_spool_writer_t *writer);
 
 ngx_err_t ngx_vaani_spool_sync_thread(void *data);

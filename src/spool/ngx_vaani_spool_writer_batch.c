@@ -3,7 +3,7 @@
 
 
 /*
- * Batches of records: what comes while one is written makes up the next one.
+ * Batches of records: records that arrive during a write form the next batch.
  */
 
 
@@ -19,7 +19,7 @@ ngx_vaani_spool_flush_handler(ngx_event_t *ev)
 
 
 /*
- * What comes while a batch is written makes up the next one.
+ * Records that arrive during a write form the next batch.
  */
 
 static void
@@ -75,7 +75,7 @@ ngx_vaani_spool_batch_thread(void *data)
 
     while (ngx_vaani_spool_write_some(writer) != NGX_OK) {
 
-        /* the disk is full, and what is older makes room */
+        /* the disk is full: delete older records */
 
         if (!ngx_vaani_spool_drop_if_full(spool)) {
             return errno;
@@ -94,7 +94,7 @@ ngx_vaani_spool_batch_thread(void *data)
 
 
 /*
- * Writes the batch, and makes the segment before if there is none.  Returns
+ * Writes the batch; creates the segment first if there is none.  Returns
  * NGX_OK, or NGX_ERROR with errno set.
  */
 
@@ -161,7 +161,7 @@ ngx_vaani_spool_batch_done(void *data)
         writer->unsynced = 1;
     }
 
-    /* that of a segment of which more was written isn't set any more */
+    /* the mark of a segment to which more was written is outdated */
 
     if (batch->mixed) {
         writer->suspect = 1;

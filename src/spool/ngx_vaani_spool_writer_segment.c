@@ -4,14 +4,14 @@
 
 
 /*
- * The segments of a writer: one for each life of its connection, with a mark in
- * the receiver that says how much of it is executed there.  A mark is sent in
- * the life in which the records were answered, and only if what stands is what
- * was set last.  So a receiver that has the mark has the records, whatever it
- * has lost and whoever it has become since.
+ * The segments of a writer: one for each life of its connection, with a mark
+ * in the receiver that says how much of it was executed there.  A mark is sent
+ * in the life in which the records were answered, and only replaces the value
+ * that was set last.  Therefore a receiver that has the mark has the records,
+ * even if it lost data or was replaced meanwhile.
  *
  * A mark has the scope that its server had when it was claimed.  If the server
- * gains or loses slots, the mark is void for those who read it: a new segment
+ * gains or loses slots, the mark is void for its readers, and a new segment
  * begins.
  */
 
@@ -26,8 +26,8 @@ static void ngx_vaani_spool_claim_done(ngx_vaani_spool_own_mark_t *own,
 
 
 /*
- * The mark of one life is not to say anything of another one; what has no mark
- * ends as soon as there is one.
+ * The mark of one life must not cover another one.  A segment without a mark
+ * ends as soon as a mark is available.
  */
 
 ngx_uint_t
@@ -44,8 +44,8 @@ ngx_vaani_spool_belongs(ngx_vaani_spool_writer_t *writer,
 
 
 /*
- * Whether the mark that was claimed may speak for a batch: all of it was
- * answered in its life, and after it was claimed.
+ * Whether the claimed mark may cover a batch: all of it must have been
+ * answered in the mark's life, and after the claim.
  */
 
 static ngx_uint_t
@@ -76,7 +76,9 @@ ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
     writer->size = 0;
     writer->asked = 0;
 
-    /* the last one could not be made: nothing was written of which it speaks */
+    /*
+     * the last segment could not be created: nothing covered by it was written
+     */
 
     if (ngx_vaani_spool_may_mark(writer->mark, batch)) {
         return NGX_OK;
@@ -107,7 +109,7 @@ ngx_vaani_spool_begin_segment(ngx_vaani_spool_writer_t *writer,
 
 
 /*
- * Claims the mark of the next segment, so that it's there when it's needed.
+ * Claims the mark of the next segment in advance.
  */
 
 void
@@ -122,7 +124,9 @@ ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
 
     if (writer->next) {
 
-        /* of a life or a scope that is over; it's told if it's under way */
+        /*
+         * of an earlier life or scope; its end is marked if it is in progress
+         */
 
         if (writer->next->mark.busy) {
             return;
@@ -134,7 +138,7 @@ ngx_vaani_spool_claim_next(ngx_vaani_spool_writer_t *writer)
 
     life = spool->receiver->life(spool->data, writer->connection);
 
-    /* whatever is wrong, it isn't asked about with each batch */
+    /* after any error, do not ask again with each batch */
 
     if (life == writer->refused
         && ngx_current_msec - writer->refused_at < NGX_VAANI_SPOOL_MARK_LATE)
@@ -186,7 +190,7 @@ ngx_vaani_spool_free_mark(ngx_vaani_spool_own_mark_t *own)
 
 
 /*
- * Closes the segment: it's the leader's when it was synced.
+ * Closes the segment, which is handed to the leader after its sync.
  */
 
 void
@@ -211,14 +215,14 @@ ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer)
         own->last = writer->suspect ? NGX_VAANI_SPOOL_NO_MARK : writer->size;
         own->since = writer->since;
 
-        /* the rest of it, so that nothing has to be delivered again */
+        /* covers the rest of it, so that nothing has to be delivered again */
 
         if (!own->mark.busy && !ngx_vaani_spool_set_last(own)) {
             ngx_vaani_spool_free_mark(own);
         }
     }
 
-    /* nor may the next one, claimed before, speak for what came before that */
+    /* the next mark, claimed before, must not cover earlier records either */
 
     if (writer->suspect && writer->next && writer->next->turn) {
         ngx_vaani_spool_free_mark(writer->next);
@@ -243,7 +247,7 @@ ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer)
 
     limit = ngx_min(NGX_VAANI_SPOOL_SEGMENT, (off_t) spool->max / 8);
 
-    /* without a mark nobody sees that it's lost, unless it is the leader's */
+    /* without a mark only the leader can notice that the segment is lost */
 
     if (writer->suspect || writer->append.err || writer->full
         || writer->size >= limit
@@ -343,7 +347,10 @@ ngx_vaani_spool_writers_check(ngx_vaani_spool_t *spool)
 
         ngx_vaani_spool_consider_end(writer);
 
-        /* what the receiver has lost of others it may have lost of this one */
+        /*
+         * if records of others were lost, those of this segment may be lost as
+         * well
+         */
 
         if (writer->fd == -1 || writer->mark == NULL
             || writer->mark->mark.busy || writer->marks.timer_set)
@@ -384,8 +391,8 @@ ngx_vaani_spool_marks_handler(ngx_event_t *ev)
     } else if (ngx_current_msec - writer->since > NGX_VAANI_SPOOL_MARK_LATE) {
 
         /*
-         * This process has slept, and the receiver may have been two others in
-         * between.
+         * This process was suspended, and the receiver may have been replaced
+         * twice meanwhile.
          */
 
         writer->suspect = 1;
@@ -405,8 +412,8 @@ ngx_vaani_spool_marks_handler(ngx_event_t *ev)
 
 
 /*
- * Sets the mark of a segment that is closed to all of it.  Returns 1 if that is
- * under way.
+ * Sets the mark of a closed segment to its size.  Returns 1 if that is in
+ * progress.
  */
 
 static ngx_uint_t
@@ -443,8 +450,8 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
     }
 
     /*
-     * If something else stands, the receiver has lost what it had answered: the
-     * leading worker delivers the segment again, from the mark on.
+     * If the value is another one, the receiver has lost records that it had
+     * answered: the leader delivers the segment again, from the mark on.
      */
 
     if (rc == NGX_BUSY) {
@@ -466,7 +473,7 @@ ngx_vaani_spool_own_mark_handler(ngx_vaani_spool_mark_t *mark, ngx_int_t rc)
         return;
     }
 
-    /* an error may mean that it's another receiver by now */
+    /* an error may mean that the receiver was replaced */
 
     if (rc != NGX_OK) {
         writer->suspect = 1;

@@ -14,7 +14,7 @@ ngx_vaani_spool_syncs_handler(ngx_event_t *ev)
 
 
 /*
- * A sync must not hold up those that append: it has a thread of its own.
+ * A sync must not delay appends: it has a thread of its own.
  */
 
 void
@@ -77,7 +77,7 @@ ngx_vaani_spool_sync_thread(void *data)
 
         if (n < writer->nsyncing) {
 
-            /* drops the lock: from now on it is the leader's */
+            /* drops the lock: from now on it belongs to the leader */
 
             (void) close(fd);
 
@@ -91,8 +91,8 @@ ngx_vaani_spool_sync_thread(void *data)
 
 
 /*
- * Somebody may have removed the segment, or put another directory in its place:
- * nobody would find what is written to it.
+ * The segment may have been removed, or the directory replaced: then further
+ * records would be written to a file that nothing reads.
  */
 
 static ngx_uint_t

@@ -3,12 +3,12 @@
 
 
 /*
- * Who waits for a batch to be written, and what is said of records that are not
- * kept.
+ * Calls the waiters of a batch when it is written, and logs records that are
+ * not kept.
  */
 
 
-/* a buffer that is larger is freed when it was written, bytes */
+/* larger buffers are freed after the write, bytes */
 
 #define NGX_VAANI_SPOOL_BUFFER      (1024 * 1024)
 
@@ -17,8 +17,8 @@ static ngx_uint_t ngx_vaani_spool_end_late_waits(ngx_queue_t *waiters);
 
 
 /*
- * The receiver has the records, and the sender doesn't wait for ever: the disk
- * may.
+ * The receiver has the records.  Therefore the sender does not wait without
+ * limit for the disk.
  */
 
 void
@@ -54,7 +54,7 @@ ngx_vaani_spool_late_handler(ngx_event_t *ev)
 
 
 /*
- * Ends the wait of those that wait for too long.  Returns their number.
+ * Ends waits that have timed out.  Returns their number.
  */
 
 static ngx_uint_t
@@ -81,7 +81,7 @@ ngx_vaani_spool_end_late_waits(ngx_queue_t *waiters)
 
 
 /*
- * Empties a batch that was written, or won't be.
+ * Empties a batch that was written, or will not be.
  */
 
 void
@@ -117,7 +117,7 @@ ngx_vaani_spool_batch_end(ngx_vaani_spool_batch_t *batch)
 
 
 /*
- * It may still be written, but nobody knows when the answer goes out.
+ * It may still be written, but after the answer was sent.
  */
 
 void

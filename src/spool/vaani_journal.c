@@ -4,15 +4,16 @@
 #include "vaani_journal.h"
 
 
-/* the first byte of a content; others begin with 0 or a version */
+/* the first byte of a content; other contents begin with 0 or a version */
 
 #define VAANI_JOURNAL_REFUSAL  'R'
 #define VAANI_JOURNAL_OPENING  'K'
 #define VAANI_JOURNAL_ERASURE  'E'
 
 /*
- * A table of 256 checksums follows from those of 8 single bits: a checksum of
- * two bits is that of the one XOR that of the other.  A constant needs no lock.
+ * The table of 256 checksums is computed from those of the 8 single bits: the
+ * checksum of two bits is the XOR of their checksums.  A constant needs no
+ * lock.
  */
 
 #define VAANI_CRC32C_1(x, a)                                                  \
@@ -39,7 +40,7 @@ static const u_char  vaani_journal_magic[4] = {
     0xff, 'V', 'J', VAANI_JOURNAL_VERSION
 };
 
-/* row n: of a byte that n zero bytes follow */
+/* row n: checksums of a byte that is followed by n zero bytes */
 
 static const uint32_t  vaani_crc32c_table[8][256] = {
     { VAANI_CRC32C_8(0xf26b8303, 0xe13b70f7, 0xc79a971f, 0x8ad958cf,

@@ -1,17 +1,18 @@
 
 /*
- * The format of the spool's files: records one after the other, each of which
- * can be told from garbage.  No nginx types: the tool reads them too.
+ * The format of the spool's files: a sequence of records, each of which can be
+ * recognized among damaged bytes.  No nginx types, because the tool reads them
+ * too.
  *
  *     magic      4 bytes: 0xff "VJ" and the version; in a file of refused
- *                deliveries the version plus 0x80 once it was sent again
+ *                deliveries the version plus 0x80 after it was sent again
  *     length     4 bytes, big-endian, of the content
  *     unused     4 bytes: 0 since 0.7
  *     CRC32C     4 bytes, big-endian, of the 8 bytes before it and the content
  *     content
  *
  * A dead letter is a record whose content is a zero byte, the length of the
- * reason in one byte, the reason, and the content that it had.
+ * reason in one byte, the reason, and the original content.
  *
  * A refused delivery is a record whose content is 'R', the time of its receipt
  * in 8 bytes (big-endian, Unix time in ms), the length of the reason in one
@@ -19,18 +20,19 @@
  *
  * A deferred record, which could not be delivered while others could, is one
  * whose content is 'D', the time of its first try in 8 bytes (big-endian, Unix
- * time in s), the number of its tries in 2 bytes, and the content that it had.
+ * time in s), the number of its tries in 2 bytes, and the original content.
  *
- * A segment of events that Redis has, and that are kept for a loss of its data,
- * begins with a record whose content is 'K', the boot id in 16 bytes, and the
- * CLOCK_BOOTTIME of its start in 8 bytes (big-endian, ms): its age does not
- * depend on a clock that is set.
+ * A segment of events that Redis has, kept in case Redis loses data, begins
+ * with a record whose content is 'K', the boot id in 16 bytes, and the
+ * CLOCK_BOOTTIME of its start in 8 bytes (big-endian, ms).  Its age does not
+ * depend on a clock that can be set.
  *
  * A tombstone is a record whose content is 'E', the time of the erasure in 8
- * bytes (big-endian, Unix time in ms), and the name of the room: events of that
- * room that were received before that time are not applied again.
+ * bytes (big-endian, Unix time in ms), and the name of the room: events of
+ * that room that were received before that time are not applied again.
  *
- * 0xff never occurs in UTF-8, so no body of a webhook looks like a record.
+ * 0xff never occurs in UTF-8, so the body of a webhook cannot look like a
+ * record.
  */
 
 
@@ -70,30 +72,31 @@ typedef struct {
 
 
 /*
- * Writes the header of a record to dst; its content, of len bytes, already
- * stands at dst + VAANI_JOURNAL_HEADER.
+ * Writes the header of a record to dst.  Its content, of len bytes, must
+ * already be at dst + VAANI_JOURNAL_HEADER.
  */
 void vaani_journal_seal(u_char *dst, size_t len);
 
 /*
- * Gives the next record of reader->data in *record, which points into it.
+ * Stores the next record of reader->data in *record, which points into it.
  *
  * Returns VAANI_JOURNAL_RECORD; VAANI_JOURNAL_BAD for bytes that are no
- * record, up to the next one or the end (record->offset and ->size say which);
+ * record, up to the next one or the end (in record->offset and ->size);
  * VAANI_JOURNAL_END.
  */
 int vaani_journal_next(vaani_journal_reader_t *reader,
     vaani_journal_record_t *record);
 
 /*
- * If the record is a deferred one, takes what it is out of its content: *since
- * (Unix time, s) and *tries.  Returns 1 if it was one, else 0.
+ * If the record is a deferred one, removes the header from its content and
+ * stores *since (Unix time, s) and *tries.  Returns 1 if it was one, otherwise
+ * 0.
  */
 int vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
     unsigned *tries);
 
 /*
- * Writes what a deferred record has before its content to dst: VAANI_JOURNAL_
+ * Writes the header of a deferred record's content to dst: VAANI_JOURNAL_
  * DEFERRED bytes.
  */
 #define VAANI_JOURNAL_DEFERRED 11
@@ -101,31 +104,31 @@ int vaani_journal_deferred(vaani_journal_record_t *record, uint64_t *since,
 void vaani_journal_defer(u_char *dst, uint64_t since, unsigned tries);
 
 /*
- * If the record is a dead letter, takes the reason out of its content: *reason
- * points there, *len is its length.  Returns 1 if it was one, else 0.
+ * If the record is a dead letter, removes the header from its content: *reason
+ * points there, *len is its length.  Returns 1 if it was one, otherwise 0.
  */
 int vaani_journal_dead_letter(vaani_journal_record_t *record,
     const u_char **reason, size_t *len);
 
 /*
- * Writes the head of a refused delivery to dst, behind which its body belongs;
- * of reason, rlen bytes, at most 255 are taken.  With dst NULL writes nothing.
- * Returns the length of the head.
+ * Writes the header of a refused delivery to dst; the body belongs after it.
+ * At most 255 of the rlen bytes of reason are used.  With dst NULL writes
+ * nothing.  Returns the length of the header.
  */
 size_t vaani_journal_refusal_head(u_char *dst, uint64_t received_at,
     const u_char *reason, size_t rlen);
 
 /*
- * If the record is a refused delivery, takes the time of its receipt and the
- * reason out of its content, which is its body then: *reason points there.
- * Returns 1 if it was one, else 0.
+ * If the record is a refused delivery, removes the time of its receipt and the
+ * reason from its content, which is then the body: *reason points to the
+ * reason.  Returns 1 if it was one, otherwise 0.
  */
 int vaani_journal_refusal(vaani_journal_record_t *record,
     uint64_t *received_at, const u_char **reason, size_t *rlen);
 
 /*
  * Writes the content of the first record of a kept segment to dst:
- * VAANI_JOURNAL_START bytes.  boot_id has VAANI_JOURNAL_BOOT_ID bytes; boottime
+ * VAANI_JOURNAL_START bytes. boot_id has VAANI_JOURNAL_BOOT_ID bytes; boottime
  * is that of CLOCK_BOOTTIME, in ms.
  */
 #define VAANI_JOURNAL_BOOT_ID  16
@@ -135,25 +138,25 @@ void vaani_journal_start(u_char *dst, const u_char *boot_id,
     uint64_t boottime);
 
 /*
- * If the record is the first one of a kept segment, gives what it says:
- * *boot_id points into its content.  Returns 1 if it was one, else 0.
+ * If the record is the first one of a kept segment, stores its values:
+ * *boot_id points into its content.  Returns 1 if it was one, otherwise 0.
  */
 int vaani_journal_is_start(const vaani_journal_record_t *record,
     const u_char **boot_id, uint64_t *boottime);
 
 /*
- * Writes the head of a tombstone to dst, behind which the name of the room
- * belongs; erased_at is Unix time in ms.  With dst NULL writes nothing.
- * Returns the length of the head.
+ * Writes the header of a tombstone to dst; the name of the room belongs after
+ * it. erased_at is Unix time in ms.  With dst NULL writes nothing.  Returns
+ * the length of the header.
  */
 #define VAANI_JOURNAL_TOMBSTONE  9
 
 size_t vaani_journal_tombstone_head(u_char *dst, uint64_t erased_at);
 
 /*
- * If the record is a tombstone, takes the time of the erasure out of its
- * content, which is the name of the room then.  Returns 1 if it was one, else
- * 0.
+ * If the record is a tombstone, removes the time of the erasure from its
+ * content, which is then the name of the room.  Returns 1 if it was one,
+ * otherwise 0.
  */
 int vaani_journal_tombstone(vaani_journal_record_t *record,
     uint64_t *erased_at);
