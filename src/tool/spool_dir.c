@@ -55,8 +55,8 @@ vaani_spool_parent(const char *path, char *dir)
 
 
 /*
- * nginx does not take this lock.  Where there are none of directories, such as
- * on NFS, nobody else must be at work.
+ * nginx does not take this lock.  On file systems without locks of
+ * directories, such as NFS, no other tool may run at the same time.
  */
 
 int

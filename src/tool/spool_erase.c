@@ -27,7 +27,7 @@ vaani_spool_erase(vaani_spool_t *spool, const char *dir, const char *room)
         return -1;
     }
 
-    /* a slash at the end is no part of the name */
+    /* a slash at the end is not part of the name */
 
     for (len = strlen(dir); len > 1 && dir[len - 1] == '/'; len--) {
         /* void */
@@ -53,7 +53,7 @@ vaani_spool_erase(vaani_spool_t *spool, const char *dir, const char *room)
     spool->room.data = (const u_char *) room;
     spool->room.len = strlen(room);
 
-    /* first of all: nothing more of it gets into the files */
+    /* the tombstone comes first, so that no more events get into the files */
 
     if (vaani_spool_add_tombstone(spool, path, len) != 0) {
         return -1;
@@ -110,7 +110,7 @@ vaani_spool_lock_both(vaani_spool_t *spool, const char *dir, size_t len,
 
 
 /*
- * A name as nginx takes it.
+ * Converts a name to the form that nginx uses.
  */
 
 static int

@@ -38,7 +38,7 @@ vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file)
 
     if (spool->mode == VAANI_SPOOL_POST) {
 
-        /* what is marked in a file that was replaced is lost */
+        /* marks in a file that was replaced are lost */
 
         lock = vaani_spool_lock_parent(spool, file->path);
 
@@ -104,7 +104,7 @@ vaani_spool_lock_parent(vaani_spool_t *spool, const char *path)
 
 
 /*
- * A file of a directory may be gone: nginx has delivered its events, and then
+ * A listed file may no longer exist: nginx has delivered its events, and then
  * deleted or renamed it.
  */
 
@@ -172,7 +172,7 @@ vaani_spool_records(vaani_spool_t *spool, const char *path,
 
         case VAANI_JOURNAL_BAD:
 
-            /* at the end it may be what is being written just now */
+            /* bytes at the end may belong to a record that is being written */
 
             if (reader->pos == reader->size) {
 
@@ -217,7 +217,7 @@ vaani_spool_records(vaani_spool_t *spool, const char *path,
 
 
 /*
- * A kept segment is locked as long as it is open; its complete records can be
+ * A kept segment is locked as long as it is open.  Its complete records can be
  * read at any time.
  */
 
@@ -249,7 +249,7 @@ vaani_spool_torn(vaani_spool_t *spool, const char *path,
 
 
 /*
- * Nobody must be able to append between the last look and success.
+ * No process may append between the last check and success.
  */
 
 static int
@@ -272,8 +272,9 @@ vaani_spool_grown(vaani_spool_t *spool, const char *path,
 
 
 /*
- * All of a file was sent: it goes, unless nginx has appended to it.  nginx
- * takes the lock before it appends, and looks whether the file is still there.
+ * Deletes a file whose records were all sent, unless nginx has appended to it.
+ * nginx takes the lock before it appends, and checks that the file still
+ * exists.
  */
 
 static void
@@ -285,7 +286,7 @@ vaani_spool_drop(vaani_spool_t *spool, const char *path,
 
     if (vaani_spool_settle(reader, 1) != VAANI_SPOOL_SETTLED) {
 
-        /* the next time, then */
+        /* left for the next run */
 
         return;
     }

@@ -25,8 +25,8 @@ vaani_spool_name(const char *path)
 
 
 /*
- * Of a file that was renamed by hand or by nginx, such as one that ends with
- * ".kept.bad", the kind stays.
+ * A file that was renamed by hand or by nginx, for example to ".kept.bad",
+ * keeps its kind.
  */
 
 vaani_spool_kind_e
@@ -59,8 +59,8 @@ vaani_spool_is_ours(const struct dirent *entry)
 
 
 /*
- * What stays until somebody deletes it, or for long; also dead letters that
- * were moved away to be sent, as the documentation has it.
+ * Files that are never deleted automatically, or late; also dead letters that
+ * were moved away to be resent, as the documentation describes.
  */
 
 int

@@ -90,7 +90,7 @@ vaani_spool_socket(const struct addrinfo *addr, int timeout, const char **why)
     tv.tv_sec = timeout;
     tv.tv_usec = 0;
 
-    /* on Linux the first one is that of connect(), too */
+    /* on Linux the first one applies to connect(), too */
 
     (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
     (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
@@ -158,7 +158,7 @@ vaani_spool_start_tls(vaani_spool_conn_t *conn, const char *host,
 
 
 /*
- * The certificate has to be for this name or address.  A dot at the end of a
+ * The certificate must be for this name or address.  A dot at the end of a
  * name and the zone of an address are not part of it.
  */
 
@@ -197,7 +197,7 @@ vaani_spool_verify_name(SSL *ssl, const char *host)
 
 
 /*
- * Finds the reason of an error, after which the connection is of no use.
+ * Finds the reason of an error.  The connection is unusable afterwards.
  */
 
 static void

@@ -114,7 +114,8 @@ invalid:
 
 
 /*
- * PATH[:/URI].  Returns where the URI begins, or NULL if the path is invalid.
+ * PATH[:/URI].  Returns the beginning of the URI, or NULL if the path is
+ * invalid.
  */
 
 static const char *
@@ -136,8 +137,8 @@ vaani_spool_url_socket(vaani_spool_target_t *target, const char *p)
 
 
 /*
- * HOST[:PORT], the host maybe in brackets.  Returns where the URI begins, or
- * NULL if that is invalid.
+ * HOST[:PORT], where the host may be in brackets.  Returns the beginning of
+ * the URI, or NULL if that is invalid.
  */
 
 static const char *
@@ -212,7 +213,7 @@ vaani_spool_secret(vaani_spool_target_t *target, const char *path)
         p[n] = (p[n] == '-') ? '+' : (p[n] == '_') ? '/' : p[n];
     }
 
-    /* the padding may be left out */
+    /* the padding is optional */
 
     while (n % 4 && p + n + 1 < line + sizeof(line)) {
         p[n++] = '=';
@@ -313,7 +314,7 @@ vaani_spool_post(vaani_spool_target_t *target, const u_char *body, size_t len,
         return -1;
     }
 
-    /* whoever answers early and closes has answered */
+    /* a server may answer early and close the connection */
 
     if (vaani_spool_write(&conn, head, n) == 0) {
         (void) vaani_spool_write(&conn, body, len);
@@ -443,7 +444,7 @@ vaani_spool_hex(char *dst, const u_char *src, size_t len)
 
 
 /*
- * The status of the answer, passing over those of 1xx.
+ * The status of the answer; skips answers of 1xx.
  */
 
 static int

@@ -5,7 +5,7 @@
 #include "vaani_spool.h"
 
 
-/* of a time as text, with the null; a wrong one may have a long year */
+/* of a time as text, with the null; an invalid one may have a long year */
 
 #define VAANI_SPOOL_TIME_LEN   32
 
@@ -108,7 +108,7 @@ vaani_spool_count(unsigned long n, const char *one, const char *many)
 
 
 /*
- * A Unix time, s; nothing if that is no time.
+ * A Unix time, s; prints nothing for an invalid one.
  */
 
 static void
@@ -129,7 +129,7 @@ vaani_spool_time(char *when, uint64_t time)
 
 
 /*
- * Names come from outside and must not steer a terminal.
+ * Names come from outside and must not control a terminal.
  */
 
 void
@@ -139,7 +139,7 @@ vaani_spool_print_str(const vaani_str_t *str)
 
     for (n = 0; n < str->len; n++) {
 
-        /* a name can't break its line, nor look like the next column */
+        /* a name must not break its line, nor look like the next column */
 
         if (str->data[n] <= 0x20 || str->data[n] >= 0x7f
             || str->data[n] == '\\')
@@ -175,7 +175,7 @@ vaani_spool_bad(vaani_spool_t *spool, const char *path,
 
 
 /*
- * A line about each second, for somebody who waits.
+ * Prints a line about once per second, for a user who waits.
  */
 
 void

@@ -11,7 +11,7 @@
 #include "vaani_spool.h"
 
 
-/* how often a lock is tried by a reader: 2 s */
+/* how long a reader waits for a lock: 2 s */
 
 #define VAANI_SPOOL_LOOKS      100
 
@@ -32,7 +32,7 @@ vaani_spool_open(vaani_spool_reader_t *reader, const char *path, int writable)
 
     memset(reader, 0, sizeof(vaani_spool_reader_t));
 
-    /* a FIFO must not make it wait for a writer */
+    /* opening a FIFO must not wait for a writer */
 
     reader->fd = open(path, (writable ? O_RDWR : O_RDONLY)
                             |O_NONBLOCK|O_CLOEXEC);
@@ -104,7 +104,7 @@ vaani_spool_next(vaani_spool_reader_t *reader, vaani_journal_record_t *record)
         return VAANI_SPOOL_ERROR;
     }
 
-    /* what follows is read by the next call */
+    /* the next call reads the rest */
 
     free(reader->data);
     reader->data = NULL;
@@ -121,7 +121,7 @@ vaani_spool_next(vaani_spool_reader_t *reader, vaani_journal_record_t *record)
 
 
 /*
- * The offset of the next record, or the end; -1 if it can't be read.
+ * The offset of the next record, or the end; -1 on a read error.
  */
 
 static off_t
@@ -169,7 +169,7 @@ vaani_spool_find(vaani_spool_reader_t *reader, off_t from,
 
 
 /*
- * Whether a record begins there; then it's read.
+ * Whether a record begins there; if so, it is read.
  */
 
 static int
@@ -200,7 +200,7 @@ vaani_spool_check(vaani_spool_reader_t *reader, off_t at,
         return VAANI_JOURNAL_BAD;
     }
 
-    /* no memory is needed for a length that is wrong */
+    /* allocates no memory for an invalid length */
 
     crc = vaani_crc32c(0, head + 4, 8);
 
@@ -330,7 +330,7 @@ vaani_spool_watch(vaani_spool_reader_t *reader)
 
     for (n = 0; n < VAANI_SPOOL_LOOKS; n++) {
 
-        /* a shared lock: several may look at the same time */
+        /* a shared lock, for several readers at a time */
 
         open = (flock(reader->fd, LOCK_SH|LOCK_NB) == -1);
 

@@ -78,7 +78,7 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
 
 
 /*
- * A record that is not of an event.  Returns 1 if it was one.
+ * Handles a record that is not of an event.  Returns 1 if it was one.
  */
 
 static int
@@ -172,8 +172,8 @@ vaani_spool_event(vaani_spool_t *spool, const char *path,
 
 
 /*
- * Events that wait were never applied, so they are sent whatever their age, as
- * nginx does it.
+ * Waiting events were never applied.  Therefore they are sent whatever their
+ * age, as nginx does.
  */
 
 static int
@@ -221,7 +221,7 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
     vaani_event_t        event;
     vaani_event_error_t  error;
 
-    /* what was sent again is only there because others in the file weren't */
+    /* records sent before remain only because of others in the file */
 
     if (reader->sent) {
         return;
@@ -273,7 +273,8 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
 
 
 /*
- * It is marked after it was taken: if this ends in between, it is sent twice.
+ * The mark is set after the receiver's answer: an interruption in between
+ * sends the record twice.
  */
 
 static void

@@ -207,8 +207,8 @@ vaani_spool_auth(vaani_spool_redis_t *redis,
 
 
 /*
- * A command that must not fail.  Returns 0, or -1 if it did, which was told,
- * with why instead of Redis's error unless that is NULL.
+ * A command that must succeed.  Returns 0, or -1 after printing the error:
+ * why, or Redis's error if why is NULL.
  */
 
 static int
@@ -280,8 +280,8 @@ vaani_spool_load(vaani_spool_redis_t *redis)
 
 
 /*
- * A command and its reply, with nothing under way.  Returns NULL if the
- * connection failed, which was told.
+ * Sends a command and reads its reply; no other one may be in progress.
+ * Returns NULL if the connection failed, after printing the error.
  */
 
 static redisReply *
@@ -302,7 +302,7 @@ vaani_spool_command(vaani_spool_redis_t *redis, int argc, const char **argv,
 
     rc = vaani_spool_write(&redis->conn, command, (size_t) len);
 
-    /* it may be AUTH */
+    /* the command may be AUTH */
 
     OPENSSL_cleanse(command, (size_t) len);
     redisFreeCommand(command);
@@ -459,7 +459,7 @@ vaani_spool_drain(vaani_spool_t *spool)
 
     redis = spool->redis;
 
-    /* answers are so short that Redis never waits for them to be read */
+    /* answers are so short that Redis never blocks on sending them */
 
     if (vaani_spool_write(&redis->conn, redis->out, redis->len) != 0) {
         vaani_spool_lost(spool, 0);
@@ -500,8 +500,8 @@ vaani_spool_drain(vaani_spool_t *spool)
 
 
 /*
- * Redis lost its scripts in the meantime: the events that it refused for that
- * reason are sent again.
+ * Redis lost its scripts meanwhile: the events that it refused for that reason
+ * are sent again.
  */
 
 static void
@@ -575,7 +575,7 @@ vaani_spool_judge(vaani_spool_t *spool, const vaani_spool_sent_t *sent,
 
 
 /*
- * The connection failed: events from n on may be applied or not.
+ * The connection failed: it is unknown whether events from n on were applied.
  */
 
 static void

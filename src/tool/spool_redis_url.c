@@ -68,7 +68,7 @@ vaani_spool_redis_place(vaani_spool_url_t *url, const char *place)
     size_t       len;
     const char  *p, *end;
 
-    /* other users of the host can see command lines */
+    /* command lines are visible to other users of the host */
 
     if (strchr(place, '@')) {
         fputs("vaani-spool: REDIS must not have a user or password; use "

@@ -12,32 +12,33 @@
 
 
 /*
- * A file that nobody ever reads to apply its events, and that nothing deletes
- * in time: dead letters, refused deliveries, what was put aside.  It is written
- * again without what is erased, and the new file takes its name.
+ * Rewrites a file that is not read to apply events, and that nothing deletes
+ * in time: dead letters, refused deliveries, records put aside.  The new file,
+ * without the erased records, takes the name of the old one.
  *
- * Who appends to such a file, holds its exclusive lock meanwhile, and has
- * looked under it whether the file still has its name.  So:
+ * A writer of such a file holds its exclusive lock meanwhile and, under the
+ * lock, has checked that the file still has its name.  Therefore:
  *
- * - what is below the size that was seen under the lock does not change: it is
- *   copied and synced without the lock, which nginx does not wait for long;
- * - the rest is copied under the lock.  Nobody writes to a file without a name:
- *   what comes later goes to the new one;
- * - the new file is locked as well until its name is on the disk: nothing is
+ * - bytes below the size that was seen under the lock do not change: they are
+ *   copied and synced without the lock, for which nginx does not wait long;
+ * - the rest is copied under the lock.  No writer appends to a file without a
+ * name:
+ *   later records go to the new one;
+ * - the new file is locked as well until its name is on disk: no record can be
  *   written to it that a crash could leave without a name.
  *
- * Until the rename the old file is as it was, and only a copy is left of an
- * interrupted run, which the next one deletes.
+ * Until the rename the old file is unchanged.  An interrupted run leaves only
+ * a copy, which the next run deletes.
  */
 
 #define VAANI_SPOOL_COPY       ".erasing"
 
-/* so much is copied under the lock; or what there is after so many passes */
+/* the maximum copied under the lock, unless so many passes were made */
 
 #define VAANI_SPOOL_TAIL       65536
 #define VAANI_SPOOL_PASSES     10
 
-/* how often a file that others replace meanwhile is begun again */
+/* how often the work restarts because the file was replaced meanwhile */
 
 #define VAANI_SPOOL_AGAIN      10
 
@@ -154,7 +155,7 @@ vaani_spool_rewrite(vaani_spool_t *spool, const char *path)
 
 
 /*
- * Returns 0; VAANI_SPOOL_GROWN if another file has the name meanwhile;
+ * Returns 0; VAANI_SPOOL_GROWN if another file has the name now;
  * VAANI_SPOOL_BUSY; VAANI_SPOOL_ERROR with errno set.
  */
 
@@ -185,7 +186,7 @@ vaani_spool_rewrite_file(vaani_spool_rewrite_t *rewrite)
             break;
         }
 
-        /* what is large is synced while nobody waits */
+        /* sync most of the data before the lock is taken */
 
         if (rewrite->out != -1
             && (vaani_spool_copy(rewrite, rewrite->reader.pos) != 0
@@ -222,8 +223,8 @@ vaani_spool_rewrite_file(vaani_spool_rewrite_t *rewrite)
 
 
 /*
- * It must be one that could be replaced: root must neither follow a name that
- * somebody else has put there, nor take one name of a file for all.
+ * The file must be replaceable: root must not follow a name that another user
+ * has created, nor replace only one of several names of a file.
  */
 
 static int
@@ -270,8 +271,7 @@ vaani_spool_source(vaani_spool_rewrite_t *rewrite)
 
 
 /*
- * Reads what there is up to the size that is known.  Returns 0 or
- * VAANI_SPOOL_ERROR.
+ * Reads up to the known size.  Returns 0 or VAANI_SPOOL_ERROR.
  */
 
 static int
@@ -374,8 +374,8 @@ vaani_spool_take(vaani_spool_rewrite_t *rewrite,
 
 
 /*
- * Bytes that are no record may be of several calls: that they name one is no
- * reason to erase them.
+ * Damaged bytes may belong to several calls.  Therefore they are not erased
+ * even if they contain the name.
  */
 
 static int
@@ -430,7 +430,7 @@ vaani_spool_leave_out(vaani_spool_rewrite_t *rewrite,
 
 
 /*
- * The new file, locked, which belongs to whom the old one belongs.
+ * Creates the new file, locked, with the owner of the old one.
  */
 
 static int
@@ -439,7 +439,7 @@ vaani_spool_create(vaani_spool_rewrite_t *rewrite)
     int          fd;
     struct stat  st;
 
-    /* of a run that was interrupted: there is no other one now */
+    /* of an interrupted run: no other run is active now */
 
     if (unlinkat(rewrite->dir, rewrite->copy, 0) == -1 && errno != ENOENT) {
         return -1;
@@ -469,7 +469,7 @@ vaani_spool_create(vaani_spool_rewrite_t *rewrite)
 
 
 /*
- * Copies what comes before that offset and was not copied yet.
+ * Copies the bytes before that offset that were not copied yet.
  */
 
 static int
@@ -511,10 +511,10 @@ vaani_spool_copy(vaani_spool_rewrite_t *rewrite, off_t to)
 
 
 /*
- * Looks under the lock how much there is, and keeps it if the rest is short,
- * and at the last pass.  Returns
- * VAANI_SPOOL_SETTLED if nothing is to be read any more; VAANI_SPOOL_GROWN if
- * something is, under the lock or not; VAANI_SPOOL_BUSY; VAANI_SPOOL_ERROR.
+ * Checks the size under the lock, and keeps the lock if the rest is short, or
+ * at the last pass.  Returns VAANI_SPOOL_SETTLED if nothing remains to be
+ * read; VAANI_SPOOL_GROWN if some bytes remain, under the lock or not;
+ * VAANI_SPOOL_BUSY; VAANI_SPOOL_ERROR.
  */
 
 static int
@@ -546,7 +546,7 @@ vaani_spool_grow(vaani_spool_rewrite_t *rewrite, unsigned passes)
 
     if (more < 0) {
 
-        /* somebody has cut it, who is none of nginx */
+        /* another program than nginx has truncated it */
 
         errno = EIO;
         return VAANI_SPOOL_ERROR;
@@ -601,7 +601,7 @@ vaani_spool_replace(vaani_spool_rewrite_t *rewrite)
 
     if (rewrite->end == 0) {
 
-        /* nothing is left of it */
+        /* all of it was erased */
 
         if (unlinkat(rewrite->dir, rewrite->name, 0) == -1
             || unlinkat(rewrite->dir, rewrite->copy, 0) == -1
@@ -626,7 +626,7 @@ vaani_spool_replace(vaani_spool_rewrite_t *rewrite)
 
 
 /*
- * Copies that an interrupted run has left.
+ * Deletes copies of an interrupted run.
  */
 
 void

@@ -10,7 +10,7 @@ static vaani_spool_verdict_e vaani_spool_verdict(const vaani_spool_t *spool,
 
 
 /*
- * An event that was accepted, as nginx has stored it.
+ * An event that was accepted, in nginx's format.
  */
 
 vaani_spool_verdict_e
@@ -41,7 +41,7 @@ vaani_spool_event_verdict(vaani_spool_t *spool, vaani_journal_record_t *record)
 
 
 /*
- * A body with several calls in it is of each of them.
+ * A body with several calls belongs to each of them.
  */
 
 vaani_spool_verdict_e
@@ -101,7 +101,7 @@ vaani_spool_delivery_verdict(vaani_spool_t *spool,
 
 
 /*
- * Reads the call of an event that was refused for its own name.
+ * Reads the call of an event that was refused because of its own name.
  */
 
 static int
@@ -115,7 +115,7 @@ vaani_spool_nameless(vaani_body_t *body, vaani_event_t *event)
     static const vaani_str_t  several = vaani_string("events");
     static const vaani_str_t  any = vaani_string("\"-\"");
 
-    /* one with events of its own may be of several calls */
+    /* an element with events of its own may belong to several calls */
 
     if (event->room.len || vaani_json_find(&body->json.top, &several)) {
         return VAANI_OK;
@@ -154,8 +154,8 @@ vaani_spool_verdict(const vaani_spool_t *spool, const vaani_str_t *room)
 
 
 /*
- * Whether the name stands there as a string of JSON, which may have been cut
- * off behind it.
+ * Whether the name is there as a JSON string, which may be truncated after the
+ * name.
  */
 
 int

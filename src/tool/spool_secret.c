@@ -48,7 +48,7 @@ vaani_spool_read_lines(const char *path, char *text)
         return -1;
     }
 
-    /* stdio keeps no copy of it */
+    /* stdio must not keep a copy of it */
 
     setbuf(file, NULL);
 
@@ -99,7 +99,7 @@ vaani_spool_find_line(const char *path, char *text, char *line, size_t size)
 
         len = vaani_spool_trim(p);
 
-        /* a comment; the blank of an empty one was dropped */
+        /* a comment; the blank after an empty one was dropped */
 
         if (len == 0
             || (p[0] == '#' && (len == 1 || p[1] == ' ' || p[1] == '\t')))

@@ -21,8 +21,8 @@ static int vaani_spool_compare(const void *one, const void *two);
 
 
 /*
- * Appends the tombstone.  Its time is taken under the lock, so that those in
- * the file are in order.
+ * Appends the tombstone.  Its time is taken under the lock, so that tombstones
+ * in the file are in order.
  */
 
 int
@@ -80,7 +80,7 @@ vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir, size_t len)
 
 
 /*
- * Opens and locks the file, which belongs to whom the directory belongs.
+ * Opens and locks the file, whose owner is that of the directory.
  */
 
 static int
@@ -103,7 +103,7 @@ vaani_spool_open_erased(const char *path, const struct stat *owner)
             goto failed;
         }
 
-        /* root must not give away a file of somebody else */
+        /* root must not change the owner of another user's file */
 
         if (!S_ISREG(st.st_mode) || st.st_nlink > 1) {
             errno = EINVAL;
@@ -151,7 +151,7 @@ failed:
 
 
 /*
- * The whole record, or nothing of it.
+ * Writes the whole record, or nothing of it.
  */
 
 static int
@@ -176,7 +176,7 @@ vaani_spool_append(int fd, const u_char *record, size_t size)
     err = (n == -1 || n == (ssize_t) size) ? errno : ENOSPC;
 
     if (ftruncate(fd, st.st_size) == -1) {
-        /* readers skip the part that is left */
+        /* readers skip a partial record */
     }
 
     errno = err;
@@ -310,7 +310,7 @@ vaani_spool_keep_tombstone(vaani_spool_t *spool, const char *path,
 
 
 /*
- * By name; of one name the latest comes first.
+ * Sorts by name; for the same name the latest comes first.
  */
 
 static int
@@ -346,7 +346,7 @@ vaani_spool_is_erased(const vaani_spool_t *spool, const vaani_str_t *room,
         return 0;
     }
 
-    /* the first one that is not before the latest possible of this name */
+    /* the first one that is not before the latest possible one of this name */
 
     key.room = (u_char *) room->data;
     key.len = room->len;

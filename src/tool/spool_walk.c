@@ -31,7 +31,7 @@ vaani_spool_add(vaani_spool_t *spool, const char *path)
         return;
     }
 
-    /* in a spool, only those in "refused" are to be posted, if it has one */
+    /* in a spool that has "refused", only files in there are posted */
 
     if (spool->mode != VAANI_SPOOL_POST) {
         vaani_spool_add_dir(spool, path, 0);
@@ -111,7 +111,7 @@ vaani_spool_add_dir(vaani_spool_t *spool, const char *dir, unsigned refused)
 
 
 /*
- * found: it was in a directory, and may be gone when it is its turn.
+ * found in a directory, and may have been deleted before its turn
  */
 
 static void
@@ -121,7 +121,7 @@ vaani_spool_add_file(vaani_spool_t *spool, const char *path, off_t size,
     size_t                 n;
     vaani_spool_file_t    *files, *file;
 
-    /* what tombstones say is looked up where events are sent */
+    /* the tombstones matter only when events are sent */
 
     if (found && kind == VAANI_SPOOL_TOMBSTONES
         && spool->mode != VAANI_SPOOL_LIST

@@ -1,8 +1,7 @@
 
 /*
- * vaani-spool: looks into the files of a spool, and sends what is in them,
- * without nginx: events to Redis, refused deliveries to an endpoint.  Erases
- * calls.
+ * vaani-spool: lists the files of a spool, and sends their records without
+ * nginx: events to Redis, refused deliveries to an endpoint.  Erases calls.
  */
 
 
@@ -28,7 +27,7 @@ main(int argc, char **argv)
 
     memset(&spool, 0, sizeof(vaani_spool_t));
 
-    /* a peer that hangs up is an error of write() */
+    /* a closed connection is an error of write(), not a fatal signal */
 
     (void) signal(SIGPIPE, SIG_IGN);
 
@@ -64,7 +63,8 @@ main(int argc, char **argv)
 
 
 /*
- * Returns 0, 1 if it could not begin, which was told, or 2 for a wrong use.
+ * Returns 0, 1 if it could not begin (the error was printed), or 2 for wrong
+ * usage.
  */
 
 static int

@@ -1,6 +1,6 @@
 
 /*
- * vaani-spool: what its parts share.
+ * vaani-spool: shared by all parts.
  */
 
 
@@ -32,7 +32,7 @@ typedef enum {
 #define VAANI_SPOOL_HOST_LEN      256
 #define VAANI_SPOOL_PASSWORD_LEN  1024
 
-/* what is read or written at once */
+/* size of reads and writes */
 
 #define VAANI_SPOOL_CHUNK         65536
 
@@ -40,7 +40,7 @@ typedef enum {
 
 #define VAANI_SPOOL_ERASED        "erased"
 
-/* how often, and how long apart, erase tries a lock: 5 s */
+/* how often and at what interval erase tries a lock: 5 s */
 
 #define VAANI_SPOOL_ATTEMPTS      250
 #define VAANI_SPOOL_APART         20000000L     /* ns; also of readers */
@@ -94,18 +94,18 @@ typedef struct {
 } vaani_spool_conn_t;
 
 
-/* where Redis is */
+/* the address of Redis */
 
 typedef struct {
     unsigned              tls;
-    char                  host[VAANI_SPOOL_HOST_LEN];   /* or the path of a
-                                                           unix socket */
+    char                  host[VAANI_SPOOL_HOST_LEN];   /* or the path of a unix
+                                                           socket */
     char                  port[8];                      /* "": a unix socket */
     char                  db[16];                       /* "": 0 */
 } vaani_spool_url_t;
 
 
-/* whether a record is one of the room to be erased */
+/* whether a record belongs to the room to be erased */
 
 typedef enum {
     VAANI_SPOOL_OTHER_ROOM = 0,
@@ -126,7 +126,7 @@ struct vaani_spool_block_s {
 
 
 /*
- * A file that is read record by record: no more than one of them is in memory.
+ * A file that is read record by record: at most one of them is in memory.
  */
 
 typedef struct {
@@ -167,9 +167,9 @@ typedef struct {
 
     vaani_str_t               room;         /* to be erased */
     uint64_t                  erased_at;    /* Unix time, ms */
-    unsigned                  unreadable;   /* what cannot be read as well */
+    unsigned                  unreadable;   /* unreadable ones as well */
 
-    unsigned                  progress;     /* lines of it: 0 none, 1 of long
+    unsigned                  progress;     /* its lines: 0 none, 1 for long
                                                runs, 2 always */
     off_t                     total;        /* bytes of all files */
     off_t                     done;
@@ -192,8 +192,8 @@ typedef struct {
     unsigned long             nunknown;
     unsigned long             nlater;       /* received after the erasure */
     unsigned long             naside;       /* of the room, in .bad files */
-    unsigned long             nunread;      /* records without a room that
-                                               could be read, which stay, */
+    unsigned long             nunread;      /* records without a readable room,
+                                               which stay, */
     unsigned long             ndamaged;     /* and damaged places, */
     unsigned long             nnamed;       /* which name the room */
     unsigned long             ndropped;     /* of both, erased */
@@ -203,24 +203,24 @@ typedef struct {
 
 
 /*
- * From the top down: a file calls only what stands below it.
+ * From the top down: a file calls only functions of files listed after it.
  */
 
 /*
- * spool_options.c: takes the options of "resend" from argv[*i] on, and leaves
- * *i at what follows.  Returns 0, or -1 for a wrong use.
+ * spool_options.c: parses the options of "resend" from argv[*i] on, and leaves
+ * *i after them.  Returns 0, or -1 for wrong usage.
  */
 
 int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
     int *i);
 
-/* the option of "erase": whether it is there, then *i is behind it */
+/* the option of "erase": whether it is given; *i is then after it */
 unsigned vaani_spool_unreadable(int argc, char **argv, int *i);
 
 
 /*
  * spool_erase.c: the command "erase".  Returns 0, or -1 if nothing was erased,
- * which was told.
+ * after printing the error.
  */
 
 int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
@@ -228,14 +228,14 @@ int vaani_spool_erase(vaani_spool_t *spool, const char *dir,
 
 
 /*
- * spool_walk.c: which files there are.  Errors were told, and spool->failed is
+ * spool_walk.c: the list of files.  Errors were printed, and spool->failed is
  * set.
  */
 
-/* notes a file, or those of a directory, in their order */
+/* adds a file, or those of a directory, in their order */
 void vaani_spool_add(vaani_spool_t *spool, const char *path);
 
-/* reads what was noted */
+/* reads the listed files */
 void vaani_spool_run(vaani_spool_t *spool);
 
 
@@ -255,28 +255,28 @@ void vaani_spool_record(vaani_spool_t *spool, const char *path,
 
 
 /*
- * spool_rewrite.c: files that are written again without what is erased
+ * spool_rewrite.c: rewrites files without the erased records
  */
 
-/* counts in spool what was erased of it, and what could not be read */
+/* counts the erased and the unreadable records in spool */
 void vaani_spool_rewrite(vaani_spool_t *spool, const char *path);
 
-/* deletes what an interrupted run has left in a directory */
+/* deletes copies of an interrupted run in a directory */
 void vaani_spool_remove_copies(vaani_spool_t *spool, const char *path);
 
 
 /*
- * spool_post.c: where refused deliveries are posted to
+ * spool_post.c: posts refused deliveries
  */
 
 /*
- * Returns 0, or 1 if something of the options cannot be used, which was told.
+ * Returns 0, or 1 if an option cannot be used, after printing the error.
  */
 int vaani_spool_target(vaani_spool_t *spool,
     const vaani_spool_options_t *options);
 
 /*
- * Posts a body as a delivery of now.  Returns the status of the answer, or -1
+ * Posts a body as a new delivery.  Returns the status of the answer, or -1
  * with *why set.
  */
 int vaani_spool_post(vaani_spool_target_t *target, const u_char *body,
@@ -287,45 +287,45 @@ int vaani_spool_post(vaani_spool_target_t *target, const u_char *body,
  * spool_redis.c: events to Redis.
  */
 
-/* returns NULL if that failed, which was told */
+/* returns NULL if that failed, after printing the error */
 vaani_spool_redis_t *vaani_spool_connect(const char *url,
     const vaani_spool_options_t *options);
 
 void vaani_spool_disconnect(vaani_spool_redis_t *redis);
 
 /*
- * Sends an event, maybe later; path must stay valid until the next
+ * Sends an event, possibly later; path must stay valid until the next
  * vaani_spool_drain().
  */
 void vaani_spool_send(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record, const vaani_event_t *event,
     const vaani_delivery_t *delivery);
 
-/* sends what is left, and reads all answers */
+/* sends the remaining events, and reads all answers */
 void vaani_spool_drain(vaani_spool_t *spool);
 
 
 /*
- * spool_redis_url.c: returns 0, or -1 if the text is no URL of Redis, which was
- * told.  *url is all zeros before.
+ * spool_redis_url.c: returns 0, or -1 if the text is not a URL of Redis, after
+ * printing the error.  *url must be all zeros before.
  */
 
 int vaani_spool_redis_url(vaani_spool_url_t *url, const char *text);
 
 
 /*
- * spool_room.c: which calls a record is of
+ * spool_room.c: the calls that a record belongs to
  */
 
-/* of an event that was accepted; record loses what stands before the event */
+/* of an accepted event; removes the header of record's content */
 vaani_spool_verdict_e vaani_spool_event_verdict(vaani_spool_t *spool,
     vaani_journal_record_t *record);
 
-/* of a refused delivery: a body with several calls in it is of each of them */
+/* of a refused delivery; a body with several calls belongs to each of them */
 vaani_spool_verdict_e vaani_spool_delivery_verdict(vaani_spool_t *spool,
     const vaani_journal_record_t *record);
 
-/* whether the name of the room stands in bytes that may be damaged */
+/* whether possibly damaged bytes contain the name of the room */
 int vaani_spool_names(const vaani_spool_t *spool, const u_char *data,
     size_t len);
 
@@ -339,21 +339,21 @@ int vaani_spool_is_room(const vaani_spool_t *spool, const vaani_str_t *room);
 
 /*
  * Adds one for spool->room to the directory, whose path has len bytes, and
- * gives its time in spool->erased_at.  Returns 0, or -1 if that failed, which
- * was told.
+ * stores its time in spool->erased_at.  Returns 0, or -1 on failure, after
+ * printing the error.
  */
 int vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir,
     size_t len);
 
 /*
- * Reads the tombstones for a file, which are in its directory.  If they cannot
- * be read, spool->broken is set.
+ * Reads the tombstones for a file, from its directory.  If they cannot be
+ * read, sets spool->broken.
  */
 void vaani_spool_load_tombstones(vaani_spool_t *spool, const char *path);
 
 void vaani_spool_free_tombstones(vaani_spool_t *spool);
 
-/* whether a tombstone that was read covers it */
+/* whether one of these tombstones covers it */
 int vaani_spool_is_erased(const vaani_spool_t *spool, const vaani_str_t *room,
     uint64_t received_at);
 
@@ -362,8 +362,8 @@ uint64_t vaani_spool_now(void);
 
 
 /*
- * spool_reader.c: begins to read a regular file.  Returns 0, or -1 with errno
- * set.
+ * spool_reader.c: opens a regular file for reading.  Returns 0, or -1 with
+ * errno set.
  */
 int vaani_spool_open(vaani_spool_reader_t *reader, const char *path,
     int writable);
@@ -371,27 +371,26 @@ int vaani_spool_open(vaani_spool_reader_t *reader, const char *path,
 void vaani_spool_close(vaani_spool_reader_t *reader);
 
 /*
- * Gives the next record; its content is valid until the next call.  Returns as
- * vaani_journal_next(), or VAANI_SPOOL_ERROR with errno set.  Of bad bytes,
+ * Reads the next record; its content is valid until the next call.  Returns as
+ * vaani_journal_next(), or VAANI_SPOOL_ERROR with errno set.  For bad bytes,
  * only record->offset and ->size are set.
  */
 int vaani_spool_next(vaani_spool_reader_t *reader,
     vaani_journal_record_t *record);
 
-#define VAANI_SPOOL_SETTLED    0        /* nobody writes, nothing was added */
+#define VAANI_SPOOL_SETTLED    0        /* no writer, nothing was added */
 #define VAANI_SPOOL_GROWN      1        /* there is more to be read */
-#define VAANI_SPOOL_BUSY       2        /* nginx is at work on it */
+#define VAANI_SPOOL_BUSY       2        /* nginx is using it */
 
 /*
- * Looks at a moment when nobody writes to the file whether there is more of
- * it.  The lock that this takes is held for that moment only, unless keep is
- * set and the file has settled.
+ * Checks whether the file has grown, at a moment without a writer.  The lock
+ * for that is released at once, unless keep is set and the file has settled.
  */
 int vaani_spool_settle(vaani_spool_reader_t *reader, int keep);
 
 /*
- * The same for a file whose writer holds its lock all the time: it is looked
- * whether what is at its end has grown.
+ * The same for a file whose writer holds its lock all the time: checks whether
+ * the bytes at its end have grown.
  */
 int vaani_spool_watch(vaani_spool_reader_t *reader);
 
@@ -399,14 +398,15 @@ int vaani_spool_watch(vaani_spool_reader_t *reader);
 int vaani_spool_read(int fd, u_char *dst, size_t len, off_t at);
 
 /*
- * Marks the record at that offset as one that was sent again: one byte, so that
- * a crash leaves it as it was or marked.  Returns 0, or -1 with errno set.
+ * Marks the record at that offset as sent again.  It writes one byte, so that
+ * after a crash the record is either unchanged or marked.  Returns 0, or -1
+ * with errno set.
  */
 int vaani_spool_mark(vaani_spool_reader_t *reader, size_t offset);
 
 
 /*
- * spool_name.c: what the name of a file says, without its directory
+ * spool_name.c: the meaning of a file's name, without its directory
  */
 
 const char *vaani_spool_name(const char *path);
@@ -415,11 +415,11 @@ vaani_spool_kind_e vaani_spool_kind(const char *name);
 /* whether nginx writes files of that name to a spool */
 int vaani_spool_is_ours(const struct dirent *entry);
 
-/* whether it is a file that nothing deletes in time */
+/* whether nothing deletes the file in time */
 int vaani_spool_is_aside(const char *name, unsigned refused);
 
 /*
- * Writes the name that a waiting segment has as a kept one to path, of
+ * Writes the name of a waiting segment after it becomes a kept one to path, of
  * VAANI_SPOOL_PATH_LEN bytes.  Returns 0, or -1 if there is none.
  */
 int vaani_spool_renamed(vaani_spool_t *spool, const vaani_spool_file_t *file,
@@ -430,7 +430,7 @@ int vaani_spool_renamed(vaani_spool_t *spool, const vaani_spool_file_t *file,
  * spool_dir.c: directories.  path and dir have VAANI_SPOOL_PATH_LEN bytes.
  */
 
-/* returns 0, or -1 if that is too long, which was told */
+/* returns 0, or -1 if that is too long, after printing the error */
 int vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
     const char *name);
 
@@ -438,9 +438,9 @@ int vaani_spool_join(vaani_spool_t *spool, char *path, const char *dir,
 int vaani_spool_parent(const char *path, char *dir);
 
 /*
- * Keeps other tools that change files of a directory away from it, whatever
- * nginx does there.  Waits for them, and tells so.  Returns a descriptor that
- * drops the lock when it is closed, or -1 with errno set.
+ * Locks a directory against other tools that change its files, but not against
+ * nginx.  Waits for them, and says so.  Returns a descriptor that drops the
+ * lock when it is closed, or -1 with errno set.
  */
 int vaani_spool_lock_dir(const char *path, int operation);
 
@@ -449,17 +449,17 @@ int vaani_spool_sync_dir(const char *dir);
 
 
 /*
- * spool_print.c: an event on a line.
+ * spool_print.c: prints an event on one line.
  *
- * since (Unix time, s) and tries: of an event that could not be delivered while
- * others could; tries is 0 for others.  kept: Redis has had it.
+ * since (Unix time, s) and tries: of an event that could not be delivered
+ * while others could; tries is 0 for others. kept: Redis has had it.
  */
 void vaani_spool_print(const char *path, const vaani_journal_record_t *record,
     const vaani_delivery_t *delivery, const vaani_event_t *event,
     const vaani_str_t *reason, uint64_t since, unsigned tries,
     unsigned kept);
 
-/* event: what could be read of the body; its name and room may be NULL */
+/* event: the readable part of the body; its name and room may be NULL */
 void vaani_spool_print_refusal(const char *path,
     const vaani_journal_record_t *record, const vaani_event_t *event,
     uint64_t received_at, const vaani_str_t *reason);
@@ -469,7 +469,7 @@ void vaani_spool_print_tombstone(const char *path,
     const vaani_journal_record_t *record, const vaani_str_t *room,
     uint64_t erased_at);
 
-/* a name from outside, which cannot steer a terminal */
+/* a name from outside; it must not control a terminal */
 void vaani_spool_print_str(const vaani_str_t *str);
 
 /* a Unix time in ms */
@@ -477,7 +477,7 @@ void vaani_spool_print_time(uint64_t time);
 
 void vaani_spool_count(unsigned long n, const char *one, const char *many);
 
-/* an error, which sets spool->failed */
+/* prints an error and sets spool->failed */
 void vaani_spool_complain(vaani_spool_t *spool, const char *path,
     const char *why);
 
@@ -485,14 +485,14 @@ void vaani_spool_complain(vaani_spool_t *spool, const char *path,
 void vaani_spool_bad(vaani_spool_t *spool, const char *path,
     const vaani_journal_record_t *record);
 
-/* so many more bytes are done; the first call is that of the begin */
+/* progress in bytes; the first call marks the beginning */
 void vaani_spool_progress(vaani_spool_t *spool, size_t size);
 
 
 /*
  * spool_secret.c: reads the first secret of a file as nginx does: blanks and
  * byte order marks at the ends, empty lines and comments are ignored.  Returns
- * 0, or -1 if that failed, which was told.
+ * 0, or -1 on failure, after printing the error.
  */
 int vaani_spool_first_line(const char *path, char *line, size_t size);
 
@@ -501,7 +501,7 @@ size_t vaani_spool_trim(char *line);
 
 
 /*
- * spool_net.c: connects to a port of a host, or, without a port, to a unix
+ * spool_net.c: connects to a port of a host or, without a port, to a unix
  * socket; timeout (s) is also that of each read and write.  Returns a
  * descriptor, or -1 with *why set.
  */
@@ -509,13 +509,13 @@ int vaani_spool_dial(const char *host, const char *port, int timeout,
     const char **why);
 
 /*
- * All that follow return -1 with conn->why set if they fail; the connection is
- * of no use then.
+ * On failure, all functions below return -1 with conn->why set; the connection
+ * is then unusable.
  */
 
 /*
- * TLS on a connection that is there.  The certificate must be one for host,
- * of a CA in the file, or, without a file, of the system.
+ * Starts TLS on a connection.  The certificate must be for host, and of a CA
+ * in the file or, without a file, of the system.
  */
 int vaani_spool_start_tls(vaani_spool_conn_t *conn, const char *host,
     const char *cacert);
@@ -527,7 +527,7 @@ void vaani_spool_hang_up(vaani_spool_conn_t *conn);
 
 
 /*
- * spool_alloc.c: memory of spool->alloc, which is all freed at once
+ * spool_alloc.c: memory of spool->alloc, which is freed all at once
  */
 
 void *vaani_spool_alloc(void *ctx, size_t size);
