@@ -1,7 +1,8 @@
 # ngx_http_vaani_module: see "make help"
 
 # Neither make nor nginx's configure can handle a path with a blank in it, and
-# "rm -rf /x/our copy/build" would remove "/x/our". So before anything else:
+# "rm -rf /x/our copy/build" would remove "/x/our". Therefore this check comes
+# first:
 
 ODD := \# $$ % & * ( ) ; < > ? [ ] \ ^ ` { | } ! : " '
 
@@ -22,7 +23,7 @@ CFLAGS = -O2 -g
 BUILD = $(CURDIR)/build
 MODULE = $(BUILD)/ngx_http_vaani_module.so
 
-# for "make install"; DESTDIR is put in front of all of them
+# for "make install"; DESTDIR is prepended to all of them
 
 PREFIX = /usr/local
 MODULES_DIR = $(PREFIX)/lib/nginx/modules
@@ -30,7 +31,7 @@ MODULES_DIR = $(PREFIX)/lib/nginx/modules
 $(foreach path,BUILD NGINX_DEV DESTDIR PREFIX MODULES_DIR,$(call \
 	check_path,$(path)))
 
-# what is built is built after these; with "DEPS=", packages are not looked at
+# prerequisites of all builds; with "DEPS=", packages are not checked
 
 DEPS = deps-build
 
@@ -44,11 +45,11 @@ SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/*/*/*.[ch] \
 	src/core/*.lua) \
 	src/http/status/status.html tools/lua2c tools/page2c
 
-# It changes when nginx, a library, the compiler or its options do.
+# It changes when nginx, a library, the compiler or its options change.
 
 STAMP = $(BUILD)/stamp
 
-# whatever is written in C, the tests and the benchmark too
+# for all C code, including the tests and the benchmark
 
 C_SOURCES = $(wildcard *.c src/*/*.c src/*/*/*.c t/*/*.c t/*/*/*.c \
 	bench/*.c bench/*/*.c bench/*/*/*.c)
@@ -61,7 +62,7 @@ include t/Makefile.inc
 
 # ---- packages ------------------------------------------------------------
 
-# Where there is no apt-get, the tool looks for what is in them, with these.
+# Without apt-get, the tool checks for the packages' contents, by these.
 
 INSTALL_DEPS = CC="$(CC)" NGINX=$(NGINX) NGINX_DEV=$(NGINX_DEV) \
 	REDIS_SERVER=$(REDIS_SERVER) tools/install-deps
@@ -70,12 +71,12 @@ deps-build:
 	@$(INSTALL_DEPS) gcc make libc6-dev nginx nginx-dev libhiredis-dev \
 		libssl-dev
 
-# what runs Redis needs one
+# for targets that run Redis
 
 deps-run: deps-build
 	@$(INSTALL_DEPS) redis-server
 
-# the unit tests and the fuzzers have neither nginx nor Redis
+# the unit tests and the fuzzers need neither nginx nor Redis
 
 deps-unit:
 	@tools/install-deps gcc make libc6-dev libcmocka-dev libcjson-dev \
@@ -101,7 +102,7 @@ $(MODULE): $(SOURCES) $(STAMP) | $(DEPS)
 	@mv $@.new $@
 
 
-# ---- the tool that looks into a spool ------------------------------------
+# ---- the tool for the files of a spool -----------------------------------
 
 TOOL = $(BUILD)/vaani-spool
 
@@ -145,10 +146,10 @@ deb-all:
 	@tools/deb-all $(BUILD)/deb-all $(DEB_SUITES)
 
 
-# ---- where there is no package ---------------------------------------------
+# ---- installation without a package --------------------------------------
 
-# The user who installs may not be the one who builds, so no package is
-# installed by this.
+# The user who installs may not be the one who builds. Therefore this target
+# installs no packages.
 
 DOC_DIR = $(PREFIX)/share/doc/ngx_http_vaani_module
 MAN_DIR = $(PREFIX)/share/man
@@ -194,7 +195,7 @@ uninstall:
 	fi
 
 
-# ---- for editors, and for those who write code -----------------------------
+# ---- for editors, and for contributors -------------------------------------
 
 COMPILE_COMMANDS = $(CURDIR)/compile_commands.json
 

@@ -2,9 +2,9 @@
 /*
  * ngx_http_vaani_module: nginx as the webhook endpoint of Vaani calls.
  *
- * The front door: the table of directives and the module's life cycle.  The
- * configuration is merged in src/http/conf/ngx_http_vaani_merge.c, the way of a
- * request begins in src/http/ngx_http_vaani_handler.c.
+ * This file has the table of directives and the module's life cycle.  The
+ * configuration is merged in src/http/conf/ngx_http_vaani_merge.c; requests
+ * are handled by src/http/ngx_http_vaani_handler.c.
  */
 
 
@@ -426,7 +426,8 @@ ngx_http_vaani_init_module(ngx_cycle_t *cycle)
 
 
 /*
- * Nobody sends a refused delivery again, so it is said once if they go lost.
+ * Refused deliveries are never sent again.  Therefore one line warns if they
+ * are lost.
  */
 
 static void
@@ -473,7 +474,7 @@ ngx_http_vaani_init_process(ngx_cycle_t *cycle)
     ngx_vaani_spool_t           **spool;
     ngx_http_vaani_main_conf_t   *vmcf;
 
-    /* the cache manager and loader take no requests */
+    /* the cache manager and loader handle no requests */
 
     if (ngx_process == NGX_PROCESS_HELPER) {
         return NGX_OK;
