@@ -168,7 +168,7 @@ subtest 'make run' => sub {
     like $out, qr/^inbound-by-hand /m, '... and has the call, too';
     ($exit, $out) = shell($command{call});
     is $exit, 0, 'vaani-call runs' or diag $out;
-    like $out, qr/heard of +5 transitions, none missing/, '... and hears of its call';
+    like $out, qr/received +5 transitions, none missing/, '... and hears of its call';
     ($exit, $out) = shell("curl -sS -H 'Accept: text/html' $command{status}");
     like $out, qr/<html/i, 'the status page is there' or diag $exit;
 

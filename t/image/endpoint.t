@@ -198,7 +198,7 @@ subtest 'the tools' => sub {
 
     my $tools = Vaani::Test::Container->image('vaani-tools');
     my $out = $tools->run_by_buildah('vaani-call', '--check', '--watch', $redis->url, 'http://127.0.0.1:8080/vaani/webhook');
-    like $out, qr/All was answered as expected/, 'vaani-call plays a call to it';
+    like $out, qr/All answers as expected/, 'vaani-call plays a call to it';
     $nginx->stop;
 };
 

@@ -155,7 +155,7 @@ subtest 'paths' => sub {
     is_deeply $listed{$_}, [ map { $_->{event} } documented($_) ], "the events of $_" for @paths;
 
     my ($wrong, undef, $err) = call('--path', 'outbound-foo', url('/hook'));
-    is "$wrong $err", "2 vaani-call: there is no path 'outbound-foo'; see --list-paths\n", 'another one';
+    is "$wrong $err", "2 vaani-call: unknown path 'outbound-foo'; see --list-paths\n", 'another one';
 };
 
 # --- what becomes of calls
@@ -257,7 +257,7 @@ subtest 'formats' => sub {
         '--list-formats';
 
     my ($exit, undef, $err) = call('--format', '2024', url('/hook'));
-    is "$exit $err", "2 vaani-call: there is no format '2024'; see --list-formats\n", 'another one';
+    is "$exit $err", "2 vaani-call: unknown format '2024'; see --list-formats\n", 'another one';
 
     # The events of one call in each; those of the end are what differs most.
     my @call = ('--path', 'outbound-failed-transfer-failed', '--room', 'outbound-1-a', '--transcript', 140);
@@ -349,12 +349,12 @@ subtest '--test' => sub {
     is $exit, 0, 'the module';
     is join('', $out =~ /^([<>]) /mg), '><' x 2, '... takes and publishes both';
     like $out, qr/^  unknown +2\n/m, '... as unknown events';
-    like $out, qr/^  in Redis +1 call looked at, all as expected$/m, '... of which none is a call';
+    like $out, qr/^  in Redis +1 call checked, all as expected$/m, '... of which none is a call';
     is scalar(grep { /webhook_test/ } $client->cmd('KEYS', '*')), 0, '... nor anything else';
 
     my $broken = Vaani::Test::FakeEndpoint->start(sub ($request, $fake) { return answer_with(422, '{"detail":"unknown event"}') });
     is +(call('--test', 'unix:' . $broken->socket . ':/x'))[0], 1, 'an endpoint that refuses it';
-    like +(call('--test', '--path', 'all', url('/hook')))[2], qr/^vaani-call: --test or --path/, 'with a path';
+    like +(call('--test', '--path', 'all', url('/hook')))[2], qr/^vaani-call: --test and --path cannot be combined/, 'with a path';
 
     ($exit, my $summary, my $err) = numbers('--path', 'campaign', @WATCH, '--check', '--duplicates', 1, url('/hook'));
     is $exit, 0, 'campaign webhooks' or diag $err;
@@ -434,7 +434,7 @@ subtest 'malformed bodies' => sub {
     is $exit, 1, 'one that is accepted is a failure';
     is $summary->{passed}, JSON::PP::false, '... which the summary says';
     my @told = split /\n/, $err;
-    like $told[5], qr/^vaani-call: there are more of these/, '... the last line says so';
+    like $told[5], qr/^vaani-call: further unexpected answers are not printed/, '... the last line says so';
     like $told[0], qr/^vaani-call: outbound-\S+ malformed \(.*\): 200 ok$/, '... and is told';
     is scalar @told, 6, '... not for ever';
     cmp_ok $summary->{unexpected}, '>', 6, '... although there are more';
@@ -576,11 +576,11 @@ subtest 'signatures' => sub {
     }
 
     my (undef, undef, $err) = call('--secret', 'whsec_!', url('/signed'));
-    is $err, "vaani-call: --secret is not one of Standard Webhooks: whsec_ and base64\n", 'one that is none';
+    is $err, "vaani-call: --secret for Standard Webhooks must be whsec_ followed by base64\n", 'one that is none';
     (undef, undef, $err) = call('--secret', 'nonsense', '--signature', 'standard', url('/signed'));
-    is $err, "vaani-call: --secret is not one of Standard Webhooks: whsec_ and base64\n", '... nor is this';
-    like +(call('--secret', 'x', '--signature', 'md5', url('/x')))[2], qr/^vaani-call: --signature is vaani, campaign or standard$/, 'another way';
-    like +(call('--signature', 'vaani', url('/x')))[2], qr/^vaani-call: --signature goes with --secret$/, 'without a secret';
+    is $err, "vaani-call: --secret for Standard Webhooks must be whsec_ followed by base64\n", '... nor is this';
+    like +(call('--secret', 'x', '--signature', 'md5', url('/x')))[2], qr/^vaani-call: --signature must be vaani, campaign or standard, not 'md5'$/, 'another way';
+    like +(call('--signature', 'vaani', url('/x')))[2], qr/^vaani-call: --signature requires --secret$/, 'without a secret';
 };
 
 subtest 'signatures of the dashboard and of campaigns' => sub {
@@ -668,21 +668,21 @@ subtest 'connections' => sub {
     # What can never become an answer is not waited for.
     my $long = 'x' x 70_000;
     for my $case (
-        [ 'no size'              => 'a chunk of the answer is broken'    => "${chunked}zz\r\n$ok\r\n0\r\n\r\n" ],
-        [ 'an empty size'        => 'a chunk of the answer is broken'    => "$chunked\r\n$ok\r\n0\r\n\r\n" ],
-        [ 'a negative size'      => 'a chunk of the answer is broken'    => "$chunked-1\r\n$ok\r\n0\r\n\r\n" ],
-        [ 'an endless size'      => 'a chunk of the answer is broken'    => "$chunked" . '0' x 9 ],
-        [ 'a size of gigabytes'  => 'a chunk of the answer is broken'    => "${chunked}ffffffff\r\n$ok" ],
-        [ 'a chunk too long'     => 'a chunk of the answer is broken'    => "${chunked}e\r\n$ok\r\n0\r\n\r\n" ],
-        [ 'a chunk too short'    => 'a chunk of the answer is broken'    => "${chunked}10\r\n$ok\r\n0\r\n\r\n" ],
-        [ 'no text as length'    => 'the length of the answer is broken' => "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n$ok" ],
-        [ 'two lengths'          => 'the length of the answer is broken' => "HTTP/1.1 200 OK\r\nContent-Length: 15, 16\r\n\r\n$ok" ],
-        [ 'SSH'                  => 'the answer is not HTTP'             => "SSH-2.0-OpenSSH_9.2p1\r\n" ],
-        [ 'HTTP/2'               => 'the answer is not HTTP'             => "\0\0\22\4\0\0\0\0\0" ],
-        [ 'no status'            => 'the answer is not HTTP'             => "HTTP/1.1 OK\r\n\r\n" ],
-        [ 'too much of it'       => 'the answer is too long'             => "HTTP/1.1 200 OK\r\n", ("X: $long\r\n") x 20 ],
-        [ 'half of it'           => 'the answer is cut off'              => "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{", undef ],
-        [ 'half of a chunk'      => 'the answer is cut off'              => "${chunked}f\r\n{", undef ],
+        [ 'no size'              => 'invalid chunk in the answer'          => "${chunked}zz\r\n$ok\r\n0\r\n\r\n" ],
+        [ 'an empty size'        => 'invalid chunk in the answer'          => "$chunked\r\n$ok\r\n0\r\n\r\n" ],
+        [ 'a negative size'      => 'invalid chunk in the answer'          => "$chunked-1\r\n$ok\r\n0\r\n\r\n" ],
+        [ 'an endless size'      => 'invalid chunk in the answer'          => "$chunked" . '0' x 9 ],
+        [ 'a size of gigabytes'  => 'invalid chunk in the answer'          => "${chunked}ffffffff\r\n$ok" ],
+        [ 'a chunk too long'     => 'invalid chunk in the answer'          => "${chunked}e\r\n$ok\r\n0\r\n\r\n" ],
+        [ 'a chunk too short'    => 'invalid chunk in the answer'          => "${chunked}10\r\n$ok\r\n0\r\n\r\n" ],
+        [ 'no text as length'    => 'invalid Content-Length in the answer' => "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n$ok" ],
+        [ 'two lengths'          => 'invalid Content-Length in the answer' => "HTTP/1.1 200 OK\r\nContent-Length: 15, 16\r\n\r\n$ok" ],
+        [ 'SSH'                  => 'answer is not HTTP'                   => "SSH-2.0-OpenSSH_9.2p1\r\n" ],
+        [ 'HTTP/2'               => 'answer is not HTTP'                   => "\0\0\22\4\0\0\0\0\0" ],
+        [ 'no status'            => 'answer is not HTTP'                   => "HTTP/1.1 OK\r\n\r\n" ],
+        [ 'too much of it'       => 'answer too long'                      => "HTTP/1.1 200 OK\r\n", ("X: $long\r\n") x 20 ],
+        [ 'half of it'           => 'incomplete answer'                    => "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{", undef ],
+        [ 'half of a chunk'      => 'incomplete answer'                    => "${chunked}f\r\n{", undef ],
     ) {
         my ($name, $error, @parts) = @$case;
         my $server = Vaani::Test::FakeEndpoint->start(sub ($request, $fake) { return @parts });
@@ -786,8 +786,8 @@ subtest 'lost answers' => sub {
     my ($exit, $out, $err) = call('-v', @WATCH, '--check', '--format', 2025, $url);
     is "$exit $err", '0 ', 'an answer that is lost' or diag $out;
     like $out, qr/^  duplicate +1$/m, '... the event was taken the first time';
-    like $out, qr/^  sent again +1, the connection was closed$/m, '... and sent twice';
-    like $out, qr/^  heard of +5 transitions, none missing$/m, '... and is one transition';
+    like $out, qr/^  resent +1, the server closed the connection$/m, '... and sent twice';
+    like $out, qr/^  received +5 transitions, none missing$/m, '... and is one transition';
     $fake->stop;
 
     # It was not taken.
@@ -819,7 +819,7 @@ subtest 'repeats that are not recognised' => sub {
     my $url = 'unix:' . $fake->socket . ':/hook';
     my ($exit, $summary, $err) = numbers('--duplicates', 2, $url);
     is "$exit $summary->{unexpected}", '1 10', 'an endpoint that takes all';
-    like $err, qr/^vaani-call: \S+ call_started again: 200 ok, although it was taken before$/m, '... is told';
+    like $err, qr/^vaani-call: \S+ call_started again: 200 ok, expected duplicate$/m, '... is told';
     is +(numbers($url))[0], 0, '... but not without repeats';
     $fake->stop;
 
@@ -835,7 +835,7 @@ subtest 'repeats that are not recognised' => sub {
     });
     ($exit, $summary, $err) = numbers(@WATCH, '--duplicates', 1, '--format', 2025, 'unix:' . $fake->socket . ':/hook');
     is "$exit $summary->{watch}{surplus} $summary->{watch}{missing}", '1 5 0', 'one that publishes them again';
-    like $err, qr/^vaani-call: \S+: call_started was published again$/m, '... is told';
+    like $err, qr/^vaani-call: \S+: call_started was published more than once$/m, '... is told';
     $fake->stop;
 };
 
@@ -846,7 +846,7 @@ subtest 'TLS' => sub {
     {
         local $ENV{PERL5LIB} = tmpdir() . '/no-ssl';
         my ($exit, undef, $err) = call('https://127.0.0.1:1/x');
-        is "$exit $err", "2 vaani-call: https needs the Perl module IO::Socket::SSL (Debian: libio-socket-ssl-perl)\n",
+        is "$exit $err", "2 vaani-call: https requires the Perl module IO::Socket::SSL (Debian: apt-get install libio-socket-ssl-perl)\n",
             'without the module';
     }
 
@@ -884,9 +884,9 @@ CONF
         [ 'another name'      => qr/TLS: .*(?:hostname|certificate) verif/, @cacert, 'https://localhost:' . $tls->port . '/hook' ],
         [ 'another CA'        => qr/certificate verify failed.*see --cacert/, '--cacert', Vaani::Test::Certificates->new('not-this')->file, $url ],
         [ 'no such file'      => qr{^vaani-call: --cacert: cannot read /nowhere: No such file}, '--cacert', '/nowhere', $url ],
-        [ 'a directory'       => qr/^vaani-call: --cacert: there is no certificate in PEM in /, '--cacert', tmpdir(), $url ],
-        [ 'not a certificate' => qr/^vaani-call: --cacert: there is no certificate in PEM in /, '--cacert', spew(tmpdir() . '/no-pem', "secret\n"), $url ],
-        [ 'a URL without TLS' => qr/^vaani-call: --cacert goes with a URL of https, or with --watch$/, @cacert, url('/hook') ],
+        [ 'a directory'       => qr/^vaani-call: --cacert: no certificate in PEM format in /, '--cacert', tmpdir(), $url ],
+        [ 'not a certificate' => qr/^vaani-call: --cacert: no certificate in PEM format in /, '--cacert', spew(tmpdir() . '/no-pem', "secret\n"), $url ],
+        [ 'a URL without TLS' => qr/^vaani-call: --cacert requires an https URL or --watch$/, @cacert, url('/hook') ],
     ) {
         my ($name, $like, @args) = @$case;
         my ($exit, undef, $err) = call(@args);
@@ -900,7 +900,7 @@ CONF
         my $redis_ca = Vaani::Test::Certificates->new('for-redis');
         my $secure = Vaani::Test::Redis->start(tls => { %{ $redis_ca->issue('redis', san => 'IP:127.0.0.1') }{qw(cert key)} });
         my ($exit, undef, $err) = call(qw(--wait 0), '--cacert', $redis_ca->file, '--watch', 'rediss://127.0.0.1:' . $secure->tls_port, $url);
-        like $err, qr/not heard of/, 'another CA for Redis: both are connected to';
+        like $err, qr/not received/, 'another CA for Redis: both are connected to';
         unlike $err, qr/TLS|verify/, '... without a complaint';
     }
 
@@ -940,7 +940,7 @@ subtest 'time' => sub {
     cmp_ok $summary->{pace}{calls_started}, '<', 12, '... the rate that was reached';
     cmp_ok $summary->{pace}{calls_late_ms}, '>=', 800, '... and by how much';
     my (undef, $out) = call(@too_fast);
-    like $out, qr/^  calls started +\d[\d.]* per second of 200, \d+ ms late at most\n.*^Calls started too slowly: --concurrency 1 was reached\.\n/ms, '... is told';
+    like $out, qr/^  calls started +\d[\d.]*\/s of 200\/s, at most \d+ ms late\n.*^Calls started too slowly: --concurrency 1 was reached\.\n/ms, '... is told';
     $fake->stop;
 
     ($exit, $summary) = numbers('--speed', 200, '-p', 'outbound-no-answer', url('/hook'));
@@ -973,7 +973,7 @@ subtest '--watch' => sub {
 
     # With a repeat, the message may come after it.
     is join("\n", sort @lines), join("\n", sort @want), 'each event and its message';
-    like $out, qr/^  heard of +7 transitions, none missing\n  in Redis +1 call looked at, all as expected$/m, 'the summary';
+    like $out, qr/^  received +7 transitions, none missing\n  in Redis +1 call checked, all as expected$/m, 'the summary';
 
     {
         delete local @ENV{qw(VAANI_REDIS_USER VAANI_REDIS_PASSWORD)};
@@ -1002,12 +1002,12 @@ subtest '--watch' => sub {
     ($exit, $summary, $err) = numbers(@WATCH, '--wait', 0.1, '--room', $room = new_room(), url('/silent'));
     is $exit, 1, 'nothing is published';
     is $summary->{watch}{missing}, 5, '... is counted';
-    is $err, "vaani-call: $room: 5 transitions not heard of\n", '... and told';
+    is $err, "vaani-call: $room: 5 transitions not received\n", '... and told';
 
     ($exit, $summary, $err) = numbers(@WATCH, '--check', '--room', $room = new_room(), url('/elsewhere'));
     is $exit, 1, 'nothing is stored there';
     is "$summary->{watch}{checked} $summary->{watch}{wrong} $summary->{watch}{missing}", '1 1 0', '... is counted';
-    like $err, qr/^vaani-call: \Q$room\E: .*\bstatus is absent, not ended/m, '... and told';
+    like $err, qr/^vaani-call: \Q$room\E: .*\bstatus is absent, expected ended/m, '... and told';
     is +(numbers(@WATCH, '--prefix', 'other', '--wait', 0.1, '--check', '--room', new_room(), url('/elsewhere')))[1]{watch}{wrong},
         0, '... but with another prefix';
 
@@ -1026,7 +1026,7 @@ subtest '--watch' => sub {
     is $process->status >> 8, 1, 'a message too many';
     my $watch = $json->decode(slurp(tmpdir() . '/spied.out'))->{watch};
     is "$watch->{heard} $watch->{surplus} $watch->{gaps} $watch->{others} $watch->{missing}", '6 1 1 1 0', '... is counted, and others are not';
-    like slurp(tmpdir() . '/spied.err'), qr/^vaani-call: spied: seq 2 came after 2$/m, '... and told';
+    like slurp(tmpdir() . '/spied.err'), qr/^vaani-call: spied: seq 2 follows 2$/m, '... and told';
 
     # The same without payloads: one of an event that was not sent, and one that was
     # published twice.
@@ -1043,8 +1043,8 @@ subtest '--watch' => sub {
     is $process->status >> 8, 1, 'messages too many, without payloads';
     $watch = $json->decode(slurp(tmpdir() . '/bared.out'))->{watch};
     is "$watch->{surplus} $watch->{missing}", '2 0', '... are counted';
-    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: a transition \(call_ringing\) of an event that was not sent$/m, '... and told';
-    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: call_ringing was published again$/m, '... and told';
+    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: received call_ringing with a payload that was not sent$/m, '... and told';
+    like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: call_ringing was published more than once$/m, '... and told';
 
     # Redis hangs up: the calls go on.
     $spy = $redis->client->subscribe('vaani:events');
@@ -1064,8 +1064,8 @@ subtest '--watch' => sub {
 
     for my $case (
         [ 'unix:/nowhere.sock' => qr{^vaani-call: cannot connect to Redis at /nowhere\.sock: No such file} ],
-        [ 'redis://:sesam@@'   => qr{^vaani-call: --watch is redis://} ],
-        [ "unix:$sock"         => qr{^vaani-call: Redis } ],
+        [ 'redis://:sesam@@'   => qr{^vaani-call: --watch must be redis://} ],
+        [ "unix:$sock"         => qr{^vaani-call: the server does not speak the protocol of Redis; check host and port of --watch$} ],
     ) {
         my ($where, $regex) = @$case;
         my ($exit, undef, $err) = call('--watch', $where, url('/hook'));
@@ -1075,7 +1075,7 @@ subtest '--watch' => sub {
     }
     {
         local $ENV{VAANI_REDIS_PASSWORD} = 'wrong';
-        like +(call(@WATCH, url('/hook')))[2], qr/^vaani-call: Redis says WRONGPASS/, 'a wrong password';
+        like +(call(@WATCH, url('/hook')))[2], qr/^vaani-call: Redis refused AUTH: WRONGPASS .*; check user and password in the URL, VAANI_REDIS_USER and VAANI_REDIS_PASSWORD$/, 'a wrong password';
     }
 };
 
@@ -1118,11 +1118,11 @@ subtest '--watch over TLS' => sub {
     $fails->('another CA, --insecure', qr/certificate verify failed/, '--insecure', '--watch', "rediss://127.0.0.1:$port");
     $fails->('another name', qr/: TLS: .*(?:hostname|certificate) verif/, @cacert, '--watch', 'rediss://127.0.0.1:' . $named->tls_port);
     $fails->('no such CA', qr/^vaani-call: .*/, '--cacert', '/nowhere', '--watch', "rediss://127.0.0.1:$port");
-    $fails->('--cacert alone', qr/^vaani-call: --cacert goes with a URL of https, or with --watch$/, @cacert);
+    $fails->('--cacert alone', qr/^vaani-call: --cacert requires an https URL or --watch$/, @cacert);
     $fails->('nobody listens', qr/^vaani-call: cannot connect to Redis at 127\.0\.0\.1:1: /, @cacert, '--watch', 'rediss://127.0.0.1:1');
     {
         local $ENV{PERL5LIB} = tmpdir() . '/no-ssl';
-        $fails->('without the module', qr/^vaani-call: rediss needs the Perl module IO::Socket::SSL \(Debian: libio-socket-ssl-perl\)$/, '--watch', "rediss://127.0.0.1:$port");
+        $fails->('without the module', qr/^vaani-call: rediss requires the Perl module IO::Socket::SSL \(Debian: apt-get install libio-socket-ssl-perl\)$/, '--watch', "rediss://127.0.0.1:$port");
     }
 
     # Redis goes: that is told, and the calls go on.
@@ -1178,7 +1178,7 @@ subtest 'failures' => sub {
     ($exit, $summary) = numbers('--timeout', 0.05, 'unix:' . tmpdir() . '/mute.sock:/x');
     cmp_ok $summary->{seconds}, '>=', 5 * 0.05, 'a server that is silent takes its time';
     is $exit, 1, 'a server that is silent';
-    is_deeply $summary->{errors}, { 'time-out' => 5 }, '... is counted';
+    is_deeply $summary->{errors}, { 'timed out' => 5 }, '... is counted';
     is $summary->{latency_ms}{p50}, undef, '... and has no latency';
 
     ($exit, undef, $err) = call('http://127.0.0.1:' . free_port() . '/x');
@@ -1186,22 +1186,26 @@ subtest 'failures' => sub {
     like $err, qr{^vaani-call: cannot connect to http://127\.0\.0\.1:\d+/x: Connection refused$}, '... is told';
 
     for my $case (
-        [ qr/^vaani-call: a URL, please/ ],
-        [ qr/^vaani-call: one URL, please/          => 'http://a/', 'http://b/' ],
-        [ qr/^vaani-call: not a URL/                => 'localhost:8080/x' ],
-        [ qr/^vaani-call: not a URL/                => 'ftp://localhost/x' ],
-        [ qr/^vaani-call: no user and password/     => 'http://user:sesame@localhost/x' ],
-        [ qr/^vaani-call: the URL has a space/      => "http://localhost/x\r\nX: y" ],
-        [ qr/^vaani-call: 70000 is not a port/      => 'http://localhost:70000/x' ],
+        [ qr/^vaani-call: no URL given; expected / ],
+        [ qr/^vaani-call: expected one URL, got 2 / => 'http://a/', 'http://b/' ],
+        [ qr/^vaani-call: invalid URL; expected /   => 'localhost:8080/x' ],
+        [ qr/^vaani-call: invalid URL; expected /   => 'ftp://localhost/x' ],
+        [ qr/^vaani-call: the URL must not contain a user or password; use --header / => 'http://user:sesame@localhost/x' ],
+        [ qr/^vaani-call: the URL contains a space / => "http://localhost/x\r\nX: y" ],
+        [ qr/^vaani-call: the port in the URL must be 1 to 65535, not 70000$/ => 'http://localhost:70000/x' ],
         [ qr/^vaani-call: unknown option: foo; see/ => '--foo', url('/hook') ],
-        [ qr/^vaani-call: --calls is a number/      => '--calls', 'many', url('/hook') ],
-        [ qr/^vaani-call: --rate must be above 0/   => '--rate', 0, url('/hook') ],
-        [ qr/^vaani-call: --concurrency is 1000/    => '-c', 5000, url('/hook') ],
-        [ qr/^vaani-call: --header is 'Name: value/ => '-H', "X: a\r\nY: b", url('/hook') ],
+        [ qr/^vaani-call: --calls must be a whole number, 1 to 9999999999, not 'many'$/ => '--calls', 'many', url('/hook') ],
+        [ qr/^vaani-call: --rate must be a number above 0, not '0'$/ => '--rate', 0, url('/hook') ],
+        [ qr/^vaani-call: --concurrency must be a whole number, 1 to 1000, not '5000'$/ => '-c', 5000, url('/hook') ],
+        [ qr/^vaani-call: --header must have the form 'Name: value'$/ => '-H', "X: a\r\nY: b", url('/hook') ],
         [ qr/^vaani-call: --header cannot set/      => '-H', 'Content-Length: 1', url('/hook') ],
-        [ qr/^vaani-call: --check and --prefix go with --watch/  => '--check', url('/hook') ],
+        [ qr/^vaani-call: --check requires --watch$/  => '--check', url('/hook') ],
+        [ qr/^vaani-call: --prefix requires --watch$/ => '--prefix', 'a', url('/hook') ],
+        [ qr/^vaani-call: --transcript must be a number of bytes such as .*, not '5 MB'$/ => '--transcript', '5 MB', url('/hook') ],
         [ qr/^vaani-call: --token is empty/         => '--token', '', url('/hook') ],
         [ qr/^vaani-call: --token: cannot read/     => '--token', 'file=' . tmpdir() . '/no-such-file', url('/hook') ],
+        [ qr/^vaani-call: --token: cannot read .*: Is a directory$/ => '--token', 'file=' . tmpdir(), url('/hook') ],
+        [ qr{^vaani-call: --token: /dev/null is empty; expected the secret in its first line$} => '--token', 'file=/dev/null', url('/hook') ],
     ) {
         my ($regex, @arguments) = @$case;
         my ($exit, $out, $err) = call(@arguments);
@@ -1251,7 +1255,7 @@ subtest 'output that is lost' => sub {
 subtest 'progress' => sub {
     # script(1) gives it a terminal.
     my (undef, $terminal) = run([ 'script', '-qec', "$^X " . TOOL . ' --rate 10 -n 13 ' . url('/hook'), '/dev/null' ]);
-    like $terminal, qr/\r\d+ of 13 calls, \d+ events, \d+ per second, 0 unexpected\e\[K/, 'on a terminal';
+    like $terminal, qr/\r\d+ of 13 calls, \d+ events, \d+ events\/s, 0 unexpected\e\[K/, 'on a terminal';
     like $terminal, qr/\r\e\[K13 calls, 65 events/, '... and it is gone in the end';
 };
 
