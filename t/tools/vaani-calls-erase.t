@@ -145,17 +145,17 @@ subtest 'a call' => sub {
     is $ran->{exit}, 0, 'erase' or diag $ran->{err};
     is $ran->{err}, '', '... without complaints';
     my @lines = split /\n/, $ran->{out};
-    is $lines[2], 'erased: 1 hash, 1 entry of the index', '... what was erased';
+    is $lines[2], 'erased: 1 hash, 1 entry in the index', '... what was erased';
     like $lines[3], qr/^stream vaani:stream: 7 entries erased \(\d+ bytes\), /, '... and of the stream';
-    is $lines[4], '  1 entry without a call has the name in its text: not erased', '... and what was not';
-    like $ran->{out}, qr/^not reached:\n  spools: .*\n  events .* receives later.*\n  other streams than vaani:stream, .*\n  replicas .*backups\n  what subscribers/m,
+    is $lines[4], '  1 entry without a call contains the name: not erased', '... and what was not';
+    like $ran->{out}, qr/^not reached:\n  spools: .*\n  events .* receives later.*\n  other streams than vaani:stream, .*\n  lagging replicas.*backups\n  data that subscribers/m,
         '... and what cannot be';
     my $all = all();
     is_deeply $all, without_rooms($before, 'gone'), 'all of it is gone, and nothing else';
 
     $ran = erase('gone');
     is $ran->{exit}, 1, 'again';
-    like $ran->{err}, qr/^vaani-calls: there was nothing of the call: it was erased before or has expired, or /, '... there is nothing';
+    like $ran->{err}, qr/^vaani-calls: nothing found of the call: erased before or expired, or /, '... there is nothing';
     is_deeply all(), $all, '... and nothing happens';
 
     is erase('stays', 'gone2', 'stays')->{exit}, 0, 'several';
@@ -183,11 +183,11 @@ subtest 'a call that goes on' => sub {
     post(event('call_started', room => 'on'));
     my $ran = erase('on');
     is $ran->{exit}, 0, 'an active one';
-    like $ran->{err}, qr/^vaani-calls: on had no outcome yet: its next event begins it again; run the same command after its end$/m, '... it is said';
+    like $ran->{err}, qr/^vaani-calls: on had no outcome yet: its next event creates it again; run the same command when the call has ended$/m, '... it is said';
     is_deeply [ @{ all() }{qw(vaani:active vaani:calls vaani:call:on)} ], [ undef, undef, undef ], '... it is gone';
 
     post(event($_, room => 'on')) for qw(call_started call_ended);
-    like erase('on')->{err}, qr/^vaani-calls: call_postprocessing of on has not come yet: it begins the call again; run the same command after it$/m,
+    like erase('on')->{err}, qr/^vaani-calls: call_postprocessing of on was not received yet: it creates the call again; run the same command after it$/m,
         'one that is not complete';
     post(event('call_postprocessing', room => 'on'));
     is_deeply all()->{'vaani:calls'}, ['on'], '... begins again';
@@ -284,7 +284,7 @@ subtest 'the question' => sub {
         my ($what, $keys, $exit) = @$case;
         my $ran = typed($keys, 'gone');
         is $ran->{exit}, $exit, $what;
-        like $ran->{out}, qr/^gone .*^Erase this call for good\? \[y\/N\] /ms, '... to the question, after what there is';
+        like $ran->{out}, qr/^gone .*^Permanently erase this call\? \[y\/N\] /ms, '... to the question, after what there is';
         like $ran->{out}, qr/nothing was erased\r?$/m, '... it says so' if $exit == 1;
         is_deeply all(), $before, '... nothing is erased';
     }
@@ -318,24 +318,24 @@ subtest 'the calls of a number' => sub {
     my $ran = calls(erase => '--dry-run', '--phone', $number);
     is $ran->{exit}, 0, '--dry-run' or diag $ran->{err};
     is_deeply [ sort $ran->{out} =~ /^(\S+) +\d{4}-/mg ], [qw(earlier own transfer)], '... lists them';
-    like $ran->{err}, qr/^vaani-calls: 7 calls looked at, in the index; calls that ended before .* see --scan$/m, '... and says where it looked';
+    like $ran->{err}, qr/^vaani-calls: 7 calls checked in the index; calls that ended before .* see --scan$/m, '... and says where it looked';
     $ran = calls(erase => '--dry-run', '--scan', '--phone', $number);
     is_deeply [ sort $ran->{out} =~ /^(\S+) +\d{4}-/mg ], [qw(earlier noindex own transfer)], '... --scan finds more';
 
     $ran = erase('--phone', $number);
     is $ran->{exit}, 0, 'erase' or diag $ran->{err};
-    like $ran->{out}, qr/^erased: 3 hashes, 3 entries of the index$/m, '... how many';
+    like $ran->{out}, qr/^erased: 3 hashes, 3 entries in the index$/m, '... how many';
     is_deeply all(), without_rooms($before, qw(own transfer earlier)), '... these and no others';
 
     $ran = erase('--phone', $number);
     is $ran->{exit}, 1, 'again';
-    like $ran->{err}, qr/^vaani-calls: no call has that number; /m, '... there is none';
+    like $ran->{err}, qr/^vaani-calls: no call has this number; /m, '... there is none';
 
     $client->cmd('DEL', 'vaani:active', 'vaani:calls');
     my $rest = all();
     $ran = erase('--phone', $number);
     is $ran->{exit}, 0, 'without an index';
-    like $ran->{err}, qr/^vaani-calls: 6 calls looked at, in all keys$/m, '... all keys are looked at';
+    like $ran->{err}, qr/^vaani-calls: 6 calls checked in all keys$/m, '... all keys are looked at';
     is_deeply all(), without_rooms($rest, 'noindex'), '... the call is gone, and no other';
     flush();
 };
@@ -380,8 +380,8 @@ subtest 'with a spool' => sub {
     is $ran->{exit}, 0, 'erase' or diag $ran->{err};
     like $ran->{out}, qr/^spool \Q$dir\E:\n  gone: events received before .*\n  erased: 0 dead letters, 1 refused delivery\n  in segments until nginx deletes them: 0 waiting, 4 kept\n/m,
         '... what the spool had';
-    like $ran->{err}, qr/^vaani-calls: waiting 11 s, in which nginx reads the tombstones$/m, '... nginx gets the time to see it';
-    like $ran->{out}, qr/^erased: 1 hash, 1 entry of the index$/m, '... and Redis';
+    like $ran->{err}, qr/^vaani-calls: waiting 11 s for nginx to read the tombstones$/m, '... nginx gets the time to see it';
+    like $ran->{out}, qr/^erased: 1 hash, 1 entry in the index$/m, '... and Redis';
     unlike $ran->{out} =~ s/.*^erased: 1 hash//msr, qr/spool \//, '... the second time it is not said again';
     my ($now, $want) = map { my $all = $_; delete $all->{$_} for grep { /:mark:/ } keys %$all; $all } all(), without_rooms($before, 'gone');
     is_deeply $now, $want, '... nothing else is gone';
@@ -434,10 +434,10 @@ subtest 'events that come at the end' => sub {
         is $ran->{exit}, $stays ? 6 : 0, $when or diag $ran->{out}, $ran->{err};
         is scalar(journal_contents(slurp("$dir/erased"))), 2, '... it is covered by another tombstone';
         if ($stays) {
-            like $ran->{err}, qr/^vaani-calls: gone is there again: .* run the same command again$/m, '... that the call is there again is told';
+            like $ran->{err}, qr/^vaani-calls: gone exists again: .* run the same command again$/m, '... that the call is there again is told';
             is erase('gone')->{exit}, 0, '... the next run erases it';
         } else {
-            unlike $ran->{err}, qr/there again/, '... it is erased';
+            unlike $ran->{err}, qr/exists again/, '... it is erased';
         }
         is_deeply all(), $want, '... entirely';
         flush();
@@ -452,7 +452,7 @@ subtest 'a stream of two prefixes' => sub {
     $want->{'vaani:stream'} = [ grep { $_->[1][1] =~ /"key":"second:/ } @{ $want->{'vaani:stream'} } ];
     my $ran = erase('gone');
     is $ran->{exit}, 0, 'the call of one';
-    like $ran->{out}, qr/^stream vaani:stream: 5 entries erased .*\n  5 entries are of calls with that name at other keys: not erased$/m, '... is told from the other one';
+    like $ran->{out}, qr/^stream vaani:stream: 5 entries erased .*\n  5 entries are of calls with the same name at other keys: not erased$/m, '... is told from the other one';
     is_deeply all(), $want, '... which stays';
     flush();
 };
@@ -467,8 +467,8 @@ subtest 'a spool that cannot be erased' => sub {
         return $file;
     };
     for my $case (
-        [ 'that fails', $fake->('echo why >&2; exit 1'), 5, qr/fake-spool1 failed, nothing was erased in Redis; run the same command again to finish$/m ],
-        [ 'of another version', $fake->('echo records of the room: 1 waiting'), 5, qr/does not tell what it has erased: is it of another version\?/ ],
+        [ 'that fails', $fake->('echo why >&2; exit 1'), 5, qr/fake-spool1 failed; nothing was erased in Redis; run the same command again to finish$/m ],
+        [ 'of another version', $fake->('echo records of the room: 1 waiting'), 5, qr/unexpected output of \S+fake-spool\d; its version must be \d/ ],
         [ 'that is not there', '/nonexistent/vaani-spool', 5, qr/cannot run \/nonexistent\/vaani-spool: No such file/ ],
     ) {
         my ($what, $file, $exit, $why) = @$case;
@@ -478,7 +478,7 @@ subtest 'a spool that cannot be erased' => sub {
     }
     my $ran = erase('--spool', tmpdir() . '/none', 'gone');
     is $ran->{exit}, 2, 'no directory';
-    like $ran->{err}, qr/none is no directory/, '... why';
+    like $ran->{err}, qr/none is not a directory/, '... why';
     $ran = erase('--spool', tmpdir(), '--spool-tool', $spool_tool, 'gone');
     is $ran->{exit}, 5, 'no spool';
     like $ran->{err}, qr/lock: not found: this is not the directory of a spool/, '... why';
@@ -665,7 +665,7 @@ subtest 'each word of the user is needed' => sub {
         set_user(grep { $_ ne $word } @$words, @$scan);
         my $ran = erase($word =~ /^\+(?:scan|zrange)\z/ ? ('--phone', '+1234567890') : 'gone');
         is $ran->{exit}, 4, "without $word" or diag $ran->{out}, $ran->{err};
-        like $ran->{err}, qr/does not permit it .*see docs.permissions/, '... it is said';
+        like $ran->{err}, qr/refused the command .*see docs.permissions/, '... it is said';
         flush();
     }
     set_user(@$words);
@@ -679,11 +679,11 @@ subtest 'each word of the user is needed' => sub {
 
 subtest 'errors' => sub {
     for my $case (
-        [ qr/erase takes names of calls, or --phone/ ], [ qr/erase takes names of calls, or --phone/, '--phone', '1', 'room' ],
-        [ qr/1 to 256 bytes/, '' ], [ qr/1 to 256 bytes/, 'x' x 257 ], [ qr/--phone is a number/, '--phone', '' ],
-        [ qr/--scan goes with --phone/, '--scan', 'x' ], [ qr/go with --spool/, '--unreadable', 'x' ], [ qr/go with --spool/, '--spool-tool', 'x', 'x' ],
-        [ qr/--stream=KEY names another stream/, 'room', '--stream', 'other:stream' ], [ qr/the name of a call is UTF-8/, "caf\xe9" ],
-        [ qr/--json does not go with erase/, '--json', 'x' ], [ qr/--around is a time/, '--around', 'x', 'x' ],
+        [ qr/erase expects rooms or --phone;/ ], [ qr/erase expects rooms or --phone, not both;/, '--phone', '1', 'room' ],
+        [ qr/1 to 256 bytes/, '' ], [ qr/1 to 256 bytes/, 'x' x 257 ], [ qr/--phone is empty/, '--phone', '' ],
+        [ qr/--scan requires --phone/, '--scan', 'x' ], [ qr/--unreadable requires --spool/, '--unreadable', 'x' ], [ qr/--spool-tool requires --spool/, '--spool-tool', 'x', 'x' ],
+        [ qr/write --stream=KEY, with/, 'room', '--stream', 'other:stream' ], [ qr/a room must be UTF-8/, "caf\xe9" ],
+        [ qr/erase has no option --json/, '--json', 'x' ], [ qr/--around must be a time/, '--around', 'x', 'x' ],
     ) {
         my ($why, @arguments) = @$case;
         my $ran = erase(@arguments);
@@ -692,17 +692,17 @@ subtest 'errors' => sub {
     }
     my ($exit, undef, $err) = run([ 'sh', '-c', 'exec "$@" < /dev/null', 'sh', $^X, TOOL, 'erase', 'x' ]);
     is $exit, 2, 'without a terminal';
-    like $err, qr/without a terminal, erase needs --yes or --dry-run/, '... why';
+    like $err, qr/erase cannot ask without a terminal; use --yes or --dry-run/, '... why';
 
     play('gone');
     $client->cmd('SET', 'vaani:call:string', 'x');
     my $ran = erase('gone', 'string');
     is $ran->{exit}, 3, 'a key that is no hash';
-    like $ran->{err}, qr/the key vaani:call:string is no hash \(WRONGTYPE\), nothing was erased: is --prefix right\?/, '... why';
+    like $ran->{err}, qr/the key vaani:call:string is not a hash \(WRONGTYPE\); nothing was erased; check --prefix and the database/, '... why';
     is $client->cmd('EXISTS', 'vaani:call:gone'), 1, '... and nothing was';
     $client->cmd('DEL', 'vaani:stream');
     $client->cmd('SET', 'vaani:stream', 'x');
-    like erase('gone')->{err}, qr/the key vaani:stream is no stream \(WRONGTYPE\), see --stream; run the same command again to finish/, 'a key that is no stream';
+    like erase('gone')->{err}, qr/the key vaani:stream is not a stream \(WRONGTYPE\); see --stream; run the same command again to finish/, 'a key that is no stream';
     $client->cmd('DEL', 'vaani:stream', 'vaani:calls');
     $client->cmd('SET', 'vaani:calls', 'x');
     is erase('gone')->{exit}, 3, 'a key that is no sorted set';

@@ -156,7 +156,7 @@ subtest 'documentation' => sub {
 # --- without an index
 
 subtest 'no index' => sub {
-    my $why = qr/^vaani-calls: there is no index at vaani:active and vaani:calls: "vaani_index on;" is not set/;
+    my $why = qr/^vaani-calls: no index at vaani:active and vaani:calls: "vaani_index on;" is not set/;
     refuses(1, $why, "@$_", @$_) for ['active'], [qw(active --count)], [qw(active --older 1h)], [qw(active --json)], ['last'], ['watch'];
 
     my ($exit, $out, $err) = calls('metrics');
@@ -222,7 +222,7 @@ subtest 'active and last' => sub {
     is "$done->{call_duration_ms} $done->{outcome} $done->{end_reason}", '42500 completed AGENT_REQUESTED_DISCONNECT', 'last --json';
 
     is_deeply [ rooms(+(calls('active', '--redis', $redis->url =~ s{//}{//calls:secret\@}r . '/0'))[1]) ], [ rooms(+(calls('active'))[1]) ], '--redis';
-    refuses(1, qr/there is no index at other:active and other:calls:/, 'another prefix', 'active', '--prefix', 'other')
+    refuses(1, qr/no index at other:active and other:calls:/, 'another prefix', 'active', '--prefix', 'other')
         if $client->cmd(qw(ACL SETUSER calls ~other:*));
 };
 
@@ -244,18 +244,18 @@ subtest 'show' => sub {
 
     ($exit, $out) = calls('show', 'outbound-old');
     like $out, qr/^outcome +none yet$/m, 'a call that goes on';
-    like $out, qr/^Missing:\n  call_ended +not yet; no event for \d+s\n  call_postprocessing +not yet\n/m, '... what is missing';
+    like $out, qr/^Missing:\n  call_ended +not received yet; no event for \d+s\n  call_postprocessing +not received yet\n/m, '... what is missing';
 
     $client->cmd('HSET', 'vaani:call:outbound-old', 'updated_at', now_ms() - 3 * HOUR);
-    like +(calls('show', 'outbound-old'))[1], qr/call_ended +not yet; no event for 3h \d\dm$/m, '... for how long';
+    like +(calls('show', 'outbound-old'))[1], qr/call_ended +not received yet; no event for 3h \d\dm$/m, '... for how long';
 
     post(event('call_ended', room => 'outbound-half', call_duration => 3));
     $client->cmd('HSET', 'vaani:call:outbound-half', 'at:call_ended', now_ms() - 120_500);
     ($exit, $out) = calls('show', 'outbound-half');
-    like $out, qr/^  call_postprocessing +not yet; call_ended came \dm \d\ds ago$/m, 'call_postprocessing has not come';
-    like $out, qr/^  call_started +never came/m, '... nor has call_started';
+    like $out, qr/^  call_postprocessing +not received yet; call_ended was received \dm \d\ds ago$/m, 'call_postprocessing has not come';
+    like $out, qr/^  call_started +not received;/m, '... nor has call_started';
     post(event('call_postprocessing', room => 'outbound-post'));
-    like +(calls('show', 'outbound-post'))[1], qr/^  call_ended +never came: call_postprocessing ended the call$/m, 'call_ended was lost';
+    like +(calls('show', 'outbound-post'))[1], qr/^  call_ended +not received; call_postprocessing ended the call$/m, 'call_ended was lost';
 
     post(event($_, room => 'outbound-transfer')) for qw(call_started human_transfer_initiated);
     ($exit, $out) = calls('show', 'outbound-transfer');
@@ -271,9 +271,9 @@ subtest 'show' => sub {
     is "$data->{call_duration_ms} $data->{room_name} $data->{seq}", '3000 outbound-half 1', '... fields';
     ok !exists $data->{history}, '... no history';
 
-    refuses(1, qr/^vaani-calls: there is no call at vaani:call:nobody: it has expired, or the name/, 'no such call', 'show', 'nobody');
+    refuses(1, qr/^vaani-calls: no call at vaani:call:nobody: it has expired, or the room/, 'no such call', 'show', 'nobody');
     $client->cmd('ZADD', 'vaani:calls', now_ms() - 5000, 'outbound-gone');
-    refuses(1, qr/^vaani-calls: the hash of the call at vaani:call:outbound-gone has expired.* came \d{4}-\S+ \S+, (?:\d+m )?\d+s ago$/,
+    refuses(1, qr/^vaani-calls: the hash of the call at vaani:call:outbound-gone has expired.* was received \d{4}-\S+ \S+, (?:\d+m )?\d+s ago$/,
         'one that the index still has', 'show', 'outbound-gone');
     $client->cmd('ZREM', 'vaani:calls', 'outbound-gone');
 
@@ -333,7 +333,7 @@ subtest 'show --stream' => sub {
     like +(calls('show', $slim, '--stream'))[1], qr/^  0 of 7 transitions found/m, 'a time in which there is nothing';
     $client->cmd(qw(ACL SETUSER calls ~other:*));
     like +(calls('show', $room, '--stream=other:stream'))[1], qr/^  0 of \d transitions found/m, 'a stream that is not there';
-    refuses(3, qr/^vaani-calls: the key vaani:calls is no stream/, 'no stream', 'show', $room, '--stream=vaani:calls');
+    refuses(3, qr/^vaani-calls: the key vaani:calls is not a stream/, 'no stream', 'show', $room, '--stream=vaani:calls');
 
     # Entries that this module did not make.
     $client->cmd(qw(XADD vaani:stream *), @$_) for [qw(message nonsense)], [qw(other 1)], [ 'message', '[]' ],
@@ -364,7 +364,7 @@ subtest 'expired, old and wrong' => sub {
     for my $room (qw(old-5 old-0 odd)) {
         is +(calls('show', $room))[0], 0, "show $room";
         is +(calls('show', $room, '--json'))[0], 0, '... as JSON';
-        like join(' ', (calls('show', $room, '--stream'))[ 0, 2 ]), qr/^0 |^3 vaani-calls: the hash of the call has no usable created_at/, '... --stream';
+        like join(' ', (calls('show', $room, '--stream'))[ 0, 2 ]), qr/^0 |^3 vaani-calls: cannot search the stream: created_at or updated_at of the call is missing/, '... --stream';
     }
     ($exit, $out, $err) = calls('active');
     is "$exit $err", '0 ', 'such calls in a list';
@@ -377,7 +377,7 @@ subtest 'expired, old and wrong' => sub {
     $client->cmd('ZADD', 'vaani:active', now_ms(), 'outbound-done');
     ($exit, $out, $err) = calls('active');
     like $out, qr/^outbound-done .* ended /m, 'a call with an outcome';
-    like $err, qr/^vaani-calls: 1 call in the list has an outcome already: the index was off when it ended$/, '... is told';
+    like $err, qr/^vaani-calls: 1 call in the list already has an outcome: vaani_index was off when it ended$/, '... is told';
     $client->cmd('ZREM', 'vaani:active', 'outbound-done');
 
     $client->cmd(qw(SET vaani:call:text hello));
@@ -385,12 +385,12 @@ subtest 'expired, old and wrong' => sub {
     ($exit, $out, $err) = calls('active');
     is "$exit $err", '0 ', 'a key of another type';
     like $out, qr/^text .* wrong type /m, '... is told in its line';
-    refuses(3, qr/^vaani-calls: the key vaani:call:text is no hash \(WRONGTYPE\)/, '... by show', qw(show text));
+    refuses(3, qr/^vaani-calls: the key vaani:call:text is not a hash \(WRONGTYPE\)/, '... by show', qw(show text));
     $client->cmd(qw(ZREM vaani:active text));
 
     $client->cmd(qw(SET wrong:active 1));
     $client->cmd(qw(ACL SETUSER calls ~wrong:* ~many:* ~dirty:*));
-    refuses(3, qr/^vaani-calls: the key wrong:active is no sorted set \(WRONGTYPE\): is --prefix right\?$/, "an index of another type: @$_",
+    refuses(3, qr/^vaani-calls: the key wrong:active is not a sorted set \(WRONGTYPE\); check --prefix and the database$/, "an index of another type: @$_",
         @$_, '--prefix', 'wrong') for ['active'], [qw(active --count)], ['watch'];
     is +(calls(qw(metrics --prefix wrong)))[0], 3, '... metrics';
 };
@@ -420,7 +420,7 @@ subtest 'what could drive a terminal' => sub {
         is scalar(my @objects = objects($out)), scalar @dirty, "$verb --json";
         like $out, qr/\A[\x20-\x7e\n]*\z/, '... nothing but ASCII';
     }
-    refuses(1, qr/there is no call at vaani:call:\\x\{1b\}\[2J/, 'in an error', 'show', "\e[2J");
+    refuses(1, qr/no call at vaani:call:\\x\{1b\}\[2J/, 'in an error', 'show', "\e[2J");
 };
 
 subtest 'many calls' => sub {
@@ -473,7 +473,7 @@ subtest 'many calls' => sub {
         like $out, qr/^  \S+ \S+ +call_started +1 /m, '... with its stream';
     }
     is +(calls('show', $part[0], '--stream=vaani:{$vaani_partition}:stream', '--prefix', 'vaani:{${vaani_partition}}', '--partitions', 16))[0], 0, '... written out';
-    refuses(1, qr/there is no index at vaani:x\{\$vaani_partition\}:active \(of 8 partitions\)/, '... none of them', 'active', '--partitions', 8, '--prefix', 'vaani:x{$vaani_partition}')
+    refuses(1, qr/no index at vaani:x\{\$vaani_partition\}:active \(of 8 partitions\)/, '... none of them', 'active', '--partitions', 8, '--prefix', 'vaani:x{$vaani_partition}')
         if $client->cmd('ACL', 'SETUSER', 'calls', '~vaani:x{*}:*');
 };
 
@@ -526,30 +526,30 @@ subtest 'errors' => sub {
     refuses(3, qr/^vaani-calls: cannot connect to Redis at 127\.0\.0\.1:$port: Connection refused$/, 'nobody listens', 'active', '--redis', "redis://127.0.0.1:$port");
     refuses(3, qr{^vaani-calls: cannot connect to Redis at /no/where: No such file}, 'no socket', 'active', '--redis', 'unix:/no/where');
     refuses(3, qr/^vaani-calls: cannot connect to Redis at no\.such\.host\.invalid:6379: cannot resolve the host name/, 'no such host', 'active', '--redis', 'redis://no.such.host.invalid');
-    refuses(3, qr/^vaani-calls: what answers at 127\.0\.0\.1:\d+ is no Redis$/, 'a web server', 'active', '--redis', 'redis://127.0.0.1:' . $nginx->port);
+    refuses(3, qr/^vaani-calls: 127\.0\.0\.1:\d+ does not speak the protocol of Redis; check host and port$/, 'a web server', 'active', '--redis', 'redis://127.0.0.1:' . $nginx->port);
 
-    refuses(4, qr/refuses the user or the password \(WRONGPASS\)$/, 'a wrong password', 'active', '--redis', login('calls', 'sesame'));
-    refuses(4, qr/^vaani-calls: Redis at \S+ does not permit it \(NOPERM.*; see docs\/permissions\.md$/, 'a user who may not', 'active', '--redis', login('weak'))
+    refuses(4, qr/refused the user or the password \(WRONGPASS\)$/, 'a wrong password', 'active', '--redis', login('calls', 'sesame'));
+    refuses(4, qr/^vaani-calls: Redis at \S+ refused the command \(NOPERM.*; see docs\/permissions\.md$/, 'a user who may not', 'active', '--redis', login('weak'))
         if $client->cmd(qw(ACL SETUSER weak on >secret ~* -@all +zcard));
-    refuses(4, qr/does not permit it \(NOPERM/, 'another key', 'active', '--prefix', 'not:allowed');
+    refuses(4, qr/refused the command \(NOPERM/, 'another key', 'active', '--prefix', 'not:allowed');
     my $closed = Vaani::Test::Redis->start(tcp => 1, password => 'sesame');
-    refuses(4, qr/asks for a password \(NOAUTH\), see REDIS_URL and --password-file$/, 'no password', 'active', '--redis', $closed->url);
-    refuses(1, qr/there is no index/, 'the right one', 'active', '--redis', $closed->url =~ s{//}{//:sesame\@}r);
-    refuses(3, qr/says ERR .*DB index is out of range/, 'no such database', 'active', '--redis', $closed->url =~ s{//}{//:sesame\@}r . '/99');
+    refuses(4, qr/requires a password \(NOAUTH\); see REDIS_URL and --password-file$/, 'no password', 'active', '--redis', $closed->url);
+    refuses(1, qr/no index/, 'the right one', 'active', '--redis', $closed->url =~ s{//}{//:sesame\@}r);
+    refuses(3, qr/answered ERR .*DB index is out of range/, 'no such database', 'active', '--redis', $closed->url =~ s{//}{//:sesame\@}r . '/99');
     $closed->stop;
 
     my $fake = sub ($code) { return Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($sock, @) { $code->($sock) }) };
     my $says = sub ($reply) { return $fake->(sub ($sock) { while (read_command($sock)) { send_bytes($sock, $reply) } }) };
     my %replies = (
-        "-LOADING Redis is loading the dataset in memory\r\n" => qr/says LOADING/,
-        "-MOVED 12 127.0.0.1:7000\r\n"          => qr/: this is a node of a cluster, see --cluster$/,
-        "-ERR unknown command \e[2J\r\n"        => qr/says ERR unknown command \\x\{1b\}\[2J/,
-        "\r\n"                                  => qr/is no Redis$/,
-        "*-7\r\n"                               => qr/is no Redis$/,
-        "\$99999999999\r\n"                     => qr/is no Redis$/,
-        '*1' . "\r\n*1" x 50 . "\r\n"           => qr/is no Redis$/,
-        'x' x 100_000                           => qr/is no Redis$/,
-        ':' . '1' x 100_000                     => qr/is no Redis$/,
+        "-LOADING Redis is loading the dataset in memory\r\n" => qr/answered LOADING/,
+        "-MOVED 12 127.0.0.1:7000\r\n"          => qr/; the server is a node of a cluster, see --cluster$/,
+        "-ERR unknown command \e[2J\r\n"        => qr/answered ERR unknown command \\x\{1b\}\[2J/,
+        "\r\n"                                  => qr/does not speak the protocol of Redis; check host and port$/,
+        "*-7\r\n"                               => qr/does not speak the protocol of Redis; check host and port$/,
+        "\$99999999999\r\n"                     => qr/does not speak the protocol of Redis; check host and port$/,
+        '*1' . "\r\n*1" x 50 . "\r\n"           => qr/does not speak the protocol of Redis; check host and port$/,
+        'x' x 100_000                           => qr/does not speak the protocol of Redis; check host and port$/,
+        ':' . '1' x 100_000                     => qr/does not speak the protocol of Redis; check host and port$/,
     );
     for my $reply (sort keys %replies) {
         my $server = $says->($reply);
@@ -560,7 +560,7 @@ subtest 'errors' => sub {
         [ "\$-1\r\n", 'last' ], [ "*2\r\n\$-1\r\n\$-1\r\n", 'last' ], [ "*-1\r\n", 'watch' ], [ "*0\r\n", 'metrics' ]) {
         my ($reply, @verb) = @$case;
         my $server = $says->($reply);
-        refuses(3, qr/^vaani-calls: what answers [A-Z]+ is no Redis$/, "a reply of another kind: @verb", @verb, '--redis', $server->url);
+        refuses(3, qr/^vaani-calls: invalid reply to [A-Z]+; is the server Redis\?$/, "a reply of another kind: @verb", @verb, '--redis', $server->url);
         $server->stop;
     }
     my $odd = $fake->(sub ($sock) {
@@ -569,10 +569,10 @@ subtest 'errors' => sub {
             send_bytes($sock, $reply{ $command->[0] } // "*1\r\n*2\r\n\$3\r\n1-1\r\n*1\r\n\$1\r\nx\r\n");
         }
     });
-    refuses(3, qr/^vaani-calls: what answers XRANGE is no Redis$/, 'entries of another kind', qw(show x --stream --redis), $odd->url);
+    refuses(3, qr/^vaani-calls: invalid reply to XRANGE; is the server Redis\?$/, 'entries of another kind', qw(show x --stream --redis), $odd->url);
     $odd->stop;
     my $gone = $fake->(sub ($sock) { read_command($sock) });
-    refuses(3, qr/^vaani-calls: lost the connection to Redis at \S+: it has closed the connection$/, 'it closes the connection', 'active', '--redis', $gone->url);
+    refuses(3, qr/^vaani-calls: lost the connection to Redis at \S+: closed by Redis$/, 'it closes the connection', 'active', '--redis', $gone->url);
     $gone->stop;
 
     # It hangs, says one byte at a time, or accepts no connection.
@@ -584,12 +584,12 @@ subtest 'errors' => sub {
     for my $name (sort keys %hangs) {
         my $server = $fake->($hangs{$name});
         my $from = now();
-        refuses(3, qr/^vaani-calls: Redis at \S+ has not answered in time; see --timeout$/, $name, 'active', '--timeout', '0.5', '--redis', $server->url);
+        refuses(3, qr/^vaani-calls: Redis at \S+ did not answer in time; see --timeout$/, $name, 'active', '--timeout', '0.5', '--redis', $server->url);
         cmp_ok now() - $from, '<', 30, '... not for long';
         $server->stop;
     }
     $redis->suspend;
-    refuses(3, qr/has not answered in time; see --timeout$/, "a Redis that hangs: @$_", @$_, '--timeout', '.3')
+    refuses(3, qr/did not answer in time; see --timeout$/, "a Redis that hangs: @$_", @$_, '--timeout', '.3')
         for ['active'], ['last'], [qw(show x)], ['metrics'], ['watch'];
     $redis->resume;
     is +(calls('active'))[0], 0, '... and goes on';
@@ -597,44 +597,44 @@ subtest 'errors' => sub {
 
 subtest 'options' => sub {
     refuses(2, $_->[0], join(' ', @$_[ 1 .. $#$_ ]) || 'nothing', @$_[ 1 .. $#$_ ]) for (
-        [ qr/^vaani-calls: a command is missing: active, (?:\w+, )*watch; see/ ],
-        [ qr/^vaani-calls: there is no command 'list', only active/ => 'list' ],
+        [ qr/^vaani-calls: no command given; expected one of active, (?:\w+, )*watch; see/ ],
+        [ qr/^vaani-calls: unknown command 'list'; expected one of active/ => 'list' ],
         [ qr/^vaani-calls: unknown option: foo; see --help$/        => 'active', '--foo' ],
-        [ qr/^vaani-calls: active takes no arguments/               => 'active', 'x' ],
-        [ qr/^vaani-calls: show takes another number/               => 'show' ],
-        [ qr/^vaani-calls: show takes another number/               => 'show', 'a', 'b' ],
-        [ qr/^vaani-calls: show takes the name of a room/           => 'show', '' ],
-        [ qr/^vaani-calls: show takes the name of a room/           => 'show', 'x' x 257 ],
-        [ qr/^vaani-calls: --older does not go with show/           => 'show', 'a', '--older', '1h' ],
-        [ qr/^vaani-calls: --json does not go with watch/           => 'watch', '--json' ],
-        [ qr/^vaani-calls: --count or --json, please/               => 'active', '--count', '--json' ],
-        [ qr/^vaani-calls: --around goes with --stream/             => 'show', 'a', '--around', '1m' ],
-        (map { [ qr/^vaani-calls: --older is a time as/ => 'active', '--older', $_ ] } 'soon', '', '1h x', '-1h', '99999999w'),
-        (map { [ qr/^vaani-calls: last takes a number of calls/ => 'last', $_ ] } 0, 'x', '1000001', '1.5'),
-        (map { [ qr/^vaani-calls: --timeout is a number/ => 'active', '--timeout', $_ ] } 0, 'x', '1e3', '0.01'),
-        [ qr/^vaani-calls: --interval is a number/                  => 'watch', '-n', 0 ],
+        [ qr/^vaani-calls: active expects no arguments, got 1 argument/ => 'active', 'x' ],
+        [ qr/^vaani-calls: show expects 1 room, got 0 arguments/ => 'show' ],
+        [ qr/^vaani-calls: show expects 1 room, got 2 arguments/ => 'show', 'a', 'b' ],
+        [ qr/^vaani-calls: show expects the room of a call/          => 'show', '' ],
+        [ qr/^vaani-calls: show expects the room of a call/          => 'show', 'x' x 257 ],
+        [ qr/^vaani-calls: show has no option --older/              => 'show', 'a', '--older', '1h' ],
+        [ qr/^vaani-calls: watch has no option --json/              => 'watch', '--json' ],
+        [ qr/^vaani-calls: --count and --json cannot be combined/   => 'active', '--count', '--json' ],
+        [ qr/^vaani-calls: --around requires --stream/              => 'show', 'a', '--around', '1m' ],
+        (map { [ qr/^vaani-calls: --older must be a time such as/ => 'active', '--older', $_ ] } 'soon', '', '1h x', '-1h', '99999999w'),
+        (map { [ qr/^vaani-calls: last expects a number of calls/ => 'last', $_ ] } 0, 'x', '1000001', '1.5'),
+        (map { [ qr/^vaani-calls: --timeout must be a number/ => 'active', '--timeout', $_ ] } 0, 'x', '1e3', '0.01'),
+        [ qr/^vaani-calls: --interval must be a number/             => 'watch', '-n', 0 ],
         [ qr/^vaani-calls: --prefix is empty/                       => 'active', '--prefix', '' ],
-        [ qr/^vaani-calls: the only variable that --prefix/         => 'active', '--prefix', '$tenant' ],
-        [ qr/^vaani-calls: a --prefix with \$vaani_partition needs/ => 'active', '--prefix', 'x{$vaani_partition}' ],
-        [ qr/^vaani-calls: --partitions goes with a --prefix/       => 'active', '--partitions', 4 ],
-        [ qr/^vaani-calls: --partitions is a number from 1/         => 'active', '--partitions', 16385, '--prefix', 'x{$vaani_partition}' ],
-        [ qr/^vaani-calls: --sentinel or --cluster/                 => 'active', '--sentinel', 'x', '--cluster' ],
-        [ qr/^vaani-calls: --sentinel-user goes with --sentinel;/   => 'active', '--sentinel-user', 'x' ],
-        [ qr/^vaani-calls: --cacert goes with rediss/               => 'active', '--cacert', '/x' ],
-        [ qr/^vaani-calls: --insecure goes with rediss/             => 'active', '-k' ],
-        [ qr/^vaani-calls: --cert and --key go together/            => 'active', '--cert', '/x' ],
+        [ qr/^vaani-calls: --prefix must not contain another/       => 'active', '--prefix', '$tenant' ],
+        [ qr/^vaani-calls: a --prefix with \$vaani_partition requires/ => 'active', '--prefix', 'x{$vaani_partition}' ],
+        [ qr/^vaani-calls: --partitions requires a --prefix/        => 'active', '--partitions', 4 ],
+        [ qr/^vaani-calls: --partitions must be a number, 1 to 16384, not '16385'/ => 'active', '--partitions', 16385, '--prefix', 'x{$vaani_partition}' ],
+        [ qr/^vaani-calls: --sentinel and --cluster cannot be/      => 'active', '--sentinel', 'x', '--cluster' ],
+        [ qr/^vaani-calls: --sentinel-user requires --sentinel;/   => 'active', '--sentinel-user', 'x' ],
+        [ qr/^vaani-calls: --cacert requires a rediss:/               => 'active', '--cacert', '/x' ],
+        [ qr/^vaani-calls: --insecure requires a rediss:/             => 'active', '-k' ],
+        [ qr/^vaani-calls: --cert requires --key/            => 'active', '--cert', '/x' ],
         [ qr/^vaani-calls: --cacert: cannot read \/x: No such file/ => 'active', '--cacert', '/x', '--redis', 'rediss://h' ],
-        [ qr/^vaani-calls: unix: does not go with/                  => 'active', '--cluster', '--redis', 'unix:/x' ],
+        [ qr/^vaani-calls: --sentinel and --cluster do not support unix:/ => 'active', '--cluster', '--redis', 'unix:/x' ],
         [ qr/^vaani-calls: a cluster has only database 0/           => 'active', '--cluster', '--redis', 'redis://h/1' ],
-        [ qr/^vaani-calls: the URLs of Redis differ in the password/ => 'active', '--redis', 'redis://:sesame1@h', '--redis', 'redis://:sesame2@i' ],
-        [ qr/^vaani-calls: all URLs of Redis are with TLS/          => 'active', '--redis', 'redis://h', '--redis', 'rediss://i' ],
-        [ qr/^vaani-calls: a user of Redis needs a password/        => 'active', '--redis', 'redis://user@h' ],
-        [ qr/^vaani-calls: 70000 is not a port/                     => 'active', '--redis', 'redis://h:70000' ],
-        [ qr/^vaani-calls: at most 32 URLs/                         => 'active', map { ('--redis', "redis://h$_") } 1 .. 33 ],
+        [ qr/^vaani-calls: all URLs of Redis must have the same password/ => 'active', '--redis', 'redis://:sesame1@h', '--redis', 'redis://:sesame2@i' ],
+        [ qr/^vaani-calls: redis:\/\/ and rediss:\/\/ cannot be combined/ => 'active', '--redis', 'redis://h', '--redis', 'rediss://i' ],
+        [ qr/^vaani-calls: no password for the user of Redis/       => 'active', '--redis', 'redis://user@h' ],
+        [ qr/^vaani-calls: the port in the URL must be 1 to 65535, not 70000/ => 'active', '--redis', 'redis://h:70000' ],
+        [ qr/^vaani-calls: --redis: at most 32 URLs, got 33/        => 'active', map { ('--redis', "redis://h$_") } 1 .. 33 ],
         [ qr/^vaani-calls: --password-file: cannot read/            => 'active', '--password-file', '/nowhere' ],
-        (map { [ qr/^vaani-calls: the URL of Redis is redis:\/\// => 'active', '--redis', $_ ] }
+        (map { [ qr/^vaani-calls: the URL of Redis must be redis:\/\// => 'active', '--redis', $_ ] }
             'localhost', 'http://h', 'redis://:sesame@', 'redis://h/x', 'redis://a:sesame@b@c', 'redis://'),
-        [ qr/^vaani-calls: unix:\/path has db=/ => 'active', '--redis', 'unix:/x?port=1' ],
+        [ qr/^vaani-calls: unix:\/path supports only the arguments db=/ => 'active', '--redis', 'unix:/x?port=1' ],
     );
 
     # Passwords.
@@ -649,14 +649,14 @@ subtest 'options' => sub {
     is +(calls('active', '--redis', 'unix:' . $redis->socket . '?user=calls&db=0', '--password-file', $file))[0], 0, 'a unix socket';
     is +(calls('active', '--redis', "VALKEY://%63alls:sec%72et\@localhost:" . $redis->port))[0], 0, 'percent-encoded, and valkey://';
     local $ENV{REDIS_URL} = 'redis://h';
-    refuses(2, qr/there are quotes around the secret/, 'quotes', 'active', '--password-file', spew(tmpdir() . '/quoted', '"sesame"'));
-    refuses(2, qr/there is no secret in/, 'an empty file', 'active', '--password-file', spew(tmpdir() . '/empty', "\n"));
+    refuses(2, qr/remove the quotes around the secret/, 'quotes', 'active', '--password-file', spew(tmpdir() . '/quoted', '"sesame"'));
+    refuses(2, qr/contains no secret; expected it in the first line/, 'an empty file', 'active', '--password-file', spew(tmpdir() . '/empty', "\n"));
     refuses(2, qr/is longer than 4096 bytes/, 'a long one', 'active', '--password-file', spew(tmpdir() . '/long', 'x' x 5000));
     make_path(tmpdir() . '/no-ssl/IO/Socket');
     spew(tmpdir() . '/no-ssl/IO/Socket/SSL.pm', "die;\n");
     {
         local $ENV{PERL5LIB} = tmpdir() . '/no-ssl';
-        refuses(2, qr/^vaani-calls: rediss needs the Perl module IO::Socket::SSL \(Debian: libio-socket-ssl-perl\)$/, 'without the module of TLS', 'active', '--redis', 'rediss://h');
+        refuses(2, qr/^vaani-calls: rediss requires the Perl module IO::Socket::SSL \(Debian: apt-get install libio-socket-ssl-perl\)$/, 'without the module of TLS', 'active', '--redis', 'rediss://h');
     }
 };
 
@@ -735,12 +735,12 @@ subtest 'watch' => sub {
     ok $terminal->frame(qr/1 active call\n.*expired.*room-1/s), 'watch';
     $own->kill;
     $frame = $terminal->frame(qr/; now: /);
-    like $frame // '', qr/^The calls of \S+ \S+; now: (?:lost the connection|cannot connect) .*room-1/ms, 'Redis ends: the calls stay, with the reason';
+    like $frame // '', qr/^Calls as of \S+ \S+; now: (?:lost the connection|cannot connect) .*room-1/ms, 'Redis ends: the calls stay, with the reason';
     $own->restart;
     $own->client->cmd('ZADD', 'vaani:active', now_ms(), "room-2\e[2J");
     ok $terminal->frame(qr/room-2\\x\{1b\}\[2J/), '... and is back';
     $own->client->cmd('DEL', 'vaani:active');
-    ok $terminal->frame(qr/now: there is no index/), '... without an index';
+    ok $terminal->frame(qr/now: no index/), '... without an index';
     $terminal->type('q');
     is $terminal->exit_status, 0, 'q';
 
