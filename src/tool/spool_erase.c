@@ -43,8 +43,8 @@ vaani_spool_erase(vaani_spool_t *spool, const char *dir, const char *room)
 
     if (stat(path, &st) == -1) {
         vaani_spool_complain(spool, path, errno == ENOENT
-                             ? "not found: this is not the directory of a "
-                               "spool" : strerror(errno));
+                             ? "not found; is this the directory of a "
+                               "spool?" : strerror(errno));
         return -1;
     }
 
@@ -183,9 +183,9 @@ vaani_spool_account(const vaani_spool_t *spool, const char *dir)
 
     if (spool->nunread || spool->ndamaged) {
         fputs("not erased: ", stdout);
-        vaani_spool_count(spool->nunread, "record names no call",
-                          "records name no call");
-        fputs(" that could be read, ", stdout);
+        vaani_spool_count(spool->nunread, "record without a readable call",
+                          "records without a readable call");
+        fputs(", ", stdout);
         vaani_spool_count(spool->ndamaged, "damaged place",
                           "damaged places");
 
@@ -194,7 +194,7 @@ vaani_spool_account(const vaani_spool_t *spool, const char *dir)
         }
 
         fputs(";\n  \"vaani-spool list\" shows them, \"erase --unreadable\" "
-              "erases them, of whatever call they are\n", stdout);
+              "erases them, whichever call they belong to\n", stdout);
     }
 
     fputs("not reached: the hash of the call in Redis and its entries in "

@@ -66,7 +66,7 @@ vaani_spool_file(vaani_spool_t *spool, const vaani_spool_file_t *file)
     {
         /* nginx is sending these events itself */
 
-        vaani_spool_complain(spool, file->path, "nginx is at work on it");
+        vaani_spool_complain(spool, file->path, "skipped, nginx is using it");
 
     } else {
         vaani_spool_records(spool, file->path, &reader);
@@ -137,7 +137,7 @@ vaani_spool_begin(vaani_spool_t *spool, vaani_spool_reader_t *reader,
         if (spool->mode == VAANI_SPOOL_RESEND
             && (*file)->kind == VAANI_SPOOL_WAITING)
         {
-            vaani_spool_complain(spool, (*file)->path, "gone meanwhile: "
+            vaani_spool_complain(spool, (*file)->path, "deleted meanwhile: "
                                  "nginx has delivered it");
         }
 
@@ -234,7 +234,7 @@ vaani_spool_torn(vaani_spool_t *spool, const char *path,
         return rc;
     }
 
-    printf("%s:%zu: nginx is at work on it: %zu bytes are no record yet\n",
+    printf("%s:%zu: nginx is writing: %zu bytes of an incomplete record\n",
            path, record->offset, record->size);
 
     if (spool->mode == VAANI_SPOOL_POST
@@ -262,7 +262,7 @@ vaani_spool_grown(vaani_spool_t *spool, const char *path,
         return 1;
 
     case VAANI_SPOOL_BUSY:
-        vaani_spool_complain(spool, path, "nginx is at work on it");
+        vaani_spool_complain(spool, path, "skipped, nginx is using it");
         return 0;
 
     default:

@@ -60,7 +60,7 @@ vaani_spool_dial(const char *host, const char *port, int timeout,
         return -1;
     }
 
-    *why = "no address";
+    *why = "no address found";
     fd = -1;
 
     for (addr = addrs; addr && fd == -1; addr = addr->ai_next) {
@@ -113,7 +113,7 @@ vaani_spool_start_tls(vaani_spool_conn_t *conn, const char *host,
 {
     int  rc;
 
-    conn->why = "no memory";
+    conn->why = "out of memory";
 
     conn->ctx = SSL_CTX_new(TLS_client_method());
 
@@ -211,7 +211,7 @@ vaani_spool_tls_error(vaani_spool_conn_t *conn, int rc)
 
     if (verified != X509_V_OK) {
         (void) snprintf(conn->text, sizeof(conn->text),
-                        "its certificate is not accepted (%s)",
+                        "invalid certificate (%s)",
                         X509_verify_cert_error_string(verified));
         conn->why = conn->text;
         return;
@@ -220,7 +220,7 @@ vaani_spool_tls_error(vaani_spool_conn_t *conn, int rc)
     switch (SSL_get_error(conn->ssl, rc)) {
 
     case SSL_ERROR_ZERO_RETURN:
-        conn->why = "it closed the connection";
+        conn->why = "the server closed the connection";
         return;
 
     case SSL_ERROR_WANT_READ:
@@ -237,7 +237,8 @@ vaani_spool_tls_error(vaani_spool_conn_t *conn, int rc)
     error = ERR_peek_error();
 
     if (error == 0) {
-        conn->why = errno ? vaani_spool_errno() : "it closed the connection";
+        conn->why = errno ? vaani_spool_errno()
+                          : "the server closed the connection";
         return;
     }
 
@@ -245,7 +246,8 @@ vaani_spool_tls_error(vaani_spool_conn_t *conn, int rc)
         && (ERR_GET_REASON(error) == SSL_R_WRONG_VERSION_NUMBER
             || ERR_GET_REASON(error) == SSL_R_PACKET_LENGTH_TOO_LONG))
     {
-        conn->why = "it does not speak TLS; is this the port for redis://?";
+        conn->why = "the server does not support TLS; is this the port for "
+                    "redis://?";
         return;
     }
 
@@ -327,7 +329,7 @@ vaani_spool_receive(vaani_spool_conn_t *conn, void *data, size_t size)
         vaani_spool_tls_error(conn, n);
 
     } else {
-        conn->why = (n == 0) ? "it closed the connection"
+        conn->why = (n == 0) ? "the server closed the connection"
                              : vaani_spool_errno();
     }
 

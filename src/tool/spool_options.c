@@ -1,4 +1,5 @@
 
+#include <stdio.h>
 #include <string.h>
 
 #include "vaani_spool.h"
@@ -6,6 +7,8 @@
 
 static int vaani_spool_option(vaani_spool_options_t *options,
     const char *name, const char ***value, vaani_spool_mode_e *mode);
+static int vaani_spool_check(const vaani_spool_options_t *options, int argc,
+    char **argv, unsigned events, unsigned refusals);
 
 
 int
@@ -26,6 +29,7 @@ vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
     while (*i < argc && argv[*i][0] == '-') {
 
         if (vaani_spool_option(options, argv[*i], &value, &mode) != 0) {
+            (void) vaani_spool_misuse("unknown option", argv[*i]);
             return -1;
         }
 
@@ -39,23 +43,84 @@ vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
         }
 
         if (*i == argc) {
+            (void) vaani_spool_misuse("no value after", argv[*i - 1]);
             return -1;
         }
 
         *value = argv[(*i)++];
     }
 
-    if (options->to == NULL) {
-        return (refusals || argc - *i < 2) ? -1 : 0;
+    return vaani_spool_check(options, argc - *i, argv + *i, events, refusals);
+}
+
+
+/*
+ * Whether the options go together and enough arguments follow.
+ */
+
+static int
+vaani_spool_check(const vaani_spool_options_t *options, int argc, char **argv,
+    unsigned events, unsigned refusals)
+{
+    int          i;
+    const char  *what, *arg;
+
+    what = NULL;
+    arg = NULL;
+
+    for (i = 0; i < argc && what == NULL; i++) {
+        if (strncmp(argv[i], "--", 2) == 0) {
+            what = "options must precede the other arguments:";
+            arg = argv[i];
+        }
     }
 
-    if (strcmp(options->format, "vaani") != 0
-        && strcmp(options->format, "standard") != 0)
+    if (what) {
+        /* void */
+
+    } else if (options->to == NULL && refusals) {
+        what = "--secret-file, --format and --header-file require";
+        arg = "--to";
+
+    } else if (options->to == NULL && argc < 2) {
+        what = "resend expects";
+        arg = "REDIS PATH...";
+
+    } else if (options->to && events) {
+        what = "--user, --password-file, --cacert and --progress cannot be "
+               "combined with";
+        arg = "--to";
+
+    } else if (options->to && argc < 1) {
+        what = "resend expects";
+        arg = "--to URL PATH...";
+
+    } else if (strcmp(options->format, "vaani") != 0
+               && strcmp(options->format, "standard") != 0)
     {
-        return -1;
+        what = "--format must be \"vaani\" or \"standard\", not";
+        arg = options->format;
     }
 
-    return (events || argc == *i) ? -1 : 0;
+    if (what == NULL) {
+        return 0;
+    }
+
+    (void) vaani_spool_misuse(what, arg);
+
+    return -1;
+}
+
+
+int
+vaani_spool_misuse(const char *what, const char *arg)
+{
+    /* a secret may follow the name of an option */
+
+    fprintf(stderr, "vaani-spool: %s \"%.*s%s\"; see \"vaani-spool --help\"\n",
+            what, (int) strcspn(arg, "="), arg, strchr(arg, '=') ? "=..." : "");
+
+    return 2;
 }
 
 

@@ -75,13 +75,14 @@ vaani_spool_url(vaani_spool_target_t *target, const char *url)
     const char  *p;
 
     if (strncmp(url, "https://", 8) == 0) {
-        fputs("vaani-spool: https is not spoken here: use an address of the "
-              "same endpoint on this host, or a tunnel\n", stderr);
+        fputs("vaani-spool: https is not supported: use an http:// address "
+              "of the same endpoint on this host, or a tunnel\n", stderr);
         return -1;
     }
 
     if (strncmp(url, "http://", 7) != 0) {
-        fputs("vaani-spool: URL must begin with \"http://\"\n", stderr);
+        fputs("vaani-spool: URL must be http://HOST[:PORT]/URI or "
+              "http://unix:/PATH:/URI\n", stderr);
         return -1;
     }
 
@@ -107,7 +108,8 @@ vaani_spool_url(vaani_spool_target_t *target, const char *url)
 
 invalid:
 
-    fputs("vaani-spool: URL is invalid\n", stderr);
+    fputs("vaani-spool: invalid URL; expected http://HOST[:PORT]/URI or "
+          "http://unix:/PATH:/URI\n", stderr);
 
     return -1;
 }
@@ -224,7 +226,7 @@ vaani_spool_secret(vaani_spool_target_t *target, const char *path)
     len = EVP_DecodeBlock(target->secret, (u_char *) p, n);
 
     if (len - padding <= 0) {
-        fprintf(stderr, "vaani-spool: %s: the secret isn't base64\n", path);
+        fprintf(stderr, "vaani-spool: %s: the secret must be base64\n", path);
         return -1;
     }
 
@@ -259,7 +261,7 @@ vaani_spool_headers(vaani_spool_target_t *target, const char *path)
         if (strchr(line, ':') == NULL
             || len + strlen(line) + 3 > sizeof(target->headers))
         {
-            fprintf(stderr, "vaani-spool: %s: not lines \"Name: value\"\n",
+            fprintf(stderr, "vaani-spool: %s: expected lines \"Name: value\"\n",
                     path);
             (void) fclose(file);
             return -1;
@@ -466,7 +468,7 @@ vaani_spool_status(vaani_spool_conn_t *conn, const char **why)
             if (strncmp(p, "HTTP/1.", 7) != 0
                 || sscanf(p + 8, " %3d", &status) != 1)
             {
-                *why = "the answer isn't HTTP";
+                *why = "the answer is not HTTP";
                 return -1;
             }
 
@@ -480,7 +482,7 @@ vaani_spool_status(vaani_spool_conn_t *conn, const char **why)
         }
 
         if (len == sizeof(answer) - 1) {
-            *why = "the head of the answer is too long";
+            *why = "the header of the answer is too long";
             return -1;
         }
 

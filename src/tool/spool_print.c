@@ -169,8 +169,8 @@ vaani_spool_bad(vaani_spool_t *spool, const char *path,
 {
     spool->nbad++;
 
-    printf("%s:%zu: damaged: %zu bytes are no record\n", path, record->offset,
-           record->size);
+    printf("%s:%zu: damaged: %zu bytes are not a record\n", path,
+           record->offset, record->size);
 }
 
 

@@ -55,12 +55,12 @@ vaani_spool_record(vaani_spool_t *spool, const char *path,
     }
 
     if (rc == VAANI_NOMEM) {
-        vaani_spool_complain(spool, path, "no memory");
+        vaani_spool_complain(spool, path, "out of memory");
         return;
     }
 
     if (rc != VAANI_OK) {
-        printf("%s:%zu: damaged: the record is of another version or holds no "
+        printf("%s:%zu: damaged: the record has another version or contains no "
                "event\n", path, record->offset);
         spool->nbad++;
         return;
@@ -100,7 +100,8 @@ vaani_spool_special(vaani_spool_t *spool, const char *path,
     }
 
     if (spool->mode == VAANI_SPOOL_POST) {
-        printf("%s:%zu: not a refused delivery, it is for \"resend REDIS\"\n",
+        printf("%s:%zu: skipped, not a refused delivery; use \"resend "
+               "REDIS\"\n",
                path, record->offset);
         spool->nrefused++;
         return 1;
@@ -239,8 +240,8 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
 
     case VAANI_SPOOL_RESEND:
         spool->nrefusals++;
-        printf("%s:%zu: a refused delivery, it is for \"resend --to\"\n", path,
-               record->offset);
+        printf("%s:%zu: skipped, a refused delivery; use \"resend --to\"\n",
+               path, record->offset);
         spool->nrefused++;
         return;
 
@@ -263,7 +264,7 @@ vaani_spool_refusal(vaani_spool_t *spool, const char *path,
     }
 
     if (rc == VAANI_NOMEM) {
-        vaani_spool_complain(spool, path, "no memory");
+        vaani_spool_complain(spool, path, "out of memory");
         return;
     }
 
@@ -304,7 +305,7 @@ vaani_spool_post_refusal(vaani_spool_t *spool, const char *path,
     spool->nsent++;
 
     if (vaani_spool_mark(reader, record->offset) != 0) {
-        fprintf(stderr, "vaani-spool: %s:%zu: sent, but it can't be marked: "
+        fprintf(stderr, "vaani-spool: %s:%zu: sent, but cannot mark it: "
                 "%s\n", path, record->offset, strerror(errno));
         spool->failed = 1;
         spool->nrefused++;

@@ -71,7 +71,7 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
     redis = calloc(1, sizeof(vaani_spool_redis_t));
 
     if (redis == NULL) {
-        fputs("vaani-spool: no memory\n", stderr);
+        fputs("vaani-spool: out of memory\n", stderr);
         return NULL;
     }
 
@@ -84,7 +84,7 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
     redis->reader = redisReaderCreate();
 
     if (redis->reader == NULL) {
-        fputs("vaani-spool: no memory\n", stderr);
+        fputs("vaani-spool: out of memory\n", stderr);
         goto failed;
     }
 
@@ -94,7 +94,7 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
                                       VAANI_SPOOL_TIMEOUT, &why);
 
     if (redis->conn.fd == -1) {
-        fprintf(stderr, "vaani-spool: Redis: %s\n", why);
+        fprintf(stderr, "vaani-spool: cannot connect to Redis: %s\n", why);
         goto failed;
     }
 
@@ -103,7 +103,8 @@ vaani_spool_connect(const char *url, const vaani_spool_options_t *options)
                                  options->cacert)
            != 0)
     {
-        fprintf(stderr, "vaani-spool: Redis: %s\n", redis->conn.why);
+        fprintf(stderr, "vaani-spool: cannot connect to Redis: %s\n",
+                redis->conn.why);
         goto failed;
     }
 
@@ -186,7 +187,7 @@ vaani_spool_auth(vaani_spool_redis_t *redis,
             return 0;
         }
 
-        fprintf(stderr, "vaani-spool: %s is set, but not %s\n",
+        fprintf(stderr, "vaani-spool: %s requires %s\n",
                 options->user ? "--user" : "VAANI_REDIS_USER",
                 options->user ? "--password-file or VAANI_REDIS_PASSWORD"
                               : "VAANI_REDIS_PASSWORD");
@@ -296,7 +297,7 @@ vaani_spool_command(vaani_spool_redis_t *redis, int argc, const char **argv,
     len = redisFormatCommandArgv(&command, argc, argv, lens);
 
     if (len < 0) {
-        fputs("vaani-spool: no memory\n", stderr);
+        fputs("vaani-spool: out of memory\n", stderr);
         return NULL;
     }
 
@@ -310,7 +311,8 @@ vaani_spool_command(vaani_spool_redis_t *redis, int argc, const char **argv,
     reply = (rc == 0) ? vaani_spool_reply(redis) : NULL;
 
     if (reply == NULL) {
-        fprintf(stderr, "vaani-spool: Redis: %s\n", redis->conn.why);
+        fprintf(stderr, "vaani-spool: lost the connection to Redis: %s\n",
+                redis->conn.why);
     }
 
     return reply;
@@ -420,7 +422,8 @@ vaani_spool_send(vaani_spool_t *spool, const char *path,
 
 nomem:
 
-    fprintf(stderr, "vaani-spool: %s:%zu: no memory\n", path, record->offset);
+    fprintf(stderr, "vaani-spool: %s:%zu: out of memory\n", path,
+            record->offset);
     spool->failed = 1;
 }
 
@@ -587,8 +590,9 @@ vaani_spool_lost(vaani_spool_t *spool, size_t n)
 
     (void) fflush(stdout);
 
-    fprintf(stderr, "vaani-spool: %s:%zu: Redis: %s; this record and the "
-            "following ones may be missing, run the command again\n",
+    fprintf(stderr, "vaani-spool: %s:%zu: lost the connection to Redis (%s); "
+            "this record and the following ones may be missing, run the "
+            "command again\n",
             redis->sent[n].path, redis->sent[n].offset, redis->conn.why);
 
     spool->failed = 1;

@@ -139,8 +139,8 @@ vaani_spool_rewrite(vaani_spool_t *spool, const char *path)
         vaani_spool_complain(spool, path,
                              rc == VAANI_SPOOL_ERROR
                              ? strerror(err)
-                             : "another process is at work on it, nothing of "
-                               "it was erased; try again");
+                             : "another process is using it; nothing was "
+                               "erased in it, try again");
         return;
     }
 

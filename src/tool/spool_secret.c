@@ -69,8 +69,8 @@ vaani_spool_read_lines(const char *path, char *text)
     }
 
     if (memchr(text, '\0', len)) {
-        fprintf(stderr, "vaani-spool: %s: there is a null byte in it, save it "
-                "as UTF-8\n", path);
+        fprintf(stderr, "vaani-spool: %s: the file contains a null byte; save "
+                "it as UTF-8\n", path);
         return -1;
     }
 
@@ -108,8 +108,8 @@ vaani_spool_find_line(const char *path, char *text, char *line, size_t size)
         }
 
         if (len > 1 && (p[0] == '"' || p[0] == '\'') && p[len - 1] == p[0]) {
-            fprintf(stderr, "vaani-spool: %s:%u: there are quotes around the "
-                    "secret, remove them\n", path, n);
+            fprintf(stderr, "vaani-spool: %s:%u: remove the quotes around the "
+                    "secret\n", path, n);
             return -1;
         }
 
@@ -124,7 +124,7 @@ vaani_spool_find_line(const char *path, char *text, char *line, size_t size)
         return 0;
     }
 
-    fprintf(stderr, "vaani-spool: %s: there is no secret in it\n", path);
+    fprintf(stderr, "vaani-spool: %s: the file contains no secret\n", path);
 
     return -1;
 }

@@ -48,8 +48,9 @@ vaani_spool_add_tombstone(vaani_spool_t *spool, const char *dir, size_t len)
 
     if (fd == -1) {
         vaani_spool_complain(spool, path,
-                             errno == EWOULDBLOCK ? "is locked by another "
-                             "process for too long" : strerror(errno));
+                             errno == EWOULDBLOCK ? "timed out waiting "
+                             "for the lock of another process"
+                             : strerror(errno));
         return -1;
     }
 
@@ -222,7 +223,7 @@ vaani_spool_load_tombstones(vaani_spool_t *spool, const char *path)
     {
         /* erased events must not be applied again */
 
-        vaani_spool_complain(spool, dir, "cannot be read, nothing is sent");
+        vaani_spool_complain(spool, dir, "cannot be read; nothing is sent");
         spool->broken = 1;
         return;
     }

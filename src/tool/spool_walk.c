@@ -135,7 +135,7 @@ vaani_spool_add_file(vaani_spool_t *spool, const char *path, off_t size,
         files = realloc(spool->files, n * sizeof(vaani_spool_file_t));
 
         if (files == NULL) {
-            vaani_spool_complain(spool, path, "no memory");
+            vaani_spool_complain(spool, path, "out of memory");
             return;
         }
 
@@ -150,7 +150,7 @@ vaani_spool_add_file(vaani_spool_t *spool, const char *path, off_t size,
     file->found = found;
 
     if (file->path == NULL) {
-        vaani_spool_complain(spool, path, "no memory");
+        vaani_spool_complain(spool, path, "out of memory");
         return;
     }
 

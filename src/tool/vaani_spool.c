@@ -34,9 +34,11 @@ main(int argc, char **argv)
     spool.alloc.alloc = vaani_spool_alloc;
     spool.alloc.ctx = &spool;
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0
-                     || strcmp(argv[1], "-h") == 0))
-    {
+    if (argc < 2) {
+        return vaani_spool_usage(stderr);
+    }
+
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         return vaani_spool_usage(stdout);
     }
 
@@ -49,7 +51,7 @@ main(int argc, char **argv)
     vaani_spool_free_tombstones(&spool);
 
     if (rc != 0) {
-        return (rc == 2) ? vaani_spool_usage(stderr) : rc;
+        return rc;
     }
 
     if (ferror(stdout) || fflush(stdout) != 0) {
@@ -63,8 +65,8 @@ main(int argc, char **argv)
 
 
 /*
- * Returns 0, 1 if it could not begin (the error was printed), or 2 for wrong
- * usage.
+ * Returns 0, 1 if it could not begin, or 2 for wrong usage; the error was
+ * printed.
  */
 
 static int
@@ -73,10 +75,6 @@ vaani_spool_do(vaani_spool_t *spool, int argc, char **argv)
     int                     i;
     const char             *command;
     vaani_spool_options_t   options;
-
-    if (argc < 3) {
-        return 2;
-    }
 
     command = argv[1];
     i = 2;
@@ -93,7 +91,8 @@ vaani_spool_do(vaani_spool_t *spool, int argc, char **argv)
         spool->unreadable = vaani_spool_unreadable(argc, argv, &i);
 
         if (argc - i != 2) {
-            return 2;
+            return vaani_spool_misuse("erase expects", "[--unreadable] DIR "
+                                      "ROOM");
         }
 
         return vaani_spool_erase(spool, argv[i], argv[i + 1]) == 0 ? 0 : 1;
@@ -122,7 +121,11 @@ vaani_spool_do(vaani_spool_t *spool, int argc, char **argv)
         }
 
     } else {
-        return 2;
+        return vaani_spool_misuse("unknown command", command);
+    }
+
+    if (i == argc) {
+        return vaani_spool_misuse("expected at least one PATH after", command);
     }
 
     for ( /* void */ ; i < argc; i++) {
@@ -140,8 +143,8 @@ static int
 vaani_spool_usage(FILE *out)
 {
     fputs(
-"usage: vaani-spool list PATH...           show what is there, without bodies\n"
-"       vaani-spool verify PATH...         check it\n"
+"usage: vaani-spool list PATH...           list the events, without bodies\n"
+"       vaani-spool verify PATH...         check the files\n"
 "       vaani-spool resend [--user NAME] [--password-file FILE]\n"
 "                   [--cacert FILE] [--progress] REDIS PATH...\n"
 "                                          send events to Redis\n"
@@ -149,33 +152,36 @@ vaani_spool_usage(FILE *out)
 "                   [--header-file FILE] PATH...\n"
 "                                          post refused deliveries again\n"
 "       vaani-spool erase [--unreadable] DIR ROOM\n"
-"                                          apply nothing of that call again,\n"
-"                                          and erase what lies aside of it\n"
+"                                          do not apply further events of the\n"
+"                                          call ROOM; erase its dead letters\n"
+"                                          and refused deliveries\n"
 "\n"
 "PATH is a file of a spool (a segment or \"dead-letters\") or its directory.\n"
-"Events in .log files wait for Redis; those in .kept files are kept for the\n"
-"case that Redis loses its data.\n"
+"Events in .log files wait for Redis. Events in .kept files were applied and\n"
+"are kept in case Redis loses its data.\n"
 "\n"
-"REDIS is redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB] with TLS, or\n"
+"REDIS is redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB] for TLS, or\n"
 "unix:/PATH[?db=N]; valkey:// and valkeys:// are the same as redis:// and\n"
 "rediss://. User and password are --user and the first line of the password\n"
-"file, else VAANI_REDIS_USER and VAANI_REDIS_PASSWORD of the environment. The\n"
-"certificate of Redis must be of a CA in the file of --cacert, else of one\n"
-"that the system trusts.\n"
+"file, or else VAANI_REDIS_USER and VAANI_REDIS_PASSWORD in the environment.\n"
+"The certificate of Redis must be signed by a CA in the file of --cacert,\n"
+"or else by one that the system trusts.\n"
 "\n"
-"If an event is sent twice, Redis recognizes it. Kept events whose time to\n"
+"Redis recognizes an event that it already has. Kept events whose time to\n"
 "live has passed or whose kind is unknown, and erased events, are not sent.\n"
-"The files stay as they are; delete what was sent. A waiting segment that\n"
-"nginx is at work on is skipped. --progress prints a line per second, as on a\n"
-"terminal.\n"
+"The files are not changed; delete them when all events were sent. A waiting\n"
+"segment that nginx is using is skipped. --progress prints a line per\n"
+"second; this is the default on a terminal.\n"
 "\n"
 "URL is http://HOST[:PORT]/URI or http://unix:/PATH:/URI; https is not\n"
-"supported. Deliveries are signed as of now with the first secret in FILE;\n"
-"FORMAT is \"vaani\" (the default) or \"standard\" (Standard Webhooks). Lines\n"
-"of the header file are sent with each. A delivery that is answered with a\n"
-"2xx is marked as sent. A file is deleted when all of it was sent.\n"
+"supported. Deliveries are signed with the current time and the first\n"
+"secret in FILE; FORMAT is \"vaani\" (the default) or \"standard\" (Standard\n"
+"Webhooks). The lines of the header file are added to each delivery. A\n"
+"delivery that is answered with a 2xx is marked as sent. A file is deleted\n"
+"when all its deliveries were sent.\n"
 "\n"
-"The status is 1 if anything was damaged, refused, not published or failed.\n",
+"The exit status is 1 if anything was damaged, refused, not published or\n"
+"failed, and 2 if an argument is wrong.\n",
         out);
 
     return (out == stdout) ? 0 : 2;

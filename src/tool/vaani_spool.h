@@ -208,7 +208,7 @@ typedef struct {
 
 /*
  * spool_options.c: parses the options of "resend" from argv[*i] on, and leaves
- * *i after them.  Returns 0, or -1 for wrong usage.
+ * *i after them.  Returns 0, or -1 for wrong usage; the error was printed.
  */
 
 int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
@@ -216,6 +216,9 @@ int vaani_spool_options(vaani_spool_options_t *options, int argc, char **argv,
 
 /* the option of "erase": whether it is given; *i is then after it */
 unsigned vaani_spool_unreadable(int argc, char **argv, int *i);
+
+/* says what is wrong with an argument; returns the exit status */
+int vaani_spool_misuse(const char *what, const char *arg);
 
 
 /*

@@ -481,7 +481,7 @@ subtest 'a spool that cannot be erased' => sub {
     like $ran->{err}, qr/none is not a directory/, '... why';
     $ran = erase('--spool', tmpdir(), '--spool-tool', $spool_tool, 'gone');
     is $ran->{exit}, 5, 'no spool';
-    like $ran->{err}, qr/lock: not found: this is not the directory of a spool/, '... why';
+    like $ran->{err}, qr/lock: not found; is this the directory of a spool\?/, '... why';
     is_deeply all(), $before, 'nothing is erased in Redis';
     flush();
 };

@@ -119,7 +119,7 @@ subtest 'what is erased' => sub {
         [
             'erased: 6 dead letters, 10 refused deliveries, 1 record in .bad files',
             'in segments until nginx deletes them: 1 waiting, 0 kept',
-            'not erased: 4 records name no call that could be read, 2 damaged places, 1 of them with the name of the room;',
+            'not erased: 4 records without a readable call, 2 damaged places, 1 of them with the name of the room;',
         ],
         'it is told';
     unlike $ran->{out}, qr/call_ended|\+1/, 'no bodies';
@@ -201,7 +201,7 @@ subtest 'a file that stays locked' => sub {
     flock $fh, LOCK_SH or die "flock: $!";
     my $ran = tool(erase => $dir, 'gone');
     is $ran->{exit}, 1, 'it fails';
-    like $ran->{err}, qr{/dead-letters: another process is at work on it, nothing of it was erased; try again$}m, 'it is told';
+    like $ran->{err}, qr{/dead-letters: another process is using it; nothing was erased in it, try again$}m, 'it is told';
     is_deeply contents($dir), { 'dead-letters' => letter(room => 'gone') }, 'others are erased';
     close $fh;
     is tool(erase => $dir, 'gone')->{exit}, 0, 'again';

@@ -127,7 +127,7 @@ subtest 'a kept segment that is open' => sub {
 
     my $ran = tool(verify => $path);
     is $ran->{exit}, 0, 'what is not a record yet is no damage';
-    like $ran->{out}, qr/: nginx is at work on it: 50 bytes are no record yet$/m, '... which is told';
+    like $ran->{out}, qr/: nginx is writing: 50 bytes of an incomplete record$/m, '... which is told';
 
     $ran = tool(resend => $redis->url, $dir);
     is $ran->{exit}, 0, 'its whole records are sent';
@@ -191,7 +191,7 @@ subtest 'resend: a directory to an empty Redis' => sub {
     $client->cmd('FLUSHALL');
     $ran = tool(resend => $redis->url, $dir);
     is $ran->{exit}, 1, 'if tombstones cannot be read';
-    like $ran->{err}, qr{/erased: cannot be read, nothing is sent$}m, '... it is told';
+    like $ran->{err}, qr{/erased: cannot be read; nothing is sent$}m, '... it is told';
     is $client->cmd('DBSIZE'), 0, '... and nothing is sent';
 };
 
@@ -240,7 +240,7 @@ subtest 'Redis hangs up' => sub {
     like $rest->{last}, qr/^\d+ records: 0 sent, /, 'what was done is summed up';
     my @lines = split /\n/, $rest->{err};
     is @lines, 1, 'one line';
-    like $lines[0], qr{/0+1\.log:\d+: Redis: .*; this record and the following ones may be missing, run the command again$}, '... tells from where on it is to be done again';
+    like $lines[0], qr{/0+1\.log:\d+: lost the connection to Redis \(.*\); this record and the following ones may be missing, run the command again$}, '... tells from where on it is to be done again';
 };
 
 subtest 'segments that nginx renames or deletes meanwhile' => sub {
@@ -257,7 +257,7 @@ subtest 'segments that nginx renames or deletes meanwhile' => sub {
     like $rest->{last}, qr/^2002 records: 2 sent, /, 'a renamed one is sent';
     ok $client->cmd('EXISTS', "vaani:call:$_"), "... $_" for qw(r2 r5);
     is $rest->{exit}, 1, 'one that is gone';
-    is $rest->{err}, "vaani-spool: $dir/" . segment(3) . ": gone meanwhile: nginx has delivered it\n", '... is told, if it waited';
+    is $rest->{err}, "vaani-spool: $dir/" . segment(3) . ": deleted meanwhile: nginx has delivered it\n", '... is told, if it waited';
 };
 
 # --- connections
@@ -282,7 +282,7 @@ subtest 'URLs' => sub {
         [ 'unix:'                             => qr/REDIS must be unix:/ ],
         [ 'unix:/x?user=y'                    => qr/REDIS must be unix:/ ],
         [ 'unix:/x?db='                       => qr/REDIS must be unix:/ ],
-        [ 'unix:' . tmpdir() . '/none'        => qr/Redis: No such file/ ],
+        [ 'unix:' . tmpdir() . '/none'        => qr/cannot connect to Redis: No such file/ ],
         [ 'redis://user:sesam@localhost'      => qr/must not have a user or password; use --user and --password-file/ ],
     ) {
         my ($url, $like) = @$case;
@@ -314,13 +314,13 @@ subtest 'user and password' => sub {
     $like->('with a user', qr/^0 1 record: 1 sent/, '--user', 'tool', '--password-file', $file->('another'));
     $like->('a wrong one', qr/^1 .*Redis refused AUTH: wrong user or password/, '--password-file', $file->('sesame!'));
     $like->('a wrong user', qr/^1 .*Redis refused AUTH/, '--user', 'nobody', '--password-file', $file->('sesame'));
-    $like->('quotes', qr{^1 .*/password:2: there are quotes around the secret}, '--password-file', $file->("# x\n'sesame'\n"));
-    $like->('an empty file', qr{^1 .*/password: there is no secret in it}, '--password-file', $file->("\n# x\n#\n"));
-    $like->('a null byte', qr{^1 .*/password: there is a null byte}, '--password-file', $file->("s\0e\0"));
+    $like->('quotes', qr{^1 .*/password:2: remove the quotes around the secret$}m, '--password-file', $file->("# x\n'sesame'\n"));
+    $like->('an empty file', qr{^1 .*/password: the file contains no secret$}m, '--password-file', $file->("\n# x\n#\n"));
+    $like->('a null byte', qr{^1 .*/password: the file contains a null byte; save it as UTF-8$}m, '--password-file', $file->("s\0e\0"));
     $like->('a long line', qr{^1 .*/password:1: the secret is too long}, '--password-file', $file->('x' x 1024));
     $like->('a long file', qr{^1 .*/password: the file is longer}, '--password-file', $file->("x\n" x 4096));
     $like->('no file', qr{^1 .*/none: No such file}, '--password-file', tmpdir() . '/none');
-    $like->('a user without a password', qr/^1 .*--user is set, but not --password-file/, '--user', 'tool');
+    $like->('a user without a password', qr/^1 .*--user requires --password-file or VAANI_REDIS_PASSWORD$/m, '--user', 'tool');
     {
         local @ENV{qw(VAANI_REDIS_USER VAANI_REDIS_PASSWORD)} = qw(nobody nothing);
         $like->('options come before the environment', qr/^0 1 record/, '--user', 'tool', '--password-file', $file->('another'));
@@ -348,7 +348,7 @@ subtest 'TLS' => sub {
         $client->cmd('FLUSHALL');
         my $ran = tool(resend => @args, $dir);
         is $ran->{exit}, 1, $name;
-        like $ran->{err}, qr/^vaani-spool: Redis: $like\n\z/, '... is told';
+        like $ran->{err}, qr/^vaani-spool: (?:cannot connect|lost the connection) to Redis: $like\n\z/, '... is told';
         is $client->cmd('DBSIZE'), 0, '... and nothing is sent';
     };
 
@@ -363,26 +363,26 @@ subtest 'TLS' => sub {
     is tool(resend => @cacert, "rediss://127.0.0.1:$port/3", $dir)->{exit}, 0, 'a database';
     is $redis->client(db => 3)->cmd('DBSIZE'), 500, '... has them';
 
-    $fails->('another CA', qr/its certificate is not accepted \(.*\)/, "rediss://127.0.0.1:$port");
+    $fails->('another CA', qr/invalid certificate \(.*\)/, "rediss://127.0.0.1:$port");
     $fails->('a CA that is none', qr/the file of --cacert cannot be read or has no certificate/, '--cacert', $good->{key}, "rediss://127.0.0.1:$port");
     $fails->('no such CA', qr/the file of --cacert cannot be read.*/, '--cacert', '/none', "rediss://127.0.0.1:$port");
     $fails->('no TLS', qr/the TLS handshake timed out; is this the port for redis:\/\/\?/, @cacert, 'rediss://127.0.0.1:' . $redis->port);
     $fails->('TLS for one without', qr/.+/, "redis://127.0.0.1:$port");
 
     for my $case (
-        [ 'the certificate of another name', qr/its certificate is not accepted \(.*address.*\)/, san => 'DNS:localhost, IP:127.0.0.2' ],
-        [ 'one that has expired', qr/its certificate is not accepted \(certificate has expired\)/, san => 'IP:127.0.0.1', expired => 1 ],
+        [ 'the certificate of another name', qr/invalid certificate \(.*address.*\)/, san => 'DNS:localhost, IP:127.0.0.2' ],
+        [ 'one that has expired', qr/invalid certificate \(certificate has expired\)/, san => 'IP:127.0.0.1', expired => 1 ],
     ) {
         my ($name, $like, %opt) = @$case;
         my $other = $ca->issue('other', %opt);
         my $server = Vaani::Test::Redis->start(tls => { %$other{qw(cert key)} });
         my $ran = tool(resend => @cacert, $server->url, $dir);
-        like $ran->{err}, qr/^vaani-spool: Redis: $like$/, $name;
+        like $ran->{err}, qr/^vaani-spool: cannot connect to Redis: $like$/, $name;
         is $server->client->cmd('DBSIZE'), 0, '... nothing is sent';
     }
     my $named = $ca->issue('named', san => 'DNS:redis.test, IP:127.0.0.1');
     my $server = Vaani::Test::Redis->start(tls => { %$named{qw(cert key)} });
-    like tool(resend => @cacert, 'rediss://localhost:' . $server->tls_port, $dir)->{err}, qr/not accepted \(.*hostname.*\)/i, 'another name';
+    like tool(resend => @cacert, 'rediss://localhost:' . $server->tls_port, $dir)->{err}, qr/invalid certificate \(.*hostname.*\)/i, 'another name';
 
 SKIP: {
         skip 'no IPv6', 1 if slurp('/proc/net/if_inet6') !~ /^0{31}1 /m;
@@ -396,7 +396,7 @@ SKIP: {
     my $ran = start_tool(resend => @cacert, 'rediss://127.0.0.1:' . $listener->sockport, $dir);
     my $peer = $listener->accept;
     syswrite $peer, "-ERR not TLS\r\n";
-    is rest($ran)->{err}, "vaani-spool: Redis: it does not speak TLS; is this the port for redis://?\n", 'a server without TLS';
+    is rest($ran)->{err}, "vaani-spool: cannot connect to Redis: the server does not support TLS; is this the port for redis://?\n", 'a server without TLS';
 };
 
 # --- tombstones
@@ -420,7 +420,7 @@ subtest 'erase' => sub {
     is tool(erase => @$_)->{exit}, 2, 'wrong use' for [$dir], [ $dir, 'a', 'b' ];
     my $ran = tool(erase => tmpdir(), 'Asha');
     is $ran->{exit}, 1, 'a directory that is no spool';
-    like $ran->{err}, qr{/lock: not found: this is not the directory of a spool}, '... is told';
+    like $ran->{err}, qr{/lock: not found; is this the directory of a spool\?}, '... is told';
     is_deeply contents($dir), $before, 'nothing was changed';
 
     my $from = int(time * 1000) - 1000;

@@ -31,10 +31,26 @@ spew("$dir/lock", '');
 subtest 'usage' => sub {
     is tool('--help')->{exit}, 0, 'help';
     like tool('--help')->{out}, qr/vaani-spool resend \[--user NAME\]/, '... on standard output';
-    for my $args ([], ['list'], ['resend', 'unix:/x'], [ 'nonsense', $dir ]) {
-        my $ran = tool(@$args);
-        is $ran->{exit}, 2, "@$args: wrong";
-        like $ran->{err}, qr/^usage: vaani-spool/, '... says so';
+    is tool()->{exit}, 2, 'no command';
+    like tool()->{err}, qr/^usage: vaani-spool/, '... the usage';
+    for my $case (
+        [ 'expected at least one PATH after "list"'            => 'list' ],
+        [ 'expected at least one PATH after "verify"'          => 'verify' ],
+        [ 'resend expects "REDIS PATH..."'                     => 'resend', 'unix:/x' ],
+        [ 'resend expects "--to URL PATH..."'                  => 'resend', '--to', 'http://x/' ],
+        [ 'no value after "--to"'                              => 'resend', '--to' ],
+        [ 'unknown option "--token=..."'                       => 'resend', '--token=sesame', 'unix:/x', $dir ],
+        [ 'options must precede the other arguments: "--user"' => 'resend', 'unix:/x', $dir, '--user', 'x' ],
+        [ '--format must be "vaani" or "standard", not "x"'    => 'resend', '--to', 'http://x/', '--format', 'x', $dir ],
+        [ '--secret-file, --format and --header-file require "--to"' => 'resend', '--secret-file', 'x', 'unix:/x', $dir ],
+        [ '--user, --password-file, --cacert and --progress cannot be combined with "--to"' => 'resend', '--to', 'http://x/', '--user', 'x', $dir ],
+        [ 'erase expects "[--unreadable] DIR ROOM"'            => 'erase', $dir ],
+        [ 'unknown command "nonsense"'                         => 'nonsense', $dir ],
+    ) {
+        my ($why, @args) = @$case;
+        my $ran = tool(@args);
+        is "$ran->{exit} $ran->{out}", '2 ', "@args: wrong";
+        is $ran->{err}, qq(vaani-spool: $why; see "vaani-spool --help"\n), '... says so';
     }
     my $ran = tool(list => "$dir/no-such");
     is $ran->{exit}, 1, 'a file that is not there';
@@ -51,7 +67,7 @@ subtest 'list' => sub {
         'a record';
     like $lines[1], qr{/0+1\.log:[1-9]\d*: .* vaani:call:second }, 'the next one, further on';
     like $lines[2], qr{vaani:call:third\\xc2\\xa0 }, 'a name cannot steer the terminal';
-    like $lines[3], qr{/0+2\.log:\d+: damaged: 7 bytes are no record}, 'the damage';
+    like $lines[3], qr{/0+2\.log:\d+: damaged: 7 bytes are not a record}, 'the damage';
     like $lines[4], qr{vaani:call:fourth}, 'what is behind it';
     like $lines[5], qr{/dead-letters:0: .* vaani:call:fifth .*, refused: WRONGTYPE$}, 'a dead letter, with its reason';
     is $lines[6], '5 records: 4 waiting, 0 kept, 1 dead letter, 1 damaged place', 'the sum';
@@ -73,7 +89,7 @@ subtest 'events that could not be delivered while others could' => sub {
     like $lines[0], qr/call_ringing vaani:call:sixth \d+ bytes, tried 7 times since 2026-09-21T14:13:20Z\z/, 'how often, since when';
     like $lines[1], qr/vaani:call:seventh \d+ bytes, tried 65535 times since \S*Z\z/, 'a time that cannot be';
     like $lines[2], qr/vaani:call:eighth \d+ bytes\z/, 'one that was not tried';
-    like $lines[$_], qr/: damaged: the record is of another version or holds no event/, 'one without an event' for 3, 4;
+    like $lines[$_], qr/: damaged: the record has another version or contains no event/, 'one without an event' for 3, 4;
     like $lines[5], qr/vaani:call:ninth \d+ bytes, refused: NO, tried 2 times/, 'a dead letter that was tried';
     is $ran->{exit}, 1, 'something is damaged';
 
@@ -126,13 +142,13 @@ subtest 'resend' => sub {
     flock $segment, 2;
     $ran = tool(resend => 'redis://127.0.0.1:' . $redis->port, "$dir/00000000000000000001.log");
     is $ran->{exit}, 1, 'one that nginx is at';
-    like $ran->{err}, qr/nginx is at work on it/, '... is left alone';
+    like $ran->{err}, qr/skipped, nginx is using it/, '... is left alone';
     close $segment;
 
     $redis->stop;
     $ran = tool(resend => 'redis://127.0.0.1:' . $redis->port, $dir);
     is $ran->{exit}, 1, 'no Redis';
-    like $ran->{err}, qr/Redis: /, '... says so';
+    like $ran->{err}, qr/cannot connect to Redis: /, '... says so';
 };
 
 subtest 'not published' => sub {
@@ -146,7 +162,7 @@ subtest 'not published' => sub {
     delete local $ENV{VAANI_REDIS_PASSWORD};
     my $ran = tool(resend => $url, $segment);
     is $ran->{exit}, 1, 'a user without a password';
-    like $ran->{err}, qr/VAANI_REDIS_USER is set, but not VAANI_REDIS_PASSWORD/, '... is not ignored';
+    like $ran->{err}, qr/VAANI_REDIS_USER requires VAANI_REDIS_PASSWORD/, '... is not ignored';
     is $admin->cmd('DBSIZE'), 0, '... nothing is sent';
 
     $ENV{VAANI_REDIS_PASSWORD} = 'secret';
@@ -276,7 +292,7 @@ subtest 'refused deliveries' => sub {
 
     $ran = tool(resend => 'unix:' . $redis->socket, $segment);
     is $ran->{exit}, 1, 'they are not for Redis';
-    like $ran->{out}, qr/for "resend --to"/, '... which it says';
+    like $ran->{out}, qr/skipped, a refused delivery; use "resend --to"/, '... which it says';
 
     my $url = 'http://unix:' . $nginx->sock . ':/hook';
     for my $args ([ '--to' ], [ '--to', $url ], [ '--nonsense', 'x', $from ], [ '--to', $url, '--format', 'x', $from ]) {
@@ -284,7 +300,7 @@ subtest 'refused deliveries' => sub {
     }
     $ran = tool(resend => '--to', 'https://localhost/hook', $from);
     is $ran->{exit}, 1, 'https';
-    like $ran->{err}, qr/https is not spoken here/, '... it says so';
+    like $ran->{err}, qr/https is not supported/, '... it says so';
 
     $ran = tool(resend => '--to', $url, $from);
     is $ran->{exit}, 1, 'without a secret';
