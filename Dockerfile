@@ -27,6 +27,10 @@ RUN apt-get update -q \
         --no-install-recommends perl libio-socket-ssl-perl ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 
+LABEL org.opencontainers.image.title="vaani-call and vaani-calls" \
+    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.licenses="BSD-2-Clause"
+
 COPY bin/vaani-call bin/vaani-calls /usr/local/bin/
 
 USER 10001:10001
@@ -53,6 +57,11 @@ RUN /usr/src/vaani/container/build /out
 
 FROM base AS endpoint
 
+# "make version" sets it here.
+LABEL org.opencontainers.image.title="nginx with ngx_http_vaani_module" \
+    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.licenses="BSD-2-Clause"
+
 COPY --from=build /out/ /
 
 VOLUME /var/spool/vaani
@@ -74,6 +83,10 @@ CMD ["nginx", "-e", "stderr", "-g", "daemon off;"]
 # ---- the call board --------------------------------------------------------------
 
 FROM ${NODE_BASE} AS board
+
+LABEL org.opencontainers.image.title="call board of ngx_http_vaani_module" \
+    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.licenses="BSD-2-Clause"
 
 WORKDIR /board
 COPY examples/subscribers/node subscribers/node

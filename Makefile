@@ -20,6 +20,8 @@ CC = gcc
 WARNINGS = -Wall -Wextra -Werror
 CFLAGS = -O2 -g
 
+VERSION = $(shell tools/set-version)
+
 BUILD = $(CURDIR)/build
 MODULE = $(BUILD)/ngx_http_vaani_module.so
 
@@ -37,11 +39,11 @@ DEPS = deps-build
 
 # "make clean" and "make deb" empty a directory only if it has our mark
 
-ifneq ($(filter-out clean help style,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help version style,$(or $(MAKECMDGOALS),all)),)
 $(shell tools/build-dir make $(BUILD))
 endif
 
-SOURCES = $(wildcard config config.make *.c src/*/*.[ch] src/*/*/*.[ch] \
+SOURCES = VERSION $(wildcard config config.make *.c src/*/*.[ch] src/*/*/*.[ch] \
 	src/core/*.lua) \
 	src/http/status/status.html tools/lua2c tools/page2c
 
@@ -176,10 +178,10 @@ install: $(MODULE) $(TOOL)
 		$(DESTDIR)$(COMPLETIONS_DIR)/vaani-calls
 	install -m 644 man/*.8 $(DESTDIR)$(MAN_DIR)/man8
 	pod2man --utf8 --section=1 --name=VAANI-CALL \
-		--center=ngx_http_vaani_module bin/vaani-call \
+		--center=ngx_http_vaani_module --release=$(VERSION) bin/vaani-call \
 		$(DESTDIR)$(MAN_DIR)/man1/vaani-call.1
 	pod2man --utf8 --section=1 --name=VAANI-CALLS \
-		--center=ngx_http_vaani_module bin/vaani-calls \
+		--center=ngx_http_vaani_module --release=$(VERSION) bin/vaani-calls \
 		$(DESTDIR)$(MAN_DIR)/man1/vaani-calls.1
 	cp -rL README.md CHANGELOG.md CONTRIBUTING.md LICENSE docs examples \
 		$(DESTDIR)$(DOC_DIR)
@@ -202,6 +204,11 @@ COMPILE_COMMANDS = $(CURDIR)/compile_commands.json
 compile_commands.json: module
 	@tools/compile-commands $(BUILD)/nginx-dev $(C_SOURCES) > $(COMPILE_COMMANDS).new
 	@mv $(COMPILE_COMMANDS).new $(COMPILE_COMMANDS)
+
+# "make version V=1.0.0" sets it wherever it stands, DATE=2026-12-01 as of that day
+
+version:
+	@tools/set-version $(V) $(if $(V),$(DATE))
 
 style:
 	@tools/style $(C_SOURCES) $(C_HEADERS)
@@ -246,9 +253,10 @@ help:
 	@echo "make coverage      what the unit tests reach of src/core, the journal"
 	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"
 	@echo "make style         what of the C isn't in nginx's style"
+	@echo "make version       print the version; V=1.0.0 sets it in all files"
 	@echo "make compile_commands.json"
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
 .PHONY: all deps-build deps-run deps-unit deps-test deps-deb module tool run demo deb deb-all install \
-	uninstall clean help style compile_commands.json FORCE
+	uninstall clean help version style compile_commands.json FORCE

@@ -37,9 +37,6 @@ typedef struct ngx_http_vaani_ctx_s  ngx_http_vaani_ctx_t;
 #endif
 
 
-#define NGX_HTTP_VAANI_VERSION          "0.6.0"
-
-
 /* RFC 9110, section 15.5.21: nginx has no constant for it */
 
 #define NGX_HTTP_VAANI_UNPROCESSABLE_CONTENT  422

@@ -30,7 +30,7 @@ sub checkout ($dir) {
     make_path($dir);
     symlink ROOT . "/$_", "$dir/$_" or die "symlink: $!\n"
         for qw(Makefile bin bench completions config config.make debian docs examples man src t tools README.md CHANGELOG.md
-            CONTRIBUTING.md LICENSE), map { s{.*/}{}r } glob ROOT . '/*.c';
+            CONTRIBUTING.md LICENSE VERSION), map { s{.*/}{}r } glob ROOT . '/*.c';
     return $dir;
 }
 
