@@ -205,6 +205,18 @@ compile_commands.json: module
 	@tools/compile-commands $(BUILD)/nginx-dev $(C_SOURCES) > $(COMPILE_COMMANDS).new
 	@mv $(COMPILE_COMMANDS).new $(COMPILE_COMMANDS)
 
+# A tarball that builds and tests without git, and a look at whether it does.
+
+DIST = $(BUILD)/dist
+DISTCHECK_TESTS = t/project/version.t t/project/layers.t t/http/answers.t
+
+dist:
+	@tools/dist $(DIST)
+
+distcheck: deps-run
+	@tarball=$$(tools/dist $(DIST)) && \
+		tools/distcheck "$$tarball" $(DISTCHECK_TESTS)
+
 # "make version V=1.0.0" sets it wherever it stands, DATE=2026-12-01 as of that day
 
 version:
@@ -253,10 +265,12 @@ help:
 	@echo "make coverage      what the unit tests reach of src/core, the journal"
 	@echo "make analyze       clang's analyzer, cppcheck, shellcheck"
 	@echo "make style         what of the C isn't in nginx's style"
+	@echo "make dist          the tarball of a release, in build/dist"
+	@echo "make distcheck     unpack it elsewhere, build, test, install"
 	@echo "make version       print the version; V=1.0.0 sets it in all files"
 	@echo "make compile_commands.json"
 	@echo "                   how each file is compiled, for editors and clangd"
 	@echo "make clean         remove build/"
 
 .PHONY: all deps-build deps-run deps-unit deps-test deps-deb module tool run demo deb deb-all install \
-	uninstall clean help version style compile_commands.json FORCE
+	uninstall clean help version dist distcheck style compile_commands.json FORCE
