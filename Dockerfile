@@ -28,7 +28,7 @@ RUN apt-get update -q \
     && rm -rf /var/lib/apt/lists/*
 
 LABEL org.opencontainers.image.title="vaani-call and vaani-calls" \
-    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.version="1.0.0" \
     org.opencontainers.image.licenses="BSD-2-Clause"
 
 COPY bin/vaani-call bin/vaani-calls /usr/local/bin/
@@ -59,7 +59,7 @@ FROM base AS endpoint
 
 # "make version" sets it here.
 LABEL org.opencontainers.image.title="nginx with ngx_http_vaani_module" \
-    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.version="1.0.0" \
     org.opencontainers.image.licenses="BSD-2-Clause"
 
 COPY --from=build /out/ /
@@ -85,7 +85,7 @@ CMD ["nginx", "-e", "stderr", "-g", "daemon off;"]
 FROM ${NODE_BASE} AS board
 
 LABEL org.opencontainers.image.title="call board of ngx_http_vaani_module" \
-    org.opencontainers.image.version="0.6.0" \
+    org.opencontainers.image.version="1.0.0" \
     org.opencontainers.image.licenses="BSD-2-Clause"
 
 WORKDIR /board
