@@ -84,7 +84,7 @@ deps-unit:
 	@tools/install-deps gcc make libc6-dev libcmocka-dev libcjson-dev \
 		libhiredis-dev clang libclang-rt-14-dev
 
-deps-test: deps-run deps-unit deps-browser deps-examples
+deps-test: deps-run deps-unit deps-browser deps-examples deps-markdown
 	@tools/install-deps valgrind dpkg-dev git curl nghttp2-client libpcre2-dev \
 		zlib1g-dev libssl-dev openssl prometheus libio-socket-ssl-perl strace
 

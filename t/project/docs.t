@@ -1,6 +1,6 @@
 # The documentation: its configurations pass nginx -t, its tables agree with the
-# sources in both directions, its links resolve, and its messages and answers
-# are those that nginx and Redis really give.
+# sources in both directions, and its messages and answers are those that nginx
+# and Redis really give. t/project/markdown.t has links, anchors and tables.
 #
 # An HTML comment before a fenced block says what the block is:
 #
@@ -28,7 +28,6 @@ use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
 use Encode ();
-use File::Basename qw(dirname);
 use JSON::PP ();
 use Vaani::Test::Certificates;
 use Vaani::Test::Events;
@@ -146,61 +145,12 @@ sub same_set ($got, $want, $name, $got_name = 'documented', $want_name = 'in the
 
 # --- the documents themselves
 
-subtest 'links' => sub {
-    my %slugs;
-
-    for my $doc (DOCS) {
-        my @headings = prose($doc) =~ /^#+ (.+?)\s*$/mg;
-        my (%twice, %seen);
-        $twice{$_}++ for @headings;
-        is join(', ', grep { $twice{$_} > 1 } sort keys %twice), '', "$doc: no heading twice";
-
-        # A directive and a variable may have the same name.
-        $slugs{$doc} = { map { ($seen{$_}++ ? $_ . '-' . ($seen{$_} - 1) : $_) => 1 } map { slug($_) } @headings };
-    }
-
-    my $relative = 0;
-    for my $doc (DOCS) {
-        for my $target (prose($doc) =~ /\]\(([^)\s]+)\)/g) {
-            next if $target =~ m{^https://};
-            $relative++;
-
-            my ($path, $anchor) = $target =~ /^([^#]*)(?:#(.+))?$/;
-            my $file = $path eq '' ? $doc : (dirname($doc) . "/$path") =~ s{^\./}{}r;
-            1 while $file =~ s{[^/]+/\.\./}{};
-
-            ok -e ROOT . "/$file", "$doc: $target" or next;
-            ok $slugs{$file}{$anchor}, "$doc: #$anchor in $file" if defined $anchor;
-        }
-    }
-    cmp_ok $relative, '>', 20, 'there are links';
-};
-
-# Who opens a long document sees what is in it.
+# What else there is of links and tables, t/project/markdown.t looks at.
 subtest 'contents' => sub {
-    for my $doc (grep { (() = $doc{$_} =~ /\n/g) > 200 } DOCS) {
-        my ($head, $text) = split /^(?=## )/m, prose($doc), 2;
-        my %linked = map { $_ => 1 } $head =~ /\]\(#([^)]+)\)/g;
-
-        is join(', ', grep { !$linked{ slug($_) } } $text =~ /^## (.+?)\s*$/mg), '', "$doc: all its sections are at the top";
-    }
-
     my ($head) = split /^## /m, prose('docs/directives.md');
     my @entries = prose('docs/directives.md') =~ /^### (\$?vaani_\w+)$/mg;
     my %linked = map { $_ => 1 } $head =~ /\[([^\]]+)\]\(#/g;
-    is join(', ', grep { !$linked{$_} } @entries), '', 'so are the directives and variables';
-};
-
-subtest 'tables' => sub {
-    for my $doc (DOCS) {
-        my ($columns, @wrong);
-        for my $line (split /\n/, prose($doc)) {
-            my $cells = $line =~ /^\|/ ? () = $line =~ /(?<!\\)\|/g : undef;
-            push @wrong, $line if defined $columns && defined $cells && $cells != $columns;
-            $columns = defined $cells ? $columns // $cells : undef;
-        }
-        is join("\n", @wrong), '', "$doc: every row has all its cells";
-    }
+    is join(', ', grep { !$linked{$_} } @entries), '', 'docs/directives.md: all directives and variables are at the top';
 };
 
 # What is said of the code is about code that is there.
@@ -210,11 +160,6 @@ subtest 'names' => sub {
     cmp_ok scalar @names, '>', 10, 'there are names';
     is join(' ', grep { $code !~ /\b\Q$_\E\b/ } @names), '', '... of what is in the source';
 };
-
-sub slug ($heading) {
-    my $slug = lc $heading =~ s/`//gr;
-    return $slug =~ s/[^\w -]//gr =~ tr/ /-/r;
-}
 
 subtest 'shell' => sub {
     my @shell = grep { $_->{lang} eq 'sh' } @blocks;
@@ -499,8 +444,7 @@ subtest 'troubleshooting' => sub {
     }
 
     my ($contents, $text) = split /^## Where to look$/m, prose('docs/troubleshooting.md');
-    same_set [ $contents =~ /\]\(#([^)]+)\)/g ],
-        [ map { slug($_) } 'Where to look', $text =~ /^##+ (.+?)\s*$/mg ],
+    same_set [ $contents =~ /\[([^\]]+)\]\(#/g ], [ 'Where to look', $text =~ /^##+ (.+?)\s*$/mg ],
         'the table of contents', 'in it', 'a heading';
 };
 
