@@ -13,6 +13,7 @@ use Vaani::Test;
 use Vaani::Test::Container;
 use Vaani::Test::Endpoint qw(INDEX RETAIN);
 use Vaani::Test::Events;
+use Vaani::Test::Socket qw(wait_readable);
 
 enter_network($0);
 
@@ -41,7 +42,8 @@ subtest 'the image' => sub {
     my ($compose) = slurp(ROOT . '/compose.yaml') =~ /^ +stop_grace_period: (\d+)s/m;
     cmp_ok $compose, '>', $grace, 'compose.yaml waits longer for the end than nginx does';
 
-    ok eval { $image->run_by_buildah(qw(vaani-spool list /var/spool/vaani)); 1 }, 'vaani-spool runs, as buildah runs it' or diag $@;
+    my ($exit, $out) = $image->run_by_buildah(qw(vaani-spool list /var/spool/vaani));
+    is $exit, 0, 'vaani-spool runs, as buildah runs it' or diag $out;
 
     my $root = $image->root;
     my @sources = grep { -e "$root$_" } qw(/usr/src/vaani /usr/src/static /usr/bin/gcc /out /usr/sbin/policy-rc.d);
@@ -90,7 +92,9 @@ subtest 'a stop waits for requests in progress' => sub {
     $client->send_raw("POST /vaani/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         . 'Content-Length: ' . length($body) . "\r\nExpect: 100-continue\r\n\r\n");
     my $interim = '';
-    1 while $interim !~ /\r\n\r\n/ && sysread $client->handle, $interim, 1, length $interim;
+    while ($interim !~ /\r\n\r\n\z/ && wait_readable($client->handle, 60)) {
+        sysread $client->handle, $interim, 1, length $interim or last;
+    }
     like $interim, qr/^HTTP\/1\.1 100 /, 'a request is in progress';
 
     $nginx->process->signal('QUIT');
@@ -197,8 +201,9 @@ subtest 'the tools' => sub {
     $nginx->ready or return;
 
     my $tools = Vaani::Test::Container->image('vaani-tools');
-    my $out = $tools->run_by_buildah('vaani-call', '--check', '--watch', $redis->url, 'http://127.0.0.1:8080/vaani/webhook');
-    like $out, qr/All answers as expected/, 'vaani-call plays a call to it';
+    my ($exit, $out) = $tools->run_by_buildah('vaani-call', '--check', '--watch', 'redis://admin:sesame@127.0.0.1:' . $redis->port, 'http://127.0.0.1:8080/vaani/webhook');
+    is $exit, 0, 'vaani-call plays a call to it' or diag $out;
+    like $out, qr{received .*none missing.*all as expected}s, '... and it arrives';
     $nginx->stop;
 };
 

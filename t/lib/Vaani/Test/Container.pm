@@ -27,6 +27,7 @@ use Vaani::Test::Process qw(run);
 our @EXPORT = qw(enter_network);
 
 my $number = 0;
+my @images;    # they last as long as the test, and then their containers go
 
 # Runs the file again where no port is taken; returns when inside.
 sub enter_network ($file) {
@@ -38,10 +39,15 @@ sub enter_network ($file) {
         or die "exec: $!\n";
 }
 
+# The exit status, what is printed, and what is printed of errors.
+sub _run_buildah (@arguments) {
+    my $build = $ENV{VAANI_IMAGE} // die "VAANI_IMAGE is where t/image/build has built\n";
+    return run([ ROOT . '/t/image/buildah', $build, @arguments ], timeout => 600);
+}
+
 # What buildah prints; it dies if buildah fails.
 sub buildah (@arguments) {
-    my $build = $ENV{VAANI_IMAGE} // die "VAANI_IMAGE is where t/image/build has built\n";
-    my ($exit, $out, $err) = run([ ROOT . '/t/image/buildah', $build, @arguments ], timeout => 600);
+    my ($exit, $out, $err) = _run_buildah(@arguments);
     die "buildah @arguments: $err\n" if $exit;
     return $out =~ s/\n\z//r;
 }
@@ -53,14 +59,18 @@ sub image ($class, $name) {
     my $self = bless {
         name => $name, container => $container, root => buildah('mount', $container), config => $config,
     }, $class;
+    push @images, $self;
     return Vaani::Test::Process::register_service($self);
 }
 
 sub config ($self) { return $self->{config} }
 sub root ($self)   { return $self->{root} }
 
-# As buildah runs a command: its output.
-sub run_by_buildah ($self, @command) { return buildah(qw(run --network host), $self->{container}, '--', @command) }
+# As buildah runs a command: its exit status and output.
+sub run_by_buildah ($self, @command) {
+    my ($exit, $out, $err) = _run_buildah(qw(run --network host), $self->{container}, '--', @command);
+    return ($exit, $out . $err);
+}
 
 sub at_end ($self, $failed) {
     buildah('rm', $self->{container}) if $self->{container};
