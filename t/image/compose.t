@@ -1,5 +1,5 @@
 # compose.yaml: podman-compose reads it, what it names is there, and nothing is
-# reachable from outside. No engine runs here, so its services do not either.
+# reachable from outside. t/image/services.t runs the services.
 
 use v5.20;
 use feature 'signatures';
@@ -53,6 +53,7 @@ subtest 'services' => sub {
             is join(' ', grep { !$argument{$_} } keys %{ $build->{args} // {} }), '', '... and so are the arguments';
             ok $service->{read_only}, '... its root is read-only';
             is_deeply $service->{cap_drop}, ['ALL'], '... and it has no capabilities';
+            ok $service->{init} || $name eq 'nginx', '... and SIGTERM ends it, though it is the first process';
         } else {
             like $service->{image}, qr{^docker\.io/[a-z/]+:v?\d[\d.]*$}, "$name: an image of a version";
         }

@@ -170,7 +170,7 @@ subtest 'settings' => sub {
         [ { VAANI_SPOOL => "/x\n}" },                      qr/VAANI_SPOOL has characters other than/ ],
         [ { VAANI_REDIS_PASSWORD_FILE => '/x" {' },        qr/VAANI_REDIS_PASSWORD_FILE has characters other than/ ],
         [ { VAANI_REDIS_PASSWORD_FILE => '/none' },        qr/\[emerg\].*\/none/ ],
-        [ { CONTAINER_TMP => 'none' },                     qr/\/tmp cannot be written: mount a tmpfs there/ ],
+        [ { tmp => 'none' },                               qr/\/tmp cannot be written: mount a tmpfs there/ ],
     ) {
         my ($change, $reason) = @$_;
         my $failed = $image->start(%settings, %$change);

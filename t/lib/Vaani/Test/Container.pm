@@ -86,21 +86,25 @@ sub spool ($class) {
 }
 
 # Options: spool; command, else that of the image; binds => { target => source };
-# all others are of the environment.
+# tmp, the size of /tmp or "none". All others are of the environment.
 sub start ($self, %opt) {
-    my $command = delete $opt{command} // [ map { @{ $self->{config}{$_} } } qw(Entrypoint Cmd) ];
-    my $spool = delete $opt{spool} // $self->spool;
+    my $config = $self->{config};
+    my $command = delete $opt{command} // [ map { @{ $config->{$_} // [] } } qw(Entrypoint Cmd) ];
     my $binds = delete $opt{binds} // {};
+    my $tmp = delete $opt{tmp};
+    my $spool = delete $opt{spool} // (%{ $config->{Volumes} // {} } ? $self->spool : '');
+    my @variables = (@{ $config->{Env} // [] }, map { "$_=$opt{$_}" } sort keys %opt);
 
     # nginx opens /dev/stdout again
     my $log = spew(tmpdir() . '/container' . ++$number, '');
     chmod 0666, $log or die "chmod: $!\n";
 
-    local %ENV = (%ENV, CONTAINER_BINDS => join('', map { "$binds->{$_} $_\n" } sort keys %$binds), %opt);
+    local %ENV = (%ENV, CONTAINER_BINDS => join('', map { "$binds->{$_} $_\n" } sort keys %$binds));
+    local $ENV{CONTAINER_TMP} = $tmp if defined $tmp;
     my $process = Vaani::Test::Process->spawn(
-        argv => [ ROOT . '/t/image/container', $self->{root}, $spool, @$command ],
+        argv => [ ROOT . '/t/image/container', $self->{root}, $spool, $config->{WorkingDir} || '/', @variables, '--', @$command ],
         stdout => $log, stderr => $log);
-    return bless { process => $process, log => $log, signal => $self->{config}{StopSignal} }, "Vaani::Test::Container::Running";
+    return bless { process => $process, log => $log, signal => $config->{StopSignal} || 'SIGTERM' }, "Vaani::Test::Container::Running";
 }
 
 # A command in a container of its own, in the same network, to its end.

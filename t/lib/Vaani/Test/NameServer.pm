@@ -1,6 +1,6 @@
 package Vaani::Test::NameServer;
 
-# A name server on a free port of 127.0.0.1, for nginx's "resolver". What it says
+# A name server on a free port of 127.0.0.1, or on 'port', for nginx's "resolver". What it says
 # may change at any time; answers are to be forgotten at once, which for nginx is
 # within a second.
 #
@@ -20,7 +20,7 @@ use Vaani::Test::Process;
 
 sub start ($class, %opt) {
     socket(my $sock, AF_INET, SOCK_DGRAM, 0) or die "socket: $!\n";
-    bind($sock, pack_sockaddr_in(0, inet_aton('127.0.0.1'))) or die "bind: $!\n";
+    bind($sock, pack_sockaddr_in($opt{port} // 0, inet_aton('127.0.0.1'))) or die "bind: $!\n";
     my ($port) = unpack_sockaddr_in(getsockname $sock);
     my $self = bless { port => $port, file => tmpdir() . "/names-$port", names => { %{ $opt{names} // {} } } }, $class;
     $self->_write;
