@@ -1,11 +1,11 @@
-// A page that shows the calls going on, live, and the last ones that ended.
+// A page with the live calls and the latest ones that ended.
 //
 //     npm ci --prefix ../subscribers/node
 //     node server.js
 //
-// REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; HOST and
-// PORT where to listen, 127.0.0.1 and 8090. Whoever reaches the page sees phone
-// numbers: let nginx ask for a password before it, see README.md.
+// REDIS_URL is the Redis, redis://127.0.0.1:6379 by default; HOST and PORT are
+// where the server listens, 127.0.0.1 and 8090. The page shows phone numbers to
+// everybody who can reach it: put an nginx with a password in front, see README.md.
 
 'use strict';
 
@@ -15,13 +15,13 @@ const path = require('node:path');
 const { Calls, FINISHED, withoutIndex } = require('../subscribers/node');
 
 const { HOST = '127.0.0.1', PORT = 8090, REDIS_URL } = process.env;
-const ENDED = 20;               // so many are shown
-const LATEST = 100;             // calls that are looked at for them
-const MAX_PAGES = 200;          // that are open at the same time
-const MAX_BEHIND = 1 << 20;     // bytes that a page has not read yet: it is closed then
-const BEAT = 15_000;            // ms: lets both sides notice a dead connection, see board.js
+const ENDED = 100;              // calls that ended, at most
+const LATEST = 200;             // calls of the index that are read to find them
+const MAX_PAGES = 200;          // open at the same time
+const MAX_BEHIND = 1 << 20;     // unread bytes at which a page is disconnected
+const BEAT = 15_000;            // ms; lets both sides notice a dead connection, see board.js
 
-// Members of what the page gets, and the fields of the hash that they come from.
+// Members of a call in the page, and the fields of the hash that they come from.
 const FIELDS = {
   room: 'room_name', status: 'status', outcome: 'outcome', number: 'phone_number', error: 'error',
   direction: 'direction', dispositions: 'dispositions',
@@ -38,7 +38,7 @@ let connected = false;
 
 const calls = new Calls(REDIS_URL);
 
-// The hash says more than a message, and is at least as new.
+// The hash has more than the message, and is at least as new.
 async function show(key, { ended = false } = {}) {
   try {
     const values = await calls.redis.hmget(key, Object.values(FIELDS));
@@ -49,7 +49,7 @@ async function show(key, { ended = false } = {}) {
     call.ended = FINISHED.includes(call.status);
     if (ended && !call.ended) return;
 
-    board.delete(key);    // to the end of the map: the call that changed last
+    board.delete(key);    // the call that changed last is the last one of the map
     board.set(key, call);
     send('call', call);
 
@@ -60,13 +60,13 @@ async function show(key, { ended = false } = {}) {
   }
 }
 
-// The index has the calls that ended while the server did not run, too.
+// The index also has the calls that ended while the server did not run.
 async function showLatest() {
   try {
     const rooms = await calls.redis.zrange('vaani:calls', 0, LATEST - 1, 'REV');
     await Promise.all(rooms.reverse().map((room) => show(`vaani:call:${room}`, { ended: true })));
   } catch (error) {
-    if (error.name !== 'ReplyError') console.error('Redis:', error.message);    // else 'unindexed' tells
+    if (error.name !== 'ReplyError') console.error('Redis:', error.message);    // else 'unindexed' is emitted
   }
 }
 
@@ -91,7 +91,7 @@ function remove(key) {
 
 const pages = new Set();
 
-// Server-sent events. JSON has no line breaks outside of its escapes.
+// A server-sent event. JSON.stringify() writes no line breaks.
 function line(name, data) {
   return `event: ${name}\ndata: ${JSON.stringify({ now: Date.now(), data })}\n\n`;
 }
@@ -99,7 +99,7 @@ function line(name, data) {
 function send(name, data) {
   const text = line(name, data);
   for (const page of pages) {
-    if (page.writableLength > MAX_BEHIND) page.destroy();    // it asks again
+    if (page.writableLength > MAX_BEHIND) page.destroy();    // it connects again
     else page.write(text);
   }
 }
@@ -126,12 +126,12 @@ function answer(response, status, type, body) {
 const server = http.createServer((request, response) => {
   const [where] = request.url.split('?');
 
-  if (request.method !== 'GET') return answer(response, 405, 'text/plain', 'GET, please\n');
+  if (request.method !== 'GET') return answer(response, 405, 'text/plain', 'only GET is allowed\n');
   if (FILES[where]) return answer(response, 200, FILES[where][1], FILES[where][2]);
-  if (where !== '/events') return answer(response, 404, 'text/plain', 'not here\n');
+  if (where !== '/events') return answer(response, 404, 'text/plain', 'not found\n');
   if (pages.size >= MAX_PAGES) return answer(response, 503, 'text/plain', 'too many pages\n');
 
-  // Without a buffer between the two: nginx would wait until it is full.
+  // nginx would keep events in its buffer until it is full.
   response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
   response.write(`retry: 2000\n${line('all', { connected, calls: [...board.values()] })}`);
   pages.add(response);

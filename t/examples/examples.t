@@ -111,6 +111,9 @@ each_subscriber(sub ($name, $program) {
 $server->says(qr/^following/m, 'the board follows');
 $server->says(qr/^\Q$url\E$/m, '... and says where it is');
 
+# How the board shows when a call started.
+my $started = qr/(?:\d+ \w+ \d+, )?\d\d:\d\d:\d\d (?:now|\d+ \w+ ago)/;
+
 sub text_like ($selector, $regex, $name) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return ok(wait_for(sub { $browser->text($selector) =~ $regex }, 10), $name) || diag $browser->text($selector);
@@ -134,23 +137,23 @@ subtest 'the policy of the board' => sub {
 
 subtest 'calls' => sub {
     $browser->open($url);
-    text_like '#connection', qr/^Live$/, 'the page is connected';
-    text_like '.none', qr/^None .*None yet\.$/, '... and empty';
+    text_like '#connection', qr/^Connected$/, 'the page is connected';
+    text_like '#none', qr/^No calls yet\.$/, '... and empty';
 
     my @bodies = call_path('outbound-answered/transfer-failed-then-successful', 'one');
     my @names = map { /"event":"(\w+)"/ } @bodies;
     post('/hook', @bodies[ 0, 1 ]);
-    text_like '#going-on', qr/^ringing outbound ?\+1234567890 ?one$/, 'a call rings';
+    text_like '#live', qr/^ringing \+1234567890 outbound one $started$/, 'a call rings';
     is $browser->run('document.title'), '(1) Calls', '... and is counted';
     post('/hook', @bodies[ 2 .. 4 ]);
-    text_like '#going-on', qr/^active outbound ?\+1234567890 ?one 0:\d\d transfer failed to \+919876543210 \(busy\)$/, 'a transfer fails';
+    text_like '#live', qr/^active \+1234567890 outbound one $started 0:\d\d failed to \+919876543210 \(busy\)$/, 'a transfer fails';
     post('/hook', $bodies[5]);
-    text_like '#going-on', qr/transfer to \+918888888888; 2 initiated, 0 successful, 1 failed$/, 'another one begins';
-    ok wait_for(sub { $browser->text('#going-on .duration') =~ /^0:0[1-9]$/ }, 5), 'the clock runs';
+    text_like '#live', qr/started to \+918888888888; 2 initiated, 0 successful, 1 failed$/, 'another one begins';
+    ok wait_for(sub { $browser->text('#live .talked') =~ /^0:0[1-9]$/ }, 5), 'the clock runs';
     post('/hook', @bodies[ 6 .. $#bodies ]);
-    text_like '#ended', qr/^completed outbound ?\+1234567890 ?one 0:43 transferred to \+918888888888; 2 initiated, 1 successful, 1 failed$/,
+    text_like '#ended', qr/^completed \+1234567890 outbound one $started 0:43 successful to \+918888888888; 2 initiated, 1 successful, 1 failed$/,
         'the call has ended';
-    is $browser->text('#going-on'), '', '... and is not going on any more';
+    is $browser->text('#live'), '', '... and is not live any more';
 
     each_subscriber(sub ($name, $program) {
         $program->says_of('one', transitions(1, @names) . "is over: outbound, completed, 42500 ms, a transcript of 10 words\n",
@@ -166,7 +169,7 @@ subtest 'calls' => sub {
         is $program->lines('odd'), transitions(1, qw(call_ringing user_picked_up_at)), '... an unknown event';
         is $program->lines('none'), '', '... without a call';
     });
-    text_like '#ended', qr/^failed outbound ?failed SIP_404_NOT_FOUND completed /, 'the board has it';
+    text_like '#ended', qr/^failed outbound failed $started SIP_404_NOT_FOUND completed /, 'the board has it';
 };
 
 subtest 'calls without payloads' => sub {
@@ -185,7 +188,7 @@ subtest 'calls without payloads' => sub {
             $program->says_of($room, transitions(1, map { $_->{event} } @messages)
                 . "is over: outbound, completed, 42500 ms, a transcript of $words words\n", "$name: the transcript is read from the hash");
         });
-        text_like '#ended', qr/^completed outbound ?\+1234567890 ?\Q$room\E 0:43/, 'the board has the call';
+        text_like '#ended', qr/^completed \+1234567890 outbound \Q$room\E $started 0:43/, 'the board has the call';
     }
 };
 
@@ -220,7 +223,7 @@ subtest 'connections are lost' => sub {
     # Nobody can come back before the events are through.
     $admin->cmd('ACL', 'SETUSER', 'app', 'off');
     cmp_ok $admin->cmd(qw(CLIENT KILL USER app)), '>=', 5, 'their connections are killed';
-    text_like '#connection', qr/^Redis is away/, 'the page says so';
+    text_like '#connection', qr/^Redis is unreachable/, 'the page says so';
     post('/hook', event('call_ringing', room => 'gap'), event('user_picked_up_at', room => 'gap'),
         event('call_ended', room => 'last'), event('call_started', room => 'new'));
     $admin->cmd('ACL', 'SETUSER', 'app', 'on');
@@ -233,8 +236,8 @@ subtest 'connections are lost' => sub {
         $program->says_of('new', "dialing seq 1: call_started, read again\n", '... and a call that has begun, from the index');
         is count($program->out, qr/^following/m), 2, '... connected again once';
     });
-    text_like '#connection', qr/^Live$/, 'the page is live again';
-    text_like '#going-on', qr/active outbound ?\+1234567890 ?gap/, '... and right';
+    text_like '#connection', qr/^Connected$/, 'the page is live again';
+    text_like '#live', qr/active \+1234567890 outbound gap/, '... and right';
 
     # A gap.
     post('/quiet', event('call_ringing', room => 'new'));
@@ -254,7 +257,7 @@ subtest 'connections are lost' => sub {
 
 subtest 'Redis restarts' => sub {
     $redis->stop;
-    text_like '#connection', qr/^Redis is away/, 'the page says so';
+    text_like '#connection', qr/^Redis is unreachable/, 'the page says so';
     post('/hook', event('human_transfer_initiated', room => 'gap'));    # waits on disk
     $redis->restart;
     $admin = $redis->client;
@@ -262,8 +265,8 @@ subtest 'Redis restarts' => sub {
     each_subscriber(sub ($name, $program) {
         $program->says(qr/^gap active seq 4: human_transfer_initiated(?:, read again)?$/m, "$name: what waited");
     });
-    text_like '#connection', qr/^Live$/, 'the page is live again';
-    text_like '#going-on', qr/gap 0:\d\d transfer to \+919876543210/, '... and shows it';
+    text_like '#connection', qr/^Connected$/, 'the page is live again';
+    text_like '#live', qr/gap $started 0:\d\d started to \+919876543210/, '... and shows it';
 
     # It has lost all: the call begins again.
     $admin->cmd('FLUSHALL');
@@ -291,7 +294,7 @@ subtest 'what Vaani sends today' => sub {
 
         $admin->cmd('HSET', $key, @hash);
         publish(%message, seq => 1, event => 'user_picked_up_at', payload => undef, payload_bytes => 65536);
-        text_like '#going-on', qr/active $shown ?\Q$number\E ?\Q$room\E/, "$room: on the board";
+        text_like '#live', qr/active \Q$number\E $shown \Q$room\E/, "$room: on the board";
 
         # Nothing but its own times says how long it was, and dispositions may have anything.
         $admin->cmd('HSET', $key, status => 'ended', outcome => 'completed', last_event => 'call_postprocessing', seq => 2,
@@ -299,7 +302,7 @@ subtest 'what Vaani sends today' => sub {
             dispositions => '{"tag":"Name Collected","none":null,"list":[1]}');
         publish(%message, seq => 2, event => 'call_postprocessing', status => 'ended',
             payload => { event => 'call_postprocessing', call_id => $room, data => { summary => undef, call_duration => 107.42 } });
-        text_like '#ended', qr/^completed $shown ?\Q$number\E ?\Q$room\E 1:47 Name Collected/, '... and how it ended';
+        text_like '#ended', qr/^completed \Q$number\E $shown \Q$room\E $started 1:47 Name Collected/, '... and how it ended';
         each_subscriber(sub ($name, $program) {
             $program->says_of($room, "active seq 1: user_picked_up_at\nended seq 2: call_postprocessing\n"
                 . qq(is over: $shown, completed, {"tag":"Name Collected","none":null,"list":[1]}\n), "$name: from the hash");
@@ -308,7 +311,7 @@ subtest 'what Vaani sends today' => sub {
     $admin->cmd('HSET', 'vaani:call:inbound-odd', room_name => 'inbound-odd', status => 'ended', dispositions => $_, seq => 1)
         for '"text"', 'null', '{"cut';
     publish(id => 'odd', room_name => 'inbound-odd', key => 'vaani:call:inbound-odd', status => 'ended', seq => 1, event => 'call_ended');
-    text_like '#ended', qr/^ended ?inbound-odd completed/, 'dispositions that are none';
+    text_like '#ended', qr/^ended inbound-odd completed/, 'dispositions that are none';
 
     # After Redis has lost its latest data, a number comes again.
     my %message = (room_name => 'again', key => 'vaani:call:again', received_at => 1);
@@ -340,7 +343,7 @@ subtest 'messages of others' => sub {
         each_subscriber(sub ($name, $program) {
             $program->says_of($room, transitions(1, 'call_ringing'), "... $name goes on");
         });
-        text_like '#going-on', qr/^ringing outbound ?$room/, '... and so does the board';
+        text_like '#live', qr/^ringing outbound $room/, '... and so does the board';
     }
     each_subscriber(sub ($name, $program) {
         is count($program->out, qr/^following/m), $following{$name}, "$name: over the same connection";
@@ -359,14 +362,14 @@ subtest 'refused to subscribe' => sub {
         ok wait_for(sub { count($program->err, qr/NOPERM|permission/) >= $errors{$name} + 2 }, 15), "$name: tries again and again"
             or diag $program->err;
     });
-    text_like '#connection', qr/^Redis is away/, 'the page says so';
+    text_like '#connection', qr/^Redis is unreachable/, 'the page says so';
     post('/hook', event('user_picked_up_at', room => 'deaf'));
 
     $admin->cmd('ACL', 'SETUSER', 'app', @$rights);
     each_subscriber(sub ($name, $program) {
         $program->says_of('deaf', transitions(1, 'call_ringing') . "active seq 2: user_picked_up_at, read again\n", "$name: hears again");
     });
-    text_like '#connection', qr/^Live$/, 'the page is live again';
+    text_like '#connection', qr/^Connected$/, 'the page is live again';
     post('/hook', event('call_ended', room => 'deaf'));
     each_subscriber(sub ($name, $program) { $program->says(qr/^deaf ended seq 3: call_ended$/m, "$name: messages, too") });
 };
@@ -418,8 +421,8 @@ subtest 'the index' => sub {
     }
 
     $browser->open("http://127.0.0.1:$at/");
-    text_like '#count', qr/^1300, the latest 100 are shown$/, 'the board has the calls';
-    text_like '#ended', qr/^completed ?ended-30 completed ?ended-29 .* completed ?ended-11$/, '... and the last that ended';
+    text_like '#matches', qr/^the latest 100 of 1300 live calls are shown$/, 'the board has the calls';
+    text_like '#ended', qr/^completed ended-30 completed ended-29 .* completed ended-1 ended stale$/, '... and those that ended';
 
     # Calls that the index gets later without a message, and calls that leave.
     $add->('later', 1790000009999, direction => 'web');
@@ -563,16 +566,15 @@ subtest 'the page' => sub {
     post('/hook', event('call_started', room => $name), call_path('inbound/none', "r$_")) for 1 .. 25;
 
     $browser->open($url, scheme => 'dark', width => 360, height => 740);
-    text_like '#going-on', qr/\Q$name\E/, 'a name is text';
-    is $browser->run('document.querySelectorAll("#ended li").length'), 20, 'the last 20 are shown';
-    text_like '#ended', qr/^completed r25 0:43/, '... the latest first';
+    text_like '#live', qr/\Q$name\E/, 'a name is text';
+    text_like '#ended', qr/^completed r25 $started 0:43 completed r24 .* completed r1 $started 0:43 /, 'those that ended, the latest first';
     ok $browser->run('document.documentElement.scrollWidth <= innerWidth'), 'fits a phone';
 
     my $ground = 'getComputedStyle(document.body).backgroundColor';
     my $dark = $browser->run($ground);
     is_deeply [ $browser->problems ], [], 'no errors, nothing that the policy forbids';
     $browser->open($url, scheme => 'light');
-    text_like '#connection', qr/^Live$/, 'in light';
+    text_like '#connection', qr/^Connected$/, 'in light';
     isnt $browser->run($ground), $dark, '... it looks otherwise';
 
 };
@@ -589,18 +591,18 @@ CONF
     my $log = sub { my $path = $front->dir . '/board.log'; -e $path ? slurp($path) : '' };
 
     $browser->open('http://127.0.0.1:' . $front->port . '/calls/');
-    text_like '#connection', qr/^Live$/, 'is live';
+    text_like '#connection', qr/^Connected$/, 'is live';
     is $server->stop, 15, 'its server ends';
     ok wait_for(sub { $log->() =~ m{^/calls/events 502$}m }, 15), 'nginx answers for it';
-    text_like '#connection', qr/^The server of this page does not answer/, '... which the page says';
+    text_like '#connection', qr/^The server does not respond/, '... which the page says';
 
     $server = Vaani::Test::Example->start([ command('call-board/server.js') ], REDIS_URL => redis_url('app'), PORT => $port);
-    text_like '#connection', qr/^Live$/, 'it comes back by itself';
+    text_like '#connection', qr/^Connected$/, 'it comes back by itself';
     post('/hook', event('call_ringing', room => 'behind'));
-    text_like '#going-on', qr/^ringing outbound ?behind/, '... with calls';
+    text_like '#live', qr/^ringing outbound behind/, '... with calls';
 
     is $server->stop, 15, 'its server ends';
-    text_like '#connection', qr/^The server of this page does not answer/, '... which it says';
+    text_like '#connection', qr/^The server does not respond/, '... which it says';
     is_deeply [ grep { !/Failed to load resource|ERR_|502/ } $browser->problems ], [], 'no other errors';
     $browser->stop;
 };
