@@ -340,6 +340,13 @@ subtest 'phones and screens' => sub {
         is $browser->run($cut), '', '... nothing is cut off';
         is $browser->run($overlap), '', '... nothing overlaps';
 
+        # What every call has stands in one line.
+        is $browser->run(qq{['.badge', '.number', 'time'].map((part) => {
+            const range = document.createRange();
+            range.selectNodeContents(document.querySelector('@{[ row('r-completed') ]} ' + part));
+            return range.getClientRects().length;
+        }).join(' ')}), '1 1 1', '... status, number and time are not broken';
+
         # Headings where there are columns, else words.
         my $is_table = $width >= 900;
         is $browser->run(q{getComputedStyle(document.querySelector('tbody tr')).display}), $is_table ? 'table-row' : 'grid',
