@@ -408,7 +408,7 @@ subtest 'several servers' => sub {
 
     @$redis{qw(form masters nodes)} = ('sentinel', 0, []);
     show($data);
-    text_like '#redis-0-nodes ~ p', qr/^None is known yet/, 'Sentinels that name none';
+    text_like '#redis-0-nodes ~ p', qr/^No server is known yet/, 'Sentinels that name none';
     no_problems;
 };
 
@@ -485,14 +485,14 @@ subtest 'nginx restarts' => sub {
     look($data);
     $data->{deliveries}[0]{ok} = 150;
     show($data);
-    text_like '[aria-labelledby=by-result] tbody tr:first-child', qr/25 150$/, 'a rate';
+    text_like '[aria-labelledby=by-result] tbody tr:first-child', qr/2\.5 150$/, 'a rate';
     like plot('rate-plot'), qr/<rect/, 'a bar';
 
     $data = Vaani::Test::StatusPage::status_json(since => $data->{since} + 50_000, time => $data->{time});
     $data->{deliveries}[0]{ok} = 3;
     show($data);
-    text_like '[aria-labelledby=by-result] tbody tr:first-child', qr/\x{2013} 3$/, 'the history begins anew';
-    unlike plot('rate-plot'), qr/<rect/, '... without a bar';
+    text_like '[aria-labelledby=by-result] tbody tr:first-child', qr/0\.05 3$/, 'the history is new';
+    is scalar(() = plot('rate-plot') =~ /<rect/g), 1, '... with its one bar';
     text_like '#notes', qr/nginx was restarted/, '... and says why';
     no_problems;
 };
@@ -537,7 +537,7 @@ subtest 'fields are missing or of another type' => sub {
     for my $odd (@odd) {
         my $data = Vaani::Test::StatusPage::status_json();
         push @answers, map { { %$data, $_ => $odd } } sort keys %$data;
-        for my $list (qw(redis spools deliveries recent drift)) {
+        for my $list (qw(redis spools deliveries recent drift history)) {
             my %row = %{ $data->{$list}[0] // { map { ($_ => 1) } qw(time event from to result reason call kind name count first last) } };
             push @answers, { %$data, $list => [ map { { %row, $_ => $odd } } sort keys %row ] };
         }
@@ -548,26 +548,32 @@ subtest 'fields are missing or of another type' => sub {
                 { nodes => $odd }, { masters => $odd }, map { { nodes => [ { node => 'x', role => 'master', connections => 1, $_ => $odd } ] } }
                     qw(node role slots connections ready) } qw(cluster list)) ] },
             { %$data, redis => [ { %redis, workers => [ map { { %worker, $_ => $odd } } sort keys %worker ] } ] },
+            { %$data, redis => [ map { { %redis, history => [ { time => $data->{time}, replies => 1, p50 => 1, %$_ } ] } }
+                map { { $_ => $odd } } qw(time replies p50 p90 p99) ] },
+            { %$data, history => [ map { Vaani::Test::StatusPage::minute_json(results => { ok => $odd }, seconds => $_) } 1 .. 3 ] },
             { %$data, redis => [ { %redis, round_trip => { bounds => $odd, counts => [ 1, 2, $odd ], p50 => $odd } } ] };
     }
 
-    # Without the network: there are many.
-    my $answers = JSON::PP->new->ascii->encode(\@answers);
-    my $shown = $browser->run(<<"JS");
-        (async () => {
-            const { fetch } = window;
-            let shown = 0;
-            while (busy) await new Promise((go) => setTimeout(go, 5));
-            for (const answer of $answers) {
-                window.fetch = async () => new Response(JSON.stringify(answer));
-                await poll();
-                if (failure === '') shown++;
-            }
-            window.fetch = fetch;
-            return shown;
-        })()
+    # Without the network, and not all at once: there are many.
+    my ($total, $shown) = (scalar @answers, 0);
+    while (my @some = splice @answers, 0, 50) {
+        my $answers = JSON::PP->new->ascii->encode(\@some);
+        $shown += $browser->run(<<"JS");
+            (async () => {
+                const { fetch } = window;
+                let shown = 0;
+                while (busy) await new Promise((go) => setTimeout(go, 5));
+                for (const answer of $answers) {
+                    window.fetch = async () => new Response(JSON.stringify(answer));
+                    await poll();
+                    if (failure === '') shown++;
+                }
+                window.fetch = fetch;
+                return shown;
+            })()
 JS
-    is $shown, scalar @answers, "@{[ scalar @answers ]} odd answers are shown";
+    }
+    is $shown, $total, "$total odd answers are shown";
     show(Vaani::Test::StatusPage::status_json());
     headline_like qr/^Everything is fine/, 'the page has survived it';
     no_problems;
@@ -613,6 +619,9 @@ subtest 'phones and wide screens' => sub {
         is $browser->run('document.documentElement.scrollWidth'), $width, "$width: the page does not scroll sideways";
         is $browser->run('[...document.querySelectorAll(".panel")].filter((e) => e.getBoundingClientRect().right > innerWidth).length'),
             0, '... no panel is cut';
+        is $browser->run('[...document.querySelectorAll(".scroll, td, th, dd, dt, p, li, h2")].filter((e) => e.scrollWidth > e.clientWidth + 1'
+            . ' && getComputedStyle(e).display !== "inline").map((e) => e.tagName + " " + e.textContent.slice(0, 40)).join("; ")'),
+            '', '... nothing is cut off' if $width < 640;
         # Texts of the plots that touch one another.
         is $browser->run(<<'JS'), '', '... no labels overlap';
             [...document.querySelectorAll('svg.plot')].flatMap((svg) => {
@@ -651,7 +660,7 @@ subtest 'light and dark' => sub {
     for my $scheme (qw(light dark)) {
         my $data = much();
         look($data, scheme => $scheme);
-        $_->{unavailable} = $_->{rejected} = $_->{queued} = 5 for @{ $data->{deliveries} };
+        $_->{unavailable} = $_->{rejected} = $_->{queued} = $_->{none} = 5 for @{ $data->{deliveries} };
         show($data);
         headline_like qr/^Events are refused/, $scheme;
         is $browser->run($contrast), '', '... each text can be read';
@@ -659,6 +668,54 @@ subtest 'light and dark' => sub {
         no_problems;
     }
     isnt $ground{light}, $ground{dark}, 'they differ';
+};
+
+subtest 'what comes first, and the colours of results' => sub {
+    my $data = Vaani::Test::StatusPage::status_json();
+    $data->{deliveries}[0]{$_} = 1 for qw(ok duplicate queued rejected unauthorized unavailable none);
+    $data->{spools}[0]{records} = 1;
+    my %colour;
+    for my $scheme (qw(light dark)) {
+        look($data, scheme => $scheme);
+        is $browser->run('document.querySelector("#report h2").id'), 'calls', "$scheme: calls come first";
+        $colour{$scheme} = [ split / /, $browser->run(
+            '[...document.querySelectorAll("[aria-labelledby=by-result] tbody rect")].map((e) => getComputedStyle(e).fill.replaceAll(" ", "")).join(" ")') ];
+        my %different = map { $_ => 1 } @{ $colour{$scheme} };
+        is scalar keys %different, 7, '... each result has a colour of its own' or diag "@{ $colour{$scheme} }";
+    }
+    text_like '#notes', qr/1 event waits in .*1 delivery was answered 503.*1 delivery was not a valid event.*1 delivery was from an unknown sender/,
+        'one is one';
+    unlike $browser->text('#report'), qr/\d\.\d\d\d/, 'no number is more exact than it can be';
+};
+
+subtest 'the last hour' => sub {
+    my $data = Vaani::Test::StatusPage::status_json();
+    $data->{redis}[0]{round_trip}{counts}[3] = 66;
+    $data->{history} = [ map { Vaani::Test::StatusPage::minute_json(time => $data->{time} - (60 - $_) * 60_000,
+        $_ == 60 ? (seconds => 20) : (), results => { ok => 1 + $_ % 2, rejected => $_ == 30 ? 1 : 0 }, events => { call_started => 1 },
+        reasons => { invalid_json => 1 }) } 0 .. 60 ];
+    $data->{redis}[0]{history} = [ map { { time => $_->{time}, replies => 1, p50 => 100, p90 => 200, p99 => 400 } } @{ $data->{history} } ];
+    $data->{reasons} = { invalid_json => 99 };
+    look($data);
+    is scalar(() = plot('rate-plot') =~ /<rect/g), 61 + 1, 'a bar for each minute and result, at once' or diag plot('rate-plot');
+    text_like '[aria-labelledby=reasons] tbody', qr/^invalid_json 61 99 /, 'the reasons of the last hour';
+    text_like '[aria-labelledby=reasons] thead', qr/last hour/, '... it says so';
+    text_like '#notes', qr/1 delivery was not a valid event in the last hour/, 'a note';
+    text_like '[aria-labelledby=redis-0-time] tbody', qr/^p50 100 \S+s .* p99 400 /, 'the round trips of the last minute';
+    my ($line) = plot('redis-0-plot') =~ /class="p50" d="([^"]*)"/;
+    is scalar(() = $line =~ /M/g), 1, '... and all of them, in one line';
+
+    # The clock was set forth and back: the minutes stay in their places.
+    show($data);
+    my $before = plot('rate-plot');
+    $_->{time} += 7_200_000 for @{ $data->{history} }[ 20 .. 30 ];
+    show($data);
+    ok plot('rate-plot') eq $before, 'a clock that was set';
+    splice @{ $data->{redis}[0]{history} }, 20, 10;
+    show($data);
+    ($line) = plot('redis-0-plot') =~ /class="p50" d="([^"]*)"/;
+    is scalar(() = $line =~ /M/g), 2, 'minutes without replies are a gap';
+    no_problems;
 };
 
 subtest 'keyboard and screen reader' => sub {

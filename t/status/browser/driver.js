@@ -52,7 +52,7 @@ const commands = {
 
   async resize({ width, height }) { await page.setViewportSize({ width, height }); },
   async press({ key }) { await page.keyboard.press(key); },
-  async screenshot({ path, whole = true }) { await page.screenshot({ path, fullPage: whole }); },
+  async screenshot({ path, whole = true }) { await page.screenshot({ path, fullPage: Boolean(whole) }); },
 
   // What went wrong in the page so far, and what it has asked for.
   async problems() { return problems; },

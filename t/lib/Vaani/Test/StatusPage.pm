@@ -55,13 +55,13 @@ sub status_json (%changes) {
     my $now = int Time::HiRes::time() * 1000;
 
     return {
-        version => '0.5.0', nginx => '1.22.1', time => $now, since => $now - 60_000,
+        version => '1.0.0', nginx => '1.22.1', time => $now, since => $now - 60_000,
         deliveries => [ map { { event => $_, map { ($_ => 0) } @RESULTS } } @EVENTS ],
         reasons => {}, bytes => 0, in_flight => 0, transitions => [],
         calls => { map { ($_ => 0) } qw(started dialing ringing active rejected no_answer failed ended) },
         redis => [ redis_json() ],
         spools => [ spool_json() ],
-        drift => [], drift_other => 0, recent => [],
+        drift => [], drift_other => 0, recent => [], history => [ minute_json(time => $now) ],
         %changes,
     };
 }
@@ -75,12 +75,18 @@ sub redis_json (%changes) {
         redirects => 0, table_refreshes => 0, failovers => 0, errors => {}, masters => 1, masters_down => 0,
         nodes => [ node_json(connections => $workers, ready => $workers) ],
         round_trip => { bounds => BOUNDS, counts => [ (0) x 17 ], sum => 0, p50 => undef, p90 => undef, p99 => undef },
+        history => [],
         workers => [ map { {
             worker => $_, pid => 4000 + $_, connections => 1, ready => 1, since => $since,
             commands => 0, bytes => 0, error => undef, error_at => undef,
         } } 0 .. $workers - 1 ],
         %changes,
     };
+}
+
+# A minute of the history, in which nothing happened.
+sub minute_json (%changes) {
+    return { time => int(Time::HiRes::time() * 1000), seconds => 60, results => {}, events => {}, reasons => {}, %changes };
 }
 
 sub node_json (%changes) {
@@ -136,8 +142,32 @@ sub url ($self) { return 'http://127.0.0.1:' . $self->{nginx}->port . '/status' 
 # the page may be reading the file.
 sub show ($self, $data) {
     $self->{data} = $data;
+    in_last_minute($data) if ref $data;
     spew("$self->{dir}/new", ref $data ? $json->encode($data) : $data);
     rename "$self->{dir}/new", "$self->{dir}/status.json" or die "rename: $!\n";
+    return;
+}
+
+# The latest minute has all that was counted, unless there are several minutes.
+sub in_last_minute ($data) {
+    my @history = @{ $data->{history} // [] };
+    return if @history != 1;
+
+    my $minute = $history[0];
+    $minute->{time} = $data->{time};
+    $minute->{reasons} = { %{ $data->{reasons} } };
+    $minute->{$_} = {} for qw(results events);
+    for my $row (@{ $data->{deliveries} }) {
+        for my $result (grep { ($row->{$_} // '') =~ /^[1-9]\d*$/ } @RESULTS) {
+            $minute->{results}{$result} += $row->{$result};
+            $minute->{events}{ $row->{event} } += $row->{$result};
+        }
+    }
+    for my $redis (grep { grep { $_ } @{ $_->{round_trip}{counts} } } @{ $data->{redis} }) {
+        my $replies = 0;
+        $replies += $_ for @{ $redis->{round_trip}{counts} };
+        $redis->{history} = [ { time => $data->{time}, replies => $replies, p50 => 123, p90 => 456, p99 => 7890 } ];
+    }
     return;
 }
 
