@@ -112,9 +112,15 @@ tool: $(TOOL)
 
 $(TOOL): $(wildcard src/tool/*.[ch]) $(wildcard src/core/*.[ch]) \
 	src/spool/vaani_journal.c src/spool/vaani_journal.h \
-	$(BUILD)/unit/vaani_transition_script.c $(STAMP) | $(DEPS)
+	$(BUILD)/unit/vaani_transition_script.c \
+	$(BUILD)/unit/vaani_spool_version.c $(STAMP) | $(DEPS)
 	$(CC) -std=gnu99 $(CFLAGS) $(WARNINGS) -Isrc/core -o $@ \
 		$(filter %.c,$^) -lhiredis -lssl -lcrypto
+
+$(BUILD)/unit/vaani_spool_version.c: VERSION
+	@mkdir -p $(@D)
+	@{ echo 'extern const char  vaani_spool_version[];'; \
+		echo 'const char  vaani_spool_version[] = "$(VERSION)";'; } > $@
 
 
 # ---- see it work ---------------------------------------------------------

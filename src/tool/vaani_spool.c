@@ -42,6 +42,11 @@ main(int argc, char **argv)
         return vaani_spool_usage(stdout);
     }
 
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("vaani-spool %s\n", vaani_spool_version);
+        return (fflush(stdout) == 0) ? 0 : 1;
+    }
+
     rc = vaani_spool_do(&spool, argc, argv);
 
     if (spool.redis) {

@@ -202,6 +202,11 @@ typedef struct {
 } vaani_spool_t;
 
 
+/* that of the file VERSION; the Makefile writes it */
+
+extern const char  vaani_spool_version[];
+
+
 /*
  * From the top down: a file calls only functions of files listed after it.
  */

@@ -120,6 +120,7 @@ subtest 'what is found' => sub {
     my $tool = 'vaani-spool';
     cmp_ok found($tool => uncomment(file('src/tool/vaani_spool.c')) =~ /strcmp\(command, "(\w+)"\)/g), '>=', 4, "commands of $tool";
     cmp_ok found($tool => uncomment(file('src/tool/spool_options.c')) =~ /strcmp\([^,]+, "(--[\w-]+)"\)/g), '>=', 8, '... its options';
+    found($tool => uncomment(file('src/tool/vaani_spool.c')) =~ /strcmp\(argv\[1\], "(--\w+)"\)/g);
     my ($status) = file('man/vaani-spool.8') =~ /^\.SH EXIT STATUS\n(.*?)^\.SH/ms;
     cmp_ok found($tool => map { "exit status $_" } ($status // '') =~ /(?<![\w.])(\d+)(?![\w.])/g), '>=', 3, '... what it exits with';
 };

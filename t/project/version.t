@@ -29,6 +29,8 @@ for my $tool (qw(vaani-call vaani-calls)) {
     is "$exit $out", "0 $tool $version\n", "$tool --version";
 }
 
+is((run([ vaani_spool(), '--version' ]))[1], "vaani-spool $version\n", 'vaani-spool --version');
+
 for my $page (map { s{.*/}{}r } glob ROOT . '/man/*.8') {
     is((file("man/$page") =~ /^\.TH \S+ 8 \S+ "([^"]*)"/m)[0], $version, "man/$page");
 }
