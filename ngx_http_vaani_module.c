@@ -445,9 +445,9 @@ ngx_http_vaani_tell_not_kept(ngx_cycle_t *cycle)
 
     if (vmcf->no_spool) {
         ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
-                      "vaani: there are endpoints with authentication and "
-                      "without \"vaani_spool\": deliveries that they refuse "
-                      "aren't kept");
+                      "vaani: some endpoints have authentication and no "
+                      "\"vaani_spool\"; deliveries that they refuse are not "
+                      "kept");
         return;
     }
 
@@ -457,8 +457,8 @@ ngx_http_vaani_tell_not_kept(ngx_cycle_t *cycle)
 
         if (spool[n]->authenticated && spool[n]->refused == 0) {
             ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
-                          "vaani: \"vaani_spool\" \"%V\" has \"refused=off\": "
-                          "deliveries that are refused aren't kept",
+                          "vaani: \"vaani_spool\" \"%V\" has \"refused=off\"; "
+                          "refused deliveries are not kept",
                           &spool[n]->path->name);
             return;
         }

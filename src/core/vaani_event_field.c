@@ -344,7 +344,7 @@ vaani_event_time(vaani_event_reader_t *r, size_t n, const vaani_str_t *value)
     if (vaani_time_parse(value, &r->times[n]) != VAANI_OK) {
         return vaani_event_invalid(r->error, &field->name,
                                    VAANI_REASON_MISTYPED_FIELD,
-                                   "must be a time as in RFC 3339");
+                                   "must be an RFC 3339 time");
     }
 
     p = r->alloc->alloc(r->alloc->ctx, VAANI_UINT64_LEN);

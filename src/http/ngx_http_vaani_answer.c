@@ -298,7 +298,7 @@ ngx_http_vaani_log_rejected(ngx_http_request_t *r, ngx_http_vaani_item_t *item)
     if (skipped) {
         ngx_log_error(level, r->connection->log, 0,
                       "vaani: event rejected (%s): %s; %uL more for this "
-                      "reason since the last such line",
+                      "reason since the previous line",
                       word, detail, skipped);
 
     } else {

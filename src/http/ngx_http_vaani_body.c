@@ -165,8 +165,8 @@ ngx_http_vaani_get_body(ngx_http_request_t *r, ngx_str_t *body)
 
         if (n != size) {
             ngx_log_error(NGX_LOG_CRIT, r->connection->log, 0,
-                          "vaani: the temporary file of the body has %z bytes "
-                          "instead of %O", n, size);
+                          "vaani: the temporary file of the request body has "
+                          "%z bytes, expected %O", n, size);
 
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }

@@ -190,9 +190,9 @@ ngx_http_vaani_gone(ngx_http_request_t *r, ngx_http_vaani_ctx_t *ctx)
                    &skipped))
     {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vaani: the request body was consumed or discarded by "
-                      "another handler before an internal redirect "
-                      "(%uL more since the last such line)", skipped);
+                      "vaani: another handler read or discarded the request "
+                      "body before an internal redirect; %uL similar lines "
+                      "skipped", skipped);
     }
 
     ctx->result = NGX_HTTP_VAANI_UNAVAILABLE;

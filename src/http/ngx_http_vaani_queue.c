@@ -287,7 +287,7 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
             != NGX_OK)
         {
             rc = NGX_ABORT;
-            ngx_str_set(&reason, "UNEXPECTED reply of Redis");
+            ngx_str_set(&reason, "UNEXPECTED reply from Redis");
 
         } else if (transition.result == VAANI_TRANSITION_DUPLICATE) {
             rc = NGX_DONE;
@@ -309,7 +309,7 @@ ngx_http_vaani_replay_handler(void *data, ngx_vaani_redis_status_e status,
             reason.len = reply->len;
 
         } else {
-            ngx_str_set(&reason, "HANGUP whenever it was sent");
+            ngx_str_set(&reason, "HANGUP each time it was sent");
         }
 
         break;

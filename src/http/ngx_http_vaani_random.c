@@ -100,7 +100,7 @@ ngx_http_vaani_fetch_random(u_char *dst, size_t len, ngx_log_t *log)
 failed:
 
     ngx_log_error(NGX_LOG_CRIT, log, ngx_errno,
-                  "vaani: the kernel gives no random numbers");
+                  "vaani: cannot get random numbers from the kernel");
 
     return NGX_ERROR;
 }

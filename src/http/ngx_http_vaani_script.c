@@ -106,9 +106,9 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
                        NGX_HTTP_VAANI_COMPLAIN_EVERY, &skipped))
         {
             ngx_log_error(NGX_LOG_ERR, log, 0,
-                          "vaani: Redis refused to publish an event (%uL more "
-                          "since the last such line), does the user's ACL "
-                          "allow the channels?", skipped);
+                          "vaani: Redis refused to publish an event; check "
+                          "that the ACL allows the channels; %uL similar "
+                          "lines skipped", skipped);
         }
 
         *published = 0;
@@ -123,8 +123,8 @@ ngx_http_vaani_read_reply(redisReply *reply, ngx_log_t *log,
                        NGX_HTTP_VAANI_COMPLAIN_EVERY, &skipped))
         {
             ngx_log_error(NGX_LOG_ERR, log, 0,
-                          "vaani: Redis returned something else than the "
-                          "script does (%uL more since the last such line)",
+                          "vaani: Redis sent an unexpected reply to the "
+                          "script; %uL similar lines skipped",
                           skipped);
         }
 

@@ -413,10 +413,9 @@ ngx_http_vaani_too_early(ngx_http_request_t *r)
                    &skipped))
     {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "vaani: a variable of the event is read before the "
-                      "request body was read, and is empty; a \"map\" keeps "
-                      "that value unless it is \"volatile\" (%uL more since "
-                      "the last such line)", skipped);
+                      "vaani: an event variable was read before the request "
+                      "body and is empty; a \"map\" caches that value unless "
+                      "it is \"volatile\"; %uL similar lines skipped", skipped);
     }
 }
 

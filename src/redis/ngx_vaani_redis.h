@@ -275,6 +275,9 @@ typedef struct {
     ngx_resolver_t             *resolver;           /* NULL: addrs are fixed */
     ngx_msec_t                  resolver_timeout;
 
+    unsigned                    queued:1;           /* some endpoints have a */
+    unsigned                    refused:1;          /* spool, some have none */
+
     ngx_str_t                   label;              /* unique */
     ngx_vaani_redis_stats_t    *stats;              /* of all workers */
     ngx_uint_t                  nstats;             /* 0: nothing is counted */

@@ -222,8 +222,8 @@ ngx_vaani_redis_slots_compare(ngx_vaani_redis_cluster_t *cluster)
             from->replaced = 1;
 
             ngx_log_error(NGX_LOG_NOTICE, cluster->log, 0,
-                          "vaani: %V is a master of the cluster now, with %ui "
-                          "slots; it takes over from %V",
+                          "vaani: %V is now a cluster master with %ui slots, "
+                          "previously %V",
                           &node->url.name, node->nslots, &from->url.name);
             continue;
         }
@@ -231,8 +231,8 @@ ngx_vaani_redis_slots_compare(ngx_vaani_redis_cluster_t *cluster)
         level = cluster->known ? NGX_LOG_NOTICE : NGX_LOG_INFO;
 
         ngx_log_error(level, cluster->log, 0,
-                      "vaani: %V is a master of the cluster now, with %ui "
-                      "slots", &node->url.name, node->nslots);
+                      "vaani: %V is now a cluster master with %ui slots",
+                      &node->url.name, node->nslots);
     }
 
     for (n = 0; n < redis->nnodes; n++) {
@@ -247,8 +247,8 @@ ngx_vaani_redis_slots_compare(ngx_vaani_redis_cluster_t *cluster)
         level = node->replaced ? NGX_LOG_INFO : NGX_LOG_NOTICE;
 
         ngx_log_error(level, cluster->log, 0,
-                      "vaani: %V is not a master of the cluster with slots "
-                      "any more", &node->url.name);
+                      "vaani: %V is no longer a cluster master with slots",
+                      &node->url.name);
 
         ngx_vaani_redis_cluster_leave(cluster, node);
     }

@@ -231,7 +231,8 @@ ngx_vaani_redis_table_ask(ngx_vaani_redis_cluster_t *cluster)
 
 failed:
 
-    ngx_vaani_redis_fail(&cluster->watch.conn, 0, "no memory for a command");
+    ngx_vaani_redis_fail(&cluster->watch.conn, 0, "cannot be used (no memory "
+                                                  "for a command)");
 }
 
 
@@ -363,8 +364,8 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
 
     if (reply->type == REDIS_REPLY_ERROR) {
         rc = VAANI_ERROR;
-        why = "it answers with an error; is it a cluster, and does the ACL "
-              "allow \"+cluster|slots\"?";
+        why = "error reply, check that it is a cluster node and that the ACL "
+              "allows \"+cluster|slots\"";
 
     } else {
         rc = vaani_topology_read(&table, reply, host, &why);
@@ -383,8 +384,8 @@ ngx_vaani_redis_table_slots(void *data, ngx_vaani_redis_status_e status,
                        NGX_VAANI_REDIS_TABLE_COMPLAIN, &skipped))
         {
             ngx_log_error(NGX_LOG_WARN, cluster->log, 0,
-                          "vaani: the slots of the cluster that %V names are "
-                          "not used (%s); another node is asked",
+                          "vaani: cannot use the cluster slots reported by %V "
+                          "(%s); asking another node",
                           &watch->node.url.name, why);
         }
 
@@ -431,7 +432,7 @@ ngx_vaani_redis_table_doubt(ngx_vaani_redis_cluster_t *cluster,
     vaani_topology_t *table)
 {
     if (table->nnodes == 0) {
-        return "it owns none and knows no owner";
+        return "it owns no slots and knows no owner";
     }
 
     /* one server of the configuration may belong to a new cluster */
@@ -444,7 +445,7 @@ ngx_vaani_redis_table_doubt(ngx_vaani_redis_cluster_t *cluster,
     }
 
     if (cluster->failing && !cluster->last_resort) {
-        return "it says that the cluster is down";
+        return "it reports that the cluster is down";
     }
 
     return NULL;

@@ -200,7 +200,8 @@ ngx_vaani_redis_connect_addr(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     conn->reader = ngx_vaani_redis_create_reader(conn);
 
     if (conn->reader == NULL) {
-        ngx_vaani_redis_fail(conn, 0, "no memory for a connection");
+        ngx_vaani_redis_fail(conn, 0, "cannot be used (no memory for a "
+                                      "connection)");
         return;
     }
 
@@ -249,7 +250,8 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
         }
 
         if (redisReaderFeed(conn->reader, buffer, n) != REDIS_OK) {
-            ngx_vaani_redis_lost(conn, 0, "sent more than there is memory for");
+            ngx_vaani_redis_lost(conn, 0, "sent a reply that does not fit in "
+                                          "memory");
             return;
         }
 
@@ -267,7 +269,7 @@ ngx_vaani_redis_read_handler(ngx_event_t *rev)
     }
 
     if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-        ngx_vaani_redis_lost(conn, 0, "can't be waited for");
+        ngx_vaani_redis_lost(conn, 0, "cannot be polled");
     }
 }
 
@@ -282,7 +284,7 @@ ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
     ngx_uint_t  level;
 
     if (!conn->demoted) {
-        ngx_vaani_redis_fail(conn, 0, "can't take events");
+        ngx_vaani_redis_fail(conn, 0, "cannot accept events");
         return;
     }
 
@@ -303,8 +305,8 @@ ngx_vaani_redis_leave(ngx_vaani_redis_conn_t *conn)
                                                         : NGX_LOG_WARN;
 
     ngx_log_error(level, &conn->log, 0,
-                  "vaani: %V is not the master any more; connecting again, "
-                  "%ui events wait for it",
+                  "vaani: %V is no longer the master; reconnecting, pending "
+                  "events: %ui",
                   &conn->node->url.name, conn->ncommands);
 
     ngx_vaani_redis_close(conn);
@@ -375,15 +377,15 @@ ngx_vaani_redis_connect_failed(ngx_vaani_redis_conn_t *conn, ngx_err_t err)
 {
     if (++conn->nrefused < conn->naddrs) {
         ngx_log_error(NGX_LOG_INFO, &conn->log, err,
-                      "vaani: connect() to one of the addresses of %V failed, "
-                      "trying the next one", &conn->node->url.name);
+                      "vaani: connect() to one of the addresses of %V failed; "
+                      "trying the next address", &conn->node->url.name);
 
         ngx_vaani_redis_close(conn);
         ngx_vaani_redis_resolve(conn);
         return;
     }
 
-    ngx_vaani_redis_fail(conn, err, "connect() failed");
+    ngx_vaani_redis_fail(conn, err, "is unreachable");
 }
 
 
@@ -393,7 +395,8 @@ ngx_vaani_redis_connected(ngx_vaani_redis_conn_t *conn)
     if (ngx_tcp_nodelay(conn->peer.connection) != NGX_OK
         || ngx_vaani_redis_keepalive(conn) != NGX_OK)
     {
-        ngx_vaani_redis_fail(conn, ngx_socket_errno, "setsockopt() failed");
+        ngx_vaani_redis_fail(conn, ngx_socket_errno, "cannot be used "
+                                                     "(setsockopt() failed)");
         return;
     }
 
@@ -518,12 +521,13 @@ ngx_vaani_redis_setup_timeout(ngx_event_t *ev)
 
     if (conn->state == NGX_VAANI_REDIS_HANDSHAKING) {
         ngx_vaani_redis_fail(conn, NGX_ETIMEDOUT,
-                             "didn't complete the TLS handshake in time, "
-                             "does it take TLS on this port?");
+                             "did not complete the TLS handshake in time, "
+                             "check that the port uses TLS");
         return;
     }
 
-    ngx_vaani_redis_fail(conn, NGX_ETIMEDOUT, "could not be set up in time");
+    ngx_vaani_redis_fail(conn, NGX_ETIMEDOUT, "did not complete the "
+                                              "connection setup in time");
 }
 
 

@@ -33,64 +33,64 @@ static u_char *ngx_vaani_redis_find_code(u_char *text, u_char *last);
 static const ngx_vaani_redis_error_t  ngx_vaani_redis_errors[] = {
 
     { ngx_string("NOSCRIPT"), NGX_VAANI_REDIS_RELOAD,
-      "the script cache was emptied" },
+      "the script cache was flushed" },
 
     { ngx_string("LOADING"), NGX_VAANI_REDIS_WAIT,
-      "it reads its data set from disk, wait until it is done" },
+      "it is loading its data set; wait until it has finished" },
 
     { ngx_string("BUSY"), NGX_VAANI_REDIS_WAIT,
-      "a script runs for too long, see SCRIPT KILL" },
+      "a script has been running for too long; see SCRIPT KILL" },
 
     { ngx_string("OOM"), NGX_VAANI_REDIS_WAIT,
-      "it is out of memory, raise maxmemory or let it evict" },
+      "it is out of memory; raise maxmemory or allow eviction" },
 
     { ngx_string("MISCONF"), NGX_VAANI_REDIS_WAIT,
-      "it can't persist to disk, see its log" },
+      "it cannot persist to disk; see its log" },
 
     { ngx_string("NOREPLICAS"), NGX_VAANI_REDIS_WAIT,
       "fewer replicas are connected than min-replicas-to-write" },
 
     { ngx_string("CLUSTERDOWN"), NGX_VAANI_REDIS_CLUSTER_DOWN,
-      "the cluster is down, see CLUSTER INFO" },
+      "the cluster is down; see CLUSTER INFO" },
 
     { ngx_string("TRYAGAIN"), NGX_VAANI_REDIS_TRY_AGAIN,
-      "a slot of the cluster is being moved" },
+      "a cluster slot is being migrated" },
 
     { ngx_string("MOVED"), NGX_VAANI_REDIS_MOVED,
-      "it is a node of a cluster, add \"cluster\" to \"vaani_redis\"" },
+      "it is a cluster node; add \"cluster\" to \"vaani_redis\"" },
 
     { ngx_string("ASK"), NGX_VAANI_REDIS_ASK,
-      "it is a node of a cluster, add \"cluster\" to \"vaani_redis\"" },
+      "it is a cluster node; add \"cluster\" to \"vaani_redis\"" },
 
     { ngx_string("NOPERM"), NGX_VAANI_REDIS_DEFER,
-      "the user's ACL doesn't allow the commands, keys or channels" },
+      "the user's ACL does not allow the commands, keys or channels" },
 
     { ngx_string("MASTERDOWN"), NGX_VAANI_REDIS_RECONNECT,
       "it is a replica without a link to its master" },
 
     { ngx_string("READONLY"), NGX_VAANI_REDIS_RECONNECT,
-      "it is a replica, name its master in \"vaani_redis\"" },
+      "it is a replica; set its master in \"vaani_redis\"" },
 
     { ngx_string("NOAUTH"), NGX_VAANI_REDIS_RECONNECT,
-      "it asks for a password, set one in \"vaani_redis\" or in "
+      "it requires a password; set one in \"vaani_redis\" or in "
       "\"vaani_redis_password_file\"" },
 
     { ngx_string("WRONGPASS"), NGX_VAANI_REDIS_RECONNECT,
       "the user or the password is wrong" },
 
     { ngx_string("WRONGTYPE"), NGX_VAANI_REDIS_GIVE_UP,
-      "the key holds something else than it should" },
+      "the key has an unexpected type" },
 
     { ngx_string("ERR value is not an integer"), NGX_VAANI_REDIS_GIVE_UP,
-      "a field of the hash holds something else than it should" },
+      "a hash field has an unexpected value" },
 
     { ngx_string("ERR hash value is not an integer"), NGX_VAANI_REDIS_GIVE_UP,
-      "a field of the hash holds something else than it should" },
+      "a hash field has an unexpected value" },
 
     /* see ngx_vaani_redis_script_errors */
 
     { ngx_string("SCRIPT"), NGX_VAANI_REDIS_GIVE_UP,
-      "the script failed, the hash may hold something else than it should" },
+      "the script failed; the hash may have unexpected values" },
 
     { ngx_null_string, NGX_VAANI_REDIS_DEFER, NULL }
 };
@@ -299,8 +299,8 @@ ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
     ngx_vaani_redis_stats_error(conn, error - ngx_vaani_redis_errors,
                                 &error->code, 0,
                                 error->advice ? error->advice
-                                              : "an unknown error, see the "
-                                                "error log");
+                                              : "unknown error; see the error "
+                                                "log");
 
     if (error != conn->error) {
         ngx_memzero(&conn->pace, sizeof(vaani_pace_t));
@@ -320,7 +320,7 @@ ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
         && conn->watch->password == &conn->redis->sentinel_password
         && ngx_strncmp(text.data, "NOAUTH", sizeof("NOAUTH") - 1) == 0)
     {
-        advice = "the Sentinel asks for a password, see "
+        advice = "the Sentinel requires a password; see "
                  "\"vaani_redis_sentinel_password_file\"";
     }
 
@@ -330,7 +330,7 @@ ngx_vaani_redis_log_error(ngx_vaani_redis_conn_t *conn,
 
         advice = (conn->state == NGX_VAANI_REDIS_READY)
                  ? "the event is not applied for now"
-                 : "the connection can't be set up";
+                 : "connection setup failed";
 
         /* the error continues with the arguments, for example of AUTH */
 

@@ -238,8 +238,8 @@ ngx_vaani_redis_list_role(ngx_vaani_redis_watch_t *watch, redisReply *reply)
                       NGX_VAANI_REDIS_REFUSED_EVERY, &skipped))
     {
         ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
-                      "vaani: %V does not say whether it is the master; "
-                      "does the ACL allow \"+role\" or \"+info\"?",
+                      "vaani: %V does not report its role; check that the ACL "
+                      "allows \"+role\" or \"+info\"",
                       &watch->node.url.name);
     }
 
@@ -284,8 +284,8 @@ ngx_vaani_redis_list_decide(ngx_vaani_redis_list_t *list)
             list->current = NGX_VAANI_REDIS_NOBODY;
 
             ngx_vaani_redis_no_master(list->redis,
-                                      "has no master: no server of the list "
-                                      "is one");
+                                      "has no master (no server of the list "
+                                      "is a master)");
         }
 
         return;
@@ -411,8 +411,8 @@ ngx_vaani_redis_list_rivals(ngx_vaani_redis_list_t *list)
 
             if (!list->rivals) {
                 ngx_log_error(NGX_LOG_CRIT, list->timer.log, 0,
-                              "vaani: both %V and %V are masters; events go "
-                              "to the former",
+                              "vaani: %V and %V are both masters; events are "
+                              "sent to the former",
                               &list->redis->urls[list->current].name,
                               &list->redis->urls[n].name);
             }

@@ -10,6 +10,7 @@
 static void ngx_vaani_redis_reconnect(ngx_vaani_redis_conn_t *conn);
 static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
     ngx_queue_t *refused);
+static char *ngx_vaani_redis_outage(ngx_vaani_redis_t *redis);
 static void ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn,
     ngx_err_t err, char *what);
 static ngx_uint_t ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch,
@@ -50,7 +51,7 @@ ngx_vaani_redis_lost(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
         conn->backoff = 0;
 
         ngx_log_error(NGX_LOG_WARN, &conn->log, err,
-                      "vaani: %V %s, connecting again, %ui events wait for it",
+                      "vaani: %V %s; reconnecting, pending events: %ui",
                       &conn->node->url.name, what, conn->ncommands);
 
         ngx_vaani_redis_reconnect(conn);
@@ -179,6 +180,18 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
+ * What happens to new events while Redis cannot accept them.
+ */
+
+static char *
+ngx_vaani_redis_outage(ngx_vaani_redis_t *redis)
+{
+    return !redis->queued ? "refused"
+           : redis->refused ? "queued or refused" : "queued";
+}
+
+
+/*
  * Closes the connection, and refuses commands until the next one is ready.
  */
 
@@ -213,7 +226,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
                 ? NGX_LOG_INFO : tls ? NGX_LOG_ERR : NGX_LOG_WARN;
 
         ngx_log_error(level, &conn->log, err,
-                      "vaani: %V %s; another server is asked for the master",
+                      "vaani: %V %s; asking another server for the master",
                       &conn->node->url.name, what);
 
         conn->down = 1;
@@ -224,8 +237,9 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
     }
 
     ngx_log_error(level, &conn->log, err,
-                  "vaani: %V %s, no event reaches it until it is back",
-                  &conn->node->url.name, what);
+                  "vaani: %V %s; events are %s",
+                  &conn->node->url.name, what,
+                  ngx_vaani_redis_outage(conn->redis));
 
     conn->down = 1;
     conn->nrefused = 0;
@@ -453,22 +467,23 @@ ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn)
     ngx_vaani_redis_close(conn);
 
     ngx_vaani_redis_stats_error(conn, NGX_VAANI_REDIS_NO_REPLY, NULL, 0,
-                                "didn't reply in time");
+                                "did not reply in time");
 
     if (conn->watch) {
         level = ngx_vaani_redis_is_news(conn->watch, 0) ? NGX_LOG_WARN
                                                         : NGX_LOG_INFO;
 
         ngx_log_error(level, &conn->log, 0,
-                      "vaani: %V did not reply within %M ms; another "
-                      "server is asked for the master",
+                      "vaani: %V did not reply within %M ms; asking another "
+                      "server for the master",
                       &conn->node->url.name, conn->redis->timeout);
 
     } else {
         ngx_log_error(NGX_LOG_ERR, &conn->log, 0,
-                      "vaani: %V didn't reply within %M ms, connecting "
-                      "again, no event reaches it until it is back",
-                      &conn->node->url.name, conn->redis->timeout);
+                      "vaani: %V did not reply within %M ms; reconnecting, "
+                      "events are %s",
+                      &conn->node->url.name, conn->redis->timeout,
+                      ngx_vaani_redis_outage(conn->redis));
     }
 
     conn->down = 1;

@@ -52,7 +52,7 @@ ngx_vaani_redis_check_hiredis(ngx_conf_t *cf)
 
     if (ngx_strncmp(name, "libhiredis", sizeof("libhiredis") - 1) != 0) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "vaani: the hiredis of \"%s\" is in the way, build "
+                      "vaani: \"%s\" has another hiredis; build "
                       "ngx_http_vaani_module with libhiredis.a",
                       info.dli_fname);
         return NGX_ERROR;
@@ -137,7 +137,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
     for ( ;; ) {
 
         if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
-            ngx_vaani_redis_lost(conn, 0, "doesn't speak the Redis protocol");
+            ngx_vaani_redis_lost(conn, 0, "does not speak the Redis protocol");
             return NGX_DONE;
         }
 
@@ -169,7 +169,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
             || cmd->buf.pos != cmd->buf.last)
         {
             freeReplyObject(reply);
-            ngx_vaani_redis_lost(conn, 0, "replied to no command");
+            ngx_vaani_redis_lost(conn, 0, "sent an unexpected reply");
             return NGX_DONE;
         }
 
@@ -191,7 +191,7 @@ ngx_vaani_redis_read_replies(ngx_vaani_redis_conn_t *conn)
     if (conn->nread > (conn->watch ? NGX_VAANI_REDIS_MAX_TABLE_SIZE
                                    : NGX_VAANI_REDIS_MAX_REPLY))
     {
-        ngx_vaani_redis_lost(conn, 0, "sent too long a reply");
+        ngx_vaani_redis_lost(conn, 0, "sent a reply that is too long");
         return NGX_DONE;
     }
 
@@ -253,7 +253,7 @@ ngx_vaani_redis_reply(ngx_vaani_redis_conn_t *conn, ngx_vaani_redis_cmd_t *cmd,
         conn->refusing = 0;
 
         ngx_log_error(NGX_LOG_NOTICE, &conn->log, 0,
-                      "vaani: %V takes events again", &conn->node->url.name);
+                      "vaani: %V recovered", &conn->node->url.name);
     }
 
     ngx_vaani_redis_finish(conn, cmd, NGX_VAANI_REDIS_DONE, reply);

@@ -60,7 +60,7 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
     if (url->host.len == 0 || redis->resolver == NULL) {
 
         if (ngx_vaani_redis_use_fixed(conn) != NGX_OK) {
-            conn->resolve_handler(conn, 0, "has a host name, which needs a "
+            conn->resolve_handler(conn, 0, "has a host name, which requires a "
                                            "\"resolver\"");
             return;
         }
@@ -73,14 +73,14 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 
         /* the next known address, without a query */
 
-        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
+        ngx_vaani_redis_unresolved(conn, "could not be resolved");
         return;
     }
 
     ctx = ngx_resolve_start(redis->resolver, NULL);
 
     if (ctx == NULL) {
-        ngx_vaani_redis_unresolved(conn, "no memory to resolve its name");
+        ngx_vaani_redis_unresolved(conn, "cannot be resolved (no memory)");
         return;
     }
 
@@ -94,7 +94,7 @@ ngx_vaani_redis_resolve(ngx_vaani_redis_conn_t *conn)
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
         conn->resolving = NULL;
-        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
+        ngx_vaani_redis_unresolved(conn, "could not be resolved");
     }
 }
 
@@ -137,7 +137,7 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 
     if (ctx->state || ctx->naddrs == 0) {
         ngx_resolve_name_done(ctx);
-        ngx_vaani_redis_unresolved(conn, "its name could not be resolved");
+        ngx_vaani_redis_unresolved(conn, "could not be resolved");
         return;
     }
 
@@ -186,8 +186,8 @@ ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn, char *what)
     }
 
     ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
-                  "vaani: the name of %V could not be resolved, "
-                  "its latest known address is used",
+                  "vaani: cannot resolve the host name of %V; using its last "
+                  "known address",
                   &conn->node->url.name);
 
     conn->resolve_handler(conn, 0, NULL);

@@ -38,7 +38,8 @@ ngx_vaani_redis_ask_role(ngx_vaani_redis_watch_t *watch)
                                   ngx_vaani_redis_role_answer)
         != NGX_OK)
     {
-        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
+        ngx_vaani_redis_fail(&watch->conn, 0, "cannot be used (no memory for "
+                                              "a command)");
     }
 }
 
@@ -66,7 +67,8 @@ ngx_vaani_redis_role_answer(void *data, ngx_vaani_redis_status_e status,
                                   ngx_vaani_redis_role_answer)
         != NGX_OK)
     {
-        ngx_vaani_redis_fail(&watch->conn, 0, "no memory for a command");
+        ngx_vaani_redis_fail(&watch->conn, 0, "cannot be used (no memory for "
+                                              "a command)");
     }
 }
 
@@ -207,7 +209,7 @@ ngx_vaani_redis_found_master(ngx_vaani_redis_t *redis,
 
         if (node->listed) {
             ngx_log_error(level, &node->conns[0].log, 0,
-                          "vaani: %V is the master now, it was %*s",
+                          "vaani: %V is now the master, previously %*s",
                           &node->url.name, len, was);
 
             if (!moved) {

@@ -224,7 +224,7 @@ ngx_vaani_redis_sentinel_open(ngx_vaani_redis_sentinel_t *sentinel)
     sentinel->asked = 0;
     sentinel->again = 0;
     sentinel->subscribed = 0;
-    sentinel->why = "has no known master: no Sentinel can be reached";
+    sentinel->why = "has no known master (all Sentinels are unreachable)";
 
     ngx_vaani_redis_watch_open(&sentinel->watch,
                                &sentinel->redis->urls[sentinel->current]);
@@ -291,7 +291,7 @@ ngx_vaani_redis_sentinel_ask(ngx_vaani_redis_sentinel_t *sentinel)
            != NGX_OK)
     {
         ngx_vaani_redis_fail(&sentinel->watch.conn, 0,
-                             "no memory for a command");
+                             "cannot be used (no memory for a command)");
         return;
     }
 
@@ -340,15 +340,16 @@ ngx_vaani_redis_sentinel_answer(void *data, ngx_vaani_redis_status_e status,
 
     if (rc != VAANI_OK) {
         sentinel->why = (rc == VAANI_DONE)
-                        ? "has no known master: no Sentinel knows its name"
-                        : "has no known master: no Sentinel says where it is";
+                        ? "has no known master (no Sentinel knows its name)"
+                        : "has no known master (no Sentinel reports its "
+                          "address)";
 
         if (vaani_pace(&sentinel->unknown, ngx_current_msec,
                        NGX_VAANI_REDIS_UNKNOWN_EVERY, &skipped))
         {
             ngx_log_error(NGX_LOG_ERR, &watch->conn.log, 0,
-                          "vaani: the Sentinel %V does not name a master "
-                          "\"%V\"; see \"sentinel=\" in \"vaani_redis\"",
+                          "vaani: the Sentinel %V does not know the master "
+                          "\"%V\"; check \"sentinel=\" in \"vaani_redis\"",
                           &watch->node.url.name, &sentinel->redis->sentinel);
         }
 
@@ -545,7 +546,7 @@ ngx_vaani_redis_probe_role(ngx_vaani_redis_watch_t *watch, redisReply *reply)
     }
 
     ngx_log_error(NGX_LOG_INFO, &watch->conn.log, 0,
-                  "vaani: %V is said to be the master, and is not",
+                  "vaani: %V was reported as the master, but is not a master",
                   &watch->node.url.name);
 
     ngx_vaani_redis_no_master(sentinel->redis, "is not a master");

@@ -83,7 +83,7 @@ ngx_vaani_redis_set_up(ngx_vaani_redis_conn_t *conn)
 
 failed:
 
-    ngx_vaani_redis_fail(conn, 0, "no memory for a command");
+    ngx_vaani_redis_fail(conn, 0, "cannot be used (no memory for a command)");
 }
 
 
@@ -141,7 +141,7 @@ ngx_vaani_redis_setup_reply(ngx_vaani_redis_conn_t *conn,
 
         if (conn->state != NGX_VAANI_REDIS_READY) {
             ngx_vaani_redis_log_error(conn, error, reply);
-            ngx_vaani_redis_fail(conn, 0, "refused the set-up");
+            ngx_vaani_redis_fail(conn, 0, "rejected the connection setup");
         }
 
         return;

@@ -148,7 +148,7 @@ ngx_vaani_redis_ssl_trust(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 
         if (SSL_CTX_set_default_verify_paths(ssl->ssl->ctx) == 0) {
             ngx_ssl_error(NGX_LOG_EMERG, log, 0,
-                          "the CAs of the system can't be loaded");
+                          "cannot load the system CA certificates");
             return NGX_ERROR;
         }
 
@@ -223,7 +223,7 @@ ngx_vaani_redis_ssl_name(ngx_conf_t *cf, ngx_vaani_redis_ssl_t *ssl,
 
     default:
         ngx_ssl_error(NGX_LOG_EMERG, log, 0,
-                      "\"vaani_redis_ssl_name\" can't be used");
+                      "cannot use \"vaani_redis_ssl_name\"");
         return NGX_ERROR;
     }
 }

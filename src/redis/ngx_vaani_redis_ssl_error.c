@@ -35,116 +35,115 @@ static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_certificates[] = {
       "has a certificate for another name, see \"vaani_redis_ssl_name\"" },
 
     { X509_V_ERR_IP_ADDRESS_MISMATCH,
-      "has a certificate that doesn't name its address, "
-      "see \"vaani_redis_ssl_name\"" },
+      "has a certificate without its address, see \"vaani_redis_ssl_name\"" },
 
     { X509_V_ERR_CERT_HAS_EXPIRED,
-      "has a certificate that has expired, renew it" },
+      "has an expired certificate, renew it" },
 
     { X509_V_ERR_CERT_NOT_YET_VALID,
-      "has a certificate that isn't valid yet, look at the clocks" },
+      "has a certificate that is not valid yet, check the clocks" },
 
     { X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
-      "has a certificate of a CA that isn't trusted, "
-      "see \"vaani_redis_ssl_trusted_certificate\"" },
+      "has a certificate from an untrusted CA, see "
+      "\"vaani_redis_ssl_trusted_certificate\"" },
 
     { X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-      "has a certificate of a CA that isn't trusted, "
-      "see \"vaani_redis_ssl_trusted_certificate\"" },
+      "has a certificate from an untrusted CA, see "
+      "\"vaani_redis_ssl_trusted_certificate\"" },
 
     { X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
-      "has a certificate of a CA that isn't trusted, "
-      "see \"vaani_redis_ssl_trusted_certificate\"" },
+      "has a certificate from an untrusted CA, see "
+      "\"vaani_redis_ssl_trusted_certificate\"" },
 
     { X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
-      "has a certificate of a CA that isn't trusted, "
-      "see \"vaani_redis_ssl_trusted_certificate\"" },
+      "has a certificate from an untrusted CA, see "
+      "\"vaani_redis_ssl_trusted_certificate\"" },
 
     { X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
-      "has a certificate of a CA that isn't trusted, "
-      "see \"vaani_redis_ssl_trusted_certificate\"" },
+      "has a certificate from an untrusted CA, see "
+      "\"vaani_redis_ssl_trusted_certificate\"" },
 
     { X509_V_ERR_CERT_CHAIN_TOO_LONG,
-      "has too many CAs above its certificate, "
-      "see \"vaani_redis_ssl_verify_depth\"" },
+      "has a certificate chain that is too long, see "
+      "\"vaani_redis_ssl_verify_depth\"" },
 
     { X509_V_ERR_CERT_REVOKED,
-      "has a certificate that was revoked, renew it" },
+      "has a revoked certificate, replace it" },
 
     { X509_V_ERR_UNABLE_TO_GET_CRL,
-      "has a certificate of a CA without a list of revoked ones, "
-      "see \"vaani_redis_ssl_crl\"" },
+      "has a certificate from a CA without a revocation list, see "
+      "\"vaani_redis_ssl_crl\"" },
 
     { X509_V_ERR_CRL_HAS_EXPIRED,
-      "can't be verified, since the list of revoked certificates has expired, "
-      "see \"vaani_redis_ssl_crl\"" },
+      "cannot be verified because a revocation list has expired, see "
+      "\"vaani_redis_ssl_crl\"" },
 
-    { 0, "has a certificate that can't be verified" }
+    { 0, "has a certificate that cannot be verified" }
 };
 
 
 static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_alerts[] = {
 
     { SSL_AD_HANDSHAKE_FAILURE,
-      "refuses the TLS handshake, does it need a certificate, "
-      "see \"vaani_redis_ssl_certificate\", or other ciphers?" },
+      "rejected the TLS handshake, check \"vaani_redis_ssl_certificate\" and "
+      "the ciphers" },
 
     { SSL_AD_INSUFFICIENT_SECURITY,
-      "refuses the TLS handshake, does it need a certificate, "
-      "see \"vaani_redis_ssl_certificate\", or other ciphers?" },
+      "rejected the TLS handshake, check \"vaani_redis_ssl_certificate\" and "
+      "the ciphers" },
 
     { SSL_AD_PROTOCOL_VERSION,
-      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+      "supports no TLS version of \"vaani_redis_ssl_protocols\"" },
 
     { NGX_VAANI_REDIS_CERTIFICATE_REQUIRED,
-      "needs a certificate, see \"vaani_redis_ssl_certificate\"" },
+      "requires a client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_BAD_CERTIFICATE,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_UNSUPPORTED_CERTIFICATE,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_CERTIFICATE_REVOKED,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_CERTIFICATE_EXPIRED,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_CERTIFICATE_UNKNOWN,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_UNKNOWN_CA,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_ACCESS_DENIED,
-      "refuses the certificate, see \"vaani_redis_ssl_certificate\"" },
+      "rejected the client certificate, see \"vaani_redis_ssl_certificate\"" },
 
     { SSL_AD_UNRECOGNIZED_NAME,
-      "doesn't know the name, see \"vaani_redis_ssl_name\"" },
+      "does not recognize the server name, see \"vaani_redis_ssl_name\"" },
 
-    { 0, "refuses the TLS connection" }
+    { 0, "rejected the TLS connection" }
 };
 
 
 static const ngx_vaani_redis_ssl_text_t  ngx_vaani_redis_ssl_reasons[] = {
 
     { SSL_R_WRONG_VERSION_NUMBER,
-      "doesn't speak TLS, is this the port for \"redis://\"?" },
+      "does not speak TLS, check that the port uses TLS" },
 
     { SSL_R_PACKET_LENGTH_TOO_LONG,
-      "doesn't speak TLS, is this the port for \"redis://\"?" },
+      "does not speak TLS, check that the port uses TLS" },
 
     { SSL_R_HTTP_REQUEST,
-      "doesn't speak TLS, is this the port for \"redis://\"?" },
+      "does not speak TLS, check that the port uses TLS" },
 
     { SSL_R_UNSUPPORTED_PROTOCOL,
-      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+      "supports no TLS version of \"vaani_redis_ssl_protocols\"" },
 
     { SSL_R_NO_PROTOCOLS_AVAILABLE,
-      "has no version of TLS in common with \"vaani_redis_ssl_protocols\"" },
+      "supports no TLS version of \"vaani_redis_ssl_protocols\"" },
 
-    { 0, "could not be shaken hands with over TLS" }
+    { 0, "failed the TLS handshake" }
 };
 
 
@@ -216,8 +215,8 @@ ngx_vaani_redis_ssl_refused(ngx_vaani_redis_conn_t *conn, ngx_err_t *err)
     if (conn->ssl_error == 0) {
         *err = (conn->ssl_errno == NGX_EAGAIN) ? 0 : conn->ssl_errno;
 
-        return "closed the connection in the TLS handshake, "
-               "does it take TLS on this port?";
+        return "closed the connection during the TLS handshake, "
+               "check that the port uses TLS";
     }
 
     reason = ERR_reason_error_string(conn->ssl_error);
@@ -249,7 +248,7 @@ ngx_vaani_redis_ssl_broken(ngx_vaani_redis_conn_t *conn, ngx_err_t *err,
         return ngx_vaani_redis_ssl_alert(conn);
     }
 
-    return *err ? what : "sent what is no TLS";
+    return *err ? what : "sent data that is not TLS";
 }
 
 

@@ -67,7 +67,8 @@ failed:
     ERR_clear_error();
 
     ngx_vaani_redis_ssl_forget(conn);
-    conn->handshake_handler(conn, 0, "no memory for a connection");
+    conn->handshake_handler(conn, 0, "cannot be used (no memory for a "
+                                     "connection)");
 }
 
 
@@ -154,7 +155,7 @@ ngx_vaani_redis_ssl_handshaked(ngx_connection_t *c)
 
         if (cert == NULL) {
             ngx_vaani_redis_ssl_forget(conn);
-            conn->handshake_handler(conn, 0, "has no certificate");
+            conn->handshake_handler(conn, 0, "sent no certificate");
             return;
         }
 

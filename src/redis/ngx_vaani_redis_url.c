@@ -96,7 +96,7 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest, char *scheme,
     p = rest->data;
 
     if (ngx_strlchr(p, last, '?') || ngx_strlchr(p, last, '#')) {
-        return "the URL takes no query";
+        return "the URL must not have a query";
     }
 
     slash = ngx_strlchr(p, last, '/');
@@ -124,7 +124,7 @@ ngx_vaani_redis_parse_tcp(ngx_pool_t *pool, ngx_str_t *rest, char *scheme,
         p = at + 1;
 
         if (ngx_strlchr(p, slash, '@')) {
-            return "the URL has two \"@\", one in a password is \"%40\"";
+            return "the URL has two \"@\", write \"%40\" in a password";
         }
     }
 
@@ -291,7 +291,7 @@ ngx_vaani_redis_parse_args(ngx_pool_t *pool, u_char *p, u_char *last,
             continue;
         }
 
-        return "the URL takes only \"db=\" and \"user=\" after the path";
+        return "the URL accepts only \"db=\" and \"user=\" after the path";
     }
 
     return NGX_CONF_OK;

@@ -44,7 +44,7 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
 
         if (out == NGX_CHAIN_ERROR) {
             ngx_vaani_redis_broken(conn, ngx_socket_errno,
-                                   "can't be written to");
+                                   "cannot be written to");
             return;
         }
 
@@ -56,7 +56,7 @@ ngx_vaani_redis_flush(ngx_vaani_redis_conn_t *conn)
     }
 
     if (ngx_vaani_redis_handle_write(conn) != NGX_OK) {
-        ngx_vaani_redis_lost(conn, 0, "can't be waited for");
+        ngx_vaani_redis_lost(conn, 0, "cannot be polled");
     }
 }
 

@@ -355,7 +355,7 @@ vaani_topology_add(vaani_topology_reader_t *r,
     r->nlooked += n + 1;
 
     if (r->nlooked > VAANI_TOPOLOGY_MAX_LOOKED) {
-        return vaani_topology_error(r, "nodes are named too often");
+        return vaani_topology_error(r, "nodes are listed too often");
     }
 
     if (n < t->nnodes) {

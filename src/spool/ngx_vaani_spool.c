@@ -57,8 +57,8 @@ ngx_vaani_spool_init(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
 #else
 
     ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                       "nginx was built without threads: the spool \"%V\" "
-                       "blocks workers while it writes", &spool->path->name);
+                       "nginx was built without threads; writes to the spool "
+                       "\"%V\" block workers", &spool->path->name);
 
 #endif
 
@@ -109,7 +109,7 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
         != NGX_OK)
     {
         ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, ngx_errno,
-                      "vaani: the spool \"%V\" can't be read and written",
+                      "vaani: cannot read and write the spool \"%V\"",
                       &spool->path->name);
         return NGX_ERROR;
     }
@@ -142,8 +142,8 @@ ngx_vaani_spool_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
     if (ngx_vaani_spool_sync_dir(name) != NGX_OK) {
         ngx_log_error(NGX_LOG_WARN, shm_zone->shm.log, ngx_errno,
-                      "vaani: the directory of the spool \"%V\" can't be "
-                      "synced", &spool->path->name);
+                      "vaani: cannot sync the parent directory of the spool "
+                      "\"%V\"", &spool->path->name);
     }
 
     return NGX_OK;

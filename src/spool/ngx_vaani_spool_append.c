@@ -322,11 +322,11 @@ ngx_vaani_spool_append_done(void *data)
     shared = ngx_vaani_spool_shared(spool);
 
     if (append->task.err) {
-        ngx_vaani_spool_refuse(spool, append->task.err, "can't be written to");
+        ngx_vaani_spool_refuse(spool, append->task.err, "cannot be written to");
 
     } else if (spool->refusing) {
         ngx_log_error(NGX_LOG_NOTICE, spool->log, 0,
-                      "vaani: the spool \"%V\" takes events again",
+                      "vaani: the spool \"%V\" recovered",
                       &spool->path->name);
         spool->refusing = 0;
         spool->full = 0;
@@ -390,8 +390,8 @@ ngx_vaani_spool_refuse(ngx_vaani_spool_t *spool, ngx_err_t err, char *why)
     }
 
     ngx_log_error(NGX_LOG_CRIT, spool->log, err,
-                  "vaani: the spool \"%V\" %s, events are refused while Redis "
-                  "can't take them (%uL more since the last such line)",
+                  "vaani: the spool \"%V\" %s; events are refused while Redis "
+                  "cannot accept them; %uL similar lines skipped",
                   &spool->path->name, why, skipped);
 }
 

@@ -158,7 +158,8 @@ ngx_int_t
 ngx_vaani_spool_skip(ngx_vaani_spool_replay_t *replay, ngx_str_t *reason)
 {
     ngx_vaani_spool_log_refused(replay, reason,
-                                "is skipped, Redis had accepted it before");
+                                "is skipped because Redis had accepted it "
+                                "before");
 
     return NGX_OK;
 }
@@ -183,8 +184,8 @@ ngx_vaani_spool_log_refused(ngx_vaani_spool_replay_t *replay,
             ? NGX_LOG_ERR : NGX_LOG_INFO;
 
     ngx_log_error(level, replay->spool->log, 0,
-                  "vaani: an event of the spool \"%V\" can't be delivered "
-                  "(%*s), it %s",
+                  "vaani: cannot deliver an event of the spool \"%V\" (%*s); "
+                  "it %s",
                   &replay->spool->path->name,
                   space ? (size_t) (space - reason->data) : reason->len,
                   reason->data, what);

@@ -173,7 +173,7 @@ ngx_vaani_spool_next(ngx_vaani_spool_replay_t *replay)
         case VAANI_JOURNAL_BAD:
             ngx_log_error(NGX_LOG_ERR, replay->spool->log, 0,
                           "vaani: segment %uA of the spool \"%V\" has %uz "
-                          "bytes at offset %uz that are no event, %s",
+                          "invalid bytes at offset %uz; %s",
                           replay->healing ? replay->healing->number
                                           : replay->segment,
                           &replay->spool->path->name,

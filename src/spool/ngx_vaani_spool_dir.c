@@ -50,7 +50,7 @@ ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
         if (stat((char *) name, &st) == -1) {
             ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                          "vaani: the spool \"%s\" can't be made", name);
+                          "vaani: cannot create the spool \"%s\"", name);
             return NGX_ERROR;
         }
     }
@@ -63,7 +63,7 @@ ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
     if (!S_ISDIR(st.st_mode)) {
         ngx_log_error(NGX_LOG_EMERG, log, ENOTDIR,
-                      "vaani: the spool \"%s\" is no directory", name);
+                      "vaani: the spool \"%s\" is not a directory", name);
         return NGX_ERROR;
     }
 
@@ -79,15 +79,15 @@ ngx_vaani_spool_prepare_dir(ngx_vaani_spool_t *spool, ngx_log_t *log)
 
         if (geteuid() == 0) {
             ngx_log_error(NGX_LOG_EMERG, log, err,
-                          "vaani: the spool \"%s\" can't be used by \"%s\", "
-                          "the user of the workers%s%s", name, ccf->username,
-                          what ? ", because of its file " : "",
+                          "vaani: the spool \"%s\" is not accessible to the "
+                          "worker user \"%s\"%s%s", name, ccf->username,
+                          what ? " because of its file " : "",
                           what ? (char *) what : "");
         } else {
             ngx_log_error(NGX_LOG_EMERG, log, err,
-                          "vaani: the spool \"%s\" can't be read and "
-                          "written%s%s", name,
-                          what ? ", because of its file " : "",
+                          "vaani: cannot read and write the spool "
+                          "\"%s\"%s%s", name,
+                          what ? " because of its file " : "",
                           what ? (char *) what : "");
         }
 

@@ -379,8 +379,8 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
     if (replay->finish.err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->finish.err,
-                      "vaani: segment %uA of the spool \"%V\" was delivered "
-                      "but can't be deleted, trying again",
+                      "vaani: cannot delete the delivered segment %uA of the "
+                      "spool \"%V\"; retrying",
                       replay->segment, &replay->spool->path->name);
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
@@ -389,9 +389,9 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
     if (replay->whole) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, 0,
-                      "vaani: there is no room for what is to be kept of "
-                      "segment %uA of the spool \"%V\", all of it was renamed "
-                      "to \".log.bad\"",
+                      "vaani: no disk space for the dead letters and damaged "
+                      "records of segment %uA of the spool \"%V\"; the whole "
+                      "segment was renamed to \".log.bad\"",
                       replay->segment, &replay->spool->path->name);
     }
 
@@ -403,8 +403,8 @@ ngx_vaani_spool_finished(ngx_vaani_spool_replay_t *replay)
 
     if (replay->moved) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->moved,
-                      "vaani: what waits in segment %uA of the spool \"%V\" "
-                      "can't be written to its end, all of the segment was "
+                      "vaani: cannot write waiting events of segment %uA to "
+                      "the end of the spool \"%V\"; the whole segment was "
                       "moved there", replay->segment,
                       &replay->spool->path->name);
 

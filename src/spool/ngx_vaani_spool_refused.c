@@ -98,8 +98,8 @@ ngx_vaani_spool_refused_add(ngx_vaani_spool_t *spool, ngx_str_t *reason,
         && refused->nbytes + len > NGX_VAANI_SPOOL_MAX_BYTES)
     {
         ngx_vaani_spool_refused_complain(spool, &refused->failed, NGX_LOG_CRIT,
-                                         0, "can't be kept, the disk is too "
-                                         "slow", reason);
+                                         0, "cannot be written because the "
+                                         "disk is too slow", reason);
         goto dropped;
     }
 
@@ -239,12 +239,12 @@ ngx_vaani_spool_refused_complain(ngx_vaani_spool_t *spool, vaani_pace_t *pace,
 
     if (reason) {
         ngx_log_error(level, spool->log, err,
-                      "vaani: a refused delivery (%V) %s, it isn't kept in "
+                      "vaani: a refused delivery (%V) %s; it is not kept in "
                       "\"%V/refused\"", reason, why, &spool->path->name);
 
     } else {
         ngx_log_error(level, spool->log, err,
-                      "vaani: refused deliveries %s, they aren't kept in "
+                      "vaani: refused deliveries %s; they are not kept in "
                       "\"%V/refused\"", why, &spool->path->name);
     }
 }
@@ -348,7 +348,7 @@ ngx_vaani_spool_refused_done(void *data)
     if (refused->task.err) {
         ngx_vaani_spool_refused_complain(spool, &refused->failed, NGX_LOG_CRIT,
                                          refused->task.err,
-                                         "can't be written", NULL);
+                                         "cannot be written", NULL);
     }
 
     ngx_queue_init(&batch);

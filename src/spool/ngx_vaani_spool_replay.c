@@ -156,8 +156,8 @@ ngx_vaani_spool_renew_done(void *data)
 
     if (replay->unread) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->unread,
-                      "vaani: the tombstones of the spool \"%V\" can't be "
-                      "read, its events wait", &replay->spool->path->name);
+                      "vaani: cannot read the tombstones of the spool \"%V\"; "
+                      "its events wait, retrying", &replay->spool->path->name);
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
         return;
@@ -302,15 +302,16 @@ ngx_vaani_spool_seal_done(void *data)
 
     if (replay->aside) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->seal.err,
-                      "vaani: segment %uA of the spool \"%V\" can't be read, "
-                      "it was renamed to \".bad\"",
+                      "vaani: cannot read segment %uA of the spool \"%V\"; it "
+                      "was renamed to \".bad\"",
                       replay->aside, &replay->spool->path->name);
         return;
     }
 
     if (replay->seal.err) {
         ngx_log_error(NGX_LOG_CRIT, replay->spool->log, replay->seal.err,
-                      "vaani: the spool \"%V\" can't be read, its events wait",
+                      "vaani: cannot read the spool \"%V\"; its events wait, "
+                      "retrying",
                       &replay->spool->path->name);
 
         ngx_add_timer(&replay->timer, NGX_VAANI_SPOOL_REST);
@@ -482,8 +483,8 @@ ngx_vaani_spool_drained(ngx_vaani_spool_replay_t *replay)
 
     if (replay->nreplayed) {
         ngx_log_error(NGX_LOG_NOTICE, replay->spool->log, 0,
-                      "vaani: the spool \"%V\" is empty again, this worker "
-                      "has delivered %ui events from it",
+                      "vaani: the spool \"%V\" is empty; events delivered by "
+                      "this worker: %ui",
                       &replay->spool->path->name, replay->nreplayed);
 
         replay->nreplayed = 0;

@@ -294,7 +294,7 @@ ngx_vaani_spool_sync_done(void *data)
     if (writer->gone && writer->fd == writer->syncing[writer->nsyncing]) {
         ngx_log_error(NGX_LOG_CRIT, writer->spool->log, 0,
                       "vaani: a segment of the spool \"%V\" was removed or "
-                      "renamed; further events are kept in another one",
+                      "renamed; further events are kept in a new segment",
                       &writer->spool->path->name);
 
         writer->suspect = 1;

@@ -189,13 +189,13 @@ subtest 'locations without an endpoint' => sub {
     my @auth = grep { /token|secret|signature/ } sort keys %GOOD;
     for my $directive (@auth) {
         my $text = "$directive $GOOD{$directive};";
-        my $nothing = qr/^"$directive" protects nothing, neither this location nor a nested one has "vaani_webhook"$/;
+        my $nothing = qr/^"$directive" has no effect, neither this location nor a nested one has "vaani_webhook"$/;
 
         refused $nothing, "$directive", webhook => '', location => $text;
         refused $nothing, "$directive in a nested one", location => "location /inner { $text # here\n}";
         refused $nothing, "$directive beside an endpoint", server => "location /beside { $text # here\n}";
         refused $nothing, "$directive with a proxy", server => "location /beside { proxy_pass http://127.0.0.1:1; $text # here\n}";
-        refused qr/^"$directive" protects nothing but "vaani_webhook", use "allow" and "deny"$/, "$directive, vaani_status",
+        refused qr/^"$directive" protects only "vaani_webhook", use "allow" and "deny"$/, "$directive, vaani_status",
             webhook => 'vaani_status;', location => $text;
 
         accepted "$directive around an endpoint", webhook => '', location => "$text location /inner { vaani_webhook; }";
@@ -204,7 +204,7 @@ subtest 'locations without an endpoint' => sub {
         accepted "... a regular expression", webhook => '', location => "$text location ~ \\.x\$ { vaani_webhook; }";
         accepted "$directive off", webhook => '', location => "$directive off;";
     }
-    refused qr/^"vaani_token" protects nothing, /, 'the first of several is told', webhook => '',
+    refused qr/^"vaani_token" has no effect, /, 'the first of several is told', webhook => '',
         location => "vaani_token $GOOD{vaani_token}; # here\nvaani_secret $webhook;";
     accepted 'a tolerance alone', webhook => '', location => 'vaani_timestamp_tolerance 1m;';
 };
@@ -253,7 +253,7 @@ subtest 'empty and short secrets' => sub {
     for my $length (1, 8, 15) {
         my ($short, $short_webhook) = (token_secret($length), webhook_secret('s' x $length));
         secret_file("short$length", "$short\n") if $length > 1;
-        my $warning = qr/^a secret of $length bytes may be guessed, make one with "openssl rand -hex 32"$/;
+        my $warning = qr/^a secret of $length bytes is too short, generate one with "openssl rand -hex 32"$/;
 
         # Too short to be looked for in everything.
         told 'warn', $warning, "a warning: $_->[0]", http => "$_->[0] $_->[1];"
@@ -301,11 +301,11 @@ subtest 'files' => sub {
         secret_file("$directive-$_", @{ $good{$_} }) for sort keys %good;
         all_accepted "$directive: @{[ sort keys %good ]}", map { $text->("$directive-$_") } sort keys %good;
 
-        my $none = qr/^"\S+\/$directive-[\w-]+" holds no secret$/;
+        my $none = qr/^"\S+\/$directive-[\w-]+" contains no secret$/;
         my $all = qr/^"\S+\/$directive-[\w-]+" must not be readable or writable by all, use chmod o-rw$/;
         my $quotes = sub ($line) { qr/^"\S+\/$directive-[\w-]+" has quotes around the secret on line $line, remove them$/ };
         my $zero = sub ($line) { qr/^"\S+\/$directive-[\w-]+" has a null byte on line $line, save it as UTF-8$/ };
-        my $long = qr/^"\S+\/$directive-[\w-]+" is too long to be a file of secrets$/;
+        my $long = qr/^"\S+\/$directive-[\w-]+" is too long for a secret file$/;
         my %bad = (
             'empty'         => [ $none, '' ],
             'newline'       => [ $none, "\n" ],
@@ -350,7 +350,7 @@ subtest 'files' => sub {
     # What only looks like a comment or quotes is part of the secret.
     secret_file('signs', "#no-comment-$token\n##\t$token\n\"$token\n$token'\n\"$token'\n'\n\xc2\xa0$token\n");
     my (undef, $output) = check(http => config(http => "vaani_token \$arg_t $file/signs;"));
-    is scalar(() = $output =~ /secret of 1 bytes may be guessed/g), 1, 'a lone quote' or diag $output;
+    is scalar(() = $output =~ /secret of 1 bytes is too short/g), 1, 'a lone quote' or diag $output;
     unlike $output, qr/\[emerg\]/, '... and others are no mistake';
 
     accepted 'two files', http => "vaani_token \$arg_t $file/token $file/vaani_token-lines;";

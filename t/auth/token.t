@@ -455,7 +455,7 @@ CONF
 
     # A mistake in the file leaves everything as it was.
     secret_file('rotated', '');
-    $rotating->allow_log(qr/holds no secret/);
+    $rotating->allow_log(qr/contains no secret/);
     ok !$rotating->reload, 'an empty file is refused';
     is $let_in->(), '401 422', '... and the second is still good';
     ok $rotating->stop, 'stop';

@@ -104,9 +104,9 @@ subtest 'two workers and a reload' => sub {
     is_deeply [ sort(news($nginx)) ], [ sort(
         'member "data.sentiment" of call_postprocessing', 'member "x-id" of call_postprocessing',
         'event "call.completed"', 'member "n" of call_ended',
-        '"call_duration" of call_ended has a value that is not as documented, it is converted',
-        '"call_duration" of call_ended has a value that is not as documented, it is left out',
-        qq("call_id" of call_postprocessing names another call than the event's other names),
+        '"call_duration" of call_ended has an undocumented type or value; it is converted',
+        '"call_duration" of call_ended has an undocumented type or value; it is left out',
+        qq("call_id" of call_postprocessing names a different call than the other fields),
     ) ], 'one line for each';
     is scalar(grep { !/\[notice\]/ } $nginx->log_lines(qr/new in Vaani's/)), 0, '... at notice';
 

@@ -153,7 +153,7 @@ sub in_words ($value) {
 # came or went meanwhile.
 sub logged_errors ($mark) {
     # Names that are new are told, sanitized: t/events/drift.t.
-    return join '', grep { !/late\.sock|vaani: connected to unix:|client closed connection while waiting|is empty again, this worker|vaani: new in Vaani's deliveries: [ -~]*\n\z/ } split /(?<=\n)/, slurp($nginx->dir . '/error.log', $mark);
+    return join '', grep { !/late\.sock|vaani: connected to unix:|client closed connection while waiting|is empty; events delivered by this worker|vaani: new in Vaani's deliveries: [ -~]*\n\z/ } split /(?<=\n)/, slurp($nginx->dir . '/error.log', $mark);
 }
 
 # The access logs of one request.
@@ -270,7 +270,7 @@ sub refusal_problems_of ($uri, $status, $text) {
     my $log = logged_errors($mark);
     my $line = ", client: unix:, server: , request: \"POST $uri HTTP/1.1\", host: \"localhost\"";
     my $reason = $status == 400 ? 'invalid_json' : 'invalid_room_name';
-    my $more = qr/(?:; [0-9]+ more for this reason since the last such line)?/;
+    my $more = qr/(?:; [0-9]+ more for this reason since the previous line)?/;
     push @problems, "the error log: $log" if $log !~
         /\A\S+ \S+ \[(?:info|warn)\] \d+#\d+: \*\d+ vaani: event rejected \($reason\): \Q$detail\E$more\Q$line\E\n\z/;
     return @problems;

@@ -597,7 +597,7 @@ subtest 'status 422' => sub {
         [ 'in data'       => '{"event":"call_ended","call_id":"' . new_room() . '","data":{"call_duration":"1"}}',
             '/data/call_duration', qr/must be a number/ ],
         [ 'a time'        => '{"event":"call_postprocessing","room_name":"' . new_room() . '","picked_up_at":"noon"}',
-            '/picked_up_at', qr/must be a time as in RFC 3339/ ],
+            '/picked_up_at', qr/must be an RFC 3339 time/ ],
     ) {
         my ($name, $body, $field, $detail) = @$case;
         $check->(\&post_strict, $name, $body, $field, $detail);

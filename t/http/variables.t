@@ -597,7 +597,7 @@ subtest 'bodies that nginx refuses' => sub {
 subtest 'a map that was used too early' => sub {
     has 'one without volatile keeps its first value', $http->post('/hook', event('call_started', room => new_room())),
         '200 unread known', qw(First Volatile);
-    $nginx->log_like(qr/\[warn\].* vaani: a variable of the event is read before the request body was read/, '... which is logged');
+    $nginx->log_like(qr/\[warn\].* vaani: an event variable was read before the request body/, '... which is logged');
 };
 
 ok $nginx->stop, 'stop';

@@ -107,7 +107,7 @@ subtest 'handlers' => sub {
         {
             my ($name) = $directive =~ /^(\w+)/;
             my ($ok, $output) = check(http => "server { listen unix:%%SOCK%%; location /x { $one; $directive } }");
-            ok !$ok && $output =~ /"$name" protects nothing but "vaani_webhook"/, "$one with $name" or diag $output;
+            ok !$ok && $output =~ /"$name" protects only "vaani_webhook"/, "$one with $name" or diag $output;
         }
         accepted "$one below a token", http => $token, location => "vaani_token off; } location /y { $one;";
     }
@@ -264,10 +264,10 @@ subtest 'vaani_spool' => sub {
         "$spool max=1m sync=always;", 'vaani_spool off;', "$spool sync=always max=1m;";
     accepted 'inherited', http => "$spool;", server => 'location /x { vaani_webhook; }';
 
-    refused qr/must name a directory, without variables/, "vaani_spool $_", location => "vaani_spool $_;"
+    refused qr/must be a directory without variables/, "vaani_spool $_", location => "vaani_spool $_;"
         for '""', '$host', 'x$host max=1m';
 
-    my $other = qr/^"vaani_spool" "\S+\/spool" has other parameters elsewhere$/;
+    my $other = qr/^"vaani_spool" "\S+\/spool" has different parameters elsewhere$/;
     refused $other, 'another size',     http => "$spool max=1m;", location => "$spool max=2m;";
     refused $other, 'other durability', http => "$spool;", location => "$spool sync=off;";
     refused $other, 'other bounds of refused ones', http => "$spool refused=1m;", location => "$spool refused=2m;";
@@ -341,7 +341,7 @@ subtest 'vaani_redis' => sub {
         for qw(redis://user@127.0.0.1 redis://user:@127.0.0.1 unix:/x?user=user);
     refused qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid:6379"$/, 'a name that is unknown',
         server => 'vaani_redis redis://no-such-host.invalid:6379/1;';
-    warned(qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid", only "resolver" can find it$/,
+    warned(qr/^host not found in "vaani_redis" "redis:\/\/no-such-host\.invalid", only "resolver" can resolve it$/,
         '... only a warning if there is a resolver',
         server => 'resolver 127.0.0.1:1; vaani_redis redis://no-such-host.invalid;');
     accepted '... none if the name is known now', server => 'resolver 127.0.0.1:1; vaani_redis redis://localhost;';
@@ -384,20 +384,20 @@ subtest 'vaani_redis: several servers' => sub {
     );
 
     my %bad = (
-        'there is no URL'                               => [ 'cluster', 'sentinel=m' ],
-        'there are more than 32 URLs'                   => [ "$many $b", "$many $b cluster" ],
-        'two URLs name the same server'                 => [
+        'no URL'                                        => [ 'cluster', 'sentinel=m' ],
+        'more than 32 URLs'                             => [ "$many $b", "$many $b cluster" ],
+        'two URLs are of the same server'                 => [
             "$a $a", "$a $b $a:6379", "$a/1 $a/2", "$a valkey://127.0.0.1:6379", 'unix:/x unix:/x?db=1',
             "$a $a:26379 sentinel=m", 'redis://LOCALHOST redis://localhost', "$a $b $a cluster",
         ],
-        'some URLs are with TLS, others without'        => [ "$a rediss://127.0.0.2", 'valkeys://127.0.0.1 unix:/x' ],
+        'some URLs use TLS, others do not'               => [ "$a rediss://127.0.0.2", 'valkeys://127.0.0.1 unix:/x' ],
         'the URLs have different users or passwords'    => [
             map { "redis://$_->[0]\@127.0.0.1 $b redis://$_->[1]\@127.0.0.3" } [qw(u:hush :hush)], [qw(:hush :hush2)],
             [qw(u:hush v:hush)], [qw(u :hush)],
         ],
         'the URLs have different databases'             => [ "$a/1 $b/2", "$a/0 $b/1", "$a/1 $b $c/0 sentinel=m" ],
-        'a cluster has no database but 0'               => [ "$a/1 cluster", "$a $b/2 cluster", "$a/1 $b/1 cluster" ],
-        '"unix:" names no Sentinel and no node of a cluster' => [ 'unix:/x cluster', "$a unix:/x sentinel=m" ],
+        'a cluster has only database 0'                 => [ "$a/1 cluster", "$a $b/2 cluster", "$a/1 $b/1 cluster" ],
+        '"unix:" cannot be a Sentinel or a cluster node' => [ 'unix:/x cluster', "$a unix:/x sentinel=m" ],
     );
     for my $message (sort keys %bad) {
         refused qr/^\Q$message\E in "vaani_redis"$/, $_, http => "vaani_redis $_;" for @{ $bad{$message} };
@@ -406,7 +406,7 @@ subtest 'vaani_redis: several servers' => sub {
     my $once = qr/^"vaani_redis" takes one of "cluster" and "sentinel=", once$/;
     refused $once, $_, http => "vaani_redis $_;"
         for "$a cluster cluster", "$a sentinel=m sentinel=m", "$a sentinel=m cluster", "cluster $a sentinel=m";
-    refused qr/^"sentinel=" in "vaani_redis" needs the name of the master/, $_, http => "vaani_redis $_;"
+    refused qr/^"sentinel=" in "vaani_redis" requires the master name configured in the Sentinels/, $_, http => "vaani_redis $_;"
         for "$a sentinel=", "sentinel= $a $b";
     refused qr/^the URL must begin with /, $_, http => "vaani_redis $_;"
         for "$a Cluster", "$a sentinel", "$a masters=m", "$a cluster=on", "$a ''", "$a x";
@@ -458,8 +458,8 @@ subtest 'vaani_redis_password_file' => sub {
     # Relative to nginx.conf, which lies in a directory below this one.
     accepted 'a relative path', http => 'vaani_redis_password_file ../password;';
 
-    my $none = qr/ holds no secret$/;
-    my $long = qr/ is too long to be a file of secrets$/;
+    my $none = qr/ contains no secret$/;
+    my $long = qr/ is too long for a secret file$/;
     my $all = qr/must not be readable or writable by all/;
     %files = (
         'empty'          => [ $none, '' ],
@@ -500,7 +500,7 @@ subtest 'vaani_redis_sentinel_password_file' => sub {
         for qw(user= name=x User=x x);
     refused qr/directive takes no parameters after "off"$/, 'off and a user',
         http => 'vaani_redis_sentinel_password_file off user=x;';
-    refused qr/ holds no secret$/, 'an empty file', http => 'vaani_redis_sentinel_password_file %%TMPDIR%%/bad-empty;';
+    refused qr/ contains no secret$/, 'an empty file', http => 'vaani_redis_sentinel_password_file %%TMPDIR%%/bad-empty;';
     refused qr/must not be readable or writable by all/, 'a file for all',
         http => 'vaani_redis_sentinel_password_file %%TMPDIR%%/bad-all-may-read;';
 
@@ -577,7 +577,7 @@ subtest 'names in a cluster' => sub {
 };
 
 subtest 'vaani_index' => sub {
-    my $taken = qr/^"vaani_stream" has a key that "vaani_index" needs, name it otherwise$/;
+    my $taken = qr/^the key of "vaani_stream" is used by "vaani_index", choose another key$/;
     refused $taken, "vaani:$_", http => 'vaani_index on;', location => "vaani_stream vaani:$_;" for qw(active calls);
     refused $taken, 'by a prefix', server => 'vaani_prefix "$host-x"; vaani_index on;', location => 'vaani_stream "$host-x:calls" maxlen=9;';
     all_accepted 'other keys', map { "vaani_index on; $_" }

@@ -267,7 +267,7 @@ subtest 'configurations' => sub {
 
         my ($ok, $output) = check_config($kind, $block->{text});
         ok $ok, where($block) . ": $kind" or diag $output;
-        unlike $output, qr/\[warn\](?!.*, only "resolver" can find it)/, '... without a warning';
+        unlike $output, qr/\[warn\](?!.*, only "resolver" can resolve it)/, '... without a warning';
     }
     ok $kinds{$_}, "there is one for $_" for qw(file main http server location);
 

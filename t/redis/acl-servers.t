@@ -103,7 +103,7 @@ subtest 'a cluster' => sub {
     $cluster->end_move($slot, $from, $to);
     $cluster->settle;
 
-    $nginx->log_like(qr/does the ACL allow "\+cluster\|slots"/, 'a missing +cluster|slots is logged');
+    $nginx->log_like(qr/check that it is a cluster node and that the ACL allows "\+cluster\|slots"/, 'a missing +cluster|slots is logged');
 };
 
 subtest 'a cluster with partitions' => sub {
@@ -148,7 +148,7 @@ subtest 'Sentinel' => sub {
     ok_within($nginx, 1.5, '... for a failover');
 
     # Who has subscribed must be able to unsubscribe, to ask again.
-    $nginx->log_unlike(qr/NOPERM|does not name a master/, 'nothing is refused');
+    $nginx->log_unlike(qr/NOPERM|does not know the master/, 'nothing is refused');
 
     my %needed = (
         '+sentinel|get-master-addr-by-name' => sub ($c) { $c->cmd(SENTINEL => 'GET-MASTER-ADDR-BY-NAME', $set->name) },

@@ -144,7 +144,7 @@ scenario 'a list' => sub {
     is counter($nginx, 'failovers'), 1, '... as a metric';
     my @lines = changes($nginx);
     is scalar @lines, 1, '... one line' or diag @lines;
-    like $lines[0], qr/vaani: redis:\S+:@{[ $two->port ]} is the master now, it was redis:\S+:@{[ $one->port ]}/, '... of both' if @lines;
+    like $lines[0], qr/vaani: redis:\S+:@{[ $two->port ]} is now the master, previously redis:\S+:@{[ $one->port ]}/, '... of both' if @lines;
 
     $set->kill9($two);
     post($nginx, an_event());
@@ -169,7 +169,7 @@ scenario 'Sentinels' => sub {
     is counter($nginx, 'failovers'), 1, '... as a metric';
     my @lines = changes($nginx);
     is scalar @lines, 1, '... one line' or diag @lines;
-    like $lines[0], qr/vaani: redis:\S+:@{[ $two->port ]} is the master now, it was redis:\S+:@{[ $one->port ]}/, '... of both' if @lines;
+    like $lines[0], qr/vaani: redis:\S+:@{[ $two->port ]} is now the master, previously redis:\S+:@{[ $one->port ]}/, '... of both' if @lines;
 };
 
 scenario 'no Sentinel answers' => sub {
@@ -226,7 +226,7 @@ scenario 'a cluster' => sub {
     is counter($nginx, 'failovers'), 1, 'one failover';
     my @lines = changes($nginx);
     is scalar @lines, 1, '... one line' or diag @lines;
-    like $lines[0], qr/:@{[ $heir->port ]} is a master of the cluster now, with \d+ slots; it takes over from \S+:@{[ $one->port ]}/, '... of both' if @lines;
+    like $lines[0], qr/:@{[ $heir->port ]} is now a cluster master with \d+ slots, previously \S+:@{[ $one->port ]}/, '... of both' if @lines;
     says $nginx, '200 {"status":"ok"}', 'health';
 };
 

@@ -80,7 +80,7 @@ sub refuses ($why, $name, $redis, $directives) {
     $nginx->wait_log(qr/\[error\]/, 10);
     my @errors = $nginx->log_lines(qr/\[(?:warn|error|crit)\]/);
     is scalar(@errors), 1, '... the log has one line' or diag @errors;
-    like $errors[0] // '', qr{vaani: \Q$url\E $why, no event reaches it until it is back}, '... that explains it';
+    like $errors[0] // '', qr{vaani: \Q$url\E $why; events are refused}, '... that explains it';
     return $nginx;
 }
 
@@ -156,7 +156,7 @@ SKIP: {
         is post($nginx), 'ok', 'an address' or diag $nginx->error_log;
 
         $redis = redis($named, config => ['bind ::1']);
-        refuses(qr/has a certificate that doesn't name its address.*/, 'another one',
+        refuses(qr/has a certificate without its address.*/, 'another one',
             "rediss://[::1]:@{[ $redis->tls_port ]}", TRUST);
     };
 }
@@ -164,12 +164,12 @@ SKIP: {
 # --- verification
 
 subtest 'the certificate of Redis' => sub {
-    my $mismatch = qr/has a certificate that doesn't name its address, see "vaani_redis_ssl_name" \(IP address mismatch\)/;
-    my $unknown = qr/has a certificate of a CA that isn't trusted, see "vaani_redis_ssl_trusted_certificate" \(.+\)/;
+    my $mismatch = qr/has a certificate without its address, see "vaani_redis_ssl_name" \(IP address mismatch\)/;
+    my $unknown = qr/has a certificate from an untrusted CA, see "vaani_redis_ssl_trusted_certificate" \(.+\)/;
 
     for my $case (
         [ 'of an unknown CA'     => $untrusted, $unknown ],
-        [ 'that has expired'     => $expired, qr/has a certificate that has expired, renew it \(certificate has expired\)/ ],
+        [ 'that has expired'     => $expired, qr/has an expired certificate, renew it \(certificate has expired\)/ ],
         [ 'for another address'  => $elsewhere, $mismatch ],
         [ 'for no address'       => $named, $mismatch ],
     ) {
@@ -194,7 +194,7 @@ subtest 'the certificate of Redis' => sub {
 
 subtest 'no password is sent to whom is not known' => sub {
     my $redis = redis($untrusted, password => 'sesame');
-    refuses(qr/has a certificate of a CA.*/, 'refused', 'rediss://127.0.0.1:' . $redis->tls_port,
+    refuses(qr/has a certificate from an untrusted CA.*/, 'refused', 'rediss://127.0.0.1:' . $redis->tls_port,
         TRUST . PASSWORD);
     like $redis->client->cmd('INFO', 'commandstats') =~ s/cmdstat_auth:calls=1,//r, qr/^(?!.*cmdstat_auth)/s,
         'Redis saw no AUTH but ours';
@@ -213,7 +213,7 @@ subtest 'vaani_redis_ssl_name' => sub {
     accepts('the common name, without others', redis($ca->issue('common', cn => 'common.test')),
         TRUST . 'vaani_redis_ssl_name common.test;');
     refuses(qr/has a certificate for another name, .*/, 'another one', $redis, TRUST . 'vaani_redis_ssl_name localhost;');
-    refuses(qr/has a certificate that doesn't name its address, .*/, 'another address', redis(),
+    refuses(qr/has a certificate without its address, .*/, 'another address', redis(),
         TRUST . 'vaani_redis_ssl_name 127.0.0.3;');
 };
 
@@ -251,7 +251,7 @@ subtest 'CAs in between' => sub {
         my $pair = $_->issue('redis', san => 'IP:127.0.0.1');
         Vaani::Test::Redis->start(tls => { cert => $pair->{chain}, key => $pair->{key} });
     } $ca1, $ca3, $ca4;
-    my $too_many = qr/has too many CAs above its certificate, see "vaani_redis_ssl_verify_depth" \(.+\)/;
+    my $too_many = qr/has a certificate chain that is too long, see "vaani_redis_ssl_verify_depth" \(.+\)/;
 
     accepts('one', $one, TRUST);
     accepts('... of which one is allowed', $one, TRUST . 'vaani_redis_ssl_verify_depth 1;');
@@ -269,10 +269,10 @@ subtest 'vaani_redis_ssl_crl' => sub {
     my $redis = redis($revoked);
 
     accepts('not in the list', $redis, TRUST . "vaani_redis_ssl_crl $before;");
-    refuses(qr/has a certificate that was revoked, renew it \(certificate revoked\)/, 'in the list', $redis,
+    refuses(qr/has a revoked certificate, replace it \(certificate revoked\)/, 'in the list', $redis,
         TRUST . "vaani_redis_ssl_crl $after;");
     accepts('another one', redis(), TRUST . "vaani_redis_ssl_crl $after;");
-    refuses(qr/has a certificate of a CA without a list of revoked ones, see "vaani_redis_ssl_crl" \(.+\)/,
+    refuses(qr/has a certificate from a CA without a revocation list, see "vaani_redis_ssl_crl" \(.+\)/,
         'the list of another CA', redis(), TRUST . "vaani_redis_ssl_crl @{[ $other_ca->crl ]};");
 };
 
@@ -287,7 +287,7 @@ subtest 'a certificate for Redis' => sub {
     my $using = sub ($cert, $key) {
         return TRUST . "vaani_redis_ssl_certificate $cert; vaani_redis_ssl_certificate_key $key;";
     };
-    my $refused = qr/refuses the certificate, see "vaani_redis_ssl_certificate" \(alert \d+\)/;
+    my $refused = qr/rejected the client certificate, see "vaani_redis_ssl_certificate" \(alert \d+\)/;
 
     for my $version (qw(TLSv1.2 TLSv1.3)) {
         my $redis = redis($good, auth_clients => 'yes', ca_cert_file => $ca->file, protocols => $version);
@@ -296,8 +296,8 @@ subtest 'a certificate for Redis' => sub {
         accepts("$version: with an encrypted key", $redis, $using->($client_pair->{cert}, $encrypted)
             . 'vaani_redis_ssl_password_file %%TMPDIR%%/key.password;');
         refuses($version eq 'TLSv1.3'
-            ? qr/needs a certificate, see "vaani_redis_ssl_certificate" \(alert 116\)/
-            : qr/refuses the TLS handshake, does it need a certificate, .* \(alert 40\)/,
+            ? qr/requires a client certificate, see "vaani_redis_ssl_certificate" \(alert 116\)/
+            : qr/rejected the TLS handshake, check .* \(alert 40\)/,
             "$version: none", $redis, TRUST);
         my $rejected = refuses($refused, "$version: of an unknown CA", $redis, $using->(@$other{qw(cert key)}));
 
@@ -313,7 +313,7 @@ subtest 'a certificate for Redis' => sub {
 # --- protocols and ciphers
 
 subtest 'protocols' => sub {
-    my $none = qr/has no version of TLS in common with "vaani_redis_ssl_protocols" \(.+\)/;
+    my $none = qr/supports no TLS version of "vaani_redis_ssl_protocols" \(.+\)/;
     my %redis = map { $_ => redis($good, protocols => $_) } qw(TLSv1.2 TLSv1.3);
 
     for my $version (sort keys %redis) {
@@ -330,7 +330,7 @@ subtest 'ciphers' => sub {
     my $redis = redis($good, protocols => 'TLSv1.2', ciphers => $one);
     accepts('the same', $redis, TRUST . "vaani_redis_ssl_ciphers $one;");
     accepts('among others', $redis, TRUST . "vaani_redis_ssl_ciphers $other:$one;");
-    refuses(qr/refuses the TLS handshake, .* or other ciphers\? \(alert 40\)/, 'another one', $redis,
+    refuses(qr/rejected the TLS handshake, .* and the ciphers \(alert 40\)/, 'another one', $redis,
         TRUST . "vaani_redis_ssl_ciphers $other;");
 };
 
@@ -345,9 +345,9 @@ subtest 'no TLS on that port' => sub {
     my $closer = Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($sock, @) { sysread $sock, my $hello, 1000 });
     my $silent = Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($sock, @) { 1 while sysread $sock, my $x, 1000 });
 
-    refuses(qr{doesn't speak TLS, is this the port for "redis://"\? \(wrong version number\)}, 'one that answers',
+    refuses(qr{does not speak TLS, check that the port uses TLS \(wrong version number\)}, 'one that answers',
         rediss($talker), TRUST);
-    refuses(qr/closed the connection in the TLS handshake, does it take TLS on this port\?/, 'one that hangs up',
+    refuses(qr/closed the connection during the TLS handshake, check that the port uses TLS/, 'one that hangs up',
         rediss($closer), TRUST);
 
     # Its timeout must not keep the worker from others.
@@ -357,7 +357,7 @@ subtest 'no TLS on that port' => sub {
     $client->send_raw(join '', format_request(method => 'POST', uri => '/vaani', body => an_event()));
     is $nginx->http->get('/writing')->status, 200, 'one that is silent: the worker goes on';
     like $nginx->wait_log(qr/\[error\]/, 10) // '',
-        qr/didn't complete the TLS handshake in time, does it take TLS on this port\?, no event.*\(110: /,
+        qr/did not complete the TLS handshake in time, check that the port uses TLS; events.*\(110: /,
         '... the log explains it';
     like answer($client->read_response), qr/^redis_(?:down|timeout)$/, '... the event does not wait longer';
     cmp_ok now() - $start, '<', 5, '... soon';
@@ -365,13 +365,13 @@ subtest 'no TLS on that port' => sub {
 
     # A Redis takes the first bytes for a command, or waits for more of it.
     my $redis = Vaani::Test::Redis->start(tcp => 1);
-    refuses(qr/(?:doesn't speak TLS|closed the connection in the TLS h|didn't complete the TLS h).*/,
+    refuses(qr/(?:does not speak TLS|closed the connection during the TLS h|did not complete the TLS h).*/,
         'a Redis without TLS', 'rediss://127.0.0.1:' . $redis->port, TRUST . SHORT);
 };
 
 subtest 'TLS where none is expected' => sub {
     my $redis = redis();
-    refuses(qr/(?:doesn't speak the Redis protocol|closed the connection)/, 'refused',
+    refuses(qr/(?:does not speak the Redis protocol|closed the connection)/, 'refused',
         'redis://127.0.0.1:' . $redis->tls_port, SHORT);
 };
 

@@ -127,7 +127,7 @@ scenario 'a power cut, and Redis comes later, empty' => sub {
     comes_back($redis, $load, sub ($delivery) { $ids->{ $delivery->{id} } });
     verify_ok('power cut, live', $live, $redis, $nginx);
     verify_ok('power cut, the unsynced tail is lost', $load, $redis, $nginx, lost => not_in($ids));
-    $nginx->log_like(qr/bytes at offset \d+ that are no event, they are skipped/);
+    $nginx->log_like(qr/invalid bytes at offset \d+; they are skipped/);
     cmp_ok scalar(grep { !$ids->{ $_->{id} } } @{ $load->{deliveries} }), '<', 20, 'no more than the tail';
 };
 
@@ -400,7 +400,7 @@ scenario 'a damaged record' => sub {
     $nginx->restart;
     comes_back($redis, $load, sub ($delivery) { $ids->{ $delivery->{id} } });
     verify_ok('damaged records', $load, $redis, $nginx, lost => not_in($ids));
-    my @lines = $nginx->log_lines(qr/bytes at offset \d+ that are no event, they are skipped/);
+    my @lines = $nginx->log_lines(qr/invalid bytes at offset \d+; they are skipped/);
     is scalar(@lines), 2, 'the log says where';
     is $redis->client->cmd(XLEN => 'vaani:stream'), scalar keys %$ids, 'all others are there';
 };

@@ -66,7 +66,7 @@ subtest 'no room for dead letters' => sub {
     ok !await_empty($dir, 10), 'the segment does not stay in the way';
     ok slurp("$dir/" . segment(1) . '.bad') eq $segment, 'it is kept, untouched';
     ok slurp("$dir/dead-letters") eq $before, 'and no part of a record is among the dead letters';
-    ok $nginx->wait_log(qr/\[crit\].*there is no room/), 'it is said';
+    ok $nginx->wait_log(qr/\[crit\].*no disk space/), 'it is said';
 
     $set->(nearly_full => 0);
     spew("$dir/next", record('wrong1'));
@@ -113,7 +113,7 @@ subtest 'one directory with several names' => sub {
     for my $other ("$there/", "$there//", "$there/.", "$there/./", "$there/../" . ($there =~ s{.*/}{}r), tmpdir() . '/link') {
         like refused_by($two->($there, $other, 'two')), qr/is used with two Redis servers/, "$other: the same spool";
         is refused_by($two->($there, $other, 'one')), undef, '... of one Redis';
-        like refused_by($two->("$there max=1m", $other, 'one')), qr/has other parameters elsewhere/, '... with its parameters';
+        like refused_by($two->("$there max=1m", $other, 'one')), qr/has different parameters elsewhere/, '... with its parameters';
     }
     for my $other ("$new/.", "$new//") {
         like refused_by($two->($new, $other, 'two')), qr/is used with two Redis servers/, "$other: one that is not there yet";
@@ -148,7 +148,7 @@ subtest 'the owner' => sub {
     chown 1, 1, $dir;
     ($exit, my $output) = $check->($dir);
     is $exit, 1, 'one of somebody else';
-    like $output, qr/\[emerg\].*the spool "\Q$dir\E" can't be used by "nobody", the user of the workers.*Permission denied/,
+    like $output, qr/\[emerg\].*the spool "\Q$dir\E" is not accessible to the worker user "nobody".*Permission denied/,
         '... the message says who cannot';
     is_deeply [ (stat $dir)[ 4, 5 ] ], [ 1, 1 ], '... and it stays theirs';
 

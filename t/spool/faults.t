@@ -191,7 +191,7 @@ scenario 'connections break in the middle of replies' => sub {
 
     arrives($load, ok => scaled(2000, 30000), 120);
     account_ok('replies cut', $load, $redis, $nginx);
-    my @broken = $nginx->log_lines(qr/connecting again|no event reaches it/);
+    my @broken = $nginx->log_lines(qr/reconnecting|events are (?:queued|refused)/);
     ok @broken > 10, 'connections broke, ' . @broken . ' times';
 };
 
@@ -310,8 +310,8 @@ scenario 'Redis is suspended' => sub {
         $redis->suspend;
         arrives($load, queued => 100);
         # Not only the commands: a new connection gets no answer, either.
-        ok $nginx->wait_log(qr/didn't reply within/, 30, $mark), 'a timeout';
-        ok $nginx->wait_log(qr/could not be set up in time/, 30, $mark), 'and another';
+        ok $nginx->wait_log(qr/did not reply within/, 30, $mark), 'a timeout';
+        ok $nginx->wait_log(qr/did not complete the connection setup in time/, 30, $mark), 'and another';
         arrives($load, queued => 600);
         $redis->resume;
         arrives($load, ok => 60);
@@ -510,7 +510,7 @@ scenario 'the spool is full' => sub {
         drains($nginx->dir . '/spool');
     }
     $nginx->log_like(qr/the spool "[^"]+" is full/);
-    $nginx->log_like(qr/takes events again/);
+    $nginx->log_like(qr/recovered/);
 
     account_ok('spool max= reached', $load, $redis, $nginx, refused => 1);
 };
@@ -655,7 +655,7 @@ scenario 'a call that Redis refuses for good' => sub {
         like $reason, qr/^WRONGTYPE /, 'the reason is there';
         like $content, qr/\Q$bodies[$i]\E/, 'and the event';
     }
-    $nginx->log_like(qr/can't be delivered \(WRONGTYPE\)/);
+    $nginx->log_like(qr/cannot deliver an event of the spool .* \(WRONGTYPE\)/);
 
     # Live, it goes the same way.
     is $http->post('/hook', $bodies[0])->body, qq({"status":"queued"}\n), 'a live event';

@@ -94,8 +94,8 @@ sub damage_ok ($name, $whole, @damaged) {
         is $redis->client->cmd('DBSIZE'), @rooms, 'and nothing else';
 
         my %log = map {
-            /segment (\d+) of .* has (\d+) bytes at offset (\d+) / ? ($1 => "$2 at $3") : ()
-        } $nginx->log_lines(qr/that are no event/);
+            /segment (\d+) of .* has (\d+) invalid bytes at offset (\d+);/ ? ($1 => "$2 at $3") : ()
+        } $nginx->log_lines(qr/invalid bytes/);
         my (@wrong, @unsaid);
 
         for my $n (1 .. @damaged) {
@@ -244,7 +244,7 @@ subtest 'a segment cannot be locked' => sub {
         nginx($redis, $dir, main => $main);
     }, 'no_locks') or plan skip_all => 'no library can be preloaded';
 
-    ok wait_for(sub { $nginx->error_log =~ /can't be read, its events wait/ }), 'its events wait';
+    ok wait_for(sub { $nginx->error_log =~ /cannot read the spool .*; its events wait/ }), 'its events wait';
     is_deeply names($dir), [ segment(1) ], '... where they are';
     $set->(no_locks => 0);
     drains($dir);

@@ -412,7 +412,7 @@ scenario 'no room for what is to wait' => sub {
     my ($nginx, $set) = on_bad_disk('*/spool*.log', sub ($main) { nginx($redis, $dir, main => $main) }, 'full')
         or plan skip_all => 'no library can be preloaded';
     ok wait_for(sub { 4 == grep { seq($redis, "good$_") } 1 .. 4 }), 'what is behind it is delivered';
-    ok $nginx->wait_log(qr/\[crit\].*what waits in segment 1 .* moved there \(28: /), 'it is said';
+    ok $nginx->wait_log(qr/\[crit\].*cannot write waiting events of segment 1 .* moved there \(28: /), 'it is said';
     pause(1.5);    # more than one round
     my @lines = $nginx->log_lines(qr/moved there/);
     cmp_ok scalar @lines, '<=', 8, 'not all the time';

@@ -532,7 +532,7 @@ subtest 'Redis goes and comes' => sub {
     is $down->{disconnects}, 2, '... two connections have ended';
     cmp_ok $down->{errors}{connect} // 0, '>', 0, '... and attempts have failed';
     for my $worker (@{ $down->{workers} }) {
-        ok wait_for(sub { (server(status($nginx), $url)->{workers}[ $worker->{worker} ]{error} // '') =~ /connect\(\) failed/ }),
+        ok wait_for(sub { (server(status($nginx), $url)->{workers}[ $worker->{worker} ]{error} // '') =~ /is unreachable/ }),
             '... why';
         ok $worker->{since} >= $up->{workers}[ $worker->{worker} ]{since}, '... since when';
     }

@@ -184,7 +184,7 @@ sub plot ($id) { return $browser->run("document.getElementById('$id')?.innerHTML
     sub stop_redis ($self) {
         for my $worker (@{ $self->{data}{redis}[0]{workers} }) {
             @$worker{qw(ready since error error_at)} =
-                (0, $self->{data}{time}, 'connect() failed (111: Connection refused)', $self->{data}{time});
+                (0, $self->{data}{time}, 'is unreachable (111: Connection refused)', $self->{data}{time});
         }
         $self->{up} = 0;
         return $self->_show;
@@ -253,7 +253,7 @@ subtest 'events come, Redis goes and comes back' => sub {
     $endpoint->post('call_ringing') for 1 .. 3;
     headline_like qr/^Events are queued/;
     text_like '#redis-0 ~ p', qr/^0 of 2 workers connected/, 'workers';
-    text_like '#notes', qr/is not connected in 2 of 2 workers.*connect\(\) failed/, 'the error';
+    text_like '#notes', qr/is not connected in 2 of 2 workers.*is unreachable/, 'the error';
     text_like '#spool-0 ~ dl', qr/^wait now 3 .*appended 3/, 'the spool';
     text_like '[aria-labelledby=reasons] tbody', qr/redis_down 3 3 There is no connection/, 'the reason';
 
@@ -593,7 +593,7 @@ sub much () {
     ];
     $_->{round_trip}{counts} = [ 1 .. 17 ] for @{ $data->{redis} };
     my $worker = $data->{redis}[0]{workers}[63];
-    @$worker{qw(ready error error_at)} = (0, 'connect() failed (111: Connection refused)', $data->{time});
+    @$worker{qw(ready error error_at)} = (0, 'is unreachable (111: Connection refused)', $data->{time});
     push @{ $data->{spools} }, Vaani::Test::StatusPage::spool_json(path => '/var' . '/a-long-directory' x 12, bytes => 1e12, max => 2e12,
         retain => 7200, kept_bytes => 9e11, kept_seconds => 4320,
         map { ($_ => 123_456_789) } qw(kept not_kept losses losses_beyond looked_at brought_back));

@@ -898,7 +898,7 @@ test_messages(void **state)
         { "{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
           "\"call_duration\":1,\"entities\":[]}", "must be an object" },
         { "{\"event\":\"call_postprocessing\",\"room_name\":\"r\","
-          "\"picked_up_at\":\"now\"}", "must be a time as in RFC 3339" }
+          "\"picked_up_at\":\"now\"}", "must be an RFC 3339 time" }
     };
 
     (void) state;

@@ -674,7 +674,7 @@ test_repetitions(void **state)
     notation = repeated(begin, " ['a' 1024]", 70000, "]]");
     rc = read_topology(&t, notation, &why);
     assert_int_equal(rc, VAANI_ERROR);
-    assert_string_equal(why, "nodes are named too often");
+    assert_string_equal(why, "nodes are listed too often");
     check_empty(&t);
 
     free(notation);

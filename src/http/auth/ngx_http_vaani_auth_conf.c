@@ -262,7 +262,7 @@ ngx_http_vaani_check_auth(ngx_conf_t *cf)
 
         if (conf[n]->handler && !ngx_http_vaani_is_webhook(conf[n])) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "\"%s\" protects nothing but \"vaani_webhook\", use "
+                          "\"%s\" protects only \"vaani_webhook\", use "
                           "\"allow\" and \"deny\" in %s:%ui",
                           place->directive, place->file, place->line);
             return NGX_ERROR;
@@ -270,8 +270,8 @@ ngx_http_vaani_check_auth(ngx_conf_t *cf)
 
         if (!conf[n]->endpoint) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "\"%s\" protects nothing, neither this location nor "
-                          "a nested one has \"vaani_webhook\" in %s:%ui",
+                          "\"%s\" has no effect, neither this location nor a "
+                          "nested one has \"vaani_webhook\" in %s:%ui",
                           place->directive, place->file, place->line);
             return NGX_ERROR;
         }

@@ -63,7 +63,7 @@ ngx_http_vaani_check_length(ngx_conf_t *cf, size_t len)
 {
     if (len < NGX_HTTP_VAANI_SHORT_SECRET) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "a secret of %uz bytes may be guessed, make one "
+                           "a secret of %uz bytes is too short, generate one "
                            "with \"openssl rand -hex 32\"", len);
     }
 }

@@ -154,6 +154,13 @@ ngx_http_vaani_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         if (conf->auth) {
             ngx_http_vaani_keep_refused(cf, conf);
         }
+
+        if (conf->spool) {
+            conf->redis->queued = 1;
+
+        } else {
+            conf->redis->refused = 1;
+        }
     }
 
     return conf->spool ? ngx_http_vaani_set_receiver(cf, conf) : NGX_CONF_OK;

@@ -364,8 +364,8 @@ ngx_http_vaani_check_index(ngx_conf_t *cf, ngx_http_vaani_loc_conf_t *conf)
                == 0)
         {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "\"%s\" has a key that \"vaani_index\" needs, name "
-                          "it otherwise in %s:%ui",
+                          "the key of \"%s\" is used by \"vaani_index\", "
+                          "choose another key in %s:%ui",
                           conf->stream->place.directive,
                           conf->stream->place.file,
                           conf->stream->place.line);

@@ -209,7 +209,7 @@ ngx_http_vaani_lookup_redis(ngx_conf_t *cf, ngx_vaani_redis_t *redis,
             if (err != NGX_CONF_OK && redis->resolver) {
                 ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                               "%s in \"vaani_redis\" \"%V\", only "
-                              "\"resolver\" can find it in %s:%ui", err,
+                              "\"resolver\" can resolve it in %s:%ui", err,
                               &url->name, servers->place.file,
                               servers->place.line);
 

@@ -124,8 +124,8 @@ ngx_http_vaani_redis_form(ngx_conf_t *cf, ngx_http_vaani_servers_t *servers,
         || servers->sentinel.len == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"sentinel=\" in \"vaani_redis\" needs the name of "
-                           "the master, as the Sentinels call it");
+                           "\"sentinel=\" in \"vaani_redis\" requires the "
+                           "master name configured in the Sentinels");
         return NGX_ERROR;
     }
 
@@ -150,7 +150,7 @@ ngx_http_vaani_add_url(ngx_conf_t *cf, ngx_http_vaani_servers_t *servers,
     ngx_vaani_redis_url_t  *url;
 
     if (servers->nurls == NGX_HTTP_VAANI_MAX_URLS) {
-        return "there are more than 32 URLs";
+        return "more than 32 URLs";
     }
 
     url = &servers->urls[servers->nurls];
@@ -190,7 +190,7 @@ ngx_http_vaani_check_urls(ngx_http_vaani_servers_t *servers)
     ngx_vaani_redis_url_t  *url;
 
     if (servers->nurls == 0) {
-        return "there is no URL";
+        return "no URL";
     }
 
     url = servers->urls;
@@ -198,19 +198,19 @@ ngx_http_vaani_check_urls(ngx_http_vaani_servers_t *servers)
     for (n = 0; n < servers->nurls; n++) {
 
         if (url[n].tls != url[0].tls) {
-            return "some URLs are with TLS, others without";
+            return "some URLs use TLS, others do not";
         }
 
         if (url[n].server.len == 0
             && (servers->form == NGX_VAANI_REDIS_CLUSTER
                 || servers->form == NGX_VAANI_REDIS_SENTINEL))
         {
-            return "\"unix:\" names no Sentinel and no node of a cluster";
+            return "\"unix:\" cannot be a Sentinel or a cluster node";
         }
 
         for (i = 0; i < n; i++) {
             if (ngx_http_vaani_same_place(&url[n], &url[i])) {
-                return "two URLs name the same server";
+                return "two URLs are of the same server";
             }
         }
     }
@@ -311,7 +311,7 @@ ngx_http_vaani_share_db(ngx_http_vaani_servers_t *servers)
     }
 
     if (first->db && servers->form == NGX_VAANI_REDIS_CLUSTER) {
-        return "a cluster has no database but 0";
+        return "a cluster has only database 0";
     }
 
     for (n = 0; n < servers->nurls; n++) {

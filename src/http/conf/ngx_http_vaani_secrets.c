@@ -96,7 +96,7 @@ ngx_http_vaani_read_secrets(ngx_conf_t *cf, ngx_str_t *name,
     ngx_explicit_memzero(buf, sizeof(buf));
 
     if (rc == NGX_OK && !found) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" holds no secret",
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" contains no secret",
                            name);
         return NGX_ERROR;
     }
@@ -237,7 +237,7 @@ ngx_http_vaani_read_secret_file(ngx_conf_t *cf, ngx_str_t *name, u_char *buf,
 
     if (n == NGX_HTTP_VAANI_MAX_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is too long to be a file of secrets", name);
+                           "\"%V\" is too long for a secret file", name);
         goto done;
     }
 

@@ -42,7 +42,7 @@ ngx_http_vaani_spool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (value[1].len == 0 || ngx_http_script_variables_count(&value[1])) {
-        return "must name a directory, without variables";
+        return "must be a directory without variables";
     }
 
     spool = ngx_pcalloc(cf->pool, sizeof(ngx_vaani_spool_t));
@@ -242,8 +242,8 @@ ngx_http_vaani_add_spool(ngx_conf_t *cf, ngx_vaani_spool_t *spool)
             || (spool->refused_set && known[n]->refused != spool->refused))
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"vaani_spool\" \"%V\" has other parameters "
-                               "elsewhere", &spool->path->name);
+                               "\"vaani_spool\" \"%V\" has different "
+                               "parameters elsewhere", &spool->path->name);
             return NULL;
         }
 

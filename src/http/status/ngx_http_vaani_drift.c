@@ -77,8 +77,8 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
 
         if (ngx_atomic_fetch_add(&stats->drift_other, 1) == 0) {
             ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                          "vaani: new in Vaani's deliveries: more names than "
-                          "are kept, the others are only counted");
+                          "vaani: new in Vaani's deliveries: too many names; "
+                          "further ones are only counted");
         }
 
         return;
@@ -255,14 +255,14 @@ ngx_http_vaani_drift_log(ngx_http_vaani_news_t *news, ngx_log_t *log)
     case NGX_HTTP_VAANI_DRIFT_CALL:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "vaani: new in Vaani's deliveries: \"%*s\" of %*s names "
-                      "another call than the event's other names",
+                      "a different call than the other fields",
                       (size_t) news->len, news->name, name->len, name->data);
         break;
 
     default:
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                      "vaani: new in Vaani's deliveries: \"%*s\" of %*s has a "
-                      "value that is not as documented, it is %s",
+                      "vaani: new in Vaani's deliveries: \"%*s\" of %*s has "
+                      "an undocumented type or value; it is %s",
                       (size_t) news->len, news->name, name->len, name->data,
                       news->kind == NGX_HTTP_VAANI_DRIFT_CONVERTED
                       ? "converted" : "left out");
