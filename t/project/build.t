@@ -251,7 +251,7 @@ SH
     my @command = ("PATH=$system/bin", 'make', "NGINX=$system/nginx.bin", 'module');
     my ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/none");
     is $exit, 2, 'without the source of nginx';
-    like $text, qr/no apt-get.*not found:\n +the source of the same nginx version, as NGINX_DEV\nInstall them/s,
+    like $text, qr/no apt-get.*not found:\n +the source of the same nginx version, as NGINX_DEV\nInstall it/s,
         '... only that is missing, and how it is set';
 
     ($exit, $text) = output($dir, @command, "NGINX_DEV=$system/none", 'CC=/none/cc');
