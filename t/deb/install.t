@@ -194,7 +194,7 @@ subtest 'removal' => sub {
     install();
     ok -l $link, 'installed again, it is enabled again';
     unlike succeeds(qw(dpkg -r), $package), qr/still has directives/, 'without the site, there is nothing to say';
-    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is kept}, 'purged, it says what stays';
+    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is not deleted}, 'purged, it says what stays';
     is waiting(), $waiting, '... the events that wait';
 };
 
@@ -210,7 +210,7 @@ subtest 'what waited' => sub {
 };
 
 subtest 'purge' => sub {
-    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is kept}, 'while nginx has the spool in use, it stays';
+    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is not deleted}, 'while nginx has the spool in use, it stays';
     is post('last'), '200 {"status":"ok"}', '... and nginx goes on';
 
     unlink $site_link, $site;
@@ -218,10 +218,10 @@ subtest 'purge' => sub {
     install();
     succeeds(qw(service nginx restart));
     ok wait_for(\&workers), 'nginx runs without the site';
-    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is kept}, 'events that Redis has stay, too';
+    like succeeds(qw(dpkg -P), $package), qr{\Q$spool\E is not deleted}, 'events that Redis has stay, too';
     install();
     unlink glob "$spool/*.kept";
-    unlike succeeds(qw(dpkg -P), $package), qr/is kept/, 'nobody has a use for it';
+    unlike succeeds(qw(dpkg -P), $package), qr/is not deleted/, 'nobody has a use for it';
     is owner_and_mode($spool), 'absent', 'the spool is gone';
 
     succeeds(qw(nginx -t));
