@@ -214,7 +214,7 @@ load_request(bench_template_t *request, const char *path,
     bench_find_rooms(request);
 
     if (request->ndigits != 1) {
-        fprintf(stderr, "a template must have \"%s\" once\n", BENCH_ROOM);
+        fprintf(stderr, "a template must contain \"%s\" once\n", BENCH_ROOM);
         exit(2);
     }
 }
@@ -287,7 +287,7 @@ load_run(load_t *l)
                    && bench_now() - progress > LOAD_TIMEOUT)
         {
             l->errors += l->nconns - l->nidle;
-            fprintf(stderr, "no answer any more\n");
+            fprintf(stderr, "no further answer\n");
             break;
         }
 

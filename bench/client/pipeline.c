@@ -115,7 +115,7 @@ pipeline_commands(const bench_template_t *t)
     }
 
     if (p != end || commands == 0) {
-        fprintf(stderr, "a template is no commands\n");
+        fprintf(stderr, "a template is not a list of commands\n");
         exit(2);
     }
 

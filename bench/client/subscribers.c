@@ -81,7 +81,7 @@ main(int argc, char **argv)
                 continue;
             }
 
-            fprintf(stderr, "Redis gave a subscriber up\n");
+            fprintf(stderr, "Redis closed the connection of a subscriber\n");
             return 1;
         }
     }
