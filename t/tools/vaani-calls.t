@@ -599,7 +599,10 @@ subtest 'options' => sub {
     refuses(2, $_->[0], join(' ', @$_[ 1 .. $#$_ ]) || 'nothing', @$_[ 1 .. $#$_ ]) for (
         [ qr/^vaani-calls: no command given; expected one of active, (?:\w+, )*watch; see/ ],
         [ qr/^vaani-calls: unknown command 'list'; expected one of active/ => 'list' ],
-        [ qr/^vaani-calls: unknown option: foo; see --help$/        => 'active', '--foo' ],
+        [ qr/^vaani-calls: unknown option --foo; see --help$/ => 'active', '--foo' ],
+        [ qr/^vaani-calls: unknown option -5; see --help$/ => 'last', '-5' ],
+        [ qr/^vaani-calls: --redis requires a value; see --help$/ => 'active', '--redis' ],
+        [ qr/^vaani-calls: --json does not take a value; see --help$/ => 'active', '--json=1' ],
         [ qr/^vaani-calls: active expects no arguments, got 1 argument/ => 'active', 'x' ],
         [ qr/^vaani-calls: show expects 1 room, got 0 arguments/ => 'show' ],
         [ qr/^vaani-calls: show expects 1 room, got 2 arguments/ => 'show', 'a', 'b' ],
