@@ -98,7 +98,7 @@ typedef enum {
 typedef struct {
     ngx_str_t                   code;
     ngx_vaani_redis_action_e    action;
-    char                       *advice;     /* NULL: the code isn't known */
+    char                       *advice;     /* NULL: the code is not known */
 } ngx_vaani_redis_error_t;
 
 

@@ -53,7 +53,7 @@ struct ngx_vaani_redis_node_s {
 
     /* with a list or Sentinels */
 
-    unsigned                    wrong:1;        /* it isn't the master */
+    unsigned                    wrong:1;        /* it is not the master */
     unsigned                    hinted:1;       /* it recently named the
                                                    master */
 };

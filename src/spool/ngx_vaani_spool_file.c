@@ -364,7 +364,7 @@ ngx_vaani_spool_rename_new(u_char *from, u_char *to)
 
 #if (NGX_LINUX && defined SYS_renameat2)
 
-    /* RENAME_NOREPLACE, which older headers don't have */
+    /* RENAME_NOREPLACE, which older headers do not have */
 
     if (syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 1) == 0) {
         return NGX_OK;

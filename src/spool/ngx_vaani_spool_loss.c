@@ -290,7 +290,7 @@ ngx_vaani_spool_loss_mark_handler(ngx_vaani_spool_mark_t *mark,
     } else {
         held->read = (rc == NGX_OK || rc == NGX_BUSY);
 
-        /* nothing else waits for a mark that isn't one, say */
+        /* no marks wait for one whose value is not a mark, for example */
 
         held->unknown = !held->read;
     }

@@ -128,7 +128,7 @@ struct ngx_vaani_spool_replay_s {
     ngx_uint_t                  kept;       /* a part of it is in a file */
     ngx_uint_t                  whole;      /* all of it, because the disk is
                                                full */
-    ngx_uint_t                  renamed;    /* it's a kept segment now */
+    ngx_uint_t                  renamed;    /* it is a kept segment now */
     ngx_uint_t                  emptied;    /* it has holes, to free space */
     ngx_err_t                   moved;      /* to the end of the spool: why */
     ngx_uint_t                  have_next;

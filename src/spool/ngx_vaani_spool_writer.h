@@ -179,7 +179,7 @@ void ngx_vaani_spool_free_mark(ngx_vaani_spool_own_mark_t *own);
 /* closes the segment, which is handed to the leader after its sync */
 void ngx_vaani_spool_end_segment(ngx_vaani_spool_writer_t *writer);
 
-/* the same, if it's time to */
+/* the same, if it is time to */
 void ngx_vaani_spool_consider_end(ngx_vaani_spool_writer_t *writer);
 
 void ngx_vaani_spool_marks_handler(ngx_event_t *ev);
