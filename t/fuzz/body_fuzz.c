@@ -181,7 +181,7 @@ fuzz_body(const u_char *data, size_t size, unsigned strict,
             fuzz_sum(result, reason_of(&error), strlen(reason_of(&error)));
         }
 
-        /* what is asked besides doesn't count among the allocations */
+        /* what is asked besides does not count among the allocations */
 
         fuzz_part(&body, &event, &part, &error, rc, &received, &other.alloc);
 
@@ -333,8 +333,8 @@ fuzz_part(vaani_body_t *body, const vaani_event_t *event,
 
 
 /*
- * A payload is one line of JSON.  It's made of what was received by the repairs
- * and by nothing else.
+ * A payload is one line of JSON.  It is made of what was received by the
+ * repairs and by nothing else.
  */
 
 static void
@@ -361,8 +361,8 @@ fuzz_slices(vaani_body_t *body, const vaani_part_t *part,
     if (body->options.repaired) {
 
         /*
-         * A mark at the begin of the body is dropped; one elsewhere isn't, and
-         * no event begins with one
+         * A mark at the begin of the body is dropped; one elsewhere is not,
+         * and no event begins with one
          */
 
         vaani_fuzz_check(vaani_repair(&part->received, alloc, &text)
@@ -400,7 +400,7 @@ fuzz_same(const vaani_str_t *one, const vaani_str_t *other)
 
 /*
  * The payload read again, with what the spool keeps of its body, is the same
- * event: after its validation, it isn't read strictly any more.
+ * event: after its validation, it is not read strictly any more.
  */
 
 static void

@@ -200,7 +200,7 @@ fuzz_member(vaani_json_members_t *list, const vaani_json_member_t *member,
         vaani_fuzz_check(member->lone
                          || vaani_ref_cjson_same(&member->raw, &value));
 
-        /* what has no escapes isn't copied */
+        /* what has no escapes is not copied */
 
         escaped = (memchr(member->raw.data, '\\', member->raw.len) != NULL);
 
@@ -384,7 +384,7 @@ fuzz_escape(const u_char *text, size_t size, vaani_alloc_t *alloc)
 
 /*
  * Memory runs out at one of the scan's allocations: nothing else that is wrong
- * with the text comes before that, or there wouldn't have been so many.
+ * with the text comes before that, or there would not have been so many.
  */
 
 static void

@@ -4,9 +4,9 @@
  * timestamp, what is expected, and all the rest is the header.  How it is
  * written are two digits.  Of the first, bit 0 is hexadecimal, bit 1 with a
  * timestamp, bit 2 separated by spaces; of the second, bit 0 says that the
- * prefix may be missing, bit 1 that its case doesn't matter, bit 2 that base64
- * may be base64url and have no padding.  What is found in the header must be
- * what a plain reading of it finds.
+ * prefix may be missing, bit 1 that its case does not matter, bit 2 that
+ * base64 may be base64url and have no padding.  What is found in the header
+ * must be what a plain reading of it finds.
  */
 
 
@@ -265,7 +265,7 @@ fuzz_same_char(u_char got, u_char expected, vaani_signature_encoding_e encoding)
 
     case VAANI_SIGNATURE_HEX:
 
-        /* what is expected is in lower case, or can't be met */
+        /* what is expected is in lower case, or cannot be met */
 
         if (expected >= 'A' && expected <= 'F') {
             return 0;

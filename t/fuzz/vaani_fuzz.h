@@ -17,7 +17,7 @@
 
 /*
  * abort() is what a fuzzer takes for a crash and keeps the input of.  assert()
- * won't do: it is gone with NDEBUG.
+ * will not do: it is gone with NDEBUG.
  */
 
 #define vaani_fuzz_check(condition)                                           \

@@ -1,6 +1,6 @@
 
 /*
- * Bodies are taken apart as the contract says: one event or an envelope with
+ * Bodies are split as the contract says: one event or an envelope with
  * several, as received and as repaired.
  */
 
@@ -31,14 +31,14 @@
     { received, payload, NULL, NULL, reason, field, offset }
 
 
-/* what an event of a body must be */
+/* the expected event */
 
 typedef struct {
     const char          *received;
     const char          *payload;       /* NULL: the same */
     const char          *name;          /* NULL: refused */
     const char          *room;
-    const char          *reason;        /* if it's refused */
+    const char          *reason;        /* if it is refused */
     const char          *field;
     size_t               offset;
 } part_t;
@@ -109,7 +109,7 @@ body_free(test_body_t *b)
 
 
 /*
- * The body has exactly these events; parts ends with one without anything.
+ * The body must have exactly these events; the last element of parts is empty.
  */
 
 static void
@@ -143,7 +143,7 @@ check_body(const char *text, unsigned strict, unsigned several,
                         "%s: event %zu: %s received", text, n,
                         vaani_test_show_str(&b.part.received));
 
-        /* it's a slice of what was received, not a copy */
+        /* it is a slice of what was received, not a copy */
 
         vaani_test_that(b.part.received.data >= b.received.data
                         && b.part.received.data + b.part.received.len
@@ -194,7 +194,7 @@ check_body(const char *text, unsigned strict, unsigned several,
 
 
 /*
- * The body as a whole is no JSON.
+ * The body as a whole is not JSON.
  */
 
 static void
@@ -252,7 +252,7 @@ test_one(void **state)
 
 
 /*
- * A message is one line: the breaks between tokens become spaces.
+ * A message is one line: line breaks between tokens become spaces.
  */
 
 static void
@@ -277,8 +277,8 @@ test_lines(void **state)
 
 
 /*
- * So are the objects that go to the hash: read again from the payload, they
- * must be the same.
+ * Line breaks in objects that go to the hash become spaces too: a second read
+ * from the payload must give the same bytes.
  */
 
 static void
@@ -360,7 +360,7 @@ test_envelopes(void **state)
             { 0 }
         });
 
-        /* what can't be an event doesn't spoil the others */
+        /* an invalid event does not affect the others */
 
         check_body("{\"events\":[null,1,\"x\",[" RING "]]}", strict, 1,
                    (part_t[]) {
@@ -393,7 +393,7 @@ test_envelopes(void **state)
 
 
 /*
- * Anything but a filled array under that name is as good as nothing.
+ * Anything except a non-empty array under that name is ignored.
  */
 
 static void
@@ -423,7 +423,7 @@ test_no_envelopes(void **state)
                                                  "call_ringing"),
                         "%s: rc %d", text, b.rc);
 
-        /* an empty array is what some write for none: that's no news */
+        /* some senders write an empty array for none: this is not drift */
 
         vaani_test_that(b.event.nnotes == (events[n][0] != '['
                                            && events[n][0] != 'n'),
@@ -432,7 +432,7 @@ test_no_envelopes(void **state)
         body_free(&b);
     }
 
-    /* in "data" they are something else */
+    /* in "data" the name has another meaning */
 
     check_body("{\"event\":\"x\",\"data\":{\"events\":[{}]}}", 1, 0,
                (part_t[]) {
@@ -500,8 +500,8 @@ test_number_of_events(void **state)
 
 
 /*
- * Where only events of the table are taken, others are refused, each for
- * itself; the test button's is none of either kind.
+ * With known events only, others are refused one by one.  The test button's
+ * event is neither known nor unknown.
  */
 
 static void
@@ -552,7 +552,7 @@ test_known(void **state)
 
 
 /*
- * The dashboard's test button: it is one event of no call, whatever there is.
+ * The dashboard's test button: one event without a call, whatever it contains.
  */
 
 static void
@@ -592,7 +592,7 @@ test_test_button(void **state)
             body_free(&b);
         }
 
-        /* these aren't, and what they hold counts */
+        /* these are not, and their members count */
 
         check_body("{\"event\":\"webhook_Test\",\"events\":[" RING "]}", strict,
                    1, (part_t[]) {
@@ -607,7 +607,7 @@ test_test_button(void **state)
         });
     }
 
-    /* an element of that name is no more than an unknown event */
+    /* an element with that name is an ordinary unknown event */
 
     body_text(&b, "{\"events\":[{\"event\":\"webhook_test\"}]}", 0);
     body_next(&b);
@@ -619,7 +619,7 @@ test_test_button(void **state)
 
 
 /*
- * What only a level that is read must not have is said of that event alone.
+ * Limits of levels that are read apply to that event only.
  */
 
 static void
@@ -654,12 +654,12 @@ test_elements(void **state)
         { 0 }
     });
 
-    /* in the envelope itself it's said of the body */
+    /* in the envelope, the error is that of the body */
 
     check_refused("{\"event\":\"x\",\"event\":\"y\",\"events\":[{}]}", 1,
                   "invalid_json", 13);
 
-    /* too many members, in a body that is repaired in front of them */
+    /* too many members, in a body with a repair before them */
 
     text = vaani_test_malloc(5000 * 16);
 
@@ -716,7 +716,7 @@ test_repaired(void **state)
         { 0 }
     });
 
-    /* each event has what was received of it */
+    /* each event has its own received bytes */
 
     check_body(BOM "{\"a\":-Infinity,\"events\":[{\"event\":\"x\"},"
                "{\"event\":\"y\",\"a\":NaN} ,{\"event\":\"z\xff\"},NaN,"
@@ -731,7 +731,7 @@ test_repaired(void **state)
         { 0 }
     });
 
-    /* a duration that was NaN is none */
+    /* a duration that was NaN is absent */
 
     body_text(&b, "{\"event\":\"call_ended\",\"room_name\":\"r\","
                   "\"call_duration\":NaN}", 0);
@@ -750,7 +750,7 @@ test_repaired(void **state)
 
 
 /*
- * The name of a call is taken as it came, or not at all.
+ * The name of a call is taken as received, or not at all.
  */
 
 static void
@@ -778,7 +778,7 @@ test_repaired_rooms(void **state)
         { 0 }
     });
 
-    /* it may have come as that character, but nobody could tell later on */
+    /* the sender may have sent that character, but a later read cannot tell */
 
     check_body("{\"room_name\":\"a" FFFD "\",\"call_id\":\"c\","
                "\"event\":\"call_ringing\",\"a\":NaN}", 0, 0, (part_t[]) {
@@ -789,7 +789,7 @@ test_repaired_rooms(void **state)
         { 0 }
     });
 
-    /* if nothing was repaired it did, and if it's escaped */
+    /* without a repair the sender sent it; also if it is escaped */
 
     check_body("{\"room_name\":\"" FFFD "\",\"event\":\"call_ringing\"}", 0, 0,
                (part_t[]) {
@@ -824,7 +824,7 @@ test_repaired_rooms(void **state)
 
 
 /*
- * What the spool keeps of a delivery is the same event when it is read again.
+ * The record in the spool gives the same event when it is read again.
  */
 
 static void
@@ -877,7 +877,7 @@ test_again(void **state)
 
 
 /*
- * What no repair helps: the offsets count in what was received.
+ * Bodies that no repair makes valid: the offsets count in the received bytes.
  */
 
 static void
@@ -917,7 +917,7 @@ test_malformed(void **state)
     check_refused("", 0, "empty_body", 0);
     check_refused("", 1, "empty_body", 0);
 
-    /* a body of no bytes may be nowhere */
+    /* an empty body may have a NULL address */
 
     for (strict = 0; strict < 2; strict++) {
         b.received.data = NULL;
@@ -931,7 +931,7 @@ test_malformed(void **state)
         assert_string_equal(reason_of(&b.error), "empty_body");
     }
 
-    /* who is strict repairs nothing */
+    /* strict mode repairs nothing */
 
     check_refused(BOM RING, 1, "invalid_json", 0);
     check_refused("{\"event\":\"x\",\"a\":NaN}", 1, "invalid_json", 17);
@@ -988,7 +988,7 @@ test_no_memory(void **state)
     for (i = 0; i < vaani_test_nelems(bodies); i++) {
         for (strict = 0; strict < 2; strict++) {
 
-            /* who is strict doesn't get as far */
+            /* strict mode returns earlier */
 
             if (strict && i > 1) {
                 continue;

@@ -27,8 +27,8 @@ static void check_direction(const char *room, const char *members,
 
 
 /*
- * A body that has these values, JSON, at room_name, data.room_name, call_id
- * and data.call_id; NULL stands for nothing.
+ * Makes a body with these values, JSON, at room_name, data.room_name, call_id
+ * and data.call_id; NULL: absent.
  */
 
 static size_t
@@ -94,7 +94,7 @@ test_places(void **state)
 
 
 /*
- * Which one counts, as people would say it.
+ * Which one counts, in plain cases.
  */
 
 static void
@@ -161,7 +161,7 @@ test_first_one(void **state)
 
 
 /*
- * Where the name that is refused stands.
+ * The position of a refused name.
  */
 
 static void
@@ -209,7 +209,7 @@ test_refused(void **state)
 
 
 /*
- * A number is one name as it is written, and no longer than others.
+ * A number is a name exactly as it is written, with the usual maximum length.
  */
 
 static void
@@ -323,7 +323,7 @@ test_directions(void **state)
 
     for (n = 0; n < vaani_test_nelems(rooms); n++) {
 
-        /* the name says more than anything else */
+        /* the name overrides everything else */
 
         k = rooms[n].direction;
         r = k ? VAANI_SOURCE_ROOM : VAANI_SOURCE_NONE;

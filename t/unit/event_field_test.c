@@ -1,7 +1,7 @@
 
 /*
- * Fields are looked for in "data" and beside it; in the lenient mode those of
- * another type are converted or left out, and noted.
+ * Fields are read from "data" and from the event itself.  In lenient mode,
+ * values of another type are converted or left out, and noted.
  */
 
 
@@ -32,8 +32,8 @@ static const char *deliveries(size_t n);
 
 
 /*
- * A field of call_postprocessing: what becomes of it in lenient mode; value is
- * NULL if it's left out.
+ * A field of call_postprocessing in lenient mode; value is NULL if the field
+ * is left out.
  */
 
 static void
@@ -103,7 +103,7 @@ test_conversions(void **state)
     check_value("{}", "summary", NULL, VAANI_NOTE_IGNORED);
     check_value("\"a\\ud83d\"", "summary", "a\xef\xbf\xbd", NOTHING);
 
-    /* turns are only of a transcript */
+    /* only a transcript can be an array of turns */
 
     check_value("[\"a\",{\"role\":\"u\",\"text\":\"b\"}]", "transcript",
                 "a\nU: b", VAANI_NOTE_CONVERTED);
@@ -140,7 +140,7 @@ test_conversions(void **state)
 
 
 /*
- * In "data" or beside it, and null in one place is no value in the other.
+ * In "data" or in the event itself; null in one place counts as absent there.
  */
 
 static void
@@ -190,7 +190,7 @@ test_places(void **state)
         check_text(text);
     }
 
-    /* a bad one in "data" isn't replaced by the one beside it */
+    /* a bad one in "data" is not replaced by the one in the event */
 
     sprintf(text, POST "\"summary\":\"a\",\"data\":{\"summary\":[]}}");
 
@@ -200,7 +200,7 @@ test_places(void **state)
 
     check_text(text);
 
-    /* the last one of a key that is there twice */
+    /* the last one of a repeated key */
 
     check_text(POST "\"summary\":1,\"summary\":\"a\"}");
     check_text(POST "\"summary\":\"a\",\"summary\":null}");
@@ -210,7 +210,7 @@ test_places(void **state)
 
 
 /*
- * Whose phone number and whose reason it is, and what stands behind any other.
+ * Phone numbers and reasons by source, and their ranks.
  */
 
 static void
@@ -247,7 +247,7 @@ test_sources(void **state)
         { "\"event\":\"human_transfer_initiated\",\"phone_number\":\"+1\"", "",
           0, "", 0 },
 
-        /* whose number "from" is depends on who called */
+        /* the owner of the number in "from" depends on the direction */
 
         { "\"event\":\"call_postprocessing\",\"from\":\"+1\"", "", 0, "", 0 },
         { "\"event\":\"call_postprocessing\",\"from\":\"+1\","
@@ -309,7 +309,7 @@ test_sources(void **state)
 
 
 /*
- * The span of the sender's times, and what it tells of the unit.
+ * The span of the sender's times, and the unit that follows from it.
  */
 
 static void
@@ -381,7 +381,7 @@ test_spans(void **state)
         check_text(text);
     }
 
-    /* times of another event say nothing */
+    /* times in other events are ignored */
 
     sprintf(text, "{\"event\":\"call_ended\",\"room_name\":\"r\","
                   "\"call_duration\":5,"
@@ -399,7 +399,7 @@ test_spans(void **state)
 
 
 /*
- * What isn't in the table is noted by its name, up to a bound.
+ * Members that are not in the table are noted by name, up to a limit.
  */
 
 static void
@@ -455,7 +455,7 @@ test_notes(void **state)
         check_text(text);
     }
 
-    /* as many as there is room for, and more */
+    /* the maximum number, and more */
 
     for (n = 19; n <= 22; n++) {
         last = text + sprintf(text, "{\"event\":\"call_ringing\","
@@ -478,7 +478,7 @@ test_notes(void **state)
 
 
 /*
- * The bodies that were seen, each of which is to be applied.
+ * Bodies of real senders; each of them must be applied.
  */
 
 static const char *

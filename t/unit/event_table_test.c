@@ -1,7 +1,7 @@
 
 /*
- * The table of the events has what the documentation says, row by row, and its
- * ladders of statuses and outcomes are in order.
+ * The table of the events has the content of the documentation, row by row,
+ * and its ladders of statuses and outcomes are in order.
  */
 
 
@@ -126,7 +126,7 @@ test_rows_in_turn(void **state)
                         "row %zu: %s isn't found", n,
                         vaani_test_show_str(&row->name));
 
-        /* what is kept in the hash must not overwrite one another */
+        /* fields in the hash must not overwrite each other */
 
         for (k = 1; k < VAANI_EVENT_MAX_FIELDS; k++) {
             for (i = 0; i < k; i++) {
@@ -150,7 +150,7 @@ test_rows_in_turn(void **state)
 
 
 /*
- * The order of a call's events, which says what is late.
+ * The order of a call's events, which decides what is late.
  */
 
 static void
@@ -245,7 +245,7 @@ test_status_ranks(void **state)
 {
     size_t    n, k;
 
-    /* equal numbers: whichever it is, neither is a climb for the contract */
+    /* equal ranks: neither of them is a climb */
 
     static const struct {
         vaani_str_t  status;
@@ -287,7 +287,7 @@ test_status_ranks(void **state)
                                 rows[n].status.data);
             }
 
-            /* no two are the same, or the order of arrival would decide */
+            /* no two are equal; otherwise the order of arrival would decide */
 
             vaani_test_that((vaani_status_rank(&rows[k].status)
                              == vaani_status_rank(&rows[n].status)) == (k == n),
@@ -333,8 +333,8 @@ test_outcome_ranks(void **state)
 
 
 /*
- * The ranks of what the events bring: following a call's course the status
- * never falls.
+ * The ranks of the events' statuses: in the course of a call the status never
+ * falls.
  */
 
 static void

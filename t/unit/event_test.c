@@ -1,7 +1,7 @@
 
 /*
- * Bodies of one event are judged and read as the contract says, in the strict
- * mode and in the lenient one.
+ * Bodies of one event are validated and read as the contract says, in strict
+ * and in lenient mode.
  */
 
 
@@ -107,7 +107,7 @@ test_examples(void **state)
             assert_int_equal(p.event.room_json.len, sizeof("room_123abc") + 1);
             assert_ptr_equal(p.event.room_json.data + 1, p.event.room.data);
 
-            /* the first one dials, hence its direction */
+            /* the first one dials, which gives the direction */
 
             vaani_test_that(vaani_contract_str_is(&p.event.status, (n == 0)
                                                   ? "dialing"
@@ -191,7 +191,7 @@ right_type(const vaani_contract_field_t *field)
 
 /*
  * Each field of each event with a value of each type, and without one, while
- * all the others are as they should be.
+ * all the others are valid.
  */
 
 static void
@@ -258,7 +258,7 @@ test_fields(void **state)
 
                 parsed_free(&p);
 
-                /* what becomes of it is for the contract to say */
+                /* the contract decides the result */
 
                 parse_body(&p, &body, 0);
                 check_valid(&p);
@@ -272,7 +272,7 @@ test_fields(void **state)
 
 
 /*
- * No field but event and room_name: that is enough in lenient mode.
+ * Only event and room_name: enough in lenient mode.
  */
 
 static void
@@ -324,7 +324,7 @@ test_fields_none(void **state)
 
 
 /*
- * All the fields wrong at once: the event still is one in lenient mode.
+ * All fields invalid at once: lenient mode still accepts the event.
  */
 
 static void
@@ -358,7 +358,7 @@ test_fields_all_wrong(void **state)
             parse_body(&p, &body, 0);
             check_valid(&p);
 
-            /* nothing can be made of these: all are left out, and noted */
+            /* these cannot be converted: all are left out, and noted */
 
             if (typed[t].type == VAANI_JSON_BOOLEAN) {
                 assert_int_equal(p.event.nnotes, k);
@@ -394,8 +394,8 @@ test_fields_all_wrong(void **state)
 
 
 /*
- * The order of the members doesn't matter, nor how they are spelt, nor what
- * else there is, even if it has a field's name in another event.
+ * The order and spelling of the members do not matter, nor do unknown members,
+ * even with the name of another event's field.
  */
 
 static void
@@ -462,7 +462,7 @@ test_fields_extra(void **state)
 
 
 /*
- * A status that isn't the event's own, down to the last byte.
+ * A status that is not the event's own, down to the last byte.
  */
 
 static void
@@ -543,7 +543,7 @@ check_status(const vaani_contract_event_t *expected, const char *raw,
 
     parsed_free(&p);
 
-    /* ignored in lenient mode: the event itself says what it does */
+    /* ignored in lenient mode: the event itself decides the status */
 
     parse_body(&p, &body, 0);
     check_valid(&p);
@@ -668,7 +668,7 @@ test_event_required(void **state)
             check_text(text);
         }
 
-        /* it has 256 bytes at the most, and no half of a pair */
+        /* at most 256 bytes, and not half of a pair */
 
         for (len = 255; len <= 258; len++) {
             sprintf(text, "{\"event\":\"%0*d\",\"room_name\":\"r\"}", (int) len,
@@ -694,7 +694,7 @@ test_event_required(void **state)
         parsed_free(&p);
     }
 
-    /* in "data" it's none */
+    /* in "data" it does not count */
 
     check_text("{\"data\":{\"event\":\"call_ringing\",\"room_name\":\"r\"}}");
 }
@@ -772,7 +772,7 @@ test_inherited(void **state)
         vaani_test_arena_free(&arena);
     }
 
-    /* memory that runs out while it is scanned */
+    /* memory runs out during the scan */
 
     text = vaani_contract_str("{}");
     name = vaani_contract_str("{\"\\n\":1}");
@@ -786,8 +786,8 @@ test_inherited(void **state)
 
 
 /*
- * Which error is told when there are several, and that a part of the event
- * shows itself only when it is known to be good.
+ * Which of several errors is reported; and a part of the event is visible only
+ * after its validation.
  */
 
 static void
@@ -863,7 +863,7 @@ test_error_order(void **state)
 
 
 /*
- * What people are told, after the name of the field.
+ * Messages for humans, after the name of the field.
  */
 
 static void
@@ -917,7 +917,7 @@ test_messages(void **state)
 
 
 /*
- * raw: the inside of a JSON string.
+ * raw: the content of a JSON string.
  */
 
 static void
@@ -1012,7 +1012,7 @@ test_room_lengths(void **state)
 
             check_room(text, strlen(text), n <= max);
 
-            /* filled up with plain bytes to just 256, and by one more */
+            /* padded with plain bytes to exactly 256, and to one more */
 
             if (n <= max) {
                 k = strlen(text);
@@ -1032,7 +1032,7 @@ test_room_lengths(void **state)
 
 /*
  * Every control character of Unicode, in each way to write it, at the start,
- * in the middle and at the end; and its neighbours, which are fine.
+ * in the middle and at the end; and its neighbours, which are accepted.
  */
 
 static void
@@ -1086,7 +1086,7 @@ test_room_characters(void **state)
     check_room("\\ud83d\\ude00", 12, 1);
     check_room("\\ufffd", 6, 1);
 
-    /* bytes as in C1, but inside of other characters */
+    /* bytes as in C1, but inside other characters */
 
     check_room("\xe0\xa0\x80", 3, 1);
     check_room("\xe2\x82\x82", 3, 1);
@@ -1124,7 +1124,7 @@ test_unknown_events(void **state)
 
     for (n = 0; n < vaani_test_nelems(names); n++) {
 
-        /* nobody knows what its fields should be */
+        /* the fields of an unknown event are unknown */
 
         sprintf(text, "{\"status\":1,\"event\": %s ,\"phone_number\":[],"
                       "\"call_duration\":-1,\"transcript\":{},\"entities\":0,"
@@ -1164,7 +1164,7 @@ test_unknown_events(void **state)
         check_verdict(text, strlen(text));
     }
 
-    /* it need not be one of a call */
+    /* it does not need a call */
 
     for (strict = 0; strict < 2; strict++) {
         parse_text(&p, "{\"event\":\"x\",\"room_name\":null}", strict);
@@ -1180,7 +1180,7 @@ test_unknown_events(void **state)
 
 
 /*
- * A name is what it means, not how it's spelt.
+ * Names are compared by their decoded value.
  */
 
 static void
@@ -1207,7 +1207,7 @@ test_escaped_names(void **state)
 
     check_verdict(text, strlen(text));
 
-    /* twice is twice in any spelling */
+    /* repeated in any spelling */
 
     text = "{\"event\":\"call_ringing\",\"room_name\":\"r\","
            "\"\\u0065vent\":\"call_ended\"}";
@@ -1218,7 +1218,7 @@ test_escaped_names(void **state)
     assert_int_equal(p.error.offset, 40);
     parsed_free(&p);
 
-    /* who isn't strict takes the last one */
+    /* lenient mode takes the last one */
 
     parse_text(&p, text, 0);
     check_valid(&p);
@@ -1250,7 +1250,7 @@ test_values(void **state)
     assert_int_equal(value->len, 6);
     assert_memory_equal(value->data, "a\0b\n\xc3\xa9", 6);
 
-    /* empty isn't absent */
+    /* empty is not absent */
 
     value = value_of(&p.event, "summary");
     assert_int_equal(value->len, 0);
@@ -1259,7 +1259,7 @@ test_values(void **state)
     value = value_of(&p.event, "recording_url");
     assert_true(vaani_contract_str_is(value, "https://x/"));
 
-    /* JSON stays as it is, space, escapes, duplicates and all */
+    /* JSON is copied unchanged, with spaces, escapes and duplicates */
 
     value = value_of(&p.event, "entities");
     assert_true(vaani_contract_str_is(value, "{ \"a\" : [ 1, null ], "
@@ -1347,7 +1347,7 @@ test_malformed(void **state)
             assert_null(p.event.room.data);
             check_quiet(&p);
 
-            /* what the scanner says is passed on */
+            /* the scanner's error is passed on */
 
             assert_int_equal(vaani_json_scan(&json, p.text, p.len, NULL,
                                              &p.arena.alloc, &error),
@@ -1432,7 +1432,7 @@ test_durations(void **state)
 
     static const struct {
         const char  *raw;
-        uint64_t     seconds;       /* what it is in ms if it's seconds */
+        uint64_t     seconds;       /* what it is in ms if it is seconds */
         uint64_t     ms;
         const char  *message;
     } rows[] = {
@@ -1481,7 +1481,7 @@ test_durations(void **state)
         check_duration(rows[n].raw, rows[n].seconds, rows[n].ms,
                        rows[n].message, 0);
 
-        /* in quotes it's the same for who isn't strict */
+        /* lenient mode also accepts it in quotes */
 
         if (rows[n].raw[0] != '[' && rows[n].raw[0] != '{') {
             sprintf(quoted, "\"%s\"", rows[n].raw);
@@ -1504,8 +1504,8 @@ test_durations(void **state)
 
 
 /*
- * Every prefix of the vendor's bodies is malformed, every one of their bytes
- * replaced by each of the 256 is judged as the contract would.
+ * Every prefix of the vendor's bodies is malformed.  Bodies with any byte
+ * replaced by each of the 256 are judged as the contract judges them.
  */
 
 static void
@@ -1617,7 +1617,7 @@ test_no_memory(void **state)
     for (i = 0; i < vaani_test_nelems(bodies); i++) {
         for (strict = 0; strict < 2; strict++) {
 
-            /* what is converted is refused by who is strict */
+            /* strict mode refuses what lenient mode converts */
 
             if (strict && i < 2) {
                 continue;

@@ -1,6 +1,6 @@
 
 /*
- * The journal's format: what was written is read back, whatever is around it.
+ * The journal's format: records are read back, whatever bytes surround them.
  */
 
 #include <stdarg.h>
@@ -209,7 +209,7 @@ test_read_back(void **state)
 
 
 /*
- * Cut at every byte: the whole records are there, the rest is one bad place.
+ * Cut at every byte: the complete records are read, the rest is one bad place.
  */
 
 static void
@@ -403,7 +403,7 @@ test_dead_letter(void **state)
     assert_int_equal(record.len, 8);
     assert_memory_equal(record.content, "\001content", 8);
 
-    /* what remains is no dead letter, and neither is one that is cut */
+    /* the rest is not a dead letter, nor is one that is cut */
 
     assert_int_equal(vaani_journal_dead_letter(&record, &reason, &len), 0);
     assert_int_equal(record.len, 8);
@@ -452,7 +452,10 @@ test_deferred(void **state)
     assert_ptr_equal(record.content, bytes + VAANI_JOURNAL_DEFERRED);
     assert_int_equal(record.len, 7);
 
-    /* what remains is none, nothing is taken of it, nor is one that is cut */
+    /*
+     * the rest is not one, and nothing is removed from it; nor is one that is
+     * cut
+     */
 
     since = 1;
     tries = 2;
@@ -470,7 +473,7 @@ test_deferred(void **state)
     assert_true(since == 1);
     assert_int_equal(tries, 2);
 
-    /* without content it's one, and so it is with any time and number */
+    /* without content it is one, with any time and number */
 
     assert_int_equal(vaani_journal_deferred(&record, &since, &tries), 1);
     assert_int_equal(record.len, 0);
@@ -486,7 +489,7 @@ test_deferred(void **state)
         assert_int_equal(tries, times[n][1]);
     }
 
-    /* one of another kind is left alone, however long it is */
+    /* a record of another kind is unchanged, however long it is */
 
     bytes[0] = 2;
 
@@ -551,7 +554,9 @@ test_refusal(void **state)
                          0);
     }
 
-    /* a reason that is too long is cut, also when only the length is asked */
+    /*
+     * a reason that is too long is cut, also when only the length is requested
+     */
 
     memset(longer, 'x', sizeof(longer));
 
@@ -599,7 +604,7 @@ test_start(void **state)
     assert_int_equal(vaani_journal_is_start(&record, &boot_id, &boottime), 1);
     assert_true(boottime == UINT64_MAX);
 
-    /* one of another length or kind is none, and gives nothing */
+    /* a record of another length or kind is not one, and sets nothing */
 
     boot_id = NULL;
     boottime = 1;
@@ -652,7 +657,7 @@ test_tombstone(void **state)
     assert_ptr_equal(record.content, bytes + len);
     assert_int_equal(record.len, 4);
 
-    /* what remains is none, nor is one that is cut or of no room */
+    /* the rest is not one, nor is one that is cut or without a room */
 
     erased_at = 1;
 
@@ -668,7 +673,7 @@ test_tombstone(void **state)
 
     assert_true(erased_at == 1);
 
-    /* nor is one of another kind */
+    /* nor is a record of another kind */
 
     bytes[0] = 'R';
     record.len = sizeof(bytes);

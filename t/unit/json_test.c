@@ -19,7 +19,7 @@
 #include "vaani_test.h"
 
 
-/* what is wrong with a text; people see these, so they're a part of the deal */
+/* the error messages: users see them, so they are tested */
 
 #define END        "unexpected end of data"
 #define VALUE      "expected a value"
@@ -67,7 +67,7 @@ typedef struct {
 } json_integer_t;
 
 
-/* what bodies are scanned with in either mode */
+/* the options for bodies in either mode */
 
 static const vaani_str_t  data_key = vaani_string("data");
 
@@ -156,7 +156,7 @@ static const json_good_t  good[] = {
       VAANI_JSON_OBJECT },
     { vaani_string("{\"a\":1,\"A\":2,\"aa\":3,\"\":4}"), VAANI_JSON_OBJECT },
 
-    /* keys that are twice there, but not in the top-level object */
+    /* repeated keys, but not in the top-level object */
 
     { vaani_string("{\"a\":{\"b\":1,\"b\":1}}"), VAANI_JSON_OBJECT },
     { vaani_string("{\"a\":{\"a\":1},\"b\":{\"a\":1}}"), VAANI_JSON_OBJECT },
@@ -164,7 +164,7 @@ static const json_good_t  good[] = {
     { vaani_string("[{\"a\":1,\"a\":2}]"), VAANI_JSON_ARRAY },
     { vaani_string("{\"a\":\"a\",\"b\":\"a\"}"), VAANI_JSON_OBJECT },
 
-    /* keys that only look the same */
+    /* keys that only look equal */
 
     { vaani_string("{\"\\u00e9\":1,\"e\\u0301\":2}"), VAANI_JSON_OBJECT },
     { vaani_string("{\"\\\\u0061\":1,\"a\":2}"), VAANI_JSON_OBJECT },
@@ -224,7 +224,7 @@ static const json_good_t  good[] = {
     { vaani_string("\"\\uD800\\uDC00\""), VAANI_JSON_STRING },
     { vaani_string("\"\\uDBFF\\uDFFF\""), VAANI_JSON_STRING },
 
-    /* UTF-8 at both ends of each length, and beside the surrogates */
+    /* UTF-8 at both ends of each length, and next to the surrogates */
 
     { vaani_string("\"\x7f\""), VAANI_JSON_STRING },
     { vaani_string("\"\xc2\x80\""), VAANI_JSON_STRING },
@@ -236,7 +236,7 @@ static const json_good_t  good[] = {
     { vaani_string("\"\xf0\x90\x80\x80\""), VAANI_JSON_STRING },
     { vaani_string("\"\xf4\x8f\xbf\xbf\""), VAANI_JSON_STRING },
 
-    /* what isn't white space or is no text's start may be in a string */
+    /* bytes that are no white space or no start of a text, inside a string */
 
     { vaani_string("\"\xef\xbb\xbf\""), VAANI_JSON_STRING },
     { vaani_string("\"\xc2\xa0\xe2\x80\xa8\xe2\x80\xa9\xe2\x81\xa0\""),
@@ -257,11 +257,11 @@ static const json_good_t  good[] = {
 };
 
 
-/* texts that aren't, where they go wrong, and why */
+/* texts that are not JSON, the position of the error, and the message */
 
 static const json_bad_t  bad[] = {
 
-    /* no value at all */
+    /* no value */
 
     { vaani_string(""), 0, END },
     { vaani_string(" "), 1, END },
@@ -283,7 +283,7 @@ static const json_bad_t  bad[] = {
     { vaani_string("//\n1"), 0, VALUE },
     { vaani_string("#\n1"), 0, VALUE },
 
-    /* what is white space elsewhere isn't here */
+    /* white space of other standards */
 
     { vaani_string("\0"), 0, VALUE },
     { vaani_string("\0null"), 0, VALUE },
@@ -581,7 +581,7 @@ static const json_bad_t  bad[] = {
     { vaani_string("{\"a\": true} \"x\""), 12, AFTER },
     { vaani_string("{\"\xb9\":\"0\",}"), 2, UTF8 },
 
-    /* duplicates: only said of what is JSON in all else */
+    /* duplicates: reported only for texts that are otherwise JSON */
 
     { vaani_string("{\"a\":1,\"a\":2}"), 7, DUPLICATE },
     { vaani_string("{\"a\":\"b\",\"a\":\"b\"}"), 9, DUPLICATE },
@@ -669,7 +669,7 @@ static const json_bad_t  bad[] = {
     { vaani_string("\"\\u\xc3\xa9\xc3\xa9\""), 3, HEX },
     { vaani_string("{\"\\x\":1}"), 2, ESCAPE },
 
-    /* what follows half a pair of surrogates */
+    /* after half a pair of surrogates */
 
     { vaani_string("\"\\uD800"), 7, END },
     { vaani_string("\"\\uD800\\"), 8, END },
@@ -729,7 +729,7 @@ static const json_bad_t  bad[] = {
     { vaani_string("{\"\xff\":1}"), 2, UTF8 },
     { vaani_string("{\"a\":[\"\xff\"]}"), 7, UTF8 },
 
-    /* control characters (all of them have a test of their own) */
+    /* control characters (there is a separate test for all of them) */
 
     { vaani_string("\"\0\""), 1, CONTROL },
     { vaani_string("\"\t\""), 1, CONTROL },
@@ -742,7 +742,7 @@ static const json_bad_t  bad[] = {
 };
 
 
-/* what strings mean */
+/* decoded strings */
 
 /* the replacement character */
 
@@ -765,14 +765,14 @@ static const json_string_t  strings[] = {
     { vaani_string("\"\\u007f\\u0080\\u07ff\\u0800\""),
       vaani_string("\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80") },
 
-    /* what is UTF-8 already stays as it is, beside an escape too */
+    /* valid UTF-8 is unchanged, next to an escape too */
 
     { vaani_string("\"\xc3\xa9\""), vaani_string("\xc3\xa9") },
     { vaani_string("\"\\n\xe0\xa4\xb5\xf0\x9d\x84\x9e\""),
       vaani_string("\n\xe0\xa4\xb5\xf0\x9d\x84\x9e") },
     { vaani_string("\"\xef\xbb\xbf\\n\""), vaani_string("\xef\xbb\xbf\n") },
 
-    /* U+0000 is a character as any other */
+    /* U+0000 is an ordinary character */
 
     { vaani_string("\"\\u0000\""), vaani_string("\0") },
     { vaani_string("\"\\u0000\\u0000\""), vaani_string("\0\0") },
@@ -782,7 +782,7 @@ static const json_string_t  strings[] = {
     { vaani_string("\"\xc3\xa9\\u0000\xc3\xa9\\t\""),
       vaani_string("\xc3\xa9\0\xc3\xa9\t") },
 
-    /* escapes that aren't */
+    /* invalid escapes */
 
     { vaani_string("\"\\\\u0041\""), vaani_string("\\u0041") },
     { vaani_string("\"\\\\n\""), vaani_string("\\n") },
@@ -1065,7 +1065,7 @@ static const json_integer_t  integers[] = {
     { "425" Z100 "e-101", 3, 42500, NULL },
     { "0." Z100 "425e102", 3, 42500, NULL },
 
-    /* 309 digits before the point are finite, 310 aren't */
+    /* 309 digits before the point are finite, 310 are not */
 
     { "1" Z100 Z100 Z100 "00000000", 0, MAX, NULL },
     { "1" Z100 Z100 Z100 "00000000.5", 3, MAX, NULL },
@@ -1100,7 +1100,7 @@ static const json_string_t  escapes[] = {
     { vaani_string("\xf4\x8f\xbf\xbf"), vaani_string("\xf4\x8f\xbf\xbf") },
     { vaani_string("\xef\xbf\xbd"), vaani_string("\xef\xbf\xbd") },
 
-    /* a replacement a byte that can't be understood */
+    /* one replacement per invalid byte */
 
     { vaani_string("\x80"), vaani_string("\xef\xbf\xbd") },
     { vaani_string("\xff"), vaani_string("\xef\xbf\xbd") },
@@ -1117,7 +1117,10 @@ static const json_string_t  escapes[] = {
 };
 
 
-/* texts to be cut, spoilt and starved: together they have all there is */
+/*
+ * texts to be cut, altered and run out of memory: together they have every
+ * form
+ */
 
 static const vaani_str_t  samples[] = {
     vaani_string("{\"event\":\"call_ended\",\"room_name\":\"room_123abc\","
@@ -1134,7 +1137,7 @@ static const vaani_str_t  samples[] = {
 };
 
 
-/* a byte of each kind for the places where all 256 would take too long */
+/* one byte of each kind, where all 256 would take too long */
 
 static const u_char  borders[] = {
     0x00, 0x01, 0x1f, 0x20, 0x21, 0x22, 0x23, 0x2f, 0x5b, 0x5c, 0x5d, 0x7e,
@@ -1206,7 +1209,7 @@ check_bad(const u_char *data, size_t len, size_t offset, const char *message)
 
 
 /*
- * The scanner and the reference must agree on everything, whatever the text.
+ * The scanner and the reference must agree on every text.
  */
 
 static void
@@ -1339,8 +1342,8 @@ test_bad(void **state)
 
 
 /*
- * No matter how deep and in what: the offset is seen from the text's start,
- * and what is JSON as a whole is JSON as a part.
+ * At any depth and in any container: offsets count from the start of the text,
+ * and a text that is JSON is JSON as a part.
  */
 
 static void
@@ -1370,7 +1373,9 @@ test_nested(void **state)
     for (n = 0; n < vaani_test_nelems(bad); n++) {
         len = bad[n].text.len;
 
-        /* a nested duplicate isn't an error, an end isn't the end any more */
+        /*
+         * a nested duplicate is not an error, an end is not the end any more
+         */
 
         memcpy(text, " [ ", 3);
         memcpy(text + 3, bad[n].text.data, len);
@@ -1420,7 +1425,7 @@ test_prefixes(void **state)
                                              &arena.alloc, &error),
                              VAANI_ERROR);
 
-            /* what is there is fine, or begins a character */
+            /* the part so far is valid, or begins a character */
 
             vaani_test_that(error.offset == n
                             ? strcmp(error.message, END) == 0
@@ -1510,7 +1515,7 @@ test_inserted_and_removed_byte(void **state)
                 check_reference(text, len + 1);
             }
 
-            /* the byte at n goes: of text + 1 on, what was moved */
+            /* the byte at n was removed: from text + 1 on, bytes were moved */
 
             if (n < len) {
                 memcpy(text + n, samples[i].data + n + 1, len - n - 1);
@@ -1644,7 +1649,7 @@ test_depth(void **state)
     check_bad((u_char *) text, 6 * max + 2, 5 * max, DEPTH);
     check_reference((u_char *) text, 6 * max + 2);
 
-    /* levels that were left don't count */
+    /* closed levels do not count */
 
     text[0] = '[';
     for (n = 0; n < max; n++) {
@@ -1658,8 +1663,8 @@ test_depth(void **state)
 
 
 /*
- * Each level must remember what it is: closing what was opened as the other
- * one is an error at all of them.
+ * Each level must remember its type: a closing bracket of the other type is an
+ * error at all of them.
  */
 
 static void
@@ -1741,7 +1746,7 @@ test_many_brackets(void **state)
 
 
 /*
- * An empty text has nothing to be read and needs no memory.
+ * An empty text has no bytes to read and needs no memory.
  */
 
 static void
@@ -1850,8 +1855,8 @@ test_code_points(void **state)
 
 
 /*
- * Each code point in more bytes than it needs, each surrogate, and code
- * points over U+10FFFF as far as a leading byte reaches.
+ * Each code point in more bytes than needed, each surrogate, and code points
+ * over U+10FFFF as far as a leading byte can encode them.
  */
 
 static void
@@ -1901,7 +1906,7 @@ test_utf8_ill_formed(void **state)
         check_bad((u_char *) text, 6, 1, UTF8);
     }
 
-    /* bytes that begin nothing */
+    /* bytes that cannot begin a character */
 
     for (n = 0x80; n < 0x100; n++) {
 
@@ -1920,7 +1925,7 @@ test_utf8_ill_formed(void **state)
 
 
 /*
- * All there is in two bytes, and what may be at the borders in three and four.
+ * All sequences of two bytes, and those near the limits of three and four.
  */
 
 static void
@@ -1969,7 +1974,7 @@ test_utf8_sequences(void **state)
 
 
 /*
- * A character that is cut off, by each thing that can come instead.
+ * A character that is cut off, by each byte that may follow instead.
  */
 
 static void
@@ -1995,7 +2000,7 @@ test_utf8_truncated(void **state)
         for (cut = 1; cut < len; cut++) {
             for (j = 0; j < vaani_test_nelems(next); j++) {
 
-                /* plain text before it, for the way in steps of eight */
+                /* plain text before it, for the path in steps of eight */
 
                 for (n = 0; n <= 9; n++) {
                     text[0] = '"';
@@ -2040,7 +2045,7 @@ test_control_characters(void **state)
             check_bad(text, 25, 2 + n, CONTROL);
         }
 
-        /* outside of strings only four of them may be */
+        /* outside strings only four of them are allowed */
 
         text[0] = c;
         text[1] = '1';
@@ -2330,7 +2335,7 @@ test_members_of_others(void **state)
 
 
 /*
- * As many members as the preallocated ones hold, and more and more.
+ * As many members as the preallocated ones, and more and more.
  */
 
 static void
@@ -2383,7 +2388,7 @@ test_members_many(void **state)
 
         assert_null(vaani_json_find(&json.top, &key));
 
-        /* in the usual case the allocator isn't asked for anything */
+        /* in the usual case nothing is allocated */
 
         vaani_test_that((arena.nallocs == 0) == (counts[i] <= 16),
                         "%zu keys: %zu allocations", counts[i], arena.nallocs);
@@ -2396,8 +2401,8 @@ test_members_many(void **state)
 
 
 /*
- * One member more than may be listed, at the top and in "data"; elsewhere any
- * number of them is fine, and takes no memory.
+ * One member more than may be listed, at the top and in "data".  Elsewhere any
+ * number of them is accepted, and takes no memory.
  */
 
 static void
@@ -2473,7 +2478,7 @@ test_members_too_many(void **state)
 
             vaani_test_arena_free(&arena);
 
-            /* who lists nothing inside has no limit there */
+            /* without a list inside, there is no limit there */
 
             options.inner = NULL;
             options.unique = 1;
@@ -2503,7 +2508,8 @@ test_members_too_many(void **state)
 
 
 /*
- * The members of "data": those of the last one, if it's an object.
+ * The members of "data"; if it is repeated, those of the last one, if that is
+ * an object.
  */
 
 static void
@@ -2572,8 +2578,8 @@ test_members_of_data(void **state)
 
 
 /*
- * In "data" a key must not be there twice either, but anywhere else it may;
- * who doesn't insist on that gets the last one.
+ * In "data" a key must not be repeated either, but anywhere else it may.
+ * Without that option the last one counts.
  */
 
 static void
@@ -2588,7 +2594,7 @@ test_duplicates_of_data(void **state)
 
     static const struct {
         const char  *text;
-        size_t       offset;        /* 0: it's fine */
+        size_t       offset;        /* 0: no error */
     } rows[] = {
         { "{\"data\":{\"a\":1,\"a\":2}}", 15 },
         { "{\"data\":{\"b\":1,\"\\u0062\":2},\"a\":1}", 15 },
@@ -2634,8 +2640,8 @@ test_duplicates_of_data(void **state)
 
 
 /*
- * The elements of an array: those of which more than the grammar is wrong are
- * told, and passed.
+ * The elements of an array.  Elements with errors beyond the grammar are
+ * reported, and skipped.
  */
 
 static void
@@ -2724,7 +2730,7 @@ test_elements(void **state)
 
         } else {
 
-            /* seen from the begin of the array, it is the key */
+            /* relative to the beginning of the array, it is the key */
 
             assert_string_equal(error.message, rows[n].message);
             assert_true(array_raw.data + error.offset > raw.data);
@@ -2770,8 +2776,7 @@ test_elements(void **state)
 
 
 /*
- * Line breaks are told if they are between tokens.  Inside of strings there
- * are none.
+ * Line breaks between tokens are reported.  Strings have none.
  */
 
 static void
@@ -2898,8 +2903,8 @@ test_duplicates(void **state)
 
 
 /*
- * With several duplicates the one that comes first in the text counts, though
- * many keys are compared in the order of their sizes.
+ * Of several duplicates the first one in the text counts, although many keys
+ * are compared in the order of their sizes.
  */
 
 static void
@@ -2969,8 +2974,8 @@ test_duplicates_first(void **state)
 
 
 /*
- * Keys that sort by their last bytes only, or that end within one another,
- * are different ones; in objects below the top they may repeat.
+ * Keys that differ only in their last bytes, or that are prefixes of one
+ * another, are different; in objects below the top they may be repeated.
  */
 
 static void
@@ -3217,7 +3222,7 @@ test_integers(void **state)
         check_integer(integers[n].number, len, integers[n].shift,
                       integers[n].value, integers[n].message);
 
-        /* what is checked against must be right itself */
+        /* the reference itself must be correct */
 
         number.data = (u_char *) integers[n].number;
         number.len = len;
@@ -3232,8 +3237,8 @@ test_integers(void **state)
 
 
 /*
- * Pseudo-random numbers of all shapes against the reference.  Many have nines,
- * zeros and halves: there the rounding is decided.
+ * Pseudo-random numbers of all forms against the reference.  Many have nines,
+ * zeros and halves, where the rounding is decided.
  */
 
 static void
@@ -3325,7 +3330,7 @@ test_integer_long(void **state)
 
     (void) state;
 
-    /* megabytes of digits, and an exponent that makes up for them */
+    /* megabytes of digits, and an exponent that compensates for them */
 
     n = 3000000;
     text = vaani_test_malloc(n + 32);
@@ -3363,7 +3368,7 @@ test_escapes(void **state)
 
     (void) state;
 
-    /* nothing is nothing, wherever it is not */
+    /* an empty string is empty, at any address */
 
     src.data = NULL;
     src.len = 0;
@@ -3393,8 +3398,8 @@ test_escapes(void **state)
 
 
 /*
- * What was escaped is a string again, with the same value if it was UTF-8,
- * and has no byte that a terminal or a log might not like.
+ * An escaped text is a string with the same value if it was UTF-8, and has no
+ * byte that a terminal or a log might interpret.
  */
 
 static void
@@ -3482,7 +3487,7 @@ is_utf8(const vaani_str_t *str)
 
 
 /*
- * Scans and decodes all that there is to decode.
+ * Scans and decodes everything.
  */
 
 static int
@@ -3516,8 +3521,8 @@ scan_all(vaani_test_arena_t *arena, const vaani_str_t *text)
 
 
 /*
- * Memory runs out at each of the allocations, for good or just once.  That must
- * be told, must be all that happens, and must not cost memory itself.
+ * Memory runs out at each of the allocations, permanently or just once.  That
+ * must be reported, must be the only error, and must not need memory itself.
  */
 
 static void

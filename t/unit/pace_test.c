@@ -1,6 +1,6 @@
 
 /*
- * How often a line may be logged.
+ * The rate of a log line.
  */
 
 #include <stdarg.h>
@@ -59,7 +59,7 @@ test_period(void **state)
         assert_int_equal(vaani_pace(&pace, 5 + n, TEST_PERIOD, &skipped), 0);
     }
 
-    /* skipped ones don't put the next line off */
+    /* suppressed lines do not delay the next line */
 
     assert_int_equal(vaani_pace(&pace, 4 + TEST_PERIOD, TEST_PERIOD, &skipped),
                      0);
@@ -84,7 +84,7 @@ test_back(void **state)
 
     memset(&pace, 0, sizeof(vaani_pace_t));
 
-    /* 32 bits of ms have wrapped: it isn't silent for 49 days */
+    /* 32 bits of ms have wrapped: the line is not suppressed for 49 days */
 
     assert_int_equal(vaani_pace(&pace, UINT32_MAX, TEST_PERIOD, &skipped), 1);
     assert_int_equal(vaani_pace(&pace, 3, TEST_PERIOD, &skipped), 1);

@@ -40,7 +40,7 @@ test_words(void **state)
         }
     }
 
-    /* the first and the last one, which tell that none was left out */
+    /* the first and the last one: none was left out */
 
     assert_string_equal(vaani_reason_word(VAANI_REASON_METHOD)->data,
                         "method");

@@ -1,7 +1,7 @@
 
 /*
- * Deliveries are read back as they were written, those of the version before
- * too; anything else is refused.
+ * Deliveries are read back as they were written, also those of the previous
+ * version; all other bytes are refused.
  */
 
 
@@ -71,7 +71,7 @@ check_same(const vaani_delivery_t *read, const vaani_delivery_t *expected)
         assert_true(vaani_str_eq(&read->channels[n], &expected->channels[n]));
     }
 
-    /* what is read back has been in the spool */
+    /* a delivery read back has been in the spool */
 
     assert_int_equal(read->replayed, 1);
 }
@@ -129,7 +129,7 @@ test_delivery(void **state)
 
 
 /*
- * Sharded channels are counted behind the flags, where an older reader sees
+ * Sharded channels are counted after the flags, so that an older version sees
  * that there is more than it knows.
  */
 
@@ -193,7 +193,8 @@ test_sharded(void **state)
 
 
 /*
- * No string and no number: the shortest one, and one of all that is large.
+ * Empty strings and zero numbers: the shortest record; and one with maximum
+ * values.
  */
 
 static void
@@ -240,7 +241,7 @@ test_borders(void **state)
 
 
 /*
- * A record as version 1 wrote it, whole and cut at each byte.
+ * A record of version 1, whole and cut at each byte.
  */
 
 static size_t
@@ -316,7 +317,7 @@ test_version_1(void **state)
     assert_int_equal(vaani_record_read(&read, data, size + 1, &arena.alloc),
                      VAANI_ERROR);
 
-    /* as it stands in the spools of that version */
+    /* in the form of that version's spools */
 
     assert_int_equal(vaani_record_read(&read, written, sizeof(written) - 1,
                                        &arena.alloc),
@@ -402,7 +403,7 @@ test_key(void **state)
     data = vaani_test_malloc(size);
     (void) vaani_record_write(data, &test_sample);
 
-    /* what is behind it isn't looked at */
+    /* the bytes after it are not checked */
 
     before = 1 + 2 + 3 * 8 + 4 + test_sample.key.len;
 
@@ -451,7 +452,7 @@ test_delivery_of_another_version(void **state)
     for (version = 0; version < 256; version++) {
         data[0] = version;
 
-        /* a whole one of version 2 isn't one of version 1 either */
+        /* a complete one of version 2 is not one of version 1 */
 
         assert_int_equal(vaani_record_read(&read, data, size, &arena.alloc),
                          version == 2 ? VAANI_OK : VAANI_ERROR);

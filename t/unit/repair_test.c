@@ -1,7 +1,7 @@
 
 /*
- * Bodies are repaired as the contract says, no further, and places in the
- * repaired form are found again in what was received.
+ * Bodies are repaired only as the contract says, and positions in the repaired
+ * text are mapped to the received one.
  */
 
 
@@ -72,7 +72,7 @@ static const repair_t  repaired[] = {
     { vaani_string("\"\\\\\xff\\\"\xff\""),
       vaani_string("\"\\\\" FFFD "\\\"" FFFD "\"") },
 
-    /* numbers that are none */
+    /* words that are not numbers */
 
     { vaani_string("NaN"), vaani_string("null") },
     { vaani_string("Infinity"), vaani_string("null") },
@@ -86,7 +86,7 @@ static const repair_t  repaired[] = {
     { vaani_string("{\"\\\\\\\"NaN\":NaN}"),
       vaani_string("{\"\\\\\\\"NaN\":null}") },
 
-    /* that doesn't make JSON of everything */
+    /* repairs that do not make JSON of it */
 
     { vaani_string("-NaN"), vaani_string("-null") },
     { vaani_string("NaNs"), vaani_string("nulls") },
@@ -98,7 +98,7 @@ static const repair_t  repaired[] = {
 };
 
 
-/* what stays as it is */
+/* unchanged texts */
 
 static const vaani_str_t  whole[] = {
     vaani_string(""),
@@ -146,7 +146,7 @@ check_repair(const vaani_str_t *src, const vaani_str_t *dst)
         vaani_test_that(rc == VAANI_DONE, "%s: rc %d",
                         vaani_test_show_str(src), rc);
 
-        /* it isn't even copied */
+        /* it is not even copied */
 
         assert_ptr_equal(result.data, text.data);
         assert_int_equal(result.len, text.len);
@@ -162,7 +162,7 @@ check_repair(const vaani_str_t *src, const vaani_str_t *dst)
 
         assert_int_equal(arena.nallocs, 1);
 
-        /* what is repaired needs no repair */
+        /* a repaired text needs no repair */
 
         assert_int_equal(vaani_repair(&result, &arena.alloc, &again),
                          VAANI_DONE);
@@ -181,9 +181,9 @@ check_repair(const vaani_str_t *src, const vaani_str_t *dst)
 
 
 /*
- * Each place of the repaired form is that of the same byte in what was
- * received, or of the end of the repair that it is inside of; and so is each
- * when it is reached from another.
+ * Each position of the repaired text maps to the same byte in the received
+ * one, or to the end of the repair that contains it; also when it is reached
+ * from another position.
  */
 
 static void
@@ -253,7 +253,7 @@ check_reference(const u_char *data, size_t len)
 
 
 /*
- * The rules once more, as plainly as can be.
+ * The same rules, in their simplest form.
  */
 
 static size_t
@@ -319,7 +319,7 @@ reference(const vaani_str_t *src, u_char *dst)
 
 
 /*
- * The most bytes that are the begin of some character, or one.
+ * The maximum number of bytes that begin a character, or are one.
  */
 
 static size_t
@@ -397,7 +397,7 @@ test_whole(void **state)
 
 
 /*
- * All sequences of bytes that are at the borders of what UTF-8 allows.
+ * All sequences of bytes near the limits of UTF-8.
  */
 
 static void
@@ -440,7 +440,7 @@ test_utf8(void **state)
 
 
 /*
- * All sequences of parts that have something to do with a repair.
+ * All sequences of parts that concern a repair.
  */
 
 static void
@@ -469,7 +469,7 @@ test_parts(void **state)
 
 
 /*
- * Some places, as people would point at them.
+ * Some positions, given explicitly.
  */
 
 static void
@@ -483,7 +483,7 @@ test_places(void **state)
 
     vaani_repair_begin(&repair, &src);
 
-    /* the mark is passed, and counted */
+    /* the mark is skipped, and counted */
 
     assert_int_equal(vaani_repair_seek(&repair, 0), 3);
     assert_int_equal(repair.nrepairs, 1);
@@ -492,7 +492,7 @@ test_places(void **state)
     assert_int_equal(repair.nrepairs, 1);
     assert_int_equal(src.data[8], 'N');
 
-    /* inside of null there is nothing: it's passed as a whole */
+    /* inside null there is no position: it is passed as a whole */
 
     assert_int_equal(vaani_repair_seek(&repair, 6), 11);
     assert_int_equal(repair.nrepairs, 2);

@@ -51,7 +51,7 @@ static vaani_signature_format_t  test_bare = {
     vaani_string("Sig:"), { 0, NULL }, ',', VAANI_SIGNATURE_BASE64_ANY, 1, 0
 };
 
-/* one that the expected signature begins with */
+/* one that is a prefix of the expected signature */
 
 static vaani_signature_format_t  test_begins = {
     vaani_string("g0"), { 0, NULL }, ',', VAANI_SIGNATURE_BASE64_ANY, 1, 0
@@ -161,7 +161,7 @@ test_token_equal(void **state)
 
 
 /*
- * Of every length: itself is equal, with a bit turned it is not.
+ * For every length: equal to itself, and different with one bit changed.
  */
 
 static void
@@ -204,8 +204,8 @@ test_token_bits(void **state)
 
 
 /*
- * What is beyond the token's length is zero, and so may be the end of a value;
- * and a value may go on beyond the array.
+ * Bytes beyond the token's length are zero, and a value may end with zeros, or
+ * be longer than the array.
  */
 
 static void
@@ -361,7 +361,7 @@ test_match(void **state)
 
 
 /*
- * Base64 has no case, and every bit of it counts.
+ * Base64 is case-sensitive, and every bit of it counts.
  */
 
 static void
@@ -377,7 +377,7 @@ test_match_bits(void **state)
         for (bit = 0; bit < 8; bit++) {
             header[n] ^= 1 << bit;
 
-            /* strlen() ends at no zero: none of the bytes is a power of 2 */
+            /* strlen() stops at no zero: none of the bytes is a power of 2 */
 
             vaani_test_that(!test_matches(&test_webhook, header, TEST_BASE64),
                             "bit %u of byte %zu", bit, n);
@@ -389,7 +389,7 @@ test_match_bits(void **state)
 
 
 /*
- * The right one is found wherever it is among a hundred others.
+ * The correct one is found anywhere among a hundred others.
  */
 
 static void
@@ -530,7 +530,7 @@ test_timestamp_parse(void **state)
 
     static const struct {
         const char     *text;
-        int64_t         seconds;        /* -1: it is no timestamp */
+        int64_t         seconds;        /* -1: not a timestamp */
     } tests[] = {
         { "0", 0 },
         { "1", 1 },
@@ -588,7 +588,7 @@ test_timestamp_parse(void **state)
         }
     }
 
-    /* a zero byte is no end */
+    /* a zero byte does not end it */
 
     test_str(&arena, &str, "1\0", 2);
     assert_int_equal(vaani_timestamp_parse(&str, &seconds), VAANI_ERROR);

@@ -182,7 +182,7 @@ test_tagged(void **state)
                         "%s: %u", rows[n].key, slot);
     }
 
-    /* a zero byte is one like others */
+    /* a zero byte is an ordinary one */
 
     assert_int_equal(slot_of("a\0{b\0c}d", 8),
                      slow_crc16((const u_char *) "b\0c", 3) % VAANI_SLOTS);

@@ -1,7 +1,7 @@
 
 /*
- * Times are read as RFC 3339 has them, and the unit of a duration is found out
- * by the contract's rule.
+ * Times are read as in RFC 3339, and the unit of a duration is found by the
+ * contract's rule.
  */
 
 
@@ -142,7 +142,7 @@ test_no_times(void **state)
 
     str = vaani_contract_str("2026-10-09T00:11:18Z");
 
-    /* a U+0000 isn't one of the characters that may stand there */
+    /* U+0000 is not one of the allowed characters */
 
     check_time("2026-10-09\0" "00:11:18Z", 20);
     check_time("2026-10-09T00:11:18\0", 20);
@@ -151,7 +151,7 @@ test_no_times(void **state)
 
 
 /*
- * Each day of all the years, and each of the days that no month has.
+ * Each day of all years, and invalid days of each month.
  */
 
 static void
@@ -294,7 +294,7 @@ test_settled(void **state)
         uint64_t           settled;
     } rows[] = {
 
-        /* what was seen: 107.42 for 1 min 48 s, 41000 for 41 s */
+        /* values of real senders: 107.42 for 1 min 48 s, 41000 for 41 s */
 
         { 107, 107420, 108517, VAANI_DURATION_KNOWN, 107420 },
         { 41000, 41000000, 41200, VAANI_DURATION_KNOWN, 41000 },
@@ -314,7 +314,7 @@ test_settled(void **state)
         { 5, 5000, 1, VAANI_DURATION_KNOWN, 5 },
         { 5010, 5010000, 9, VAANI_DURATION_NONE, 0 },
 
-        /* both could be: the span is the geometric mean at the border */
+        /* both are possible: the span is the geometric mean at the limit */
 
         { 100, 10000, 1000, VAANI_DURATION_KNOWN, 100 },
         { 100, 10000, 5000, VAANI_DURATION_KNOWN, 10000 },
@@ -325,7 +325,7 @@ test_settled(void **state)
         { 999, 3996, 1998, VAANI_DURATION_KNOWN, 3996 },
         { 1000, 4000, 2000, VAANI_DURATION_KNOWN, 1000 },
 
-        /* readings the other way round, of which the first one is out */
+        /* swapped readings, of which the first one is rejected */
 
         { 50000, 10, 1000, VAANI_DURATION_KNOWN, 10 },
 
@@ -359,8 +359,7 @@ test_settled(void **state)
 
 
 /*
- * Readings and spans of all sizes, those at the borders of each rule among
- * them.
+ * Readings and spans of all sizes, including those at the limits of each rule.
  */
 
 static void
@@ -383,7 +382,7 @@ test_settled_generated(void **state)
         check_settled(VAANI_JSON_MAX_INT, VAANI_JSON_MAX_INT, span);
         check_settled(ms, VAANI_JSON_MAX_INT, span);
 
-        /* the span at which a reading goes out */
+        /* the span at which a reading is rejected */
 
         ms %= (uint64_t) 1 << 30;
 
@@ -393,7 +392,7 @@ test_settled_generated(void **state)
                 check_settled(ms / 1000, ms, (ms - 5000) * 10 / 11 + near);
             }
 
-            /* and the one where both are as near */
+            /* and the one at which both are equally near */
 
             check_settled(ms, ms * 4, ms * 2 + 2 + near);
             check_settled(ms, ms * 1024, ms * 32 + 2 + near);

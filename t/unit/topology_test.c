@@ -1,7 +1,7 @@
 
 /*
- * Replies of Redis Cluster and Sentinel, as their versions write them, and as
- * they should not be.
+ * Replies of Redis Cluster and Sentinel, as their versions write them, and
+ * invalid ones.
  */
 
 
@@ -29,7 +29,7 @@
 #define TEST_S255  TEST_S50 TEST_S50 TEST_S50 TEST_S50 TEST_S50 "01234"
 
 
-/* the linker puts it in front of realloc(), see t/Makefile.inc */
+/* the linker replaces realloc() by it, see t/Makefile.inc */
 
 void *__real_realloc(void *p, size_t size);
 void *__wrap_realloc(void *p, size_t size);
@@ -78,7 +78,7 @@ read_topology(vaani_topology_t *t, const char *notation, const char **why)
     int          rc;
     redisReply  *reply;
 
-    /* what was there does not matter */
+    /* the previous content does not matter */
 
     memset(t, 0x5a, sizeof(vaani_topology_t));
     *why = NULL;
@@ -169,7 +169,7 @@ test_versions(void **state)
                   " ['127.0.0.1' 7003 '" TEST_ID_B "' ['hostname' 'h']]]]",
           { TEST_ID_A, TEST_ID_B } },
 
-        /* one that is to come */
+        /* a future version */
 
         { "[[0 5460 ['127.0.0.1' 7000 '" TEST_ID_A "' [] 'x' nil]"
                   " ['127.0.0.1' 7003 '" TEST_ID_B "' ['x' ['y'] 'z'] 5]]]",
@@ -243,7 +243,7 @@ test_ranges(void **state)
     check_slots(&t, 31, 16383, VAANI_TOPOLOGY_NONE);
     vaani_topology_free(&t);
 
-    /* of overlapping ones, the first one stands */
+    /* of overlapping ones, the first one counts */
 
     good_topology(&t, "[[10 20 ['a' 1]] [0 15 ['b' 2]] [10 20 ['c' 3]]]");
     check_slots(&t, 0, 9, 1);
@@ -304,7 +304,7 @@ test_same_nodes(void **state)
 
     (void) state;
 
-    /* the id tells, and the first address stands */
+    /* the id identifies the node, and the first address counts */
 
     good_topology(&t, "[[0 0 ['a' 1 'A']] [1 1 ['b' 2 'A']]]");
     assert_int_equal(t.nnodes, 1);
@@ -541,7 +541,7 @@ test_bad_topologies(void **state)
 
 
 /*
- * Bytes that the notation does not have.
+ * Bytes that do not occur in the notation.
  */
 
 static void

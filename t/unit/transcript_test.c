@@ -30,7 +30,7 @@ static void check_turns(const char *turns, size_t len, const char *text);
 
 static const transcript_t  transcripts[] = {
 
-    /* the names of the parts, and in which order they are looked for */
+    /* the names of the parts, and their order of precedence */
 
     { "[{\"role\":\"agent\",\"content\":\"Hello\",\"time\":\"10:00:01\"},"
       "{\"speaker\":\"user\",\"text\":\"Hi.\",\"timestamp\":\"10:00:05\"}]",
@@ -54,7 +54,7 @@ static const transcript_t  transcripts[] = {
 
     { "[{\"role\":1,\"text\":2.50,\"time\":1e3}]", "[1e3] 1: 2.50" },
 
-    /* turns that are texts */
+    /* turns that are strings */
 
     { "[\"a\",\"b\"]", "a\nb" },
     { "[\"\",\"b\"]", "b" },
@@ -76,7 +76,7 @@ static const transcript_t  transcripts[] = {
       "[ 1] A B: c  d " },
     { "[\"a\\nb\",\"c\\\\nd\"]", "a b\nc\\nd" },
 
-    /* the role is in capitals, those of ASCII */
+    /* the role is in capitals (ASCII letters only) */
 
     { "[{\"role\":\"Agent 2\",\"text\":\"aB\"}]", "AGENT 2: aB" },
     { "[{\"role\":\"\xc3\xa9t\xc3\xa9\",\"text\":\"t\"}]",
@@ -93,7 +93,7 @@ static const transcript_t  transcripts[] = {
     { "[{\"text\":\"a\",\"text\":\"b\"}]", "b" },
     { "[{\"text\":\"a\",\"text\":null,\"message\":\"m\"}]", "m" },
 
-    /* what is inside of "data" is elsewhere */
+    /* members inside "data" do not count */
 
     { "[{\"data\":{\"text\":\"t\"}}]", NULL },
 
@@ -129,7 +129,7 @@ check_turns(const char *turns, size_t len, const char *text)
                         vaani_test_show_str(&lines));
     }
 
-    /* the contract says the same */
+    /* the contract agrees */
 
     vaani_test_that(vaani_contract_transcript(&raw, &arena, &expected)
                     == (text != NULL)
@@ -170,7 +170,7 @@ test_transcripts(void **state)
 
 
 /*
- * A turn with more members than are listed is left out, those around it are
+ * A turn with more members than are listed is left out, its neighbours are
  * not.
  */
 
@@ -199,8 +199,8 @@ test_turn_too_large(void **state)
 
 
 /*
- * Many turns, each as long as it can get beside its JSON: the sanitizers see
- * whether there is room for them.
+ * Many turns, each as long as possible relative to its JSON: the sanitizers
+ * check that the buffer is large enough.
  */
 
 static void

@@ -1,7 +1,7 @@
 
 /*
- * The script's arguments say all of an event and its delivery, in the order
- * that is written down at the top of transition.lua; and its reply is read.
+ * The script's arguments contain everything about an event and its delivery,
+ * in the order documented at the top of transition.lua; and its reply is read.
  */
 
 
@@ -117,7 +117,7 @@ test_args(const char *body, const vaani_delivery_t *delivery,
 
 
 /*
- * What comes before the scalars of an event is the same for all of them.
+ * The part before the scalars of an event is the same for all of them.
  */
 
 #define HEAD(event, room)                                                     \
@@ -184,8 +184,8 @@ test_known(void **state)
 
 
 /*
- * The kinds of a duration, with the span and without it, and the sources of
- * what call_postprocessing says besides.
+ * The kinds of a duration, with and without the span, and the sources of
+ * call_postprocessing's other values.
  */
 
 static void
@@ -240,7 +240,7 @@ test_postprocessing(void **state)
 
 
 /*
- * What the digits say: an event that came before its sender counted, from one
+ * The digits: an event that came before its sender counted, from a sender
  * without ids, of a room with the longest name.
  */
 
@@ -272,7 +272,7 @@ test_digits(void **state)
 
     assert_memory_equal(args[3].data, "440f000314000000", 16);
 
-    /* without an id the fields follow what all events have */
+    /* without an id the fields follow the common part */
 
     assert_int_equal(args[8].len, 13);
     assert_memory_equal(args[8].data, "transfer_type", 13);
@@ -294,7 +294,7 @@ test_digits(void **state)
 
 
 /*
- * A status that the ladder doesn't have stands by itself.
+ * A status that is not in the ladder is an argument of its own.
  */
 
 static void
@@ -323,7 +323,7 @@ test_status(void **state)
 
     vaani_test_arena_free(&arena);
 
-    /* nor one that is empty, which no event is read with */
+    /* nor an empty one, which no event can have */
 
     vaani_test_arena_init(&arena);
 
@@ -348,8 +348,8 @@ test_status(void **state)
 
 
 /*
- * The code of an event can't be part of a digest, belongs to one event alone,
- * and is the same in every version.
+ * The code of an event cannot be part of a digest, is unique, and is the same
+ * in every version.
  */
 
 static void
@@ -417,8 +417,8 @@ test_ladders(void **state)
 
 
 /*
- * The expiry has another period after each hundredth of it, and the script adds
- * that; without an expiry, there is one period.
+ * The expiry has another period after each hundredth of it, and the script
+ * adds that; without an expiry, there is one period.
  */
 
 static void
@@ -472,7 +472,7 @@ test_period(void **state)
 
 
 /*
- * The script is told no more of an event that it can't apply.
+ * The script gets nothing else of an event that it cannot apply.
  */
 
 static void
@@ -490,7 +490,7 @@ test_unknown(void **state)
 
 
 /*
- * An event of no call has no room and no key in its message.
+ * An event without a call has no room and no key in its message.
  */
 
 static void
@@ -555,8 +555,8 @@ test_no_stream(void **state)
 
 
 /*
- * The keys of the index begin as that of the call; an event that is none of a
- * call has none of them, nor has a key that is not made of a room's name.
+ * The keys of the index begin like that of the call.  An event without a call
+ * has none of them, nor has a key that does not end with the room's name.
  */
 
 static void
@@ -644,7 +644,7 @@ test_index(void **state)
 
 
 /*
- * Sharded channels come last, behind an argument that is no channel.
+ * Sharded channels come last, after an argument that is not a channel.
  */
 
 static void
@@ -708,8 +708,8 @@ test_replayed(void **state)
 
 
 /*
- * Instead of its payload, an event has the size of it; one that isn't known has
- * nothing else to say.
+ * Instead of its payload, an event has its size; an unknown event has only the
+ * payload.
  */
 
 static void
@@ -742,8 +742,8 @@ test_omitted(void **state)
 
 
 /*
- * All that can be there is there, and as long as it can be: the sanitizers see
- * whether there is room for it.
+ * Everything present, and as long as possible: the sanitizers check that the
+ * buffer is large enough.
  */
 
 static void
@@ -792,7 +792,10 @@ test_largest(void **state)
         assert_int_equal(test_args(body, &delivery, &arena, &args, &nargs),
                          VAANI_OK);
 
-        /* a span of 0 leaves the unit open, a short one would leave both out */
+        /*
+         * a span of 0 leaves the unit open, a short one would reject both
+         * readings
+         */
 
         assert_int_equal(args[3].data[5], known ? '0' : '3');
         assert_int_equal(args[3].data[6], known ? '1' : '0');
@@ -835,7 +838,7 @@ test_no_memory(void **state)
 
 
 /*
- * What the script returns: everything that it can, and what it can't.
+ * The script's results: all possible ones, and impossible ones.
  */
 
 static void

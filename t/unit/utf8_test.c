@@ -1,7 +1,7 @@
 
 /*
- * The text of strings, many bytes at a time: against a reader that takes one
- * character after the other, and knows of UTF-8 what its numbers are.
+ * The text of strings, many bytes at a time: compared with a reader that reads
+ * one character at a time, by the definition of UTF-8.
  */
 
 #include <stdarg.h>
@@ -54,7 +54,7 @@ static const u_char  borders[] = {
 
 
 /*
- * Each byte at each place, instead of another and between two.
+ * Each byte at each position, instead of another and between two.
  */
 
 static void
@@ -84,7 +84,7 @@ test_bytes(void **state)
 
 
 /*
- * What may be at the borders, in three bytes and four, at places that change.
+ * Byte sequences at the limits, in three and four bytes, at varying positions.
  */
 
 static void
@@ -139,8 +139,8 @@ test_sequences(void **state)
 
 
 /*
- * Each number in each form that there is for it and that would be too long,
- * surrogates and numbers over U+10FFFF, so that their places change.
+ * Each code point in each form that is too long, surrogates and code points
+ * over U+10FFFF, at varying positions.
  */
 
 static void
@@ -302,7 +302,7 @@ test_copy(void **state)
 
 
 /*
- * The text is all that there is: what is read outside of it is found.
+ * The text fills its memory exactly: reads outside it are detected.
  */
 
 static void
@@ -350,7 +350,7 @@ expect(const u_char *text, size_t len)
 
 
 /*
- * The length of the character that can stand for itself, or 0.
+ * The length of the character that is valid unescaped, or 0.
  */
 
 static size_t
@@ -385,7 +385,7 @@ character(const u_char *p, size_t len)
         return 0;
     }
 
-    /* there is one form for each */
+    /* only one form is valid for each */
 
     return (put(again, cp) == size && memcmp(again, p, size) == 0) ? size : 0;
 }
@@ -422,7 +422,7 @@ put(u_char *dst, unsigned cp)
 
 
 /*
- * Whole characters from a place on, until TEST_LEN or more is filled.
+ * Whole characters from a position on, until TEST_LEN or more is filled.
  */
 
 static size_t

@@ -1,8 +1,8 @@
 
 /*
- * The documented events, written down a second time from the documentation,
- * not from the table of the core: what bodies may hold and what is made of
- * them, in the strict mode and in the lenient one.
+ * The documented events, written a second time from the documentation and not
+ * from the table of the core: the contents of bodies and the results, in
+ * strict and in lenient mode.
  */
 
 
@@ -18,7 +18,7 @@
 #include "vaani_reference.h"
 
 
-/* the word of an error, as $vaani_reason has it */
+/* the error's reason, as in $vaani_reason */
 
 #define reason_of(error)                                                      \
     ((const char *) vaani_reason_word((error)->reason)->data)
@@ -32,7 +32,7 @@
 typedef enum {
     VAANI_CONTRACT_STRING = 0,
     VAANI_CONTRACT_TRANSCRIPT,      /* a string, or turns */
-    VAANI_CONTRACT_STATUS,          /* a string, and which one is fixed */
+    VAANI_CONTRACT_STATUS,          /* a fixed string */
     VAANI_CONTRACT_ANY_STATUS,
     VAANI_CONTRACT_OBJECT,
     VAANI_CONTRACT_SECONDS,
@@ -234,7 +234,7 @@ vaani_contract_find(const vaani_str_t *name)
 
 
 /*
- * What of an event isn't as the table says.
+ * Differences between an event and the table.
  */
 
 typedef struct {
@@ -245,7 +245,7 @@ typedef struct {
 
 
 /*
- * What a text must become: an error, or an event.
+ * The expected result of a text: an error, or an event.
  */
 
 typedef struct {
@@ -281,7 +281,7 @@ typedef struct {
 } vaani_contract_t;
 
 
-/* what is made of a field of another type */
+/* the result for a field of another type */
 
 #define VAANI_CONTRACT_FINE       0
 #define VAANI_CONTRACT_CONVERTED  1
@@ -340,7 +340,7 @@ vaani_contract_has_word(const vaani_str_t *str, const char *word)
 
     for (n = 0; n < str->len; n++) {
 
-        /* a U+0000 must not end it */
+        /* U+0000 must not end it */
 
         lower[n] = str->data[n] ? tolower(str->data[n]) : ' ';
     }
@@ -378,8 +378,8 @@ vaani_contract_digits(const char **p, int n)
 
 
 /*
- * A time of RFC 3339, or without an offset, from 1970 to 9999, as Unix time
- * in ms, by the calendar of the C library.  Returns 0 if it isn't one.
+ * A time of RFC 3339, or without an offset, from 1970 to 9999, as Unix time in
+ * ms, by the calendar of the C library.  Returns 0 if it is not one.
  */
 
 static inline int
@@ -508,7 +508,7 @@ vaani_contract_time(const vaani_str_t *str, uint64_t *ms)
         return 0;
     }
 
-    /* what isn't in the calendar comes back as another day or hour */
+    /* what is not in the calendar comes back as another day or hour */
 
     again = tm;
     seconds = timegm(&again);
@@ -533,8 +533,8 @@ vaani_contract_time(const vaani_str_t *str, uint64_t *ms)
 
 
 /*
- * How far a reading is from the span, as the ratio of the greater one to the
- * smaller one; that of 0 is infinite.
+ * The distance of a reading from the span, as the ratio of the greater one to
+ * the smaller one; infinite for 0.
  */
 
 typedef struct {
@@ -556,7 +556,7 @@ vaani_contract_ratio(uint64_t reading, uint64_t span)
 
 
 /*
- * Which of the two readings of call_postprocessing's duration stands.
+ * Chooses between the two readings of call_postprocessing's duration.
  */
 
 static inline void
@@ -695,7 +695,7 @@ vaani_contract_transcript(const vaani_str_t *raw, vaani_test_arena_t *arena,
             return 0;
         }
 
-        /* what the whole has decoded isn't needed any more */
+        /* the members decoded from the whole are not needed any more */
 
         whole.last = whole.decoded;
 
@@ -773,7 +773,7 @@ vaani_contract_refuse(vaani_contract_t *c, const char *field, unsigned nested,
 
 
 /*
- * "event" stands at the top, or in the envelope.
+ * "event" is at the top, or in the envelope.
  */
 
 static inline int
@@ -810,7 +810,7 @@ vaani_contract_name(vaani_contract_t *c, const vaani_ref_t *r,
 
 
 /*
- * What is wrong with a name of a call; NULL if it's usable.
+ * The error in a name of a call; NULL if it is usable.
  */
 
 static inline const char *
@@ -860,7 +860,7 @@ vaani_contract_room(vaani_contract_t *c, const vaani_ref_t *r)
 
         if (m->type == VAANI_JSON_STRING && m->string.len == 0) {
 
-            /* it's told of if there is nothing better to tell */
+            /* reported only if there is no better error */
 
             if (failed == 0) {
                 failed = 1;
@@ -884,7 +884,7 @@ vaani_contract_room(vaani_contract_t *c, const vaani_ref_t *r)
                 c->reason = wrong;
             }
 
-            /* who is strict takes the first name or none */
+            /* strict mode takes the first name or none */
 
             if (c->strict && c->room.data == NULL) {
                 return 0;
@@ -927,7 +927,7 @@ vaani_contract_room(vaani_contract_t *c, const vaani_ref_t *r)
 
 
 /*
- * A value that must be text.  Returns what is made of it.
+ * A value that must be text.  Returns the result.
  */
 
 static inline int
@@ -1031,8 +1031,8 @@ vaani_contract_object(vaani_contract_t *c, const vaani_ref_member_t *m,
 
 
 /*
- * The source of a number or a reason: nothing, call_postprocessing, the event
- * that is of the call itself.
+ * The source of a number or a reason: none, call_postprocessing, or the event
+ * of the call itself.
  */
 
 static inline unsigned
@@ -1043,7 +1043,7 @@ vaani_contract_source(vaani_contract_t *c, const vaani_str_t *text)
 
 
 /*
- * What becomes of field n.
+ * The result of field n.
  */
 
 static inline int
@@ -1154,7 +1154,7 @@ vaani_contract_sent(const vaani_contract_t *c, const char *name)
 
 
 /*
- * What follows from several fields of call_postprocessing.
+ * The results that need several fields of call_postprocessing.
  */
 
 static inline void
@@ -1189,7 +1189,7 @@ vaani_contract_finish(vaani_contract_t *c)
 
 
 /*
- * Members that nobody has told of.
+ * Members that were not noted before.
  */
 
 static inline void
@@ -1238,8 +1238,8 @@ vaani_contract_news(vaani_contract_t *c, const vaani_ref_list_t *list,
 
 /*
  * Reads what is JSON: r is a text with the members of its "data", outer is the
- * name that its envelope has, or NULL.  Returns 1 if it's an event, 0 if it is
- * to be refused.  *c points into both.
+ * name that its envelope has, or NULL.  Returns 1 if it is an event, 0 if it
+ * is to be refused.  *c points into both.
  */
 
 static inline int
@@ -1369,8 +1369,7 @@ vaani_contract_same(const vaani_str_t *one, const vaani_str_t *other)
 
 
 /*
- * Whether an error is the one that is due.  Returns NULL, or what is
- * different.
+ * Whether an error is the expected one.  Returns NULL, or the difference.
  */
 
 static inline const char *
@@ -1391,7 +1390,7 @@ vaani_contract_error_differs(const vaani_contract_t *c,
         return "the field";
     }
 
-    /* what is known of the event by now, is known to be good */
+    /* the parts of the event that are known by now are valid */
 
     if (!vaani_contract_same(&event->name, &c->name)) {
         return "the name";
@@ -1402,7 +1401,7 @@ vaani_contract_error_differs(const vaani_contract_t *c,
 
 
 /*
- * Whether an event is what it must be.  Returns NULL, or what is different.
+ * Whether an event is the expected one.  Returns NULL, or the difference.
  */
 
 static inline const char *

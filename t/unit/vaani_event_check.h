@@ -1,7 +1,7 @@
 
 /*
- * What the tests of events share: bodies that are made by the contract, events
- * that are read from them, and what is said of those.
+ * Shared by the tests of events: bodies composed by the contract, events read
+ * from them, and checks.
  *
  * Include cmocka's headers before this one.
  */
@@ -28,7 +28,7 @@
 #define ROOM           "invalid_room_name"
 #define CONTRADICTORY  "contradictory_status"
 
-/* the bodies' values have this in them, and errors must not have it */
+/* part of all values of the bodies; must not occur in errors */
 
 #define MARK           "Q7mark"
 #define MARK_NUMBER    "271828182"
@@ -132,7 +132,7 @@ parse(parsed_t *p, const void *data, size_t len, unsigned strict)
     p->text = vaani_test_text(&p->arena, data, len);
     p->len = len;
 
-    /* whatever was there before must not shine through */
+    /* the previous content must not remain visible */
 
     memset(&p->event, 0xa5, sizeof(p->event));
     memset(&p->error, 0xa5, sizeof(p->error));
@@ -177,7 +177,7 @@ check_valid(parsed_t *p)
 
 
 /*
- * An error has nothing of the body: neither a copy nor a slice of it.
+ * An error contains nothing of the body: neither a copy nor a slice of it.
  */
 
 static inline void
@@ -230,7 +230,7 @@ check_refused(parsed_t *p, const char *field, unsigned nested,
 
 
 /*
- * The same of a field that isn't in "data".
+ * The same of a field that is not in "data".
  */
 
 static inline void
@@ -241,7 +241,7 @@ check_invalid(parsed_t *p, const char *field, const char *reason)
 
 
 /*
- * Whatever the text: the parser and the contract must agree in both modes.
+ * For every text, the parser and the contract must agree in both modes.
  */
 
 static inline void

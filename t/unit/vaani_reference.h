@@ -1,15 +1,15 @@
 
 /*
- * JSON once more, as plainly as RFC 8259 puts it, to check the scanner
- * against: recursive descent over the grammar, one code point at a time, the
- * numbers by a table, the integers by long division of a decimal string.  It
- * may be slow and recurse, and it has no line in common with what it checks.
+ * A second JSON parser, as close to RFC 8259 as possible, to check the scanner
+ * against: recursive descent over the grammar, one code point at a time,
+ * numbers by a table, integers by long division of a decimal string.  It may
+ * be slow and recursive, and shares no line with the code that it checks.
  *
  * The offset of an error is that of the first byte that no JSON text could
- * have at its place, or the end of data if there could be more.  Characters
- * and escapes count as one and are bad from their first byte on, except for
- * what ought to be a hexadecimal digit.  A surrogate that stands alone is
- * legal, and is U+FFFD.
+ * have at its place, or the end of data if the text could continue.
+ * Characters and escapes count as one and are bad from their first byte on,
+ * except for an expected hexadecimal digit.  A lone surrogate is legal, and is
+ * U+FFFD.
  */
 
 
@@ -37,7 +37,7 @@ typedef struct {
     size_t               offset;    /* of the key's opening quote */
     vaani_str_t          raw;       /* the value's text */
     vaani_json_type_e    type;
-    vaani_str_t          string;    /* decoded, if it's a string */
+    vaani_str_t          string;    /* decoded, if it is a string */
     unsigned             lone;      /* and whether a surrogate is alone in it */
 } vaani_ref_member_t;
 
@@ -129,9 +129,9 @@ vaani_ref_put(vaani_ref_t *r, uint32_t cp)
 
 
 /*
- * A character as RFC 3629 describes it: what the leading byte promises must
- * follow, and the code point must need that many bytes, be no surrogate and
- * not be over U+10FFFF.
+ * A character as RFC 3629 describes it: the leading byte's number of bytes
+ * must follow, and the code point must need that many bytes, be no surrogate
+ * and not be over U+10FFFF.
  */
 
 static inline const u_char *
@@ -538,7 +538,7 @@ vaani_ref_twice(const vaani_ref_t *r, const vaani_ref_list_t *list)
 
 /*
  * Reads a text, and lists the members of the object inside it that is called
- * inner, if that isn't NULL; with unique, a key twice in a list is an error:
+ * inner, if that is not NULL; with unique, a key twice in a list is an error:
  * that of the top comes first.
  *
  * Returns 1 if it is to be accepted, 0 if r->bad is where it goes wrong.  What

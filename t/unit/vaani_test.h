@@ -153,7 +153,7 @@ vaani_test_arena_free(vaani_test_arena_t *arena)
 
 /*
  * A copy of a text with nothing after its last byte, not even a terminator.
- * It isn't counted among the allocations.
+ * It is not counted among the allocations.
  */
 
 static inline const u_char *
@@ -176,7 +176,7 @@ vaani_test_text(vaani_test_arena_t *arena, const void *data, size_t len)
 
 
 /*
- * A text for people: bytes that don't print are escaped, long texts are cut.
+ * A text for people: bytes that do not print are escaped, long texts are cut.
  * There are two buffers, so that one message can show two texts.
  */
 
