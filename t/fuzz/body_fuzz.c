@@ -1,8 +1,8 @@
 
 /*
- * The whole input is the body of a delivery.  It is repaired and taken apart in
- * both modes of validation; what is said of its events must hold, and be the
- * same when they are read again for themselves, as the spool does.
+ * The whole input is the body of a delivery.  It is repaired and split in both
+ * modes of validation.  The results are checked, and must be the same when the
+ * events are read again one by one, as the spool does.
  */
 
 
@@ -12,7 +12,9 @@
 #include "vaani_reference.h"
 
 
-/* what is left of a body after it was read: to see that it is the same again */
+/*
+ * the content of a body after it was read, for comparison with a second read
+ */
 
 typedef struct {
     size_t               nevents;
@@ -70,8 +72,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 
 /*
- * What is repaired is UTF-8 without a mark, needs no second repair, and each
- * of its places is one of what was received, in the same order.
+ * The repaired text is UTF-8 without a mark and needs no second repair.  Each
+ * of its positions maps to one of the received text, in the same order.
  */
 
 static void
@@ -181,7 +183,7 @@ fuzz_body(const u_char *data, size_t size, unsigned strict,
             fuzz_sum(result, reason_of(&error), strlen(reason_of(&error)));
         }
 
-        /* what is asked besides does not count among the allocations */
+        /* allocations for the checks do not count */
 
         fuzz_part(&body, &event, &part, &error, rc, &received, &other.alloc);
 
@@ -199,7 +201,7 @@ fuzz_body(const u_char *data, size_t size, unsigned strict,
 
 /*
  * The body as a whole: an error is where the reference has it, after the
- * repairs that there are; and what is an envelope by the contract is one.
+ * repairs; and an envelope by the contract is an envelope.
  */
 
 static void
@@ -320,7 +322,7 @@ fuzz_part(vaani_body_t *body, const vaani_event_t *event,
     vaani_fuzz_check(event->repaired == body->options.repaired);
     vaani_fuzz_check(!event->inherited || body->several);
 
-    /* the name of a call is as it came */
+    /* the name of a call is unchanged */
 
     if (event->room.data && event->repaired) {
         vaani_fuzz_check(fuzz_contains(&part->received,
@@ -333,8 +335,8 @@ fuzz_part(vaani_body_t *body, const vaani_event_t *event,
 
 
 /*
- * A payload is one line of JSON.  It is made of what was received by the
- * repairs and by nothing else.
+ * A payload is one line of JSON.  It consists of the received bytes, changed
+ * only by the repairs.
  */
 
 static void
@@ -399,8 +401,8 @@ fuzz_same(const vaani_str_t *one, const vaani_str_t *other)
 
 
 /*
- * The payload read again, with what the spool keeps of its body, is the same
- * event: after its validation, it is not read strictly any more.
+ * The payload read again, with the values that the spool keeps of its body, is
+ * the same event: after its validation, it is not read strictly any more.
  */
 
 static void

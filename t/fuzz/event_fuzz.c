@@ -1,7 +1,7 @@
 
 /*
  * The whole input is one event.  Both modes of validation must judge it as the
- * contract does, and make of it what the contract says.
+ * contract does, and give the contract's result.
  */
 
 
@@ -21,7 +21,7 @@ static void fuzz_no_memory(const u_char *data, size_t size, unsigned strict,
     size_t nallocs);
 
 
-/* the static words of errors; anything else could be from the body */
+/* the static words of errors; any other text could come from the body */
 
 static const char  *reasons[] = {
     "empty_body", "invalid_json", "not_an_object", "missing_field",
@@ -44,7 +44,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     strict = fuzz_parse(data, size, 1);
     lenient = fuzz_parse(data, size, 0);
 
-    /* who is strict accepts nothing more */
+    /* strict mode accepts only a part of what lenient mode accepts */
 
     vaani_fuzz_check(strict != VAANI_OK || lenient == VAANI_OK);
 
@@ -135,7 +135,7 @@ fuzz_error(const vaani_event_t *event, const vaani_event_error_t *error,
 
 
 /*
- * What holds for each event, whatever the reference says.
+ * Properties of each event, independent of the reference.
  */
 
 static void

@@ -1,8 +1,8 @@
 
 /*
- * The whole input is a segment file.  It is read as it stands, and once more
- * as a recipe: records are made from its bytes and damaged at one place.  A
- * slow reader of its own says what the journal's has to find.
+ * The whole input is a segment file.  It is read unchanged, and then used as a
+ * recipe: records are composed from its bytes and damaged at one place.  A
+ * slow separate reader gives the expected result.
  */
 
 
@@ -14,7 +14,7 @@
 #define FUZZ_MAX_RECORDS  8
 
 
-/* a record of the recipe, and where it stands after the damage */
+/* a record of the recipe, and its position after the damage */
 
 typedef struct {
     size_t               offset;
@@ -33,7 +33,7 @@ typedef struct {
 } fuzz_segment_t;
 
 
-/* what is left of the input */
+/* the rest of the input */
 
 typedef struct {
     const u_char        *pos;
@@ -94,8 +94,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 
 /*
- * A checksum is what mutations hardly ever hit, so half of the time the records
- * are sealed again: their lengths and orders stay as they were mutated.
+ * Mutations hardly ever hit a correct checksum.  Therefore half of the inputs
+ * get new checksums; lengths and orders stay as they were mutated.
  */
 
 size_t
@@ -123,7 +123,7 @@ LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
 
 
 /*
- * With a segment given, its intact records must be among what is read.
+ * With a segment given, its intact records must be among the records read.
  */
 
 static void
@@ -151,7 +151,7 @@ fuzz_read(const u_char *data, size_t len, const fuzz_segment_t *segment)
             break;
         }
 
-        /* nothing is left out, given twice or empty: so there is an end */
+        /* nothing is left out, repeated or empty: therefore the loop ends */
 
         vaani_fuzz_check(record.offset == pos);
         vaani_fuzz_check(record.size > 0);
@@ -242,8 +242,8 @@ fuzz_dead_letter(const vaani_journal_record_t *record)
 
 
 /*
- * One that is a deferred record is one again when it is written as it was read;
- * others are left alone.
+ * A deferred record is one again when it is written as it was read; other
+ * records are unchanged.
  */
 
 static void
@@ -330,8 +330,8 @@ fuzz_tombstone(const vaani_journal_record_t *record)
 
 
 /*
- * The intact records that begin in a range of the file.  One may be lost when
- * the damage itself was a record that reaches over it, and not otherwise.
+ * The intact records that begin in a range of the file.  One may be lost only
+ * if the damage itself was a record that extends over it.
  */
 
 static size_t
@@ -394,8 +394,8 @@ fuzz_make(fuzz_segment_t *segment, fuzz_input_t *in, vaani_test_arena_t *arena)
 
 
 /*
- * Some bytes are replaced by some others: that is also a file that is cut, a
- * bit that turned, garbage between records.
+ * Some bytes are replaced by others: this includes a truncated file, a changed
+ * bit, and garbage between records.
  */
 
 static void
@@ -502,7 +502,7 @@ fuzz_header_size(const u_char *data, size_t len)
 
 
 /*
- * Bit by bit, and so without the table that the journal has.
+ * Bit by bit, without the journal's table.
  */
 
 static uint32_t

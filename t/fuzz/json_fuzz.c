@@ -1,8 +1,7 @@
 
 /*
  * The whole input is the text.  It must be judged as the reference does, with
- * keys that have to be unique and without, and what the scanner says of a text
- * must hold.
+ * and without unique keys, and the scanner's results are checked.
  */
 
 
@@ -82,7 +81,7 @@ fuzz_text(const u_char *data, size_t size, const vaani_json_options_t *options)
         vaani_fuzz_check(json.value.raw.data == ref.value.raw.data);
         vaani_fuzz_check(json.value.raw.len == ref.value.raw.len);
 
-        /* inside of strings there are no line breaks */
+        /* strings contain no line breaks */
 
         broken = 0;
 
@@ -109,9 +108,9 @@ fuzz_text(const u_char *data, size_t size, const vaani_json_options_t *options)
 
 
 /*
- * An error is where the reference has it, and what is before it could be the
- * beginning of a text: cut off there it either is a text already, or one that
- * only lacks its end, or one that only has a key twice.
+ * An error is where the reference has it, and the text before it could be the
+ * beginning of a valid text: cut off there it is either a text already, or one
+ * that only lacks its end, or one that only repeats a key.
  */
 
 static void
@@ -200,7 +199,7 @@ fuzz_member(vaani_json_members_t *list, const vaani_json_member_t *member,
         vaani_fuzz_check(member->lone
                          || vaani_ref_cjson_same(&member->raw, &value));
 
-        /* what has no escapes is not copied */
+        /* strings without escapes are not copied */
 
         escaped = (memchr(member->raw.data, '\\', member->raw.len) != NULL);
 
@@ -214,8 +213,8 @@ fuzz_member(vaani_json_members_t *list, const vaani_json_member_t *member,
 
 
 /*
- * The elements of an array come one after the other, and each of them is a
- * text as the reference reads it.
+ * The elements of an array come in order, and each of them is a text for the
+ * reference.
  */
 
 static void
@@ -267,7 +266,7 @@ fuzz_array(const vaani_str_t *raw, vaani_alloc_t *alloc)
 
 
 /*
- * A member's value alone is a text of the same type, with nothing around it.
+ * A member's value is itself a text of the same type, with nothing around it.
  */
 
 static void
@@ -352,7 +351,7 @@ fuzz_number(const vaani_str_t *number)
 
 
 /*
- * Any bytes at all, escaped, are the inside of a string.
+ * Any bytes, escaped, are the content of a string.
  */
 
 static void
@@ -383,8 +382,8 @@ fuzz_escape(const u_char *text, size_t size, vaani_alloc_t *alloc)
 
 
 /*
- * Memory runs out at one of the scan's allocations: nothing else that is wrong
- * with the text comes before that, or there would not have been so many.
+ * Memory runs out at one of the scan's allocations: no other error of the text
+ * comes before that, because the scan would have allocated less.
  */
 
 static void

@@ -1,9 +1,9 @@
 
 /*
- * The whole input is the content of a record.  It is read as it stands and, if
- * it is a delivery, taken as far as the arguments of the script, as after a
- * crash: of this version, or of the one before.  Once more it is a recipe: a
- * delivery is made from it, written and read back.
+ * The whole input is the content of a record.  It is read and, if it is a
+ * delivery of this version or the previous one, converted to the arguments of
+ * the script, as after a crash.  Then it is used as a recipe: a delivery is
+ * composed from it, written and read back.
  */
 
 
@@ -15,7 +15,7 @@
 #define FUZZ_MAX_CHANNELS  4
 
 
-/* what is left of the input */
+/* the rest of the input */
 
 typedef struct {
     const u_char        *pos;
@@ -94,9 +94,9 @@ fuzz_bytes(const u_char *data, size_t size)
 
 
 /*
- * Each delivery has one form, but for the flags that nobody knows yet, and for
- * a nonce, which is not written any more.  That of version 1 lacks what comes
- * after the payload.
+ * Each delivery has one form, except for unknown flags and for a nonce, which
+ * is not written any more.  The form of version 1 lacks the part after the
+ * payload.
  */
 
 static void
@@ -188,8 +188,8 @@ fuzz_within(const vaani_delivery_t *delivery, const u_char *data, size_t size)
 
 
 /*
- * What the replay does with a delivery: no byte of it was checked but by its
- * checksum, and the arguments must have room for all of them.
+ * The replay's conversion of a delivery: only its checksum was verified, and
+ * the arguments must have room for all of its bytes.
  */
 
 static void
@@ -231,7 +231,7 @@ fuzz_transition(const vaani_delivery_t *delivery, vaani_alloc_t *alloc)
     vaani_fuzz_check(args[0].data[0] == '0' + nkeys);
     vaani_fuzz_check(vaani_str_eq(&args[1], &delivery->key));
 
-    /* the sanitizers see to it that each byte can be read */
+    /* the sanitizers check that each byte can be read */
 
     sum = 0;
 
@@ -269,7 +269,7 @@ fuzz_delivery(const u_char *data, size_t size)
                      == VAANI_OK);
     vaani_fuzz_check(fuzz_equal(&read, &delivery));
 
-    /* not with a byte less, nor cut anywhere, nor with a byte more */
+    /* not with one byte less, nor cut anywhere, nor with one byte more */
 
     cut = (size * 31 + (size ? data[size - 1] : 0)) % len;
 

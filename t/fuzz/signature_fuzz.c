@@ -1,12 +1,12 @@
 
 /*
- * The input is lines: how the header is written, the prefix, the prefix of the
- * timestamp, what is expected, and all the rest is the header.  How it is
- * written are two digits.  Of the first, bit 0 is hexadecimal, bit 1 with a
- * timestamp, bit 2 separated by spaces; of the second, bit 0 says that the
- * prefix may be missing, bit 1 that its case does not matter, bit 2 that
- * base64 may be base64url and have no padding.  What is found in the header
- * must be what a plain reading of it finds.
+ * The input is lines: the format of the header, the prefix, the prefix of the
+ * timestamp, the expected signature, and then the header.  The format is two
+ * digits.  In the first, bit 0 means hexadecimal, bit 1 with a timestamp, bit
+ * 2 separated by spaces; in the second, bit 0 means that the prefix is
+ * optional, bit 1 that its case does not matter, bit 2 that base64 may be
+ * base64url without padding.  The result must equal that of a simple separate
+ * reader.
  */
 
 
@@ -130,7 +130,7 @@ fuzz_line(fuzz_rest_t *rest, vaani_str_t *line, vaani_test_arena_t *arena)
 
 
 /*
- * Copies each element, byte by byte, and looks at the copy.
+ * Copies each element, byte by byte, and compares the copy.
  */
 
 static unsigned
@@ -265,7 +265,7 @@ fuzz_same_char(u_char got, u_char expected, vaani_signature_encoding_e encoding)
 
     case VAANI_SIGNATURE_HEX:
 
-        /* what is expected is in lower case, or cannot be met */
+        /* the expected one is in lower case, or cannot match */
 
         if (expected >= 'A' && expected <= 'F') {
             return 0;

@@ -1,10 +1,10 @@
 
 /*
- * The first byte of the input chooses what reads the rest: "M" a redirect, "W"
- * a message of +switch-master, "R" a reply to ROLE, "S" one of a Sentinel, "T"
- * one to CLUSTER SLOTS.  Replies are RESP; if the letter is a small one, they
+ * The first byte of the input selects the reader of the rest: "M" a redirect,
+ * "W" a message of +switch-master, "R" a reply to ROLE, "S" one of a Sentinel,
+ * "T" one to CLUSTER SLOTS.  Replies are RESP; with a lower-case letter, they
  * are in the notation of vaani_reply.h, whose lengths and counts are always
- * right.
+ * correct.
  */
 
 
@@ -17,11 +17,11 @@
 
 #define FUZZ_ASKED_HOST  "asked"
 
-/* more digits in a count cost hiredis memory before there are elements */
+/* more digits in a count would make hiredis allocate memory in advance */
 
 #define FUZZ_MAX_COUNT   4
 
-/* nodes that each node is compared with */
+/* the number of nodes with which each node is compared */
 
 #define FUZZ_MAX_PAIRS   32
 
@@ -285,7 +285,10 @@ fuzz_owner(const vaani_topology_t *t, const redisReply *reply, long long slot)
                 continue;
             }
 
-            /* whether that address is one, others test */
+            /*
+             * whether that address is one; the address itself is tested
+             * elsewhere
+             */
 
             return;
         }

@@ -1,6 +1,6 @@
 
 /*
- * What the fuzz targets share.
+ * Shared by the fuzz targets.
  */
 
 
@@ -16,8 +16,8 @@
 
 
 /*
- * abort() is what a fuzzer takes for a crash and keeps the input of.  assert()
- * will not do: it is gone with NDEBUG.
+ * A fuzzer treats abort() as a crash and keeps the input. assert() cannot be
+ * used, because NDEBUG removes it.
  */
 
 #define vaani_fuzz_check(condition)                                           \
@@ -39,7 +39,7 @@
      && (size_t) ((str)->data - (text)) <= (size) - (str)->len)
 
 
-/* a text longer than that costs the reference's comparison of keys too much */
+/* longer texts make the reference's comparison of keys too slow */
 
 #define VAANI_FUZZ_MAX_SIZE  65536
 

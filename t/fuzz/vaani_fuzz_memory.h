@@ -1,7 +1,7 @@
 
 /*
- * Memory runs out at one of the allocations that an input was known to take:
- * what then is returned is VAANI_NOMEM, and nothing is leaked.
+ * Memory runs out at one of the allocations of an input: the result must then
+ * be VAANI_NOMEM, without leaks.
  */
 
 
@@ -30,7 +30,7 @@ vaani_fuzz_starve(vaani_test_arena_t *arena, const u_char *data, size_t size,
 
 
 /*
- * Checks what was returned for want of memory, and frees the arena.
+ * Checks the result when memory runs out, and frees the arena.
  */
 
 static inline void

@@ -55,7 +55,7 @@ sub import ($class, @plan) {
 sub vaani_spool () { return $ENV{VAANI_SPOOL} // Vaani::Test::Dir::ROOT . '/build/vaani-spool' }
 
 # Calls the code until it returns something true, which is the result; false
-# after the timeout. For states that announce themselves nowhere.
+# after the timeout. Only for states that cause no event.
 sub wait_for ($code, $timeout = 30) {
     my $deadline = Vaani::Test::Socket::now() + $timeout;
     my $interval = 0.001;

@@ -1,7 +1,7 @@
 package Vaani::Test::ACL;
 
-# The rights of Redis users, as docs/permissions.md tells people to give them:
-# what is written there is what is tested.
+# The rights of Redis users as docs/permissions.md documents them, so that the
+# tests use exactly the documented rights.
 
 use v5.20;
 use warnings;
@@ -36,18 +36,18 @@ sub commands ($document) {
         map { split /\n/, s/\\\n//gr } slurp(ROOT . "/docs/$document") =~ /^```sh\n(.*?)^```$/msg;
 }
 
-# The same without what makes it a user who can log in.
+# The same without the words that allow a login.
 sub rights ($user) {
     return grep { $_ ne 'on' && !/^>/ } @{ (documented($user))[0] };
 }
 
-# What else the module's user needs for these values of vaani_prefix.
+# The additional rights for these values of vaani_prefix.
 sub with_prefix (@prefixes) {
     my @patterns = grep { /^[~&]/ } rights('vaani');
     return map { my $prefix = $_; map { s/^.\Kvaani:/$prefix:/r } @patterns } @prefixes;
 }
 
-# What it needs for "vaani_index", with this value of vaani_prefix.
+# The rights for "vaani_index", with this value of vaani_prefix.
 sub index_rights ($prefix = 'vaani') {
     my ($words) = grep { grep { $_ eq '+zadd' } @$_ } documented('vaani');
     return map { s/^~\Kvaani:/$prefix:/r } @$words;

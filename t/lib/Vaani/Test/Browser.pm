@@ -18,13 +18,13 @@ use Vaani::Test::Socket qw(now pause read_some try_connect wait_readable write_a
 my $json = JSON::PP->new->utf8->allow_nonref;
 
 # Dies when node, its packages or Chromium are missing: a page that was not
-# looked at has not passed.
+# checked has not passed.
 sub start ($class, %opt) {
     my $dir = subdir('browser');
     my $modules = ROOT . '/build/browser/node_modules';    # see deps-browser
     my $timeout = $opt{timeout} // 30;
 
-    # Whatever the two write goes with the test's directory.
+    # Files of both are deleted with the test's directory.
     local @ENV{qw(HOME TMPDIR XDG_CONFIG_HOME XDG_CACHE_HOME NODE_PATH)} = ($dir, $dir, $dir, $dir, $modules);
 
     my $process = Vaani::Test::Process->spawn(
@@ -76,14 +76,14 @@ sub press ($self, $key)       { return $self->_do('press', key => $key) }
 sub problems ($self)          { return @{ $self->_do('problems') } }
 sub requests ($self)          { return @{ $self->_do('requests') } }
 
-# Of the whole page, or with whole => 0 of what is in the window.
+# Of the whole page, or with whole => 0 of the visible part.
 sub screenshot ($self, $path, %opt) { return $self->_do('screenshot', path => $path, %opt) }
 
 sub resize ($self, $width, $height) {
     return $self->_do('resize', width => $width, height => $height);
 }
 
-# What a reader sees of the elements, white space made one space.
+# The visible text of the elements, with white space collapsed.
 sub text ($self, $selector) {
     my $quoted = $json->encode($selector);
     return $self->run(

@@ -16,7 +16,7 @@ use Vaani::Test::Process qw(run);
 
 my @KEY = qw(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes);
 
-# parent: the CA above this one; else it signs itself.
+# parent: the CA above this one; without it the CA signs itself.
 sub new ($class, $name, %opt) {
     my $dir = tmpdir() . "/$name";
     mkdir $dir or die "mkdir $dir: $!\n";
@@ -67,7 +67,7 @@ CNF
 
 sub file ($self) { return "$self->{dir}/ca.crt" }
 
-# The certificates from this CA up to, but without, the one that signs itself.
+# The certificates from this CA up to, but without, the root.
 sub _chain ($self) {
     return $self->{parent} ? slurp($self->file) . $self->{parent}->_chain : '';
 }
@@ -94,14 +94,14 @@ sub issue ($self, $name, %opt) {
     return { cert => "$base.crt", key => "$base.key", chain => "$base.chain" };
 }
 
-# The key of a pair once more, encrypted: the file's name.
+# An encrypted copy of a pair's key: the file's name.
 sub encrypt ($self, $pair, $password) {
     my $file = "$pair->{key}.encrypted";
     $self->_run('pkey', '-in', $pair->{key}, '-aes256', '-passout', "pass:$password", '-out', $file);
     return $file;
 }
 
-# A list of what was revoked so far: the file's name.
+# A list of the certificates revoked so far: the file's name.
 sub crl ($self) {
     my $file = "$self->{dir}/" . ++$self->{crls} . '.crl';
     $self->_openssl('ca', '-gencrl', '-out', $file);

@@ -75,7 +75,7 @@ sub start ($class, %opt) {
         $self->_add_slots($masters[$n], int(SLOTS * $n / $masters), int(SLOTS * ($n + 1) / $masters) - 1);
     }
 
-    # All of them: gossip would take a second.
+    # Sets all of them, because gossip would take a second.
     for my $n (1 .. $#nodes) {
         $self->_meet($nodes[$n], $_) for @nodes[ 0 .. $n - 1 ];
     }
@@ -158,7 +158,7 @@ sub _await_known ($self, @nodes) {
 
 sub nodes ($self) { return @{ $self->{nodes} } }
 
-# Those that answer: neither killed nor suspended nor removed.
+# Nodes that answer: neither killed nor suspended nor removed.
 sub live ($self) { return grep { $_->answers } $self->nodes }
 
 # Those of vaani_redis for these nodes, default all masters.
@@ -196,7 +196,7 @@ sub slots_of ($self, $node) {
     return map { $_->[0] .. $_->[1] } @{ ($self->view->{ $node->id } // return)->{slots} };
 }
 
-# What a node thinks: id => { id, address, flags => {}, master (id), link, epoch,
+# A node's view: id => { id, address, flags => {}, master (id), link, epoch,
 # slots => [ [ first, last ], ... ] }. By default the node that knows most.
 sub view ($self, $from = undef) {
     $from //= $self->_speaker;
@@ -227,7 +227,7 @@ sub _speaker ($self) {
     return $best // die "no node is alive\n";
 }
 
-# A command to one node, by a connection that is kept.
+# A command to one node, over a persistent connection.
 sub ask ($self, $node, @command) { return $node->admin->cmd(@command) }
 
 # The same for many commands; dies with the first error.
@@ -239,9 +239,9 @@ sub ask_all ($self, $node, @commands) {
     return @replies;
 }
 
-# CLUSTER SETSLOT for many slots. Valkey answers each when the replicas have it,
-# too: there, over several connections. Redis writes its file for all that it reads
-# from one connection at a time.
+# CLUSTER SETSLOT for many slots. Valkey answers each command after the
+# replicas have it; therefore several connections are used there. Redis writes
+# its file once for all commands that it reads from one connection at a time.
 sub _set_slots ($self, $node, $slots, @rest) {
     my $many = Vaani::Test::Redis::is_valkey() && @$slots > CONNECTIONS;
     my @connections = $many ? @{ $node->{many} //= [ map { $node->client } 1 .. CONNECTIONS ] } : $node->admin;
@@ -259,7 +259,7 @@ sub _set_slots ($self, $node, $slots, @rest) {
 
 # --- waiting
 
-# Until the code returns something true, which is the result.
+# Waits until the code returns something true, which is the result.
 sub await ($self, $what, $code, $timeout = PATIENCE) {
     my $result = Vaani::Test::wait_for($code, $timeout);
     return $result if $result;
@@ -267,8 +267,8 @@ sub await ($self, $what, $code, $timeout = PATIENCE) {
         . join '', map { $_->port . ":\n" . (eval { $self->ask($_, CLUSTER => 'NODES') } // $@) } $self->live;
 }
 
-# All live nodes say that the cluster is well, agree on who owns what, and
-# replicas follow a master that lives.
+# Waits until all live nodes report that the cluster is well, agree on the
+# owners of slots, and replicas follow a live master.
 sub settle ($self, $timeout = PATIENCE) {
     $self->await('the cluster to settle', sub { return $self->settled }, $timeout);
     return $self;
@@ -300,8 +300,8 @@ sub settled ($self) {
     return 1;
 }
 
-# Somebody else has the slots that the node had: the new master. Returns when it
-# says so itself; settle() waits for all others.
+# Waits until another node, the new master, has the node's slots, as it reports
+# itself; settle() waits for all others.
 sub await_promotion ($self, $old, $timeout = PATIENCE) {
     return $self->await('a promotion', sub {
         for my $node (grep { $_ != $old } $self->live) {
@@ -312,7 +312,7 @@ sub await_promotion ($self, $old, $timeout = PATIENCE) {
     }, $timeout);
 }
 
-# What the replica's master has now, the replica has.
+# Waits until the replica has everything that its master has now.
 sub catch_up ($self, $replica) {
     my $master = $self->master_of($replica) // die "not a replica\n";
     my ($there) = $self->ask($master, INFO => 'replication') =~ /^master_repl_offset:(\d+)/m;
@@ -332,7 +332,7 @@ sub master_of ($self, $replica) {
 
 # --- what happens to nodes
 
-# kill -9. await_promotion() and start_again() know the node afterwards.
+# kill -9. await_promotion() and start_again() accept the node afterwards.
 sub kill9 ($self, $node) {
     $self->_note_slots($node);
     $node->kill;
@@ -344,8 +344,8 @@ sub start_again ($self, $node, %opt) {
     return $node;
 }
 
-# Alive but silent, on the bus too: for the others it is a partition of this
-# node, for clients a process that hangs.
+# Suspends a node: it is alive, but silent on the bus too. For other nodes it
+# is a partition of this node, for clients a process that hangs.
 sub stop ($self, $node) {
     $self->_note_slots($node);
     $node->suspend;
@@ -376,9 +376,9 @@ sub failover ($self, $replica, $how = undef) {
     die "CLUSTER FAILOVER has no effect\n" . $replica->log;
 }
 
-# No replica of the master gets anything from now on, although all live and are in
-# the cluster: promoted, one has lost what comes next. release() ends it; so does
-# a restart of the master.
+# No replica of the master gets data from now on, although all are alive and in
+# the cluster: if one is promoted, later writes are lost. release() ends it; so
+# does a restart of the master.
 sub hold ($self, $master) {
     $self->ask($master, ACL => 'SETUSER', 'replica', 'off');
     $self->ask($master, CLIENT => 'KILL', 'TYPE', 'replica');
@@ -390,11 +390,11 @@ sub release ($self, $master) {
     return;
 }
 
-# A node of its own, in the cluster and settled: a master without slots, or
-# add_node(replica_of => $master).
+# Adds a node to the cluster and waits until it settles: a master without
+# slots, or add_node(replica_of => $master).
 sub add_node ($self, %opt) { return ($self->add_nodes(1, %opt))[0] }
 
-# Several take no longer than one.
+# Adding several takes as long as one.
 sub add_nodes ($self, $count, %opt) {
     my @others = $self->live;
     my @new = map { $self->_new_node } 1 .. $count;
@@ -410,8 +410,8 @@ sub add_nodes ($self, $count, %opt) {
     return @new;
 }
 
-# Out of the cluster: its slots must have gone before. It goes on as a cluster of
-# one without slots; end => 1 ends it.
+# Removes a node, whose slots must have been moved before. It continues as a
+# cluster of one without slots; end => 1 ends it.
 sub remove_node ($self, $node, %opt) {
     die "the node has slots\n" if $node->answers && $self->slots_of($node);
     my $id = $node->id;
@@ -434,9 +434,9 @@ sub move_slot ($self, $slot, $to) {
     return;
 }
 
-# The same in steps: begin_move, move_keys (some keys, or by default all, or none),
-# end_move. In between, a key that is still there is found where it was, others are
-# answered ASK.
+# The same in steps: begin_move, move_keys (some keys, by default all, or
+# none), end_move. In between, the old node serves keys that it still has, and
+# answers ASK for others.
 sub begin_move ($self, $slots, $from, $to) {
     my @slots = ref $slots ? @$slots : $slots;
     $self->_set_slots($to, \@slots, 'IMPORTING', $from->id);
@@ -470,7 +470,7 @@ sub _move ($self, $slots, $from, $to) {
     $self->begin_move($slots, $from, $to);
     my @counts = $self->ask_all($from, map { [ CLUSTER => 'COUNTKEYSINSLOT', $_ ] } @$slots);
 
-    # Nothing can come into a slot that had none: such keys are answered ASK.
+    # A slot without keys cannot get any: the node answers ASK for such keys.
     for my $n (grep { $counts[$_] } 0 .. $#$slots) {
         $self->move_keys($slots->[$n], $from, $to);
     }
@@ -499,7 +499,8 @@ sub has_atomic_migrate ($self) {
     return $help =~ /^MIGRATESLOTS/m ? 'valkey' : $help =~ /^MIGRATION/m ? 'redis' : undef;
 }
 
-# The slots from $first to $last of a master, in its own way.
+# Moves the slots from $first to $last of a master, with the server's own
+# command.
 sub atomic_migrate ($self, $first, $last, $to) {
     my $from = $self->owner_of($first);
 
@@ -515,7 +516,7 @@ sub atomic_migrate ($self, $first, $last, $to) {
 
 # --- data
 
-# A client that goes where a key is; see Cluster/Client.pm.
+# A client that finds the node of a key; see Cluster/Client.pm.
 sub client ($self) { return Vaani::Test::Cluster::Client->new($self) }
 
 sub hgetall ($self, $key) { return $self->client->hgetall($key) }
@@ -535,7 +536,7 @@ sub flush ($self, @nodes) {
 # What all nodes have logged.
 sub log ($self) { return join '', map { $_->log } $self->nodes }
 
-# The end of all nodes; without this they end with the test.
+# Ends all nodes; without this they end with the test.
 sub end ($self) {
     $_->kill for $self->nodes;
     return;
@@ -555,8 +556,8 @@ sub crc16 ($bytes) {
     return $crc;
 }
 
-# The slot of a key: that of what is between the first { and the first } after
-# it, unless that is nothing.
+# The slot of a key: that of the text between the first { and the first } after
+# it, unless that is empty.
 sub keyslot ($key) {
     my ($tag) = $key =~ /^[^{]*\{([^}]+)\}/s;
     return crc16($tag // $key) % SLOTS;

@@ -29,7 +29,7 @@ our @EXPORT = qw(enter_network);
 my $number = 0;
 my @images;    # they last as long as the test, and then their containers go
 
-# Runs the file again where no port is taken; returns when inside.
+# Runs the file again in a network with free ports; returns when inside.
 sub enter_network ($file) {
     die "buildah and mounts need root\n" if $> != 0;
     return if $ENV{VAANI_IMAGE_INSIDE};
@@ -39,13 +39,13 @@ sub enter_network ($file) {
         or die "exec: $!\n";
 }
 
-# The exit status, what is printed, and what is printed of errors.
+# The exit status, the output and the errors of buildah.
 sub _run_buildah (@arguments) {
     my $build = $ENV{VAANI_IMAGE} // die "VAANI_IMAGE is where t/image/build has built\n";
     return run([ ROOT . '/t/image/buildah', $build, @arguments ], timeout => 600);
 }
 
-# What buildah prints; it dies if buildah fails.
+# The output of buildah; dies if buildah fails.
 sub buildah (@arguments) {
     my ($exit, $out, $err) = _run_buildah(@arguments);
     die "buildah @arguments: $err\n" if $exit;
@@ -66,7 +66,7 @@ sub image ($class, $name) {
 sub config ($self) { return $self->{config} }
 sub root ($self)   { return $self->{root} }
 
-# As buildah runs a command: its exit status and output.
+# Runs a command by buildah: its exit status and output.
 sub run_by_buildah ($self, @command) {
     my ($exit, $out, $err) = _run_buildah(qw(run --network host), $self->{container}, '--', @command);
     return ($exit, $out . $err);
@@ -107,7 +107,7 @@ sub start ($self, %opt) {
     return bless { process => $process, log => $log, signal => $config->{StopSignal} || 'SIGTERM' }, "Vaani::Test::Container::Running";
 }
 
-# A command in a container of its own, in the same network, to its end.
+# Runs a command to its end in a separate container of the same network.
 sub beside ($self, @command) {
     my $running = $self->start(command => \@command);
     $running->process->wait(60) or die "@command does not end\n";
@@ -132,7 +132,7 @@ sub ready ($self) {
     return Test::More::ok($answers && $self->process->alive, 'it starts') || Test::More::diag($self->log) && 0;
 }
 
-# As an engine does; true when it has ended within the time.
+# Stops it as an engine does; true when it has ended within the time.
 sub stop ($self, $timeout = 30) {
     $self->process->signal($self->{signal} =~ s/^SIG//r);
     return $self->process->wait($timeout);

@@ -35,7 +35,7 @@ sub tmpdir () {
     my $base = File::Spec->tmpdir;
     $base = '/tmp' if length $base > MAX_BASE;
 
-    # No CLEANUP of File::Temp's own: ours must come after the servers' end.
+    # File::Temp's CLEANUP is not used: the directory must outlive the servers.
     $dir = File::Temp::tempdir('vaani-XXXXXXXX', DIR => $base);
     chmod 0755, $dir or die "chmod $dir: $!\n";    # workers may be another user
 
@@ -50,8 +50,8 @@ sub subdir ($kind) {
     return $path;
 }
 
-# The bytes of a file; '' when there is none (yet), as for a log. With an
-# offset, what comes after it.
+# The bytes of a file; '' when it does not exist (yet), as for a log. With an
+# offset, the bytes after it.
 sub slurp ($path, $offset = 0) {
     open my $fh, '<:raw', $path or return '';
     seek $fh, $offset, 0 if $offset;

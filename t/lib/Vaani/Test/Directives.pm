@@ -1,7 +1,7 @@
 package Vaani::Test::Directives;
 
-# What nginx -t says of configurations: it accepts them, or it refuses them with
-# the file and the line.
+# The results of nginx -t: it accepts a configuration, or refuses it with the
+# file and the line.
 
 use v5.20;
 use warnings;
@@ -15,16 +15,16 @@ use Vaani::Test::Nginx ();
 
 our @EXPORT = qw(config check accepted all_accepted told refused refused_config);
 
-# A configuration with these lines where they are to be: http, server, location,
-# and webhook, instead of "vaani_webhook;".
+# A configuration with these lines in their contexts: http, server, location,
+# and webhook, which replaces "vaani_webhook;".
 sub config (%lines) {
     return join "\n", $lines{http} // '',
         'server { listen unix:%%SOCK%%;', $lines{server} // '',
         'location / {', $lines{webhook} // 'vaani_webhook;', $lines{location} // '', '}', '}', '';
 }
 
-# ($ok, $output) of nginx -t; options as of Vaani::Test::Nginx->start(). One that
-# ends with an error frees nothing, and needs not.
+# ($ok, $output) of nginx -t; options as of Vaani::Test::Nginx->start(). After
+# a configuration error nginx exits without freeing memory; leaks are ignored.
 sub check (%options) {
     local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (), 'detect_leaks=0';
     return Vaani::Test::Nginx->check(%options);
@@ -36,15 +36,16 @@ sub accepted ($name, %lines) {
     return Test::More::ok($ok && $output !~ /\[(?:warn|error|crit|alert|emerg)\]/, $name) || Test::More::diag($output);
 }
 
-# Each of these in a location of its own.
+# Each of these in a separate location.
 sub all_accepted ($name, @texts) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $n = 0;
     return accepted($name, server => join '', map { $n++; "location /$n { vaani_webhook; $_ }\n" } @texts);
 }
 
-# The message names the line, which is known by the comment at its end. The level
-# is "emerg", with which the configuration is refused, or "warn".
+# The message must name the line, which is identified by the comment at its
+# end. The level is "emerg", with which the configuration is refused, or
+# "warn".
 sub told ($level, $message, $name, %lines) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     $lines{$_} .= ' # here' for grep { $_ ne 'webhook' } keys %lines;
@@ -56,7 +57,7 @@ sub refused ($message, $name, %lines) {
     return told('emerg', $message, $name, %lines);
 }
 
-# The same of a whole configuration, in which a line has the comment.
+# The same for a whole configuration, in which a line has the comment.
 sub refused_config ($message, $name, %options) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return told_of('emerg', $message, $name, %options);

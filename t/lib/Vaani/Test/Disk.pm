@@ -153,10 +153,10 @@ my $BAD_DISK = <<'END_OF_SOURCE';
     }
 END_OF_SOURCE
 
-# The nginx that the code starts, with "main => $main" of its argument, on such a
-# disk for the files of the pattern (of fnmatch(): * matches slashes, too), and a
-# sub that sets a fault: $set->('slow', 1). It has the given faults from its start.
-# Returns nothing where no library can be preloaded.
+# The nginx that the code starts, with "main => $main" of its argument, on such
+# a disk for the files of the pattern (of fnmatch(): * matches slashes, too),
+# and a sub that sets a fault: $set->('slow', 1). The given faults are set at
+# its start. Returns nothing where no library can be preloaded.
 sub on_bad_disk ($pattern, $start, @faults) {
     my $library = preloadable('bad-disk' => $BAD_DISK) // return;
     state $count = 0;
@@ -175,14 +175,16 @@ sub on_bad_disk ($pattern, $start, @faults) {
     });
 }
 
-# A disk of its own, small, which ends with nginx: mounted where only it sees it.
+# A small separate disk, which ends with nginx: mounted where only nginx sees
+# it.
 my $SMALL_DISK = <<'END_OF_SCRIPT';
     dir=$1; shift
     mkdir -p "$dir" && mount -t tmpfs -o size=512k,mode=755 tmpfs "$dir" && exec "$@"
 END_OF_SCRIPT
 
-# The nginx that the code starts, with a disk of 512k at that directory, and the
-# path at which others find it. Returns nothing without the right to mount one.
+# The nginx that the code starts, with a disk of 512k at that directory, and
+# the path at which others find it. Returns nothing without the right to mount
+# one.
 sub on_small_disk ($dir, $start) {
     my ($exit) = run([qw(unshare -m mount -t tmpfs tmpfs /mnt)]);
     return if $exit;

@@ -1,6 +1,6 @@
 package Vaani::Test::Endpoint;
 
-# What tests of an endpoint's ways to Redis and to the disk have in common.
+# Shared by the tests of an endpoint's paths to Redis and to the disk.
 
 use v5.20;
 use warnings;
@@ -15,7 +15,7 @@ use Vaani::Test::Nginx ();
 
 our @EXPORT = qw(at_once big_endpoint spool_config stream_counts INDEX RETAIN STREAM);
 
-# The rights that spool_config() needs besides, and those of vaani_index.
+# The additional rights that spool_config() needs, and those of vaani_index.
 use constant STREAM => [qw(~vaani:stream +xadd)];
 use constant INDEX => [qw(~vaani:active ~vaani:calls +zadd +zrem +zrangebyscore)];
 use constant RETAIN => [ @{ +STREAM }, qw(~vaani:mark:* +get +set +eval) ];
@@ -82,9 +82,9 @@ sub at_once ($nginx, @bodies) {
     return @clients;
 }
 
-# How often each event was applied, in the whole history of a Redis. That is not
-# the number of its messages in the stream: a Redis that was killed while it wrote
-# its append-only file may show one twice, with the same seq.
+# How often each event was applied, in the whole history of a Redis. That is
+# not the number of its messages in the stream: a Redis that was killed while
+# it wrote its append-only file may contain a message twice, with the same seq.
 sub stream_counts ($redis) {
     my %seen;
     for my $entry (@{ $redis->client->cmd('XRANGE', 'events', '-', '+') }) {

@@ -61,8 +61,8 @@ my $json = JSON::PP->new->utf8->allow_nonref->canonical;
 # (\'1e999', \'true'). Members that the payload does not have go to its end.
 sub event ($name, @overrides) { return _object(_members($name, @overrides)) }
 
-# The same in today's form: what belongs to the call is in "data", its name is a
-# "call_id", at the top and there.
+# The same in the current form: the members of the call are in "data", its name
+# is a "call_id", at the top and there.
 sub enveloped ($name, @overrides) {
     my ($event, $room, @rest) = _members($name, @overrides);
     my $id = [ call_id => $room->[1] ];
@@ -112,9 +112,9 @@ sub _object (@members) {
         . '}';
 }
 
-# A call and what happened in it: "outbound-answered/transfer-failed". The
-# vendor documents no inbound bodies; an inbound call_started has neither
-# status nor number here.
+# A call and its course: "outbound-answered/transfer-failed". The vendor
+# documents no inbound bodies; an inbound call_started has neither status nor
+# number here.
 my %CALLS = (
     'outbound-answered' => [ [qw(call_started call_ringing user_picked_up_at)] ],
     'rejected'          => [ [qw(call_started call_ringing call_rejected)] ],

@@ -1,6 +1,6 @@
 package Vaani::Test::Example;
 
-# An example that runs, with the command of examples/README.md.
+# Runs an example with the command of examples/README.md.
 
 use v5.20;
 use warnings;
@@ -16,7 +16,7 @@ use Vaani::Test::Process qw(run);
 our @EXPORT_OK = qw(command node_bin python_bin require_packages);
 
 
-# The Python that Debian's packages are for.
+# The Python for which Debian's packages are made.
 sub python_bin () { return $ENV{PYTHON_BIN} || '/usr/bin/python3' }
 sub node_bin () { return $ENV{NODE_BIN} || 'node' }
 
@@ -76,7 +76,7 @@ sub says_of ($self, $room, $lines, $name) {
 
 sub alive ($self) { return $self->{process}->alive }
 
-# As by kill -9.
+# Ends it as kill -9 does.
 sub kill ($self) { $self->{process}->kill_group; return }
 
 sub stop ($self, $signal = 'TERM') {

@@ -76,7 +76,7 @@ sub _head ($head) {
     return (head => $head, line => $line, headers => \%headers);
 }
 
-# Undefined when the client leaves.
+# Undefined when the client closes.
 sub _request ($fh, $in) {
     while (1) {
         if ($$in =~ /\r\n\r\n/) {

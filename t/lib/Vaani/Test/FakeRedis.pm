@@ -77,13 +77,14 @@ sub stop ($self) {
     return;
 }
 
-# In the script: a line for the test. Whole lines, also from several processes.
+# In the script: sends a line to the test. Whole lines, also from several
+# processes.
 sub report ($self, $text) {
     syswrite $self->{report_to}, $text =~ s/\n/\\n/gr . "\n";
     return;
 }
 
-# In the test: the next such line; undef when none comes in time.
+# In the test: the next such line; undef when none arrives in time.
 sub next_report ($self, $timeout = 10) {
     my $deadline = now() + $timeout;
 
@@ -130,7 +131,7 @@ my %input;    # what was read ahead, for each descriptor
 
 sub forget_input ($sock) { delete $input{ fileno $sock }; return }
 
-# The next command as an array ref; undef when the peer is gone.
+# The next command as an array ref; undef when the peer has closed.
 sub read_command ($sock) {
     my $buf = \($input{ fileno $sock } //= '');
     my $line = _line($sock, $buf) // return undef;
@@ -162,7 +163,7 @@ sub _line ($sock, $buf) {
     return $line;
 }
 
-# False when the peer is gone.
+# False when the peer has closed.
 sub send_bytes ($sock, $bytes) { return eval { write_all($sock, $bytes); 1 } ? 1 : 0 }
 
 # Passes bytes between $sock and a real server until one side closes. Options
@@ -173,7 +174,7 @@ sub relay ($sock, $target, %opt) {
     my %to = (fileno($sock) => $server, fileno($server) => $sock);
     my %filter = (fileno($sock) => $opt{up}, fileno($server) => $opt{down});
 
-    # What read_command took too much of.
+    # The bytes that read_command read in excess.
     my %ahead = (fileno($sock) => delete $input{ fileno $sock } // '');
 
     while (1) {

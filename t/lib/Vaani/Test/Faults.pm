@@ -1,20 +1,20 @@
 package Vaani::Test::Faults;
 
-# A load of calls that goes on while a test breaks things, and the account of
-# it afterwards: what was answered 200 has to be in Redis, once.
+# A load of calls that continues while a test causes faults, and the account
+# afterwards: every event answered with 200 must be in Redis, once.
 #
-#   my $load = Vaani::Test::Faults->start($nginx);
-#   $load->await(ok => 50);              # that many more of these answers
-#   $redis->kill;
-#   $load->await(queued => 50);
-#   $redis->restart;
-#   $load->stop;
-#   my $account = $load->verify($redis, spool => $dir);
-#   is $account->{lost}, 0;
+#     my $load = Vaani::Test::Faults->start($nginx);
+#     $load->await(ok => 50);              # that many more of these answers
+#     $redis->kill;
+#     $load->await(queued => 50);
+#     $redis->restart;
+#     $load->stop;
+#     my $account = $load->verify($redis, spool => $dir);
+#     is $account->{lost}, 0;
 #
-# The load is a process of its own. Each of its calls sends one event after the
+# The load is a separate process. Each of its calls sends one event after the
 # other, as they happen in a call, every one over another connection, so that
-# events of a call meet different workers. The locations that it posts to must
+# events of a call reach different workers. The locations that it posts to must
 # append all messages to one stream (vaani_stream).
 
 use v5.20;
@@ -30,7 +30,7 @@ use Vaani::Test::Process;
 use Vaani::Test::Socket qw(now pause);
 use Vaani::Test::Spool qw(await_empty);
 
-# Answers that promise something.
+# Answers that guarantee delivery.
 my %PROMISE = map { $_ => 1 } qw(ok duplicate queued);
 
 use constant INTERVAL => 0.003;    # for what announces itself nowhere
@@ -88,7 +88,7 @@ sub start ($class, $target, %opt) {
 
 # --- while it runs
 
-# Takes what was answered since the last look.
+# Reads the answers since the last call.
 sub _look ($self) {
     while (1) {
         my $n = sysread $self->{in}, $self->{partial}, 1 << 20, length $self->{partial};
@@ -118,7 +118,7 @@ sub counts ($self) {
     return { %{ $self->{counts} } };
 }
 
-# Waits for so many more of them. False when they do not come.
+# Waits for so many more of them. False when they do not arrive.
 sub await ($self, $status, $n, $timeout = 30) {
     my $goal = $self->count($status) + $n;
     my $deadline = now() + $timeout;
@@ -130,7 +130,7 @@ sub await ($self, $status, $n, $timeout = 30) {
     return 1;
 }
 
-# The end of the load: everything that was sent is answered, or given up.
+# Ends the load: everything that was sent is answered, or given up.
 sub stop ($self) {
     my $control = delete $self->{control} // return;
     syswrite $control, 'x';    # another load may have the pipe open, too
@@ -207,10 +207,10 @@ sub verify ($self, $redis, %opt) {
     my $messages = $self->_read_stream($client, $opt{stream} // 'vaani:stream', $problem);
     my %arrived;    # id => message
 
-    # Redis 7 that was killed while it wrote a transaction to its AOF cuts the
-    # file off within it when it starts. Started once more, it does what was
-    # left of the transaction: the XADD of a script, without its HSET. Only
-    # then may a message be there again, with the seq that it had.
+    # Redis 7 that was killed while it wrote a transaction to its AOF truncates
+    # the file within the transaction at the next start. At another start it
+    # executes the rest of the transaction: the XADD of a script, without its
+    # HSET. Only then may a message occur twice, with the same seq.
     my $may_repeat = $redis->log =~ /short read while loading the AOF/;
 
     for my $room (sort keys %{$messages}) {
@@ -237,7 +237,7 @@ sub verify ($self, $redis, %opt) {
                 $problem->("$id was answered ok and came through the spool");
             }
 
-            # Answered at once, and here all the same only since it was kept.
+            # Answered at once, and yet replayed, because it was kept.
             if (!defined $arrived{$id} && $message->{replayed} && $known{$id}
                 && $known{$id}{status} eq 'ok' && $known{$id}{tries} < 2)
             {
@@ -275,7 +275,8 @@ sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $
             next;
         }
         if (!$PROMISE{ $delivery->{status} }) {
-            # Refused is refused: the sender may take it elsewhere.
+            # A refused event must not be in Redis: the sender may send it
+            # elsewhere.
             if ($opt->{refused}) {
                 $unanswered++;
             } elsif (defined $arrived->{$id}) {
@@ -299,7 +300,8 @@ sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $
         $problem->("$id left no at:$delivery->{event}")
             if !defined $call->{"at:$delivery->{event}"};
 
-        # What had to wait comes later, and says so; nothing else waits for it.
+        # Events that had to wait come later, and are marked so; no others
+        # wait.
         next if $arrived->{$id}{replayed};
 
         my $seq = $arrived->{$id}{seq};
@@ -308,8 +310,9 @@ sub _verify_room ($self, $room, $deliveries, $call, $messages, $arrived, $opt, $
         $last = $seq;
     }
 
-    # Whatever the order, the hash has it as it was received. A delivery that was
-    # sent again has two times, of which the message has one.
+    # In any order of arrival, the hash follows the order of receipt. A
+    # delivery that was sent again has two times, and the message has one of
+    # them.
     if (@$messages && ($opt->{times} // !$opt->{lost}) && !grep { $_->{tries} > 1 } @$deliveries) {
         my @times = sort { $a <=> $b } map { $_->{received_at} } @$messages;
         my @newest = map { $_->{event} } grep { $_->{received_at} == $times[-1] } @$messages;

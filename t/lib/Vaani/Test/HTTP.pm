@@ -82,8 +82,8 @@ sub _send_and_read ($self, $requests, $timeout) {
     }
 }
 
-# Sends while it reads: the answer may come before the request is through, as
-# with a body that is too big, and both sides must not wait for each other.
+# Sends while it reads: the answer may come before the whole request is sent,
+# as with a body that is too big, and both sides must not wait for each other.
 # Returns the responses; none when the connection ended before the first byte.
 sub _exchange ($self, $requests, $timeout) {
     my $deadline = now() + $timeout;
@@ -122,7 +122,7 @@ sub _exchange ($self, $requests, $timeout) {
         last if $eof;
         last if @responses && !$responses[-1]{keepalive};
         if (@responses == @$requests) {
-            # Without the body, what follows would be taken for it.
+            # Otherwise the following bytes would be taken for the body.
             $responses[-1]{keepalive} = 0 if defined $withheld;
             last if $offset == length $out || defined $withheld;
         }
@@ -136,7 +136,8 @@ sub _exchange ($self, $requests, $timeout) {
         next if $n <= 0;
 
         if (defined $w && vec $w, fileno $fh, 1) {
-            # The server need not read it all. Its answer may still be there.
+            # The server does not have to read all of it. Its answer may still
+            # arrive.
             $offset += write_some($fh, \$out, $offset) // length($out) - $offset;
         }
 

@@ -1,6 +1,7 @@
 package Vaani::Test::Index;
 
-# What vaani_index promises: the sets hold what follows from the hashes.
+# Checks the guarantee of vaani_index: the sets contain what follows from the
+# hashes.
 
 use v5.20;
 use warnings;
@@ -13,7 +14,7 @@ our @EXPORT_OK = qw(index_problems);
 
 use constant PAGE => 200;
 
-# What is wrong with the index of calls with these keys, a line each.
+# The errors of the index of calls with these keys, one line each.
 sub index_problems ($client, @keys) {
     my @problems;
 

@@ -21,7 +21,7 @@ our @EXPORT = qw(enter_network loopback_up);
 
 use constant SIOCSIFFLAGS => 0x8914;
 
-# Somebody else than root needs a user namespace for it, with the rights there.
+# Users other than root need a user namespace for it, with the rights there.
 my @UNSHARE = $> == 0 ? qw(unshare --net) : qw(unshare --map-current-user --keep-caps --net);
 
 sub enter_network ($file) {

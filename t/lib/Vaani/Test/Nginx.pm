@@ -21,7 +21,7 @@ use Vaani::Test::Socket qw(free_port now pause try_connect);
 
 my @CONFIG = qw(http main events workers single module log_level);
 
-# For the logs, which offer no event to wait for.
+# For logs, which cause no event to wait for.
 use constant INTERVAL => 0.003;
 
 # Options:
@@ -52,7 +52,7 @@ sub check ($class, %opt) {
     my ($exit, @output) = run([ nginx_argv($self->{dir}, '-t') ], timeout => $self->{timeout});
     my $output = join '', @output;
 
-    # Refusals are what is asked for; a crash or a sanitizer's report is not.
+    # Refusals are expected; a crash or a sanitizer's report is not.
     $self->{allow_log} //= qr/\[(?:alert|emerg)\]/;
     push @{ $self->{problems} }, "nginx -t died of signal " . ($exit - 128) . "\n" if $exit > 128;
     spew("$self->{dir}/stderr.log", $output);
@@ -159,7 +159,7 @@ sub wait_log ($self, $regex, $timeout = 30, $from = 0) {
     }
 }
 
-# Lines that are no failure from now on, as before a worker is killed.
+# Lines that are no failure from now on, for example before a worker is killed.
 sub allow_log ($self, $regex) {
     $self->{allow_log} = $self->{allow_log} ? qr/$self->{allow_log}|$regex/ : $regex;
     return;
@@ -204,7 +204,7 @@ sub _launch ($self) {
     $self->{uses} = {};
     $self->_write_config;
 
-    # What an nginx that was killed has left would be in the way.
+    # Removes the files of a killed nginx.
     unlink "$dir/nginx.pid", $self->{text} =~ /\blisten\s+unix:(\/[^\s;]+)/g;
 
     my $process = Vaani::Test::Process->spawn(
@@ -246,8 +246,8 @@ sub _up ($self) {
 
 # SIGHUP, with a new configuration when http, main, workers ... are given.
 # Returns true when all new workers run and no old one accepts connections any
-# more; with wait_old => 1, when the old ones are gone, too. False when nginx
-# refuses the configuration and goes on with the old one.
+# more; with wait_old => 1, when the old ones have exited, too. False when
+# nginx refuses the configuration and keeps the old one.
 sub reload ($self, %opt) {
     my ($timeout, $wait_old) = (delete $opt{timeout} // 30, delete $opt{wait_old});
     die "a single process cannot be watched while it reloads\n" if $self->{config}{single};
@@ -327,7 +327,7 @@ sub stop ($self, $timeout = 30) {
     return $ended && $process->status == 0 ? 1 : 0;
 }
 
-# As a power cut: SIGKILL to the master and all workers.
+# Like a power cut: SIGKILL to the master and all workers.
 sub kill ($self) {
     my $process = delete $self->{process} // return;
     $process->kill_group;
@@ -335,8 +335,9 @@ sub kill ($self) {
     return;
 }
 
-# Again, with the same directory, socket and port. Stops it first unless it is
-# stopped or killed already. Options as of reload: http, main, workers ...
+# Starts again, with the same directory, socket and port. Stops it first unless
+# it is stopped or killed already. Options as of reload: http, main, workers
+# ...
 sub restart ($self, %opt) {
     $self->stop;
     $self->{config} = { %{ $self->{config} }, %opt };

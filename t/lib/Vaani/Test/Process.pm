@@ -14,8 +14,8 @@ use warnings;
 use feature 'signatures';
 no warnings 'experimental::signatures';
 
-# Before our END block, so that Test::More's comes after it: what we find wrong
-# when we stop the servers still counts.
+# Before our END block, so that Test::More's comes after it: failures found
+# while the servers stop still count.
 use Test::More ();
 
 use Exporter 'import';
@@ -27,7 +27,7 @@ use Vaani::Test::Socket qw(now pause wait_readable);
 
 our @EXPORT_OK = qw(run wait_pid_gone in_test_process register_service);
 
-# The same number on every Linux architecture but alpha.
+# The same number on every Linux architecture except alpha.
 use constant SYS_PIDFD_OPEN => 434;
 
 my $owner = $$;
@@ -35,7 +35,7 @@ my %running;     # pid => 1: the groups that must be gone at the end
 my @services;    # weak references to servers: their at_end() runs first
 my ($guard_pid, $guard_fh);
 
-# False in a process that the test forked: it must leave all alone.
+# False in a process that the test forked: it must not end any of them.
 sub in_test_process () { return $$ == $owner }
 
 sub register_service ($object) {
@@ -108,7 +108,7 @@ sub _fork ($class, $code) {
     defined(my $pid = fork) or die "fork: $!\n";
 
     if ($pid == 0) {
-        # Known to the guard before anything else can happen.
+        # Reported to the guard before anything else can happen.
         POSIX::setpgid(0, 0);
         syswrite $guard_fh, "+$$\n";
         close $guard_fh;
@@ -118,7 +118,7 @@ sub _fork ($class, $code) {
         POSIX::_exit($status // 255);
     }
 
-    # Here too: whoever comes first, the group exists from now on.
+    # In both processes: the first one creates the group.
     POSIX::setpgid($pid, $pid);
     $running{$pid} = 1;
 
@@ -142,7 +142,7 @@ sub wait ($self, $timeout = 30) {
         my $reaped = waitpid $self->{pid}, WNOHANG;
 
         if ($reaped) {
-            # -1: somebody else reaped it (a test's own wait()).
+            # -1: other code reaped it (a test's own wait()).
             $self->{status} = $reaped > 0 ? $? : 0;
             last;
         }
@@ -155,7 +155,7 @@ sub wait ($self, $timeout = 30) {
     return 1;
 }
 
-# Stopped as by SIGSTOP, and known to have stopped.
+# Sends SIGSTOP, and waits until the process has stopped.
 sub suspend ($self) {
     return if defined $self->{status};
     local ($?, $!);
@@ -170,8 +170,8 @@ sub suspend ($self) {
     return;
 }
 
-# The end of the process and of all that is left of its group. They are really
-# gone when it returns: a killed process still holds its sockets for a while.
+# Ends the process and the rest of its group. They have exited when it returns:
+# a killed process still holds its sockets for a while.
 sub kill_group ($self) {
     return if !in_test_process();
     local ($?, $!);
@@ -198,7 +198,7 @@ sub _group ($pgid) {
     } readdir $dh;
 }
 
-# Waits for a process that need not be our child. A zombie counts as gone.
+# Waits for a process that may not be our child. A zombie counts as ended.
 sub wait_pid_gone ($pid, $timeout = 30) {
     my $deadline = now() + $timeout;
 
@@ -246,7 +246,7 @@ sub run ($argv, %opt) {
     return ($status & 127 ? 128 + ($status & 127) : $status >> 8, @output);
 }
 
-# Returns when the process has ended, or earlier: the caller looks again.
+# Returns when the process has ended, or earlier: the caller checks again.
 sub _await_exit ($pid, $timeout) {
     state $no_pidfd = $^O ne 'linux';
 
@@ -276,8 +276,8 @@ sub _close_fds ($wanted) {
     my @fds = grep { /^\d+$/ && $_ > 2 } readdir $dh;
     closedir $dh;
 
-    # Covered rather than closed: Perl still has handles with these numbers,
-    # and would one day close whatever had got the number next.
+    # Replaced rather than closed: Perl still has handles with these numbers,
+    # and would eventually close other files with the same numbers.
     open my $null, '+<', '/dev/null' or return;
     for my $fd (@fds) {
         next if $guard_fh && $fd == fileno $guard_fh;
@@ -286,8 +286,8 @@ sub _close_fds ($wanted) {
     return;
 }
 
-# The guard reads our notes ("+pid", "-pid") until the pipe closes, which is
-# when this process has ended in whatever way, and removes what is left.
+# The guard reads our notes ("+pid", "-pid") until the pipe closes, because
+# this process has ended for any reason, and then removes the rest.
 sub _start_guard () {
     return if $guard_pid;
 
@@ -301,8 +301,8 @@ sub _start_guard () {
         POSIX::setpgid(0, 0);
         chdir '/';
 
-        # Nothing of the test's may stay open here, least of all the TAP
-        # output, for whose end the harness waits.
+        # No file of the test may stay open here, least of all the TAP output,
+        # for whose end the harness waits.
         _redirect($_, $_ ? '>' : '<', '/dev/null') for 0 .. 2;
         _close_fds(sub ($fd) { $fd != fileno $r });
 
@@ -315,7 +315,7 @@ sub _start_guard () {
 
         kill KILL => -$_ for keys %groups;
 
-        # The killed may still be writing while they die.
+        # Killed processes may still be writing while they end.
         for (1 .. 40) {
             last if !defined $dir || !-e $dir;
             remove_tree($dir, { error => \my $ignored });
@@ -346,7 +346,7 @@ for my $name (qw(INT TERM HUP QUIT)) {
     $SIG{$name} = sub { in_test_process() ? exit 128 + $number : POSIX::_exit(128 + $number) };
 }
 
-# A peer that went away is an error to look at, not a reason to die.
+# A peer that has closed is an error to handle, not a reason to die.
 $SIG{PIPE} = 'IGNORE';
 
 END {

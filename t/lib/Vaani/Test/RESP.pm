@@ -61,7 +61,7 @@ sub encode_command (@args) {
 sub cmd ($self, @args) {
     my ($reply) = $self->_answer(\@args);
 
-    # Nothing tells when a server has read its data set.
+    # Redis sends no event when it has read its data set.
     my $deadline = now() + $self->{timeout};
     while ($self->{patient} && ref $reply eq 'Vaani::Test::RESP::Error' && $reply->{message} =~ /^LOADING/ && now() < $deadline) {
         pause(0.02);
@@ -89,8 +89,8 @@ sub try_cmd ($self, @args) {
     return (undef, $error);
 }
 
-# Many commands in one go; the list of replies, errors as Error objects.
-# Reads while it writes: otherwise both sides could wait for room for ever.
+# Many commands at once; the list of replies, errors as Error objects. Reads
+# while it writes: otherwise both sides could wait for room forever.
 sub pipeline ($self, @commands) {
     my $fh = $self->_fh;
     my $deadline = now() + $self->{timeout};
@@ -113,7 +113,8 @@ sub pipeline ($self, @commands) {
         next if $n <= 0;
 
         if (defined $w && vec $w, fileno $fh, 1) {
-            # When Redis has hung up, it may have said why: go on reading.
+            # When Redis has closed, it may have sent the reason: continue to
+            # read.
             $offset += write_some($fh, \$out, $offset) // length($out) - $offset;
         }
 
@@ -125,20 +126,20 @@ sub pipeline ($self, @commands) {
             }
         }
 
-        # As long as something moves, a big pipeline may take its time.
+        # While data moves, a big pipeline may take its time.
         $deadline = now() + $self->{timeout};
     }
 
     return @replies;
 }
 
-# A command whose reply nobody waits for, or whose reply replies() takes.
+# Sends a command whose reply is ignored, or taken by replies().
 sub send ($self, @args) {
     write_all($self->_fh, encode_command(@args), $self->{timeout});
     return;
 }
 
-# Many of them, in one go.
+# Sends many of them at once.
 sub send_all ($self, @commands) {
     write_all($self->_fh, join('', map { encode_command(@$_) } @commands), $self->{timeout});
     return;
@@ -156,8 +157,8 @@ sub subscribe ($self, @channels)  { return $self->_subscribe('SUBSCRIBE',  @chan
 sub ssubscribe ($self, @channels) { return $self->_subscribe('SSUBSCRIBE', @channels) }
 sub psubscribe ($self, @patterns) { return $self->_subscribe('PSUBSCRIBE', @patterns) }
 
-# Returns only when Redis has confirmed every one of them: nothing published
-# afterwards is missed.
+# Returns only when Redis has confirmed every one of them: no later publication
+# is missed.
 sub _subscribe ($self, $command, @names) {
     my $deadline = now() + $self->{timeout};
     my $bytes = encode_command($command, @names);
@@ -233,7 +234,7 @@ sub _left ($self, $deadline, $what) {
     my $left = $deadline - now();
     return $left if $left > 0;
 
-    # The late reply would be taken for that of the next command.
+    # A late reply would be taken for that of the next command.
     $self->close;
     die "timed out after $self->{timeout} s waiting for $what from $self->{target}\n";
 }
@@ -260,8 +261,8 @@ sub _read ($self, $deadline) {
     }
 }
 
-# Takes one reply from the buffer: true when there was a whole one. Arrays that
-# are not complete wait on the stack, so that nothing is parsed twice.
+# Takes one reply from the buffer: true when there was a complete one.
+# Incomplete arrays wait on the stack, so that nothing is parsed twice.
 sub _parse ($self, $reply) {
     my $buf = \$self->{buf};
     my $stack = $self->{stack};

@@ -1,7 +1,6 @@
 package Vaani::Test::Readme;
 
-# The fenced blocks of README.md, or of another page, for the tests that do what it
-# says.
+# The fenced blocks of README.md, or of another page, for tests that follow it.
 
 use v5.20;
 use warnings;
@@ -38,7 +37,7 @@ sub new ($class, $file) {
     return bless { file => $file, blocks => \@blocks }, $class;
 }
 
-# Those of a section and of what is below it: { line, lang, text, sections }.
+# The blocks of a section and its subsections: { line, lang, text, sections }.
 sub section ($self, $name) {
     my @found = grep { grep { ($_ // '') eq $name } @{ $_->{sections} } } @{ $self->{blocks} };
     die "$self->{file} has no \"$name\", or no blocks in it\n" if !@found;

@@ -70,7 +70,7 @@ sub start ($class, %opt) {
         timeout  => $opt{timeout} // 30,
     }, $class;
 
-    # Without a port of its own, the bus of a node has the same one everywhere.
+    # Without a port of its own, the bus of every node would use the same one.
     push @{ $self->{config} }, 'cluster-port ' . free_port()
         if !defined $self->{port} && !defined $self->{tls_port}
         && grep({ $_ eq 'cluster-enabled yes' } @{ $self->{config} }) && !grep { /^cluster-port / } @{ $self->{config} };
@@ -102,7 +102,7 @@ sub client ($self, %opt) {
     return Vaani::Test::RESP->connect($self->{socket}, %opt);
 }
 
-# Orderly: SIGTERM. True when it ended by itself within the timeout.
+# An orderly stop: SIGTERM. True when it ended by itself within the timeout.
 sub stop ($self, $timeout = 30) {
     my $process = delete $self->{process} // return 1;
 
@@ -114,7 +114,7 @@ sub stop ($self, $timeout = 30) {
     return $ended ? 1 : 0;
 }
 
-# As a crash: SIGKILL.
+# A crash: SIGKILL.
 sub kill ($self) {
     my $process = delete $self->{process} // return;
     $process->kill_group;
@@ -131,8 +131,8 @@ sub restart ($self, %opt) {
     return $self;
 }
 
-# Alive but silent, as a machine that hangs: connections are still accepted by
-# the kernel, nothing is answered.
+# Suspends it: alive but silent, like a machine that hangs. The kernel still
+# accepts connections, but nothing is answered.
 sub suspend ($self) { $self->{process}->suspend; return }
 sub resume ($self)  { $self->{process}->signal('CONT'); return }
 
@@ -151,8 +151,8 @@ sub _users ($self) {
     );
 }
 
-# The user that replicas log in as can do that and nothing else, so that a test
-# can stop the replication of one by disabling it.
+# The user for replicas can replicate and nothing else, so that a test can stop
+# the replication of one replica by disabling it.
 sub _replication_lines ($self) {
     return if !$self->{replicates};
     return (

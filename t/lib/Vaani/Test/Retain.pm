@@ -1,7 +1,7 @@
 package Vaani::Test::Retain;
 
-# What the tests of "retain" have in common: scenarios in which Redis loses what
-# it has answered while calls come in, and the account at their end.
+# Shared by the tests of "retain": scenarios in which Redis loses answered
+# events while calls come in, and the account at their end.
 
 use v5.20;
 use warnings;
@@ -21,7 +21,7 @@ our @EXPORT = qw(
     table_at_end verify_ok
 );
 
-# It keeps nothing over a restart unless "config" says so.
+# It is not persistent unless "config" says so.
 sub redis (%opt) { return Vaani::Test::Redis->start(acl => [ @{ +RETAIN }, @{ +INDEX } ], %opt) }
 
 # With retain=1h, or what "spool" says, and an index, unless "index" is 0; further options as of spool_config() and
@@ -61,9 +61,9 @@ sub promised (@loads) {
     return $promised;
 }
 
-# What was promised to loads is there: all, or what a sub says of a delivery. More
-# than a minute: what a mark was missing for once is not delivered again sooner.
-# "stream" as of verify().
+# Waits until all events guaranteed to loads are in Redis: all, or those that a
+# sub selects. More than a minute: a segment is not delivered again sooner
+# after its mark was missing once. "stream" as of verify().
 sub comes_back ($redis, $loads, $which = undef, $stream = 'vaani:stream') {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
@@ -88,8 +88,8 @@ sub comes_back ($redis, $loads, $which = undef, $stream = 'vaani:stream') {
     return Test::More::is(scalar keys %promised, 0, "$promised events are there");
 }
 
-# The end of a scenario: the load ends, all is there again, the account is made.
-# Options as of verify().
+# Ends a scenario: stops the load, waits until everything is in Redis, and
+# makes the account. Options as of verify().
 sub account_ok ($fault, $load, $redis, $nginx, %opt) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 
@@ -98,7 +98,7 @@ sub account_ok ($fault, $load, $redis, $nginx, %opt) {
     return verify_ok($fault, $load, $redis, $nginx, %opt);
 }
 
-# The account alone, of one of several loads.
+# Only the account, of one of several loads.
 sub verify_ok ($fault, $load, $redis, $nginx, %opt) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 

@@ -31,17 +31,17 @@ sub enter_root ($file, @variables) {
             or die "exec: $!\n";
     }
 
-    # What else this machine's nginx loads is not the subject.
+    # The other modules of this machine's nginx are not tested.
     my @modules = glob '/etc/nginx/modules-enabled/*';
     unlink(@modules) == @modules or die "unlink: $!\n";
 
-    # Its network has nothing but lo.
+    # Its network only has lo.
     loopback_up();
     return;
 }
 
-# In a session of its own, since run() ends what is left of the group, and that
-# can be an nginx that has not detached itself yet.
+# In a separate session, because run() kills the rest of the group, which may
+# include an nginx that has not detached itself yet.
 sub output (@command) {
     my ($exit, $out, $err) = run([ qw(setsid -w), @command ], timeout => 300);
     return ($exit, ($out // '') . ($err // ''));
@@ -54,7 +54,7 @@ sub succeeds (@command) {
     return $text;
 }
 
-# The processes of nginx's workers but those that are about to leave.
+# The processes of nginx's workers, except those that are shutting down.
 sub workers () {
     return grep { slurp("/proc/$_/cmdline") =~ /^nginx: worker process(?! is)/ } map { m{(\d+)$} } glob '/proc/[0-9]*';
 }

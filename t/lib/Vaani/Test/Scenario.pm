@@ -1,9 +1,9 @@
 package Vaani::Test::Scenario;
 
-# Subtests that take a while: which of them run, and how long they try.
+# Subtests that take long: which of them run, and for how long.
 #
 # Environment: VAANI_ONLY is a regex of the scenarios to run; VAANI_FAULTS=all
-# has all of them, VAANI_FAULTS=full takes longer over them.
+# runs all of them, VAANI_FAULTS=full repeats them more often.
 
 use v5.20;
 use warnings;

@@ -67,7 +67,7 @@ sub start ($class, %opt) {
     $self->_follows($_, $master) for @{ $self->{nodes} }[ 1 .. $self->{opt}{replicas} ];
     $self->{other}{$_} = Vaani::Test::Cluster::Node->start($self->_node_options) for @{ $self->{opt}{others} // [] };
 
-    # They know each other from the start: finding out takes seconds.
+    # They know each other from the start, because discovery takes seconds.
     $self->{known} = [ map { { port => free_port(), id => join '', map { sprintf '%x', int rand 16 } 1 .. 40 } } 1 .. $n ];
     push @{ $self->{sentinels} }, $self->_new_sentinel($_, $master) for @{ $self->{known} };
     $self->settle;
@@ -98,7 +98,7 @@ sub _new_node ($self, $master = undef) {
         config => [
             $opt->{durable} ? ('appendonly yes', 'appendfsync always') : (),
             $opt->{tls} ? 'tls-replication yes' : (),
-            # A Sentinel learns replicas by what they say of themselves.
+            # A Sentinel learns replicas from their own reports.
             $name ? "replica-announce-ip $name" : (),
             $master ? 'replicaof ' . ($master->hostname // '127.0.0.1') . ' ' . $master->own_port : (),
             @{ $opt->{config} // [] },
@@ -143,8 +143,8 @@ sub _new_sentinel ($self, $known, $master) {
             grep { $_ != $known } @{ $self->{known} };
     }
 
-    # The users of a server are none of a Sentinel's. An administrator is there in
-    # any case: the test's own client.
+    # The users of a server do not exist in a Sentinel. An administrator always
+    # exists: the test's own client.
     my $acl = $opt->{sentinel_acl} // [qw(~* &* +@all)];
     push @lines, "user $admin{user} on >$admin{password} ~* &* +\@all";
     if (!defined $password) {
@@ -184,7 +184,7 @@ sub name ($self)  { return $self->{name} }
 sub nodes ($self) { return @{ $self->{nodes} } }
 sub live ($self)  { return grep { $_->answers } $self->nodes }
 
-# The server that is the further master of that name.
+# The server that is the additional master of that name.
 sub other ($self, $name) { return $self->{other}{$name} }
 
 # What a Sentinel says, by default one that lives, and without any the first that
@@ -200,7 +200,7 @@ sub replicas ($self) {
     return grep { $_ != $master } $self->live;
 }
 
-# Those who say that they are the master, by ROLE.
+# Servers that report by ROLE that they are the master.
 sub masters_by_role ($self) { return grep { eval { $_->role eq 'master' } } $self->live }
 
 # kill -9.
@@ -218,7 +218,7 @@ sub start_again ($self, $node, %opt) {
 sub stop ($self, $node) { $node->suspend; return $node }
 sub cont ($self, $node) { $node->resume; return $node }
 
-# No replica of it gets anything any more, see Cluster.pm.
+# No replica of it gets data any more, see Cluster.pm.
 sub hold ($self, $master) {
     $master->admin->cmd(ACL => 'SETUSER', 'replica', 'off');
     $master->admin->cmd(CLIENT => 'KILL', 'TYPE', 'replica');
@@ -237,7 +237,7 @@ sub failover ($self, $sentinel = undef) {
     $sentinel //= ($self->sentinels)[0];
     my $deadline = now() + PATIENCE;
 
-    # One that has just had another failover refuses for a while.
+    # A Sentinel that has just made another failover refuses for a while.
     while (1) {
         return if eval { $self->ask($sentinel, SENTINEL => 'FAILOVER', $self->{name}) };
         die "SENTINEL FAILOVER: $@" if now() > $deadline;
@@ -252,7 +252,8 @@ sub coordinated_failover ($self, $to = undef) {
     $to //= ($self->replicas)[0];
     $self->catch_up($to);
 
-    # A replica that has said that its link is up may not be online for its master yet.
+    # A replica that reports its link as up may not be online for its master
+    # yet.
     my $error;
     Vaani::Test::wait_for(sub {
         (undef, $error) = $old->admin->try_cmd(FAILOVER => 'TO', $to->hostname // '127.0.0.1', $to->own_port);
@@ -263,7 +264,8 @@ sub coordinated_failover ($self, $to = undef) {
     return $to;
 }
 
-# By hand: a server becomes a master, or replicates another one and has its data.
+# Manual changes: a server becomes a master, or replicates another one and has
+# its data.
 sub promote ($self, $node) {
     $node->admin->cmd(qw(REPLICAOF NO ONE));
     return $node;
@@ -275,8 +277,8 @@ sub follow ($self, $node, $master) {
     return $node;
 }
 
-# Waits until a server other than $old says that it is the master. Sentinels tell
-# of it a moment later: settle() waits for that, too.
+# Waits until a server other than $old reports that it is the master. Sentinels
+# announce it a moment later: settle() waits for that, too.
 sub await_promotion ($self, $old, $timeout = PATIENCE) {
     return $self->await('a promotion', sub { return $self->_promoted($old) }, $timeout);
 }
@@ -435,7 +437,7 @@ sub says ($self, @address) {
     return;
 }
 
-# Whole lines, so that a reader sees all of one or nothing of it.
+# Whole lines, so that a reader sees all of a line or nothing of it.
 sub tells ($self, $text) {
     open my $fh, '>>', "$self->{base}.news" or die "open: $!\n";
     syswrite $fh, "$text\n";

@@ -1,8 +1,8 @@
 package Vaani::Test::Signing;
 
-# Secrets for the tests of authentication, what a sender signs with them, and
-# the proof that nobody has told them: every secret that is made here is looked
-# for in all that nginx wrote.
+# Secrets for the tests of authentication, signatures made with them, and the
+# check that none of them is disclosed: every secret that is made here is
+# searched for in everything that nginx wrote.
 
 use v5.20;
 use warnings;
@@ -29,8 +29,7 @@ my $count = 0;
 
 sub _random () { return sha256(join ' ', 'secret', $$, time, ++$count) }
 
-# Makes a text of the test's own one that must not be told. A short one would
-# be found anywhere.
+# Registers a text as a secret. A short one would be found anywhere.
 sub is_secret ($secret) {
     push @secrets, $secret if length $secret >= 8;
     return $secret;
@@ -99,7 +98,7 @@ sub campaign_headers ($secret, $body, $timestamp = time) {
 
 # --- answers
 
-# The one answer there is; the reason is in a header that the test's nginx adds.
+# The only answer; the reason is in a header that the test's nginx adds.
 sub is_unauthorized ($response, $name, $reason = undef) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
 

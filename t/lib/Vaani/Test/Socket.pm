@@ -30,8 +30,8 @@ use constant CHUNK => 256 * 1024;
 
 sub now () { return clock_gettime(CLOCK_MONOTONIC) }
 
-# For the few things that offer no event to wait for (a server's readiness,
-# a log's growth). Short, and a signal ends it early.
+# For the few states that cause no event to wait for (a server's readiness, a
+# log's growth). Short, and a signal ends it early.
 sub pause ($seconds) { select undef, undef, undef, $seconds; return }
 
 sub _address ($target) {
@@ -77,8 +77,8 @@ sub try_connect ($target, $timeout = 5) {
             return;
         }
 
-        # A unix socket whose backlog is full says EAGAIN, and nothing can be
-        # selected upon to learn when there is room again.
+        # A unix socket whose backlog is full returns EAGAIN, and select()
+        # cannot tell when there is room again.
         return if !$!{EAGAIN} || now() >= $deadline;
         pause(0.001);
     }
@@ -106,15 +106,15 @@ sub listen_socket ($target, $backlog = SOMAXCONN) {
     return $fh;
 }
 
-# A free TCP port on 127.0.0.1, ours until the test file ends.
+# A free TCP port on 127.0.0.1, reserved until the test file ends.
 #
-# It lies below the range from which the kernel takes the ports of outgoing
-# connections, so that none of these can sit on it. The UDP port of the same
+# It is below the range from which the kernel takes the ports of outgoing
+# connections, so that none of these can use it. The UDP port of the same
 # number is held as a lock, so that tests that run in parallel get different
-# ports although the TCP port itself has to stay free for the server.
+# ports although the TCP port itself must stay free for the server.
 #
-# With a distance, the port that is so much higher is free and ours, too, as the
-# bus of a Redis Cluster needs it.
+# With a distance, the port that is so much higher is free and reserved, too,
+# as the bus of a Redis Cluster needs it.
 my @port_locks;
 
 sub free_port ($distance = 0) {
@@ -165,8 +165,9 @@ sub _wait ($fh, $timeout, $for_writing) {
 sub wait_readable ($fh, $timeout) { return _wait($fh, $timeout, 0) }
 sub wait_writable ($fh, $timeout) { return _wait($fh, $timeout, 1) }
 
-# Appends what is there to $$buf. Returns the number of bytes, 0 when the peer
-# is gone (closed or reset, $! tells), undef when there is nothing now.
+# Appends the available bytes to $$buf. Returns the number of bytes, 0 when the
+# peer has closed (or reset the connection, see $!), undef when nothing is
+# available.
 sub read_some ($fh, $buf) {
     $! = 0;
     my $n = sysread $fh, $$buf, CHUNK, length $$buf;
@@ -177,7 +178,7 @@ sub read_some ($fh, $buf) {
 }
 
 # Writes what fits of $$bytes from $offset. Returns the number of bytes, undef
-# when the peer is gone.
+# when the peer has closed.
 sub write_some ($fh, $bytes, $offset) {
     my $n = syswrite $fh, $$bytes, CHUNK, $offset;
 

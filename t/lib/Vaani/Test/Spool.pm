@@ -1,6 +1,6 @@
 package Vaani::Test::Spool;
 
-# Spool directories, and what is in their files.
+# Spool directories, and the content of their files.
 
 use v5.20;
 use warnings;
@@ -34,7 +34,7 @@ sub spool (%files) {
 # The name of the segment with that number.
 sub segment ($n) { return sprintf '%020d.log', $n }
 
-# The names of what is in a spool, but its lock.
+# The names of files in a spool, except its lock.
 sub names ($dir) {
     opendir my $dh, $dir or die "opendir $dir: $!\n";
     return [ sort grep { !/^(?:\.|\.\.|lock)\z/ } readdir $dh ];
@@ -58,7 +58,8 @@ sub await_empty ($dir, $timeout = 30) {
     return;
 }
 
-# What vaani-spool says to these arguments, { exit, out, err }, and the last line of out.
+# The result of vaani-spool with these arguments, { exit, out, err }, and the
+# last line of out.
 sub tool (@args) {
     my ($exit, $out, $err) = run([ Vaani::Test::vaani_spool(), @args ]);
     return { exit => $exit, out => $out, err => $err, last => (split /\n/, $out)[-1] // '' };
@@ -72,8 +73,8 @@ sub kept_files ($of) {
     return map { "$dir/$_" } @names;
 }
 
-# --- the format of the spool's files: src/spool/vaani_journal.h and
-# src/core/vaani_record.c say what it is
+# --- the format of the spool's files, see src/spool/vaani_journal.h and
+# src/core/vaani_record.c
 
 sub crc32c ($bytes) {
     state $table = do {
@@ -97,10 +98,10 @@ sub journal_record ($content, $order = 0) {
     return "\xffVJ\x01" . $head . pack('N', crc32c($head . $content)) . $content;
 }
 
-# Records with those contents, one behind the other.
+# Records with those contents, in sequence.
 sub journal_records (@contents) { return join '', map { journal_record($_) } @contents }
 
-# The contents of records that follow each other without anything between.
+# The contents of records that follow each other without other bytes.
 sub journal_contents ($bytes) {
     my @contents;
     my $pos = 0;
@@ -118,8 +119,8 @@ sub journal_contents ($bytes) {
     return @contents;
 }
 
-# The content for one that could not be delivered while others could: since when
-# (Unix time, s), how often it was tried, and its content.
+# The content for a record that could not be delivered while others could:
+# since when (Unix time, s), how often it was tried, and its content.
 sub deferred_content ($since, $tries, $content) { return pack('aQ>n', 'D', $since, $tries) . $content }
 
 # Since when, how often, and the content, if it is one; else nothing.

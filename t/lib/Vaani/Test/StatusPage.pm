@@ -32,7 +32,7 @@ use constant BOUNDS => [
 
 sub page_file () { return ROOT . '/src/http/status/status.html' }
 
-# What tools/page2c makes of the page; $include is where the header is.
+# The output of tools/page2c for the page; $include is the path of the header.
 sub page_source ($include = ROOT . '/src/http/status', $page = page_file()) {
     my ($exit, $source, $error) = run([ 'sh', ROOT . '/tools/page2c', $page, $include ]);
     die "page2c: $error\n" if $exit;
@@ -50,7 +50,7 @@ sub c_strings ($source) {
     return \%found;
 }
 
-# What vaani_status answers when nothing has happened yet.
+# The answer of vaani_status before the first event.
 sub status_json (%changes) {
     my $now = int Time::HiRes::time() * 1000;
 

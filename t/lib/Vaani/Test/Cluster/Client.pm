@@ -11,7 +11,7 @@ no warnings 'experimental::signatures';
 
 use Vaani::Test::Socket qw(now pause);
 
-# How long a cluster may say that it cannot answer, s.
+# How long a cluster may report that it cannot answer, s.
 use constant PATIENCE => 20;
 
 sub new ($class, $cluster) { return bless { cluster => $cluster, owners => undef }, $class }

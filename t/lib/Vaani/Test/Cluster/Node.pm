@@ -27,7 +27,8 @@ sub start ($class, %opt) {
 
     if ($nat) {
         $proxy = _proxy($public, $port);
-        # Which of the two a client is told depends on how it asks, in Valkey.
+        # In Valkey, the kind of the client's connection decides which one it
+        # is told.
         push @config, map { "cluster-announce-$_ $public" } $opt{tls} ? qw(tls-port port) : 'port';
     }
     my $self = $class->SUPER::start(
@@ -46,7 +47,7 @@ sub _proxy ($public, $port) {
     });
 }
 
-# Where it listens, and what clients are told.
+# The port on which it listens, and the one that clients are told.
 sub own_port ($self) { return $self->{own_port} }
 sub port ($self)     { return $self->{public} }
 
@@ -67,8 +68,8 @@ sub id ($self) { return $self->{id} //= $self->admin->cmd(CLUSTER => 'MYID') }
 
 sub forget_id ($self) { delete $self->{id}; return }
 
-# A connection of a user who may do anything. A server that was restarted gets
-# another one.
+# A connection of a user with all rights. After a restart a new connection is
+# made.
 sub admin ($self) {
     my $admin = $self->{admin};
     return $admin if $admin && $self->{admin_pid} == ($self->pid // 0) && $admin->{fh};
@@ -103,7 +104,7 @@ sub stop ($self, @timeout) {
     return $self->SUPER::stop(@timeout);
 }
 
-# How MIGRATE logs in there.
+# The credentials that MIGRATE uses there.
 sub migrate_auth ($self) {
     return ('AUTH', $self->{password}) if defined $self->{password};
     my %admin = Vaani::Test::Redis::ADMIN;

@@ -13,10 +13,10 @@ use Vaani::Test::HTTP::Request qw(format_request);
 use Vaani::Test::HTTP::Response;
 use Vaani::Test::Socket qw(now read_some try_connect write_some);
 
-# A connection serves so many requests at most: workers come and go.
+# The maximum number of requests per connection, because workers come and go.
 use constant REQUESTS => 40;
 
-# How long to wait when nobody listens, s.
+# How long to wait while no process listens, s.
 use constant REST => 0.01;
 
 sub new ($class, $load, $control, $journal) {
@@ -82,7 +82,7 @@ sub run ($self) {
         $deadline //= $now + $self->{timeout} if $self->{stopped};
         last if $self->{stopped} && (!%{ $self->{busy} } || $now > $deadline + 1);
 
-        # Not more than the rate asks for, but without catching up after a pause.
+        # At most the requested rate, without catching up after a pause.
         my $may = 1e9;
         if ($self->{rate}) {
             $may = int(($now - $began) * $self->{rate}) - $sent;
@@ -110,8 +110,8 @@ sub run ($self) {
     return;
 }
 
-# Sends an event of the call that waits for the longest time. False when nobody
-# listens.
+# Sends an event of the call that waits for the longest time. False when no
+# process listens.
 sub _send ($self) {
     my $conn = $self->_connection // return 0;
     my $waiting = shift @{ $self->{ready} };
@@ -147,7 +147,7 @@ sub _connection ($self) {
     };
 }
 
-# Waits for something to happen, and lets it.
+# Waits for an event, and handles it.
 sub _turn ($self) {
     my ($r, $w) = ('', '');
     for my $conn (values %{ $self->{busy} }) {
@@ -207,8 +207,8 @@ sub _read ($self, $conn) {
     return;
 }
 
-# Without an answer nobody knows what became of the delivery. With an id it may
-# be sent again.
+# Without an answer, the state of the delivery is unknown. With an id it may be
+# sent again.
 sub _broken ($self, $conn) {
     my $delivery = $conn->{delivery};
 
@@ -242,7 +242,7 @@ sub _end ($self, $conn, $status, $keep = 0) {
         $status, sprintf('%.1f', 1000 * ($now - $delivery->{sent})), $delivery->{tries},
     ) . "\n";
 
-    # Back in the queue, or another call takes its place.
+    # Returns to the queue, or another call takes its place.
     push @{ $self->{ready} }, $call->{n} < @{ $call->{path} } ? $call : $self->_new_call;
     return;
 }

@@ -56,8 +56,8 @@ sub post_many ($target, $uri, $bodies, %opt) {
         while (@queue && keys %busy < $connections) {
             my $i = shift @queue;
 
-            # Connections that were closed while they were idle (by a reload)
-            # are readable: they are dropped. After a failure, a new one.
+            # A connection that was closed while idle (by a reload) is readable
+            # and is dropped. After a failure, a new one is opened.
             my $conn = $retried{$i} ? undef : pop @idle;
             $conn = pop @idle while $conn && wait_readable($conn->{fh}, 0);
 

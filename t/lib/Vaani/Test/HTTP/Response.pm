@@ -81,7 +81,7 @@ sub next_response ($self, $method, $eof = 0) {
 }
 
 sub _head ($self) {
-    # A wrong start is told at once, not after a timeout.
+    # An invalid start is reported at once, not after a timeout.
     my $start = substr $self->{buf}, 0, 5;
     if ($start ne substr 'HTTP/', 0, length $start) {
         die sprintf "not an HTTP response: \"%.60s\"\n", $self->{buf};

@@ -24,8 +24,9 @@ sub nginx_argv ($dir, @arguments) {
     );
 }
 
-# Where nobody says which module is meant, as with a plain "prove", it is that of "make".
-# Here, since whoever looks at the variable has loaded this before.
+# Without the variable, as with a plain "prove", the module is that of "make".
+# It is set here, because all readers of the variable have loaded this file
+# before.
 $ENV{VAANI_MODULE} //= ROOT . '/build/ngx_http_vaani_module.so';
 
 # The module to load: '' when it is built in.
@@ -61,7 +62,7 @@ sub write_config ($dir, $config, $variables) {
 
     my @http = (
         _unless_given($http, 'access_log', 'off'),
-        # nginx's default is what the module warns of.
+        # The module warns of nginx's default.
         _unless_given($http, 'client_max_body_size', '16m'),
         map { _unless_given($http, "${_}_temp_path", "$dir/temp_$_") } _temp_paths(),
     );
@@ -81,8 +82,8 @@ sub write_config ($dir, $config, $variables) {
     return $text;
 }
 
-# A default that gives way to the test's own directive of the same name, at the
-# same level: nginx refuses duplicates.
+# A default that is omitted if the test has the same directive at the same
+# level, because nginx refuses duplicates.
 sub _unless_given ($text, $name, @value) {
     return if !@value;
     my $level = $text =~ s/(\{(?:[^{}]++|(?1))*\})/;/gr;

@@ -1,6 +1,6 @@
 package Vaani::Test::Nginx::Log;
 
-# What in nginx's logs, and on its stderr (sanitizers, glibc), means a bug.
+# Lines in nginx's logs and on its stderr (sanitizers, glibc) that mean a bug.
 
 use v5.20;
 use warnings;
@@ -23,9 +23,9 @@ my $bad = qr{
     | ^(?:free|malloc|realloc|munmap_chunk)\(\):\ | ^corrupted\  | stack\ smashing
 }xi;
 
-# nginx says the first before it has read which log to use instead.  The second
-# is UBSan about nginx's own sources (an empty string's memcpy()); the module's
-# are compiled by their absolute path.
+# nginx prints the first before it has read which log to use instead. The
+# second is UBSan about nginx's own sources (an empty string's memcpy()); the
+# module's are compiled by their absolute path.
 my $harmless = qr{could not open error log file|^src/\S+ runtime error: };
 
 sub bad_lines ($path, $allowed) {
