@@ -1,6 +1,6 @@
 
 /*
- * What the load generators share: the clock, templates of events, latencies.
+ * Shared by the load generators: the clock, templates of events, latencies.
  */
 
 

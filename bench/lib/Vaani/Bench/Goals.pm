@@ -1,6 +1,6 @@
 package Vaani::Bench::Goals;
 
-# What the numbers are to be, and whether they are.
+# The goals for the numbers, and whether they are reached.
 
 use v5.20;
 use warnings;

@@ -14,7 +14,7 @@ use Vaani::Test::Process qw(run);
 
 our @EXPORT_OK = qw(measure client cpu rss);
 
-# What the processes have used of the CPU so far, us, all their threads.
+# The CPU time used by the processes so far, us, with all their threads.
 sub cpu (@pids) {
     my $ns = 0;
 

@@ -1,7 +1,7 @@
 package Vaani::Bench::Memory;
 
-# What the worker of the module needs: over many events, and for a connection; and
-# what a call takes in Redis.
+# The memory of the module's worker: over many events, and per connection; and
+# the memory of a call in Redis.
 
 use v5.20;
 use warnings;
@@ -36,8 +36,8 @@ sub growth ($redis, $events, @bodies) {
     return ('after a tenth of them' => $rss[0], 'after all events' => $rss[-1]);
 }
 
-# What one more connection adds, that has had an answer and is kept, and what an
-# event adds on it whose reply from Redis is awaited.
+# The memory of one more idle connection after an answer, and of an event on it
+# whose reply from Redis is awaited.
 sub of_connections ($redis) {
     my $server = Vaani::Bench::Peers->start('module', redis => $redis->socket, server =>
         'vaani_redis_timeout 60s; location = /vaani/status { vaani_status; }');

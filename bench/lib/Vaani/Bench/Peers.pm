@@ -1,8 +1,8 @@
 package Vaani::Bench::Peers;
 
-# The endpoints that are compared: each a server of its own, with one worker
-# unless more are asked for, on a free port of 127.0.0.1, in front of the same
-# Redis. What they are configured with is here, in one place.
+# The compared endpoints: each a separate server, with one worker unless more
+# are requested, on a free port of 127.0.0.1, in front of the same Redis. All
+# their configurations are here.
 
 use v5.20;
 use warnings;

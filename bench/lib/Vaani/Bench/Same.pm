@@ -136,7 +136,7 @@ my @DELIVERIES = (
     [ event('call_ringing'), 'Content-Encoding' => 'gzip' ],
 );
 
-# What a peer makes of them, as one text.
+# A peer's results for them, as one text.
 sub observe ($peer, $redis) {
     my $client = $redis->client;
     $client->cmd('FLUSHALL');
