@@ -1,6 +1,6 @@
-# What a refusal takes does not depend on how nearly right a guess was. Time
-# itself cannot be measured on a machine that others use, too: the instructions
-# of the comparisons are counted, and the bytes that go into the MACs.
+# The cost of a refusal does not depend on how nearly correct a guess was. Time
+# cannot be measured on a shared machine: the test counts the instructions of
+# the comparisons, and the bytes that go into the MACs.
 
 use v5.20;
 use feature 'signatures';
@@ -289,7 +289,7 @@ CONF
     is $work->('/timely', 'X-Webhook-Signature' => $_), '401 ' . length(".$body") . ' 1', '... without a time'
         for 'x', hex_signature($key, $body);
 
-    # Who has one of two must not learn it.
+    # A sender with one of the two must not learn that it is correct.
     $bytes = length "$id.$now.$body";
     my %signed = webhook_headers($one, $body, id => $id, timestamp => $now);
     is $work->('/token', %signed, 'X-Token' => $token), "422 $bytes 1", 'with a token: right';

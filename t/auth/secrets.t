@@ -184,7 +184,7 @@ subtest 'headers that cannot match' => sub {
         location => 'vaani_signature off;';
 };
 
-# What is written in a location, and protects nothing there.
+# Directives in a location that protect nothing there.
 subtest 'locations without an endpoint' => sub {
     my @auth = grep { /token|secret|signature/ } sort keys %GOOD;
     for my $directive (@auth) {
@@ -347,7 +347,7 @@ subtest 'files' => sub {
     accepted 'a relative path', http => "vaani_token \$arg_t file=../token;";
     refused qr/^open\(\) "\S+\/nowhere" failed \(2: /, '... that is missing', http => 'vaani_token $arg_t file=nowhere;';
     refused qr/failed \(21: |must not be readable/, 'no name at all', http => 'vaani_token $arg_t file=;';
-    # What only looks like a comment or quotes is part of the secret.
+    # Text that only looks like a comment or quotes is part of the secret.
     secret_file('signs', "#no-comment-$token\n##\t$token\n\"$token\n$token'\n\"$token'\n'\n\xc2\xa0$token\n");
     my (undef, $output) = check(http => config(http => "vaani_token \$arg_t $file/signs;"));
     is scalar(() = $output =~ /secret of 1 bytes is too short/g), 1, 'a lone quote' or diag $output;
@@ -582,7 +582,7 @@ CONF
     my $times = ($ENV{VAANI_FAULTS} // '') eq 'full' ? 200 : 20;
     my $reloads = 0;
 
-    # Other secrets come and go beside the ones in use.
+    # Other secrets are added and removed next to those in use.
     for my $n (1 .. $times) {
         my @more = ("\n" x ($n % 3)) . token_secret();
         secret_file('live-token', $n % 2 ? "$first\n@more\n" : "@more\r\n$first\r\n");

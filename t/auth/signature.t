@@ -18,8 +18,8 @@ use constant OK        => qq({"status":"ok"}\n);
 use constant DUPLICATE => qq({"status":"duplicate"}\n);
 use constant QUEUED    => qq({"status":"queued"}\n);
 
-# What a delivery that was let in is answered when its body is not an event:
-# it costs nothing but a look.
+# The answer to an authorized delivery whose body is not an event: cheap to
+# check.
 use constant LET_IN => '[]';
 
 my ($old, $new, $other) = map { webhook_secret() } 1 .. 3;
@@ -284,8 +284,8 @@ subtest 'Standard Webhooks: the wrong one' => sub {
     is_unauthorized $signed->($near{$_}), $_, $near{$_} eq '' ? 'missing_signature' : 'wrong_signature'
         for sort keys %near;
 
-    # What is signed is a text with dots: another split of it is the same text,
-    # and its id is then no time.
+    # The signed text contains dots: a different split gives the same text, and
+    # its timestamp is then invalid.
     my $moved = webhook_signature($old, 'a', "$now.b", LET_IN);
     is_unauthorized ask('/webhook', LET_IN, 'webhook-id' => 'a', 'webhook-timestamp' => "$now.b", 'webhook-signature' => $moved),
         'a dot in the timestamp', 'malformed_signature';
@@ -341,7 +341,8 @@ subtest 'the time' => sub {
     is_unauthorized ask('/one', LET_IN, %{ { %headers, 'webhook-timestamp' => "\t$now" } }), 'a tab before it',
         'wrong_signature';
 
-    # What is wrong first is told first; a bad signature is not excused by its time.
+    # The first error is reported first; a bad signature is not excused by its
+    # time.
     is_unauthorized webhook('/one', secret => $other, timestamp => $now - 1000), 'wrong and stale', 'wrong_signature';
     is_unauthorized webhook('/one', secret => $other, timestamp => 'x'), 'wrong and no time', 'wrong_signature';
 };
@@ -597,7 +598,7 @@ CONF
     ok $published->stop, 'stop';
 };
 
-# What each of the three is given; undef leaves it out.
+# The values of each of the three; undef leaves it out.
 my %CORRECT = (
     token     => [ 'X-Token' => $token ],
     secret    => sub ($body) { [ webhook_headers($old, $body) ] },

@@ -1,6 +1,6 @@
-# Someone else's code as the judge: the packages that senders sign with, and
-# that receivers verify with, of Standard Webhooks and of Svix. What they sign
-# is let in; and neither they nor the module let in what the other refuses.
+# Independent code as the reference: the packages of Standard Webhooks and Svix
+# with which senders sign and receivers verify. Their signatures are accepted;
+# and neither they nor the module accept what the other refuses.
 
 use v5.20;
 use feature 'signatures';
@@ -247,8 +247,8 @@ subtest 'under the names of Svix' => sub {
         is lets_in('/one', $changed // $body, $headers), $wanted, "the module: $name";
     }
 
-    # Those of one kind are not completed by those of the other. Svix's package
-    # does that, but nobody sends it.
+    # Headers of one kind are not completed by those of the other. Svix's
+    # package does that, but no sender uses it.
     is lets_in('/one', $body, $with->($_ => undef, $_ =~ s/svix/webhook/r => $good{$_})), 0, "$_ of the standard"
         for sort keys %good;
 

@@ -1,5 +1,5 @@
-# Tokens: which are let in, which are not, and that who is not leaves nothing
-# behind, neither in Redis nor in a spool nor in the error log.
+# Tokens: which are accepted and which are refused; and a refused request
+# leaves no trace in Redis, in a spool or in the error log.
 
 use v5.20;
 use feature 'signatures';
@@ -108,8 +108,8 @@ CONF
 
 my $http = $nginx->http;
 
-# What a request that was let in is answered: its body is not an event, so that
-# it costs nothing but a look.
+# The answer to an authorized request: its body is not an event, so that it is
+# cheap to check.
 use constant LET_IN => '[]';
 
 sub let_in ($response, $name) {

@@ -16,7 +16,7 @@ use Vaani::Test::Signing;
 use constant OK        => qq({"status":"ok"}\n);
 use constant DUPLICATE => qq({"status":"duplicate"}\n);
 
-# What a delivery that was let in is answered when its body is not an event.
+# The answer to an authorized delivery whose body is not an event.
 use constant LET_IN => '[]';
 
 my ($key, $next, $wrong) = map { token_secret() } 1 .. 3;

@@ -69,7 +69,7 @@ sub next_ms () {
 
 sub answer ($response) { return $response->status . ' ' . $response->body =~ s/\n\z//r }
 
-# The messages up to now. What a delivery publishes is there before its answer is.
+# The messages so far. A delivery is published before its answer.
 sub messages () {
     $client->cmd('PUBLISH', 'end', '');
     my @messages;

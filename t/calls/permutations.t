@@ -538,7 +538,7 @@ sub random_call ($n) {
     return { room => $room, todo => \@todo, received => [], ids => {}, last => {} };
 }
 
-# What is to be answered; what counts is added to received.
+# The expected answer; an applied event is added to received.
 sub receive ($call, $delivery) {
     my $event = decode_json($delivery->{body});
     my ($transfer) = $event->{event} =~ /^human_transfer_(\w+)/;
@@ -564,7 +564,7 @@ sub transfer_status ($call) {
         : '';
 }
 
-# What is wrong with the hash.
+# The errors of the hash.
 sub compare ($call, $hash) {
     my @transfers = grep { $_->{transfer} } @{ $call->{received} };
     my $status = transfer_status($call);

@@ -1,4 +1,4 @@
-# What subscribers get: section 4 of the contract.
+# The messages that subscribers get: section 4 of the contract.
 
 use v5.20;
 use feature 'signatures';
@@ -185,7 +185,7 @@ for my $path (sort keys %CALL_PATHS) {
 
             my $event = $json->decode($body)->{event};
             my $status = $path =~ /inbound/ && $event eq 'call_started' ? 'started' : $STATUS{$event} // 'active';
-            # Whoever is transferred in a call that failed does not bring it back.
+            # A transfer does not make a failed call active again.
             $status = $previous if $event =~ /transfer/ && $path !~ /^(?:outbound-answered|inbound)/;
 
             my @published = published();
@@ -769,7 +769,7 @@ CONF
     is $got->(), '- s:only, 1', 'no other channel';
     is $client->cmd('XLEN', 'stream'), 1, '... and a stream';
 
-    # What waited is published on the same channels.
+    # Events that waited are published on the same channels.
     $client->cmd('CONFIG', 'SET', 'maxmemory', 1);
     my $waits = event('call_started', room => $room = new_room());
     is $http->post('/queued', $waits)->body, qq({"status":"queued"}\n), 'queued';

@@ -129,7 +129,7 @@ my %POSTPROCESSED = (
     postprocessed    => 1,
 );
 
-# What an event brings of a transfer, and what it takes away.
+# The fields that an event sets for a transfer, and those that it removes.
 my %NO_DETAILS = map { ("transfer_$_" => undef) } qw(agent_identity reason sip_status);
 
 sub transfer ($status, $counts, %details) {
@@ -276,7 +276,7 @@ my %ALONE = (
     call_failed               => {
         status => 'failed', outcome => 'failed', direction => 'outbound', error => 'SIP_404_NOT_FOUND',
     },
-    # Who is being transferred has been answered.
+    # During a transfer the call has been answered.
     human_transfer_initiated  => { status => 'active', transfer('initiated', '1 0 0') },
     human_transfer_successful => { status => 'active', transfer('successful', '0 1 0', %SUCCESS) },
     human_transfer_failed     => { status => 'active', transfer('failed', '0 0 1', %FAILURE) },
@@ -333,7 +333,7 @@ for (
     );
 }
 
-# What is not in the table of statuses ranks as "started".
+# A status that is not in the table ranks as "started".
 story 'an unknown status is below dialing' => (
     [ call_started => { %STARTED } ],
     [ call_started => status => 'queued', {} ],
@@ -936,7 +936,7 @@ subtest 'the unit of the duration of call_postprocessing' => sub {
 
 # --- a call that an earlier version has begun
 
-# What _state says of the bodies, by the codes of their events.
+# The part of _state about bodies, by the codes of their events.
 my %CODE = (
     '!' => 'call_started', '#' => 'call_ringing', '$' => 'user_picked_up_at', '%' => 'call_rejected',
     '&' => 'call_no_answer', '(' => 'call_failed', ')' => 'call_ended', '*' => 'call_postprocessing',
@@ -1048,7 +1048,7 @@ subtest 'an earlier version applies an event during an upgrade' => sub {
     is_deeply [ @{ (call($room))[0] }{qw(seq status outcome)} ], [ 1, 'ended', 'rejected' ], '... also without its seq';
 };
 
-# --- a hash that somebody has edited
+# --- a hash that was edited by hand
 
 subtest 'a call without its status' => sub {
     my $room = new_room();
@@ -1138,7 +1138,7 @@ subtest 'ttl' => sub {
     deliver(event('call_ringing', room => $room), '/ttl/90s');
     $ttl_is->($room, 90_000, 'and on again');
 
-    # What has expired is forgotten: the same event begins a new call.
+    # An expired call is forgotten: the same event begins a new one.
     $client->cmd('DEL', key($room));
     deliver(event('call_ringing', room => $room));
     is +(call($room))[0]{seq}, 1, 'a call after its expiry';

@@ -1,5 +1,5 @@
-# What is in the package, and what is not: the build machine. Built by somebody
-# else in another place, it is the same, byte by byte.
+# The content of the package, which has nothing of the build machine: built by
+# another user in another place, it is the same, byte by byte.
 
 use v5.20;
 use feature 'signatures';
@@ -100,7 +100,7 @@ subtest 'lintian' => sub {
     is $exit, 0, 'has nothing to say' or diag $out, $err;
 };
 
-# As nobody, who may not write beside nginx's sources, say, nor has a home.
+# As user nobody, who cannot write next to nginx's sources and has no home.
 subtest 'the same once more' => sub {
     my $again = tmpdir() . '/once more and elsewhere' =~ tr/ /-/r;
     mkdir $again or die "mkdir: $!\n";

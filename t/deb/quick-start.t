@@ -55,7 +55,7 @@ sub fields ($text) {
     return { @lines };
 }
 
-# --- what comes of each block: [ what it has, what is to be seen afterwards ]
+# --- the result of each block: [ its content, the expected effects ]
 
 my $reloaded;    # a call that is true when the old workers are gone
 

@@ -1,5 +1,5 @@
-# What the longest body costs a worker does not depend on what is in it: 8 MiB of
-# small members against one string of that length.
+# The worst-case cost of a body does not depend on its content: 8 MiB of small
+# members are compared with one string of that length.
 
 use v5.20;
 use feature 'signatures';
@@ -57,8 +57,8 @@ sub body_of ($head, $part, $tail, $number = 0) {
 
 my $event = '{"event":"call_ringing","room_name":"r"';
 
-# name => [ status, body ]: what is refused has more members than are read; at
-# levels that nobody reads there is no such bound.
+# name => [ status, body ]: refused bodies have more members than are read; at
+# levels that are not read there is no such limit.
 my %BODIES = (
     'at the top'                 => [ 400, body_of("$event,", '"%x":0', '}', 1) ],
     'in data'                    => [ 400, body_of("$event,\"data\":{", '"%x":0', '}}', 1) ],
@@ -115,7 +115,7 @@ for my $name (sort keys %BODIES) {
             my $measured = sprintf '%.1f ms against %.1f ms, peaks of %d KB and %d KB', $other, $one, @peaks[ 1, 0 ];
 
             cmp_ok $other, '<=', $factor * $one, "the time: $measured";
-            # What is kept of 4096 members, and what the allocator rounds up.
+            # The memory of 4096 members, and the allocator's rounding.
             cmp_ok $peaks[1], '<=', $peaks[0] + 1024, '... and no more memory';
         };
     }

@@ -162,13 +162,13 @@ subtest 'what is no drift' => sub {
     is_deeply status($http)->{drift}, [], 'the test button, nulls, no events';
     is status($http)->{drift_other}, 0, '... not among the others';
 
-    # Nobody who is not allowed to send events writes to this.
+    # Senders that are not authorized cannot write to this.
     ok $nginx->reload(http => config('location = /token { vaani_webhook; vaani_token $arg_t secret; }'), wait_old => 1), 'a token';
     ($http) = clients($nginx, 1);
     is $http->post('/token?t=x', event('new_one'))->status, 401, 'not authorized';
     is_deeply drift($http), {}, '... is not looked at';
 
-    # What is rejected is new all the same.
+    # Differences in rejected events are recorded as well.
     is $http->post('/strict', event('new_one'))->status, 422, 'an unknown event is rejected';
     is $http->post('/strict', event('call_ended', call_duration => 'x', new => 1))->status, 422, 'so is a wrong type';
     is drift($http)->{'other event new_one'}, 1, '... and told';

@@ -153,7 +153,7 @@ subtest 'any id will do' => sub {
         for @ids;
     is seq($room), scalar @ids, 'as many transitions';
 
-    # What a client sends must not make the call's fields long.
+    # A client's values must not make the call's fields long.
     my ($longest) = sort { $b <=> $a } map { length } keys %{ $client->hgetall(key($room)) };
     cmp_ok $longest, '<', 64, 'no long field';
 };

@@ -1,6 +1,7 @@
-# Strict: RFC 8259 and nothing else. What is JSON comes through untouched, but for
-# line breaks between tokens, which become spaces; what is not is refused with the
-# place where it ceases to be. What is JSON is the same to lenient mode.
+# Strict mode: RFC 8259 and nothing else. JSON is accepted and unchanged,
+# except for line breaks between tokens, which become spaces. Other texts are
+# refused with the position of the error. JSON has the same meaning in lenient
+# mode.
 
 use v5.20;
 use feature 'signatures';
@@ -514,7 +515,7 @@ subtest 'nesting' => sub {
     bad_body('[' x 512 . '^^[' . ']' x 513, $message, 'from the top');
     bad_body('{"a":' x 512 . '^^{', $message, 'from the top, objects');
 
-    # Those beside each other do not add up.
+    # Levels next to each other do not add up.
     good_body(around('[' . join(',', ('[' x 510 . ']' x 510) x 100) . ']'), 'many, each 512 deep');
     good_body(around('[' . join(',', ('[]') x 10_000) . ']'), 'ten thousand, flat');
 };

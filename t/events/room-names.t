@@ -62,7 +62,7 @@ my $json = JSON::PP->new->utf8->allow_nonref;
 
 use constant MARK => 'the end of what was published';
 
-# What an accepted room may touch, all of it.
+# All keys that an accepted room may touch.
 my $DEFAULT = sub ($room) { return ('vaani:events', "vaani:room:$room") };
 my %LOCATION = (
     '/hook'        => { key => sub ($room) { "vaani:call:$room" }, channels => $DEFAULT },
@@ -149,8 +149,8 @@ sub in_words ($value) {
         : "\"$value\"";
 }
 
-# What the error log got, but for the Redis that is away, and for connections that
-# came or went meanwhile.
+# The lines of the error log, except those about the unreachable Redis and
+# about connections.
 sub logged_errors ($mark) {
     # Names that are new are told, sanitized: t/events/drift.t.
     return join '', grep { !/late\.sock|vaani: connected to unix:|client closed connection while waiting|is empty; events delivered by this worker|vaani: new in Vaani's deliveries: [ -~]*\n\z/ } split /(?<=\n)/, slurp($nginx->dir . '/error.log', $mark);
@@ -430,7 +430,7 @@ subtest 'refused' => sub {
 
 # --- random ones
 
-# Parts of names: [ bytes, spellings ... ]. What is refused says with what.
+# Parts of names: [ bytes, spellings ... ]; refused ones with the reason.
 my @GOOD = (
     (map { [ $_, raw($_), escaped($_) ] } split(//, q{"\\/{}*?[]^:.%$ '`<>&;|-+#=~()!@,_09azAZ}),
         'vaani:call:', 'vaani:room:', ':call:', ':room:', 'events', '../', '$vaani_event', '${x}', '%s', '%n', ']]', '--',

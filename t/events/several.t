@@ -88,7 +88,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
             vaani_redis_timeout 20s;
             vaani_spool %%DIR%%/spool;
         }
-        # What is authenticated and refused is kept.
+        # Authenticated and refused events are kept.
         location = /kept {
             vaani_webhook;
             vaani_token \$arg_token open-sesame;
@@ -490,8 +490,8 @@ subtest 'neither Redis nor the spool takes one' => sub {
     ok wait_for(sub { seq($room, $late->client) == 2 }), '... both once';
 };
 
-# The proxy sees that the client is gone, and the mirror ends with the request
-# that it belongs to: its events are on their way to Redis then.
+# The proxy sees that the client has closed, and the mirror ends with the
+# request that it belongs to: its events are on their way to Redis then.
 subtest 'the request is given up in the middle' => sub {
     for my $case ([ '', $redis ], [ '-spooled', $spooled ]) {
         my ($kind, $server) = @$case;

@@ -143,8 +143,8 @@ sub refused ($uri, $body, $field, $name, $detail = qr/./, $room = undef) {
     ) || diag "$uri $body\n", 'field: ', $problem->{field} // 'none', ', ', $response->body;
 }
 
-# What the hash holds of a value in such a field, and undef if it does not fit:
-# in strict mode, and in lenient mode, which converts some.
+# The value in the hash for a value in such a field, and undef if it does not
+# fit: in strict mode, and in lenient mode, which converts some.
 sub kept ($event, $member, $text, $lenient = 0) {
     my $type = $TABLE{$event}{$member}[1];
     my $value = typed($type, $text, $lenient);
@@ -234,7 +234,7 @@ for my $event (@EVENTS) {
             }
         }
 
-        # What the table does not name may be anything.
+        # Members that the table does not have may be anything.
         my %named = map { $_ => 1 } keys %$fields, qw(event room_name);
         for my $member (grep { !$named{$_} } qw(status phone_number error transfer_type agent_identity reason sip_status
             call_duration end_reason transcript summary recording_url entities dispositions from call_type picked_up_at more
@@ -433,7 +433,7 @@ subtest 'durations' => sub {
                 qr/^call_duration must be finite$/, $room);
         }
 
-        # Finite, though nobody talks that long.
+        # Finite, though no call lasts that long.
         for my $text (qw(1e20 1e300 1.7e308 0.0000001e308)) {
             my $room = new_room();
             my $call = taken('/strict', event($event, room => $room, call_duration => \$text), "$event: $text", $room);
@@ -470,7 +470,7 @@ subtest 'the number of members' => sub {
         $count->('an unknown event', 1, '', '{"event":"new_one","room_name":"ROOM"', 4094, '}', UNKNOWN);
         $count->('data', 1, '{"event":"call_ringing","data":', '{"room_name":"ROOM"', 4095, '}}');
 
-        # Where nobody reads, there may be more.
+        # At levels that are not read, there may be more.
         my $room = new_room();
         my $more = $members->(5000);
         for my $text ("{$more}", "[{$more}]", "{\"x\":{$more}}", '[' . join(',', ('{}') x 10_000) . ']') {

@@ -112,7 +112,7 @@ my @path = call_path('outbound-answered/none', 'one');
 my @events = map { /"event":"(\w+)"/ } @path;
 my %status = (call_started => 'dialing', call_ringing => 'ringing', user_picked_up_at => 'active');
 
-# What the subscriber says of the first so many events.
+# The subscriber's output for the first so many events.
 sub transitions ($count = @events) {
     return join '', map { ($status{ $events[$_] } // 'ended') . " seq @{[ $_ + 1 ]}: $events[$_]\n" } 0 .. $count - 1;
 }
@@ -171,7 +171,7 @@ subtest 'a slot moves' => sub {
     recorded_ok(join(' ', 1 .. @events), 'after', $room);
     heard_of($room, 'ended seq ' . @events, '... heard of, or read again');
 
-    # What is published until then is missed, as by any subscriber.
+    # Events published until then are missed, as by any subscriber.
     ok wait_for(sub { $cluster->ask($to, PUBSUB => 'SHARDNUMSUB', $stream =~ s/stream/events/r)->[1] }, 20),
         'it subscribes at the new owner';
     my $next = room_in_partition(partition($room), 'again');
@@ -198,7 +198,7 @@ subtest 'kill -9 of a master' => sub {
 };
 
 subtest 'kill -9 of a consumer' => sub {
-    # What it has taken and not finished.
+    # Events that it has taken and not finished.
     my ($taken, $bad) = map { "vaani:{$_}:stream" } 3, 4;
     $consumer->kill;
     deliver(event('call_started', room => room_in_partition(3, 'taken')));

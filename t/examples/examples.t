@@ -97,7 +97,7 @@ sub publish (%message) { return $admin->cmd('PUBLISH', 'vaani:events', $json->en
 
 sub each_subscriber ($code) { $code->($_, $subscriber{$_}) for sort keys %subscriber; return }
 
-# What a subscriber prints for events that come one after the other.
+# The output of a subscriber for a sequence of events.
 sub transitions ($from, @events) {
     my %status = (
         call_started => 'dialing', call_ringing => 'ringing', call_ended => 'ended', call_postprocessing => 'ended');
@@ -220,7 +220,7 @@ subtest 'connections are lost' => sub {
         $program->says_of('last', transitions(1, 'call_ringing'), "$name: before");
     });
 
-    # Nobody can come back before the events are through.
+    # It cannot return before the events are sent.
     $admin->cmd('ACL', 'SETUSER', 'app', 'off');
     cmp_ok $admin->cmd(qw(CLIENT KILL USER app)), '>=', 5, 'their connections are killed';
     text_like '#connection', qr/^Redis is unreachable/, 'the page says so';
@@ -355,7 +355,8 @@ subtest 'refused to subscribe' => sub {
     post('/hook', event('call_ringing', room => 'deaf'));
     each_subscriber(sub ($name, $program) { $program->says_of('deaf', transitions(1, 'call_ringing'), "$name: before") });
 
-    # Redis disconnects who is subscribed to what its user may not have any more.
+    # Redis disconnects a client whose user loses the right to its
+    # subscription.
     my %errors = map { $_ => count($subscriber{$_}->err, qr/NOPERM|permission/) } keys %subscriber;
     $admin->cmd('ACL', 'SETUSER', 'app', 'resetchannels');
     each_subscriber(sub ($name, $program) {
@@ -629,7 +630,7 @@ PY
     return $json->decode($out);
 }
 
-# Nobody else can write while it lives.
+# No other process can write while it runs.
 sub lock_database () {
     my $locker = Vaani::Test::Example->start([ $python, '-c', <<'PY', $database ]);
 import signal, sqlite3, sys
@@ -667,7 +668,8 @@ sub add_message (%message) {
 
 sub pending () { return $admin->cmd(qw(XPENDING vaani:stream crm))->[0] // 0 }
 
-# What the stream holds, each once, is in the database, and nothing is pending.
+# All messages of the stream are in the database, each once, and none is
+# pending.
 sub all_recorded ($name) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my @messages = map { $json->decode($_->[1][1]) } @{ $admin->cmd(qw(XRANGE vaani:stream - +)) };
@@ -1002,7 +1004,7 @@ subtest 'SIGTERM, and names of consumers' => sub {
     is $consumer->err, '', '... without a word';
     is_deeply [ names() ], [], 'it takes its name along';
 
-    # What it has not finished, it leaves under its name.
+    # It leaves unfinished messages under its name.
     $consumer = consumer('worker-1');
     $consumer->says(qr/^ready$/m, 'is ready');
     add_message(room => 'first', event => 'call_started');
@@ -1079,7 +1081,7 @@ subtest 'migration' => sub {
     my @today = code('json: today');
     my $before_that = $flask;
 
-    # What the page says about them, done.
+    # The commands of the page about them.
     my $create = 'g.db.execute("CREATE TABLE IF NOT EXISTS done (room TEXT, event TEXT, PRIMARY KEY (room, event))")';
     $flask =~ s/^(\s+)return g\.db$/$1    $create\n$1return g.db/m or die 'no database()';
     $flask =~ s/^    work\(database\(\), payload\)\n/$call_once/m or die 'no work()';

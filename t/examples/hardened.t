@@ -124,7 +124,7 @@ subtest 'Redis' => sub {
     is $info{user}, 'vaani', 'the user of the example';
     is +($info{laddr} // '') =~ s/.*://r, $redis->tls_port, 'over TLS';
 
-    # A Redis with a certificate that nobody vouches for.
+    # A Redis with a certificate of an unknown CA.
     my $other = Vaani::Test::Certificates->new('other')->issue('redis', san => 'IP:127.0.0.1');
     $redis->restart(tls => { cert => $other->{cert}, key => $other->{key} });
     ok $nginx->wait_log(qr/has a certificate from an untrusted CA/, 10), 'another certificate is refused'

@@ -52,7 +52,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
 CONF
 my $http = $nginx->http;
 
-# What must be in no output.
+# Texts that must not be in any output.
 my @PRIVATE = qw(1234567890 919876543210 PRIVATE-TRANSCRIPT token-of-the-path);
 
 sub post ($uri, @bodies) {
@@ -252,7 +252,7 @@ my @SCENARIOS = (
         ends($forwarder, 'INT');
     } ],
 
-    # What one request is answered is not taken for the answer to the next one.
+    # The answer to one request is not taken for the answer to the next one.
     [ 'answers that come in parts' => sub {
         behave(a_early => ['early'], b_fails => [500], c_hints => ['hints'], d_fails => [500], e_two => ['two'], f_fails => [500], g_body => ['body'], h_fails => [500]);
         my $forwarder = start('one', PARALLEL => 1, LONGEST => 1);
@@ -432,7 +432,7 @@ my @SCENARIOS = (
         ok wait_for(sub { pending() == 0 }), '... and settled';
         ends($forwarder);
 
-        # And those of an instance that is gone.
+        # And those of an instance that has exited.
         behave(left => ['hang']);
         $forwarder = start('one', TIMEOUT => 20);
         post('/hook', event('call_started', room => 'left'));

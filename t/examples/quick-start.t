@@ -1,7 +1,7 @@
-# The README's quick start, the part for a checkout: "make run" as somebody at a
-# terminal has it, and "make demo". What installs something is followed by
-# t/deb/quick-start.t; this test knows every shell command of the README, and
-# fails at one that nobody runs.
+# The README's quick start in a checkout: "make run" as on a terminal, and
+# "make demo". Commands that install packages are tested by
+# t/deb/quick-start.t. This test knows every shell command of the README, and
+# fails at one that is not tested.
 
 use v5.20;
 use feature 'signatures';
@@ -54,13 +54,14 @@ delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
     }
 }
 
-# What is at the end of its output, for another terminal: lines of four blanks.
+# The end of its output, for another terminal: lines that begin with four
+# blanks.
 sub commands ($run) {
     my ($end) = $run->out =~ /^ *Your turn(.*?)^ *Ctrl-C/ms;
     return join '', map { "$_\n" } ($end // '') =~ /^    (.*)$/mg;
 }
 
-# As another terminal of somebody who has done that: ($exit, $output).
+# Runs a command as in another terminal: ($exit, $output).
 sub shell ($text, %opt) {
     my ($exit, $out, $err) = run([ 'bash', '-e', '-c', $text ], dir => ROOT, timeout => 60, %opt);
     return ($exit, $out . $err);

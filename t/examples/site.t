@@ -25,7 +25,8 @@ my $pair = Vaani::Test::Certificates->new('ca')->issue('hooks', san => 'DNS:hook
 my ($readme) = map { $_->{text} =~ /^http \{\n(.*)^\}$/ms } grep { $_->{lang} eq 'nginx' }
     Vaani::Test::Readme->new(ROOT . '/README.md')->section('Configuration');
 
-# What is there already: a default site, and one for the host itself, as monitoring has it.
+# An existing installation: a default site, and one for the host itself, as
+# used for monitoring.
 sub others ($port) {
     return <<"CONF";
         server {

@@ -405,8 +405,8 @@ subtest 'events' => sub {
     is @{ { call_paths('r') }->{'failed/none'} }, 4, 'failed';
 };
 
-# Whatever way a test ends, nothing of it may remain. It tells where it is by a
-# line on stdout: directory and process ids.
+# However a test ends, none of its processes and files may remain. It prints
+# its directory and process ids on stdout.
 my $script = <<'PERL';
     use Vaani::Test;
     $| = 1;
@@ -441,7 +441,7 @@ for my $case (
 
         my ($dir, @pids) = ($out =~ /^(.*)$/m ? split ' ', $1 : ());
         is @pids, 4, 'four processes had been started' or diag $out, $err;
-        # In the SIGKILL case the guard does it, which nobody waits for.
+        # After SIGKILL the guard removes them, and no process waits for it.
         ok wait_pid_gone($_, 10), "no process $_" for @pids;
         ok wait_for(sub { !-e $dir }, 10), 'no directory';
     };

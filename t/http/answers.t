@@ -17,7 +17,7 @@ use constant QUEUED    => qq({"status":"queued"}\n);
 use constant UNKNOWN   => qq({"status":"ok","known":false}\n);
 use constant MEGABYTE  => 1024 * 1024;
 
-# What no answer and no log may contain.
+# Texts that must not be in any answer or log.
 use constant CANARY => 'canary-in-the-mine';
 use constant NUMBER => '+15550123456';
 
@@ -373,8 +373,8 @@ subtest 'status 415: Content-Encoding' => sub {
     }
 };
 
-# Who waits for it need not send the body. Whether it then does is not known, so
-# nothing can follow on this connection.
+# A client that waits for it may not send the body. It is unknown whether it
+# does, so the connection cannot be used for another request.
 subtest 'no "100 Continue" before a refusal' => sub {
     my $body = an_event();
     my $length = length $body;
@@ -422,7 +422,7 @@ subtest 'no "100 Continue" before a refusal' => sub {
         is_deeply [ map { $_->{status} } @{ $response->interim } ], [100], '... after a 100';
     }
 
-    # Who does not wait is not in a hurry to leave either.
+    # A client that does not wait still reads the answer.
     for my $case ([ PUT => '/hook', 405 ], [ POST => '/token', 401 ]) {
         my ($method, $uri, $status) = @$case;
         my $response = ask(method => $method, uri => $uri, body => an_event());
@@ -713,7 +713,7 @@ subtest 'nothing of a body is told' => sub {
     like $error_log, qr/vaani: event rejected \(/, '... and has what the module says';
     cmp_ok scalar(() = $access_log =~ /^/mg), '>', 1000, 'the access log has the requests';
 
-    # What is new in Vaani's deliveries is told by its name, once.
+    # A new member in Vaani's deliveries is logged by its name, once.
     my $new = qr/^.*? vaani: new in Vaani's deliveries: (?:event|member) "([^"\n]*)"/m;
     my @new = $error_log =~ /$new/g;
     cmp_ok scalar @new, '>', 2, 'names that are new';

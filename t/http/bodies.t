@@ -206,7 +206,7 @@ sub published ($body, $name, $prefix = 'vaani', $room = undef) {
     is $message->{channel}, "$prefix:events", "$name: channel";
     like $head, qr/"room_name":"\Q$room\E"/, "$name: room" if defined $room;
 
-    # not is(): nobody wants to read three megabytes
+    # not is(): three megabytes of diagnostics would be useless
     return ok($payload eq $body, "$name: payload is the body")
         || diag sprintf '%d bytes instead of %d', length $payload, length $body;
 }
@@ -326,7 +326,7 @@ subtest 'pipelined' => sub {
         like $subscriber->next_message->{payload}, qr/^\{"id":"\w{32}",.*?,"seq":$seq,.*"payload":\Q$body\E\}$/, "seq $seq";
     }
 
-    # What is refused takes its body along, no more and no less.
+    # A refusal discards exactly the body of its request.
     my ($body, $refused) = ((body_of(3000))[0], '{"x":"' . 'y' x 5000 . '"}');
     my $handle = $http->connect->handle;
     @responses = $http->pipelined(
@@ -500,14 +500,15 @@ subtest 'a body that another handler left alone' => sub {
     }
 };
 
-# Not the sender's fault: it may try again, or somebody finds the line in the log.
+# Not the sender's fault: it may retry, or an operator finds the line in the
+# log.
 subtest 'a body that another handler consumed or discarded' => sub {
     for my $uri (qw(/consumed /consumed-accelerated /limited-size /own-size /static-size)) {
         for my $size (150, 1025, 20_000, 300_000) {
             for my $how ([], [ chunked => 500 ], [ expect_continue => 1 ], [ chunked => 70, expect_continue => 1 ]) {
                 my $name = "$uri, $size bytes, @$how";
 
-                # What is chunked is too big only for who reads it.
+                # A chunked body can be too big only when it is read.
                 next if $uri eq '/static-size' && "@$how" =~ /chunked/;
 
                 my ($body) = body_of($size);

@@ -258,8 +258,8 @@ sub slurp_events ($last) {
     return @payloads;
 }
 
-# How nginx gives up a request while the module waits: the proxy sees that the
-# client is gone, and the mirror ends with the request that it belongs to.
+# How nginx drops a request while the module waits: the proxy sees that the
+# client has closed, and the mirror ends with the request that it belongs to.
 sub given_up ($name, $leave, @bodies) {
     with_redis(scalar @bodies, $name);
     $leave->();
@@ -310,7 +310,8 @@ subtest 'into the spool' => sub {
     $_->close for @conns;
     $redis->kill;
 
-    # They come when it is away, and leave without waiting for the disk.
+    # Clients connect while Redis is unreachable, and close without waiting for
+    # the disk.
     is $http->post('/hook', started())->status, 503, 'Redis is away';
     $_->close for $events->('/spooled', @rooms[ 20 .. 39 ]);
 
@@ -553,8 +554,8 @@ subtest 'HTTP/2: a mirror whose request is given up' => sub {
 };
 
 subtest 'HTTP/2: right after the body' => sub {
-    # nginx may see the end of the connection before it looks at the body. What
-    # it does see is applied once.
+    # nginx may see the end of the connection before it reads the body.
+    # Deliveries that it reads are applied once.
     my %sent;
     for my $i (1 .. 30) {
         my $body = started();

@@ -24,7 +24,7 @@ use constant EMPTY => (
 
 my $time = qr/^\d+\.\d{3}$/;
 
-# --- the formats, with what they need beside them (map)
+# --- the formats, and the maps that they need
 
 my (%format, %log, $http_text);
 

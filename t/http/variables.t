@@ -103,8 +103,8 @@ my $json = JSON::PP->new->utf8->allow_nonref;
 
 my %mark = (plain => 0, json => 0, bad => 0);
 
-# What a log has got since the last call. A request is logged before the next
-# one on its connection is read.
+# The lines that a log got since the last call. A request is logged before the
+# next one on its connection is read.
 sub logged ($log) {
     $http->get('/other');
     $http->get('/other');
@@ -199,7 +199,7 @@ subtest 'rejected' => sub {
     shows 'event: 1', $http->post('/hook', '{"event":1,"room_name":"r"}'), 422,
         undef, undef, 'rejected', 'mistyped_field', undef;
 
-    # What was found good before is told.
+    # Values found valid before are logged.
     shows 'no room', $http->post('/hook', '{"event":"call_ended"}'), 422,
         'call_ended', undef, 'rejected', 'missing_field', undef;
     shows 'room: 1', $http->post('/hook', event('call_ended', room => 1)), 422,

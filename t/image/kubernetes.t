@@ -103,7 +103,7 @@ subtest 'the configuration' => sub {
     my ($max) = $env{VAANI_SPOOL} =~ /\bmax=(\d+)g\b/;
     cmp_ok $size, '>', $max, 'the claim has room for the spool';
 
-    # What the volumes bring, as files; the user of the pod can read them.
+    # The files of the volumes; the user of the pod can read them.
     my $dir = tmpdir() . '/volumes';
     my $spool = tmpdir() . '/spool';
     mkdir $_ or die "mkdir $_: $!\n" for $dir, $spool, "$dir/endpoint", "$dir/vaani", "$dir/redis";

@@ -73,8 +73,9 @@ my @left_out = (
     [ HEAL_MARK_ANY_LIFE   => qw(PROMOTE KILLS=0) ],
 );
 
-# What the design does not promise: a server that goes back to a state with the
-# last mark of a writer, but without the events behind it, on an open connection.
+# The case that the design does not cover: a server that returns to a state
+# with the last mark of a writer, but without the events before it, on an open
+# connection.
 my @limits = (
     [ 'LIVE_ROLLBACK' => qw(RESTORE KILLS=0) ],
     [ 'LIVE_ROLLBACK' => qw(PROMOTE FAULTS=2 KILLS=0) ],

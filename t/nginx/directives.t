@@ -1,5 +1,6 @@
-# What nginx -t accepts and what it refuses, with the file and the line; and
-# how settings are inherited, as the events that arrive show.
+# The configurations that nginx -t accepts, and those that it refuses, with the
+# file and the line; and the inheritance of settings, as the events that arrive
+# show.
 
 use v5.20;
 use feature 'signatures';
@@ -88,7 +89,7 @@ subtest 'contexts' => sub {
         location => 'if ($uri) { vaani_webhook; }';
 };
 
-# What would not do what it seems to.
+# Settings that would not do what they seem to do.
 subtest 'handlers' => sub {
     my @handlers = qw(vaani_webhook vaani_status vaani_health);
     my $token = 'vaani_token $arg_t 0123456789abcdef;';
@@ -347,7 +348,7 @@ subtest 'vaani_redis' => sub {
     accepted '... none if the name is known now', server => 'resolver 127.0.0.1:1; vaani_redis redis://localhost;';
     accepted '... or nobody uses it', webhook => '', http => 'vaani_redis redis://no-such-host.invalid;';
 
-    # What is found out late is told of the place where it was set.
+    # Errors that are found late are reported with the place of the setting.
     spew(tmpdir() . '/included.conf', "\nvaani_redis redis://user\@127.0.0.1; # here\n");
     refused_config qr/has a user but no password$/, 'in an included file',
         http => config(http => 'include %%TMPDIR%%/included.conf;');

@@ -1,5 +1,6 @@
-# Several nginx, on several hosts, behind one Redis. What must be unique among
-# them is random: containers have equal pids, and start at the same time.
+# Several nginx, on several hosts, with one Redis. Values that must be unique
+# among them are random: containers have equal pids, and start at the same
+# time.
 
 use v5.20;
 use feature 'signatures';

@@ -1,5 +1,5 @@
-# Reloads, shutdowns and crashes of workers: no event is lost, nothing is left
-# behind, nobody is kept waiting.
+# Reloads, shutdowns and crashes of workers: no event is lost, no file or
+# process remains, and no client is kept waiting.
 
 use v5.20;
 use feature 'signatures';
@@ -54,7 +54,7 @@ sub timed ($code) {
     return (now() - $start, @result);
 }
 
-# What is sent, without waiting for an answer; the client.
+# The events to be sent, without waiting for an answer; the client.
 sub send_event ($nginx, $body) {
     my $client = $nginx->http;
     $client->send_raw(join '', format_request(method => 'POST', uri => '/vaani', body => $body));

@@ -63,7 +63,7 @@ subtest 'bodies' => sub {
     is $http->post($_, '{' . join(',', map { "\"$_\":$_" } 1 .. 5000) . '}')->status, 400, "$_: too many keys"
         for qw(/hook /strict);
 
-    # What arrives today, as it is, and with the end cut off.
+    # Deliveries in the current form, complete and with the end cut off.
     for my $file (glob ROOT . '/t/events/deliveries/*.json') {
         my $delivery = slurp($file);
         is $http->post('/hook', $delivery)->status, 200, $file =~ s{.*/}{}r;

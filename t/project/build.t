@@ -1,7 +1,6 @@
-# What the Makefile and the tools do to the machine that they run on: with
-# paths, packages, an upgrade of nginx, an installation, and nginx's headers.
-# The packages, the compiler and nginx are stand-ins, where that is not the
-# subject.
+# The effects of the Makefile and the tools on their machine: with paths,
+# packages, an upgrade of nginx, an installation, and nginx's headers. The
+# packages, the compiler and nginx are stand-ins, except where they are tested.
 
 use v5.20;
 use feature 'signatures';
@@ -121,7 +120,7 @@ subtest 'only what has the mark is emptied' => sub {
 
 # --- a machine that has nothing
 
-# $machine/bin comes first in PATH. What is missing is there when "apt-get
+# $machine/bin comes first in PATH. Missing programs appear when "apt-get
 # install" has ended, which takes a while.
 sub machine () {
     my $machine = new_dir();
@@ -309,8 +308,8 @@ subtest 'config, as pkg-oss reads it' => sub {
     is_deeply \@names, ['ngx_http_vaani_module'], '... which is that of the file';
 };
 
-# What needs a package is made after all packages are installed, in any order
-# that make may choose.
+# Targets that need a package run after all packages are installed, in any
+# order that make may choose.
 subtest 'prerequisites' => sub {
     my $build = new_dir();
     my ($exit, $text) = output(ROOT, qw(make -npq all bench test-nginx), "BUILD=$build", 'DEPS=the-packages');

@@ -71,7 +71,7 @@ sub where ($block) { return "$block->{doc}:$block->{line}" }
 # The text without its fenced blocks.
 sub prose ($doc) { return $doc{$doc} =~ s/^```\w*\n.*?^```\n//msgr }
 
-# What comes below a heading, up to the next one of the same or a higher level.
+# The text below a heading, up to the next one of the same or a higher level.
 sub section ($doc, $heading) {
     my ($level, $text);
 
@@ -145,7 +145,7 @@ sub same_set ($got, $want, $name, $got_name = 'documented', $want_name = 'in the
 
 # --- the documents themselves
 
-# What else there is of links and tables, t/project/markdown.t looks at.
+# t/project/markdown.t checks the other links, and the tables.
 subtest 'contents' => sub {
     my ($head) = split /^## /m, prose('docs/directives.md');
     my @entries = prose('docs/directives.md') =~ /^### (\$?vaani_\w+)$/mg;
@@ -153,7 +153,7 @@ subtest 'contents' => sub {
     is join(', ', grep { !$linked{$_} } @entries), '', 'docs/directives.md: all directives and variables are at the top';
 };
 
-# What is said of the code is about code that is there.
+# Statements about the code refer to existing code.
 subtest 'names' => sub {
     my $code = join "\n", values %source;
     my @names = map { /^((?:ngx_\w*|NGX_\w*)?vaani_\w+[a-z])(?:\(\))?$/i ? $1 : () } codes(prose('docs/architecture.md'));
@@ -221,7 +221,8 @@ sub check_config ($kind, $text) {
         : $kind eq 'location' ? (http => "server { listen unix:%%SOCK%%; location = /x { $text } }")
         :                       die "unknown kind of configuration: $kind\n";
 
-    # What the block itself does not set is nginx's default, not that of the tests.
+    # Directives that the block does not set have nginx's default, not that of
+    # the tests.
     my $size = $config{http} && $config{http} =~ s/(\{(?:[^{}]++|(?1))*\})/;/gr =~ /\bclient_max_body_size\s/
         ? '' : "client_max_body_size 1m;\n";
 
@@ -243,7 +244,7 @@ sub split_file ($text) {
     return (%config, main => $text);
 }
 
-# What is shipped as a file, and needs more than a frame to pass nginx -t.
+# Files that are shipped, and need more than a frame to pass nginx -t.
 subtest 'sizes of bodies in the examples' => sub {
     my $braces = qr/(\{(?:[^{}]++|(?-1))*\})/;
 
@@ -271,7 +272,7 @@ subtest 'configurations' => sub {
     }
     ok $kinds{$_}, "there is one for $_" for qw(file main http server location);
 
-    # What is wrong is seen in every frame.
+    # An error is found in every frame.
     for my $kind (qw(main http server location)) {
         my ($ok, $output) = check_config($kind, 'vaani_nonsense on;');
         ok !$ok && $output =~ /unknown directive "vaani_nonsense"/, "a wrong directive in $kind";
@@ -388,7 +389,8 @@ subtest 'directives' => sub {
     }
 };
 
-# As in the manual of nginx, nobody has to look elsewhere for how it is used.
+# As in the manual of nginx, each directive's section has everything about its
+# use.
 subtest 'examples of directives' => sub {
     my %section = $doc{'docs/directives.md'} =~ /^### (vaani_\w+|@{[ TLS ]})\n(.*?)(?=^##|\z)/msg;
     $section{$_} //= $section{ TLS() } for grep { /^vaani_redis_ssl_/ } keys %flags;
@@ -423,7 +425,7 @@ subtest 'variables' => sub {
     same_set [ keys %given ], \@reasons, '... and each is given';
 };
 
-# Who is refused finds the reason among the symptoms, and what to do.
+# The reasons of refusals are among the symptoms, with the solution.
 subtest 'troubleshooting' => sub {
     my @rows = rows(section('docs/directives.md', '$vaani_reason'));
     my $answers = section('docs/troubleshooting.md', 'Answers');
@@ -468,8 +470,9 @@ subtest 'events per second' => sub {
     ok $claims, 'there are some';
 };
 
-# The address of a name server is of the reader's network. One of this host exists only
-# where somebody has set it up: nginx would wait for it.
+# The address of a name server must belong to the reader's network. An address
+# of this host works only if a name server was set up there: nginx would wait
+# for it.
 subtest 'resolver' => sub {
     my %text = (%doc, map { s{^\Q${\ROOT}/\E}{}r => slurp($_) } glob ROOT . '/examples/*.conf');
     my %found = map { my $name = $_; map { ("$name: $_" => 1) } $text{$name} =~ /^\s*(?:#\s*)?(resolver\s+127\.[^;]*;)/mg } keys %text;
@@ -587,7 +590,8 @@ subtest 'log lines' => sub {
     }
 };
 
-# What a line of a table says, with words in capitals for what differs.
+# The cells of a table's line, with words in capitals for the parts that
+# differ.
 sub as_regex ($line) {
     my $regex = join '.+', map { quotemeta } split /\b[A-Z]{3,}\b/, $line, -1;
     return qr/^$regex(?: \(\d+: [\w ]+\))?$/;
@@ -830,7 +834,7 @@ subtest 'fields of the hash' => sub {
     }
     deliver(event('call_started', room => 'fields-id'), 'Webhook-Id' => 'msg_1');
 
-    # What Vaani sends today, and another body of a kind.
+    # A body in Vaani's current form, and another body of a kind.
     my %data = (
         call_id => 'fields-today', call_duration => 42.5, dispositions => { tag => 'Name Collected' },
         map { ($_ => '2026-10-09T07:31:00Z') }
@@ -867,8 +871,8 @@ sub members ($text) {
     return [ $head =~ /"(\w+)":/g ];
 }
 
-# What a subscriber gets for the payload of an example, after those events of a
-# call that its seq says.
+# The message that a subscriber gets for the payload of an example, after the
+# events of a call that its seq implies.
 sub published ($example) {
     my $message = $json->decode($example);
     my ($payload) = $example =~ /"payload":\s*(\{.*\})\s*\}\s*\z/s;

@@ -1,5 +1,5 @@
-# What the documented commands make in a checkout is nothing to commit: a build, the
-# packages of the examples, Python's caches.
+# The files that the documented commands create in a checkout are ignored by
+# git: a build, the packages of the examples, Python's caches.
 
 use v5.20;
 use feature 'signatures';

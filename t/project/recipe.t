@@ -50,7 +50,7 @@ subtest 'what is in the list has all events' => sub {
     }
 };
 
-# A number that somebody has to change, and does not find.
+# A number that must be changed, and that the recipe does not name.
 subtest 'nobody counts them' => sub {
     my %word = (11 => 'eleven', 12 => 'twelve', 13 => 'thirteen', 14 => 'fourteen');
     my $number = @events;

@@ -78,7 +78,7 @@ sub said_of ($text, $name = 'sample.c') {
 
 is said_of($good), '', 'good style';
 
-# What is changed, and what must then be said.
+# A change, and the expected complaint.
 my @bad = (
     [ sub { s/return b;/'return b;' . ' ' x 70 . 'x;'/e }, '81 columns'                       => 'columns' ],
     [ sub { s/    return b;/\treturn b;/ },                'a tab'                            => 'a tab' ],

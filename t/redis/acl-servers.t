@@ -24,7 +24,7 @@ my ($module, $stream, $retain, $spublish, $index) = documented('vaani');
 my ($role, $cluster_words) = documented('vaani', $page);
 my ($partitions) = documented('partitions', $page);
 
-# What nginx does without, and only checks less.
+# Rights that nginx can do without, with fewer checks.
 my @CHECKS = qw(+cluster|info +cluster|myid +cluster|nodes);
 
 my $password = spew(tmpdir() . '/password', PASSWORD . "\n");
@@ -147,7 +147,7 @@ subtest 'Sentinel' => sub {
     $set->await_master($old);
     ok_within($nginx, 1.5, '... for a failover');
 
-    # Who has subscribed must be able to unsubscribe, to ask again.
+    # A subscribed client must be able to unsubscribe, to ask again.
     $nginx->log_unlike(qr/NOPERM|does not know the master/, 'nothing is refused');
 
     my %needed = (

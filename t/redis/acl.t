@@ -52,7 +52,7 @@ sub without ($word, @words) { return grep { $_ ne $word } @words }
 
 # --- nothing else
 
-# What a user may run, of all that there is.
+# The commands that a user may run, of all that exist.
 my @COMMANDS = map { lc } @{ $admin->cmd('COMMAND', 'LIST') };
 my %is_container = map { /^(.+)\|/ ? ($1 => 1) : () } @COMMANDS;
 
@@ -213,8 +213,8 @@ subtest 'each word is needed' => sub {
 CONF
     my $http = $nginx->http;
 
-    # What came of an event: answer, "changed" for a hash that is there although
-    # the answer says no, and the channels.
+    # The result of an event: the answer, "changed" for a hash that exists
+    # although the answer is an error, and the channels.
     my $try = sub ($n, $location) {
         my ($event, $db) = @{ $LOCATION{$location} };
         my $room = "$n-$location";
@@ -328,7 +328,8 @@ CONF
     my $http = $nginx->http;
     $admin->cmd('FLUSHALL');
 
-    # What such a program does: with which of the words, and whether it works.
+    # The commands of such a program: with which of the words, and whether they
+    # work.
     my %does = (
         'on' => sub ($c) { $c->() }, '>secret' => sub ($c) { $c->() },
         '+ping' => sub ($c) { $c->()->cmd('PING') eq 'PONG' },
@@ -388,7 +389,7 @@ subtest 'vaani-calls' => sub {
     $admin->cmd('ZADD', "vaani:$_", 1000, 'r') for qw(active calls);
     $admin->cmd('XADD', 'vaani:stream', '1000-0', 'message', '{"room_name":"r","event":"x","seq":1}');
 
-    # What needs a word; all else works without it.
+    # Commands that need a word; all others work without it.
     my %does = (list => [qw(active)], last => [qw(last)], older => [qw(active --count --older 1s)], count => [qw(active --count)],
         show => [qw(show r)], stream => [qw(show r --stream)], gone => [qw(show s)]);
     my @all = sort keys %does;

@@ -19,7 +19,7 @@ use Vaani::Test::FakeRedis;
 use Vaani::Test::HTTP qw(format_request);
 use Vaani::Test::Process;
 
-# What the script returns for a call's first event, see transition.lua.
+# The script's result for a call's first event, see transition.lua.
 use constant REPLY => ':' . (1 * 256 + 0 * 16 + 2) . "\r\n";
 
 use constant SHORT => 'vaani_redis_connect_timeout 300ms; vaani_redis_timeout 300ms;';
@@ -180,7 +180,7 @@ subtest 'a wrong password, put right in Redis' => sub {
     keeps_secret($nginx, 'sesame');
 };
 
-# What is refused while the connection is set up has nothing to do with a key.
+# A refusal during the set-up of the connection does not concern a key.
 for (
     [ 'a password that Redis has not' => 'redis://:sesame@127.0.0.1:%s', qr/AUTH|password/ ],
     [ 'a database that Redis has not' => 'redis://127.0.0.1:%s/16', qr/SELECT|database|DB/ ],
@@ -230,7 +230,7 @@ subtest 'databases' => sub {
         is $client->cmd('EXISTS', key($room)), 1, '... has the call';
     }
 
-    # A lost connection is set up anew with all that belongs to it.
+    # A lost connection is set up again completely.
     $redis->client->cmd('CLIENT', 'KILL', 'TYPE', 'normal');
     my $room = new_room();
     wait_for(sub { post($nginx, an_event($room), '/15') ne '503' });
@@ -469,7 +469,7 @@ subtest 'a Redis that hangs' => sub {
         $redis->resume;
         recovers($nginx);
 
-        # What was sent may have been applied meanwhile.
+        # A sent event may have been applied meanwhile.
         like post($nginx, an_event($room)), qr/^(?:ok|duplicate)$/, 'repeated';
         is $redis->client->cmd('HGET', key($room), 'seq'), 1, '... applied once';
 
@@ -611,8 +611,8 @@ for my $code (sort keys %REFUSALS) {
         is post($nginx, event('call_ended', room => $room)), '503', 'again';
         explained($nginx, $refusal{log});
 
-        # Without a stream an unknown event writes nothing. On a replica its message
-        # would reach nobody who listens to the master.
+        # Without a stream an unknown event writes nothing. On a replica its
+        # message would not reach subscribers of the master.
         if ($code =~ /^(?:READONLY|MASTERDOWN)$/) {
             is answer($nginx->http->post('/plain', $_)), '503', 'an unknown event is refused, too'
                 for event('brand_new', room => $room), '{"event":"brand_new"}', '{"event":"webhook_test"}';
@@ -795,7 +795,8 @@ subtest 'answers' => sub {
         [ 'an error inside of the script' => says('-ERR Error running script (call to f_a): '
                 . "\@user_script:1: \@user_script: 1: -READONLY You can't write against a read only replica.\r\n"),
             'READONLY' ],
-        # What the ACL forbids inside of the script, as 6.2, 7.0 and newer ones say it.
+        # Refusals by the ACL inside the script, as 6.2, 7.0 and newer versions
+        # word them.
         (map { [ "an ACL: $_" => says("-ERR $_\r\n"), 'NOPERM' ] }
             "Error running script (call to f_a): \@user_script:1: \@user_script: 1: "
                 . "The user executing the script can't run this command or subcommand",
@@ -860,7 +861,7 @@ for (
         is post($nginx, an_event('room-good')), 'ok', 'good';
         while (defined(my $report = $fake->next_report(0.02))) { }
 
-        # Others that wait beside it do not suffer more than a moment.
+        # Other events that wait are delayed only for a moment.
         my @clients = at_once($nginx, an_event('room-bad'), map { an_event("room-good-$_") } 1 .. 5);
         my $answers = answers(@clients);
         is $answers->{503} // 0, 6 - ($answers->{ok} // 0), 'taken or refused';
@@ -902,7 +903,7 @@ subtest 'a reply before the command is there' => sub {
     is $fake->next_report, 'early', '... which it was';
 };
 
-# What a reply costs the worker, at the worst.
+# The worst-case cost of a reply for the worker.
 for (
     [ 'a string of 2 GB' => '$2000000000' . "\r\n", 'x' x 65536 ],
     [ 'a line without an end' => ':', '1' x 65536 ],
@@ -1016,7 +1017,8 @@ subtest 'a unix socket is watched for writes only while one is incomplete' => su
     my $nginx = big_endpoint("vaani_redis @{[ $redis->url ]}; " . LONG);
     my ($worker) = $nginx->worker_pids;
 
-    # What the worker waits for: masks of epoll, of all its descriptors.
+    # The events for which the worker waits: masks of epoll, of all its
+    # descriptors.
     my $masks = sub () {
         return map { /^tfd:/m ? map { hex } /^tfd:.*?events: *([0-9a-f]+)/mg : () }
             map { eval { slurp($_) } // '' } glob "/proc/$worker/fdinfo/*";
@@ -1115,7 +1117,7 @@ subtest 'a name' => sub {
     cmp_ok $time, '<', 5, '... in time';
     explained($nginx, qr/redis\.test.*could not be resolved/);
 
-    # What the configuration found is used where the name server fails.
+    # The addresses found at start are used when the name server fails.
     my $found = big_endpoint("$resolver vaani_redis redis://localhost:$port; " . SHORT);
     recovers($found, 'a name that was found at the start');
     $found->log_like(qr/cannot resolve the host name of redis:\/\/localhost:$port; using its last known address/, '... the log says so');
@@ -1198,7 +1200,7 @@ subtest 'no name server at all' => sub {
 subtest 'a name without a resolver' => sub {
     my $redis = Vaani::Test::Redis->start(tcp => 1);
     my $nginx = big_endpoint("vaani_redis redis://localhost:@{[ $redis->port ]};");
-    # localhost may be ::1 first, where nobody listens.
+    # localhost may be ::1 first, where no server listens.
     recovers($nginx, 'localhost');
 
     my ($ok, $output) = Vaani::Test::Nginx->check(http => 'server { listen unix:%%SOCK%%;

@@ -1,7 +1,9 @@
-# A Redis Cluster to which everything happens while calls come in: masters that
-# are killed, hang or are replaced, slots that move, nodes that come and go. What
-# was answered 200 is there afterwards, once; nothing is refused, and nobody waits.
-# VAANI_FAULTS=full in the environment takes longer over it.
+# A Redis Cluster with all kinds of faults while calls come in: masters that
+# are killed, hang or are replaced, slots that move, nodes that are added and
+# removed. Events answered with 200 must be there afterwards, once; none is
+# refused, and no client waits.
+#
+# VAANI_FAULTS=full in the environment repeats them more often.
 
 use v5.20;
 use feature 'signatures';
@@ -119,7 +121,7 @@ more_scenario 'a master hangs' => sub {
         $cluster->stop($old);
         $cluster->await_promotion($old);
         flows($load, now(), 'another one has its slots');
-        # It believes that it is the master until somebody tells it.
+        # It acts as the master until another node tells it otherwise.
         $cluster->cont($old);
         arrives($load, ok => 200);
         $cluster->settle;
@@ -143,7 +145,7 @@ long_scenario 'a master hangs for less than it takes to replace it' => sub {
 };
 
 more_scenario 'a master is out of reach' => sub {
-    # Its peers see it, so that nobody takes over.
+    # Its peers see it, so that no replica takes over.
     my ($cluster, $nginx, $load) = loaded_cluster(nat => 1);
     my $master = ($cluster->masters)[1];
 
@@ -325,7 +327,7 @@ more_scenario 'workers are killed while slots move and masters change' => sub {
     arrives($load, ok => 200);
     $cluster->start_again($old);
 
-    # Who had asked a worker that was killed got no answer in time.
+    # A client of a worker that was killed got no answer in time.
     ends('workers killed in the middle', $load, $cluster, $nginx);
 };
 

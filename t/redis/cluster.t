@@ -348,7 +348,7 @@ scenario 'nodes are added and removed' => sub {
         or diag connections($node);
 };
 
-# What comes now ends with fewer nodes, or does harm.
+# The following scenarios end with fewer nodes, or damage the cluster.
 
 scenario 'all seeds are replaced' => sub {
     my $cluster = Vaani::Test::Cluster->start(masters => 2, replicas => 0, acl => \@ACL);

@@ -1,6 +1,6 @@
-# What the texts of Redis's errors mean: whether the connection is given up,
-# everything waits, one event waits, or that event is never taken. And that none
-# of them makes nginx busy with Redis instead of with events.
+# The reactions to the texts of Redis's errors: the connection is closed,
+# everything waits, one event waits, or that event is never accepted. None of
+# them makes nginx busy with Redis instead of with events.
 
 use v5.20;
 use feature 'signatures';
@@ -16,7 +16,7 @@ use Vaani::Test::Faults;
 use Vaani::Test::Process;
 use Vaani::Test::Wrapper;
 
-# What the script returns for a call's first event, see transition.lua.
+# The script's result for a call's first event, see transition.lua.
 use constant REPLY => ':' . (1 * 256 + 0 * 16 + 2) . "\r\n";
 
 sub endpoint ($url, %opt) {

@@ -21,7 +21,7 @@ use Vaani::Test::Topology;
 
 use constant RATE => 600;
 
-# Servers that nobody watches; the first is the master.
+# Servers without Sentinels; the first is the master.
 sub servers (%opt) { return Vaani::Test::Sentinel->start(sentinels => 0, replicas => 1, acl => RETAIN, %opt) }
 
 sub urls (@nodes) { return join ' ', map { $_->url } @nodes }
@@ -77,7 +77,8 @@ scenario 'a demoted master' => sub {
     my $nginx = endpoint(urls($one, $two), '', workers => 1);
     goes_to($nginx, $one, 2, 'before');
 
-    # Its connection stays open and answers READONLY: nobody gets a 503 for it.
+    # Its connection stays open and answers READONLY: no event gets a 503
+    # because of that.
     switch($set, $one, $two);
     my $room = new_room();
     is post($nginx, event('call_started', room => $room)), 'ok', 'the first event after the switch';
@@ -173,7 +174,7 @@ scenario 'ROLE is not allowed' => sub {
         goes_to($nginx, $two, 1, '... also after a switch');
     }
 
-    # Without both nobody can say who is the master.
+    # Without both it is unknown which server is the master.
     my $set = servers(acl => [ @{ +RETAIN }, '-role' ]);
     my ($one, $two) = $set->nodes;
     my $nginx = endpoint(urls($two, $one), '', workers => 1);
@@ -275,7 +276,7 @@ scenario 'under load: switches by hand' => sub {
     for my $round (1 .. scaled(2, 10)) {
         arrives($load, ok => 200);
         $set->catch_up($two);
-        # What the old one takes after this it will drop.
+        # Writes that the old master accepts after this will be lost.
         $set->promote($two);
         $set->follow($one, $two);
         flows_again($load, now(), 1, "switch $round: nothing is queued any more after 1 s");

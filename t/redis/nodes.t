@@ -1,6 +1,7 @@
-# What operators see of several Redis servers: the numbers by node and role, in
-# each format; redirects, refreshes and failovers; one line of the log for each
-# change of a master; and what vaani_health says when a part of a cluster is down.
+# The data for operators about several Redis servers: the numbers by node and
+# role, in each format; redirects, refreshes and failovers; one line of the log
+# for each change of a master; and the answer of vaani_health when a part of a
+# cluster is down.
 
 use v5.20;
 use feature 'signatures';
@@ -258,8 +259,8 @@ scenario 'a shard is down' => sub {
     says $nginx, '200 {"status":"ok"}', 'all are up', $_, 15 for qw(/health /health-spooled);
 };
 
-# The default of Redis: with a part of the slots, nobody takes anything. It takes
-# one more right to know it without an event.
+# The default of Redis: if some slots have no owner, no node accepts writes.
+# One more right is needed to know that without an event.
 scenario 'the cluster is down' => sub {
     my $cluster = Vaani::Test::Cluster->start(acl => [ @{ +RETAIN }, '+cluster|info' ], replicas => 0);
     my ($one, $two, $three) = $cluster->masters;

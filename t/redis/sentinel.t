@@ -182,7 +182,7 @@ scenario 'Sentinels with a password' => sub {
     for my $user (undef, 'watcher') {
         my $set = servers(
             password => 'redis-secret', sentinel_password => 'sentinel-secret', sentinel_user => $user,
-            # What the module may need of a Sentinel, and not more.
+            # The rights that the module may need in a Sentinel, and no more.
             sentinel_acl => [qw(resetchannels &+switch-master -@all +auth +hello +ping +role +subscribe +sentinel|get-master-addr-by-name)],
         );
         chmod 0600, spew($file, "sentinel-secret\n");
@@ -266,7 +266,7 @@ scenario 'switches of other names' => sub {
     is post($nginx, an_event()), 'ok', 'none of ours' for 1 .. 20;
     is $ids->(), $before, '... the connection is the same';
 
-    # What is said counts for nothing until it was asked for and checked.
+    # A message does not count until the server was asked and checked.
     my $room = new_room();
     $liar->tells("vaani $from $to");
     ok_within($nginx, 3, 'ours, but not true', $room);

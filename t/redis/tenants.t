@@ -1,5 +1,5 @@
 # Several tenants in one Redis, as docs/multi-tenant.md sets them up: its
-# configuration, its users, its commands. What a user of one tenant may do ends at
+# configuration, its users, its commands. The rights of a tenant's user end at
 # the keys and channels of that tenant.
 
 use v5.20;

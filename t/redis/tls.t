@@ -607,7 +607,7 @@ SKIP: {
     };
 }
 
-# --- what TLS does beside the data: s_server does as it is told on its stdin
+# --- other messages of TLS: s_server executes commands from its stdin
 
 subtest 'key update, renegotiation' => sub {
     for my $case (

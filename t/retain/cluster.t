@@ -1,6 +1,5 @@
-# "retain" in a Redis Cluster: what each node holds of the kept events, and what
-# is left alone while a node is down. What happens under load is in
-# t/redis/cluster-faults.t.
+# "retain" in a Redis Cluster: the kept events of each node, and those that are
+# skipped while a node is down. Load is tested in t/redis/cluster-faults.t.
 
 use v5.20;
 use feature 'signatures';
@@ -125,7 +124,7 @@ scenario 'the marks of a node' => sub {
     # New workers close what the old ones wrote, and find nothing to do.
     $nginx->reload;
     sleep 7;
-    # What was answered before a connection had its first mark.
+    # Events answered before a connection had its first mark.
     cmp_ok spool_status($nginx)->{looked_at}, '<=', 12, 'hardly anything is applied again';
     $nginx->log_unlike(qr/lost events/, 'nothing is lost');
 };

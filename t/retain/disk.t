@@ -28,14 +28,14 @@ sub bytes ($dir, $regex = qr/\.(?:kept|log)\z/) {
     return $bytes;
 }
 
-# Kept segments that workers have open and nobody finds by their names.
+# Kept segments that workers have open and whose names were removed.
 sub lost_files ($nginx) {
     my $dir = $nginx->dir . '/spool';
     return grep { /\.kept\b/ && !(m{^\Q$dir\E/} && -e) }
         map { readlink // () } map { glob "/proc/$_/fd/*" } $nginx->worker_pids;
 }
 
-# What of a load was not in the files at some time need not come back.
+# Events of a load that were not in the files at some time may be lost.
 sub not_in ($ids) { return sub ($delivery) { !$ids->{ $delivery->{id} } } }
 
 # --- the directory
@@ -70,7 +70,7 @@ for my $stopped (0, 1) {
             my $from = $nginx->log_mark;
             $nginx->restart if $stopped;
 
-            # What comes later is kept, there, and comes back.
+            # Later events are kept there, and come back.
             my $late = load($nginx, rooms => 'late');
             arrives($late, ok => 100);
             if (!$stopped) {
@@ -248,7 +248,7 @@ scenario 'max is reached' => sub {
     ok wait_for(sub { $within->(); !-e $oldest }, 60), 'the oldest goes first';
     wait_for(sub { $within->(); spool_status($nginx)->{kept} > 6000 }, 60);
 
-    # What waits pushes out what is kept.
+    # Waiting records displace kept ones.
     $redis->kill;
     arrives($load, queued => 200);
     ok wait_for(sub { $within->(); kept_files($nginx) == 0 || $load->count(503) }, 60), 'then there is no room';

@@ -1,7 +1,8 @@
-# What Redis loses comes back, with calls coming in all the while: masters that
-# are killed while their replica lags, backups that are restored, and each kind
-# of loss together with the end of workers or of all of nginx.
-# VAANI_FAULTS=full in the environment takes longer over it.
+# Data lost by Redis comes back, while calls come in: masters that are killed
+# while their replica lags, backups that are restored, and each kind of loss
+# together with the end of workers or of all of nginx.
+#
+# VAANI_FAULTS=full in the environment repeats them more often.
 
 use v5.20;
 use feature 'signatures';
@@ -87,7 +88,7 @@ package Pair {
 
     sub hold ($self) { spew($self->{held}, ''); return }
 
-    # What was held back is never seen.
+    # The held-back data is never seen.
     sub promote ($self) {
         (delete $self->{proxy})->stop;
         $self->{replica}->client->cmd(qw(REPLICAOF NO ONE));

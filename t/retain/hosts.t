@@ -1,7 +1,8 @@
-# What Redis loses comes back, with several nginx, or several versions of one:
-# hosts of their own, a cloned directory, a new binary, reloads that turn "retain"
-# on and off, and a journal of the version before.
-# VAANI_FAULTS=full in the environment takes longer over it.
+# Data lost by Redis comes back, with several nginx, or several versions of
+# one: separate hosts, a cloned directory, a new binary, reloads that turn
+# "retain" on and off, and a journal of the previous version.
+#
+# VAANI_FAULTS=full in the environment repeats them more often.
 
 use v5.20;
 use feature 'signatures';
@@ -44,7 +45,7 @@ scenario 'two hosts' => sub {
 
     accounts_ok('two hosts, FLUSHALL', $redis, map { [ "host $_", $load[ $_ - 1 ], $nginx[ $_ - 1 ] ] } 1, 2);
 
-    # Nobody applies what is another one's.
+    # No nginx applies another one's records.
     for my $n (0, 1) {
         my $status = spool_status($nginx[$n]);
         cmp_ok $status->{brought_back}, '>', 0, 'host ' . ($n + 1) . ' has healed its share';
@@ -144,7 +145,7 @@ long_scenario 'retain is turned off and on again' => sub {
     $redis->kill;
     arrives($load, queued => 100);
 
-    # What waits is neither dropped nor left behind.
+    # Waiting records are neither dropped nor left behind.
     ok $nginx->reload(http => $conf{on}, wait_old => 1), 'on, while Redis is away';
     $redis->restart;
     my $restarted = now();

@@ -1,6 +1,7 @@
-# What Redis loses comes back: with "retain", what was answered 200 is in Redis
-# whatever Redis forgets, once and in the order in which it was received.
-# VAANI_FAULTS=full in the environment takes longer over it.
+# Data lost by Redis comes back: with "retain", events answered with 200 are in
+# Redis whatever Redis loses, once and in the order of receipt.
+#
+# VAANI_FAULTS=full in the environment repeats them more often.
 
 use v5.20;
 use feature 'signatures';
@@ -86,7 +87,7 @@ scenario 'nginx and Redis are killed at once' => sub {
     $redis->restart;
     arrives($load, ok => 300);
 
-    # What a disk does not take within 100 ms is in Redis alone.
+    # Records that the disk does not take within 100 ms are in Redis only.
     if ($nginx->error_log =~ /the disk of the spool "[^"]*" is too slow/) {
         $load->stop;
         return pass('the disk is too slow here to promise anything');

@@ -1,5 +1,5 @@
-# What the spool keeps for an operator stays what it is, and whose the directory
-# is stays, too.
+# Files that the spool keeps for an operator keep their content, and the
+# directory keeps its owner.
 
 use v5.20;
 use feature 'signatures';

@@ -122,7 +122,7 @@ scenario 'Redis is empty after its restart' => sub {
     $redis->restart;
     arrives($load, ok => 100);
 
-    # What the old one had is its own loss.
+    # Records of the old one are lost with it.
     account_ok('Redis kill -9, empty restart', $load, $redis, $nginx, lost => sub ($delivery) {
         return $delivery->{answered} <= $killed
             || $delivery->{answered} <= $restarted && $delivery->{status} ne 'queued';
@@ -465,7 +465,7 @@ scenario 'Redis answers BUSY' => sub {
         my $busy = $redis->client;
         $busy->send('EVAL', 'while true do end', 0);
         arrives($load, queued => 100);
-        # Whoever connects now gets the answer, whatever it asks for.
+        # Every client that connects now gets the answer, whatever its request.
         ok wait_for(sub {
             my (undef, $error) = $redis->client->try_cmd('PING');
             return ($error // '') =~ /^BUSY/;
@@ -607,7 +607,7 @@ scenario 'a disk that fails to sync' => sub {
     }
     arrives($load, ok => 40);
 
-    # What was written and could not be synced may be read back.
+    # Data that was written and could not be synced may be read back.
     account_ok('failing fdatasync()', $load, $redis, $nginx, refused => 1);
 };
 

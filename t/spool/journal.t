@@ -236,7 +236,7 @@ subtest 'a dead letter in a segment' => sub {
     is_deeply names($dir), [], 'and nothing is left';
 };
 
-# It may be whole: who is asked for the lock is away.
+# It may be complete: the host that answers for the lock is unreachable.
 subtest 'a segment cannot be locked' => sub {
     my $redis = Vaani::Test::Redis->start(acl => STREAM);
     my $dir = spool(segment(1) => record('one'));
@@ -300,7 +300,8 @@ subtest 'the highest number' => sub {
 
 # --- who replays
 
-# Two records in a segment that nobody can seal as long as we hold it.
+# Two records in a segment that cannot be sealed as long as the test has it
+# locked.
 sub held_segment () {
     my $dir = spool(segment(1) => record('one') . record('two'));
     open my $fh, '<', "$dir/" . segment(1) or die "open: $!\n";

@@ -45,7 +45,7 @@ sub send_one ($client, $body) {
 
 sub refused_segments ($nginx) { return segments($nginx->dir . '/spool/refused') }
 
-# What is kept: { reason, time, body }, the oldest one first.
+# The kept deliveries: { reason, time, body }, the oldest one first.
 sub kept ($nginx) {
     my $dir = $nginx->dir . '/spool/refused';
     return map {
@@ -118,7 +118,8 @@ subtest 'not kept' => sub {
     is post($asked, 'no JSON')->status, 400, 'no authentication';
     is scalar(kept($asked)), 1, '... but asked for';
 
-    # A location without authentication beside one with it: strangers would push out the others.
+    # A location without authentication next to one with it: strangers would
+    # displace the others.
     my $two = nginx(auth => '', more => "location /hook/in { vaani_webhook; vaani_token \$http_x_token $token; }");
     is post($two, 'a stranger')->status, 400, 'the location without';
     is $two->http->post('/hook/in', 'a friend', 'x-token' => $token)->status, 400, 'the one with it';

@@ -45,8 +45,8 @@ sub nginx ($redis, $dir, %opt) {
     );
 }
 
-# Keeps what waits from being delivered until it is closed: an empty segment, before
-# all others, on which somebody has a lock.
+# Delays the delivery of waiting records until it is closed: an empty, locked
+# segment before all others.
 sub hold ($dir) {
     spew("$dir/" . segment(1), '');
     open my $fh, '<', "$dir/" . segment(1) or die "open: $!\n";
@@ -62,7 +62,8 @@ sub post ($nginx, $body, $uri = '/hook', %headers) {
 
 sub ringing ($room) { return event('call_ringing', room => $room) }
 
-# What waits: [ since, tries, content ], with 0 tries for what was not tried.
+# The waiting records: [ since, tries, content ], with 0 tries for untried
+# ones.
 sub waiting ($dir) {
     my @contents = eval {
         map { journal_contents(slurp("$dir/$_")) } segments($dir);
@@ -177,7 +178,7 @@ scenario 'Redis is far away' => sub {
     my $load = Vaani::Test::Faults->start($nginx, rate => 2500, connections => 120, calls => 240);
     ok $load->await(ok => 300), 'there is live traffic';
 
-    # Nobody tells nginx of the file, it looks from time to time.
+    # nginx is not notified of the file, but reads the directory periodically.
     my $client = $redis->client;
     rename "$dir/next", "$dir/" . segment(1) or die "rename: $!";
     ok wait_for(sub { $client->cmd('EXISTS', 'vaani:call:late1') }), 'it is found';
@@ -259,7 +260,7 @@ scenario 'a spool that cannot be written to' => sub {
     is seq($redis, 'call'), 2, 'and the one that waited is delivered';
 };
 
-# --- errors that nobody knows
+# --- unknown errors
 
 # A proxy that answers events with a text in place of Redis: file "some" has it for
 # rooms with "odd" in their names, "all" for all of them.

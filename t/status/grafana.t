@@ -181,7 +181,7 @@ subtest 'the dashboard' => sub {
         [ sort keys %{ { map { $_->{type} => 1 } grep { $_->{type} ne 'row' } @panels } } ], 'the kinds of panels';
 };
 
-# What Grafana puts in for its variables.
+# The values that Grafana substitutes for its variables.
 sub filled_in ($expr) {
     my %variable = (instance => '.*', __rate_interval => '1m', __interval => '15s', __range => '6h');
     return $expr =~ s/\$(\w+)/$variable{$1} \/\/ die "unknown variable: $1 in $expr\n"/ger;
@@ -254,7 +254,8 @@ subtest 'expressions of the dashboard' => sub {
     ok !$ok, '... and no nonsense';
 };
 
-# What a panel shows of these series: { labels => value } after an hour.
+# The values that a panel shows of these series: { labels => value } after an
+# hour.
 sub shows ($title, %series) {
     my ($panel) = grep { $_->{title} eq $title } @panels;
     my $json = JSON::PP->new->allow_nonref;
@@ -288,7 +289,7 @@ subtest 'what panels show' => sub {
     ($ok, $why) = $panel->(@over);
     ok $ok, 'each call that is over, once' or diag $why;
 
-    # After a start of nginx, events wait that nobody has counted.
+    # After a start of nginx, waiting events exist that were not counted.
     $panel = shows('Waiting in the spool',
         'vaani_spool_records{instance="a",path="/s"}' => '0x60', 'vaani_spool_bytes{instance="a",path="/s"}' => '900x60',
         'vaani_spool_oldest_age_seconds{instance="a",path="/s"}' => '60+60x60');
@@ -368,7 +369,7 @@ subtest 'tests of the alerts' => sub {
             "$alert->{alert} is tested";
     }
 
-    # What is opt-in; and that a rule that is wrong is found.
+    # The optional rules; and a wrong rule is found.
     my $dir = tmpdir();
     spew("$dir/alerts-all.yml", $all_alerts);
     my $opt_in = <<'YAML';

@@ -24,7 +24,8 @@ use Vaani::Test::Socket qw(free_port);
 use constant RESULTS => qw(ok duplicate queued rejected unauthorized unavailable none);
 use constant STATUSES => qw(started dialing ringing active rejected no_answer failed ended);
 
-# What is in tokens, passwords, rooms and bodies, and must not be in any output.
+# Texts of tokens, passwords, rooms and bodies, which must not be in any
+# output.
 use constant CANARY => 'canary-in-the-mine';
 
 my $json = JSON::PP->new->utf8;
@@ -80,7 +81,7 @@ sub parse_text ($text) {
 
 sub escape ($value) { return $value =~ s/(["\\])/\\$1/gr =~ s/\n/\\n/gr }
 
-# What the text must have if the JSON is right.
+# The expected text, if the JSON is correct.
 sub samples_of ($status) {
     my %sample;
     my $put = sub ($name, $value, %labels) {
@@ -276,7 +277,7 @@ subtest 'a fresh nginx' => sub {
     agree($nginx, 'text and JSON agree');
 };
 
-# --- what becomes of deliveries
+# --- the results of deliveries
 
 subtest 'deliveries' => sub {
     my $redis = Vaani::Test::Redis->start;
@@ -684,7 +685,7 @@ CONF
     settles $nginx, sub ($status) { $status->{spools}[0]{records} }, 0, '... and waits no more';
     agree($nginx, 'text and JSON agree');
 
-    # What is on disk at a start is known by its size.
+    # Records on disk at the start are known by their size.
     $redis->client->cmd('REPLICAOF', '127.0.0.1', '1');
     ok answers($http->post('/spool', started()), 'queued'), 'queued' for 1 .. 2;
     $nginx->restart;
@@ -1148,7 +1149,7 @@ subtest 'methods' => sub {
         is $head->header('Content-Type'), $full->header('Content-Type'), '... of its type';
         is $_->header('Cache-Control'), 'no-store', '... is not kept' for $head, $full;
 
-        # With a body, which nobody wants.
+        # With a body, which is ignored.
         my $response = $http->request(method => 'GET', uri => $uri, body => 'x' x 50_000);
         is $response->status, 200, "GET $uri with a body";
         is $http->get($uri)->status, 200, '... and the connection is right';

@@ -23,7 +23,7 @@ use Vaani::Test::StatusPage qw(c_strings page_file page_source);
 
 my $page = slurp(page_file());
 
-# What the browser says is not all ASCII.
+# The browser's output is not all ASCII.
 binmode $_, ':utf8' for map { Test::More->builder->$_ } qw(output failure_output);
 
 # --- what the build makes of it

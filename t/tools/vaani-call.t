@@ -108,7 +108,8 @@ subtest 'documentation' => sub {
     like $code, qr/eval \{ require IO::Socket::SSL/, '... and that one is optional';
 };
 
-# What people and the vendor call a path, in this test's own words.
+# The names that people and the vendor use for a path, in this test's own
+# words.
 my %KINDS = (
     'outbound-answered'  => [ 'outbound-answered', 'completed', 'outbound' ],
     'outbound-rejected'  => [ 'rejected',          'rejected',  'outbound' ],
@@ -158,7 +159,7 @@ subtest 'paths' => sub {
     is "$wrong $err", "2 vaani-call: unknown path 'outbound-foo'; see --list-paths\n", 'another one';
 };
 
-# --- what becomes of calls
+# --- the course of calls
 
 # The hashes of a run with --path all.
 sub hashes_are_right ($room) {
@@ -185,7 +186,7 @@ sub shape ($value) {
     return $json->allow_nonref->encode($value) =~ /^"/ ? 'text' : 'number';
 }
 
-# What today's form has in place of the guide's first one.
+# The current form's replacement for the guide's first one.
 my $ENVELOPE = shape({
     event => 'text', call_id => 'text', timestamp => 'text', data => {
         room_name => 'text', call_id => 'text', call_duration => 1, end_reason => 'text', summary => 'text',
@@ -237,7 +238,7 @@ for my $format (2025, 2026) {
 
 # --- formats
 
-# What is posted, as the endpoint sees it.
+# The posted request, as the endpoint sees it.
 sub posted ($n, @arguments) {
     my $fake = Vaani::Test::FakeEndpoint->start(sub ($request, $fake) { return ok_answer() }, record => 1);
     my ($exit, $out, $err) = call(@arguments, 'unix:' . $fake->socket . ':/hook');
@@ -646,7 +647,7 @@ subtest 'connections' => sub {
     is_deeply +(numbers('-n', 5, 'unix:' . $short->sock . ':/hook'))[1]{answers}, { ok => 25 }, 'a server that closes connections';
     $short->stop;
 
-    # What other servers than nginx do: chunks, little by little; no length.
+    # Answers of servers other than nginx: chunks, little by little; no length.
     my $ok = '{"status":"ok"}';
     my $chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip;q=0, chunked\r\n\r\n";
     for my $case (
@@ -665,7 +666,7 @@ subtest 'connections' => sub {
         $server->stop;
     }
 
-    # What can never become an answer is not waited for.
+    # Bytes that can never become an answer are not waited for.
     my $long = 'x' x 70_000;
     for my $case (
         [ 'no size'              => 'invalid chunk in the answer'          => "${chunked}zz\r\n$ok\r\n0\r\n\r\n" ],
@@ -693,7 +694,7 @@ subtest 'connections' => sub {
         $server->stop;
     }
 
-    # A unix socket whose queue is full, until somebody accepts what is in it.
+    # A unix socket whose queue is full, until a connection in it is accepted.
     my $listener = listen_socket(tmpdir() . '/queue.sock', 1);
     my $out = tmpdir() . '/queue.out';
     my $process = Vaani::Test::Process->spawn(
@@ -719,7 +720,7 @@ subtest 'connections' => sub {
     is_deeply $queued->{answers}, { ok => 40 }, '... which connections wait for';
     is $queued->{connections}{made}, 8, '... each once';
 
-    # Two answers to one request: the second is nobody's.
+    # Two answers to one request: the second is ignored.
     my $server = Vaani::Test::FakeEndpoint->start(sub ($request, $fake) { return ok_answer() . answer_with(500, '') });
     my ($exit, $summary) = numbers('unix:' . $server->socket . ':/x');
     is "$exit $summary->{connections}{made}", '0 5', 'a connection with an answer too many is not used again';
@@ -747,7 +748,7 @@ subtest 'what servers say' => sub {
         $server->stop;
     }
 
-    # What the module says with its 200.
+    # The body of the module's 200.
     for my $case (
         [ 'a line end'      => [],                      '{"status":"ok"}' . "\n",               0, ok => 5 ],
         [ 'unknown'         => [],                      '{"status":"ok","known":false}' . "\n", 1, unknown => 5 ],
@@ -777,8 +778,8 @@ sub relay_to ($path, $change = sub ($request, @answer) { @answer }) {
 }
 
 subtest 'lost answers' => sub {
-    # The server takes the second event, and the connection breaks before its answer.
-    # Whoever sends it again sends a duplicate; nothing is wrong.
+    # The server takes the second event, and the connection breaks before its
+    # answer. A sender that repeats it sends a duplicate; this is not an error.
     my $fake = Vaani::Test::FakeEndpoint->start(relay_to('/hook', sub ($request, @answer) {
         return $request->{connection} == 1 && $request->{number} == 2 ? () : @answer;
     }));
@@ -807,7 +808,7 @@ subtest 'lost answers' => sub {
     is "$summary->{watch}{heard} $summary->{watch}{surplus} $summary->{watch}{missing}", '5 0 0', '... what was published is nobody\'s fault';
     $fake->stop;
 
-    # Taken, answered, and nothing comes of it.
+    # Taken and answered, but without an effect.
     $fake = Vaani::Test::FakeEndpoint->start(sub ($request, $fake) { return ok_answer('{"status":"duplicate"}') });
     ($exit, $summary) = numbers(@WATCH, '--wait', 0.1, 'unix:' . $fake->socket . ':/hook');
     is "$exit $summary->{watch}{missing}", '1 5', 'an endpoint for which new events are duplicates';
@@ -904,7 +905,8 @@ CONF
         unlike $err, qr/TLS|verify/, '... without a complaint';
     }
 
-    # A connection that takes long to be set up delays nobody, and is no latency.
+    # A slow connection set-up delays no other call, and is not counted as
+    # latency.
     my $target = $tls->port;
     my $slow = Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($fh, $fake, $n) {
         pause(2) if $n == 2;
@@ -1011,8 +1013,8 @@ subtest '--watch' => sub {
     is +(numbers(@WATCH, '--prefix', 'other', '--wait', 0.1, '--check', '--room', new_room(), url('/elsewhere')))[1]{watch}{wrong},
         0, '... but with another prefix';
 
-    # Published by somebody else: a message that no event was sent for. While it
-    # rings, there is time enough.
+    # Published by another program: a message without a sent event. During
+    # ringing there is time enough.
     my @slow = ('--path', 'outbound-no-answer', '--speed', 150);
     my $spy = $redis->client->subscribe('vaani:events');
     my $process = Vaani::Test::Process->spawn(

@@ -66,7 +66,7 @@ my $nginx = Vaani::Test::Nginx->start(http => <<"CONF");
 CONF
 my $http = $nginx->http;
 
-# Whatever happens, it says nothing of its own source, and no password.
+# In all cases, it prints nothing of its own source, and no password.
 my @strange;
 
 sub calls (@arguments) {
@@ -212,7 +212,7 @@ subtest 'long streams' => sub {
     is_deeply all(), $want, '... all of it';
     flush();
 
-    # What is before the call is not read: a stream may be long.
+    # Entries before the call are not read, because a stream may be long.
     $client->cmd('XADD', 'vaani:stream', '1000000-1', @{ $late->[1] });
     $client->cmd('XADD', 'vaani:stream', 1000 * (time - 1800) . '-0', @{ $late->[1] });
     play('gone');

@@ -261,7 +261,7 @@ subtest 'cluster' => sub {
         $server->stop;
     }
 
-    # A master that is away.
+    # An unreachable master.
     $cluster->kill9($to);
     refuses(3, qr/^vaani-calls: (?:cannot connect to Redis at|.*answered CLUSTERDOWN)/, 'a master is away', 'active', @options, urls($cluster->urls($from)));
 };

@@ -131,7 +131,7 @@ subtest 'documentation' => sub {
     is join(' ', grep { !$core{$_} } $code =~ /^\s*(?:use|require|no) ([A-Z][\w:]+|[a-z]\w{4,})/mg), '', 'no other modules';
     like $code, qr/eval \{ require IO::Socket::SSL/, '... and that of TLS is optional';
 
-    # What bash offers is what there is.
+    # The words that bash offers exist.
     my $offers = sub (@typed) {
         my $file = ROOT . '/completions/vaani-calls.bash';
         my ($exit, $out, $err) = run([ 'bash', '-c', 'set -u; . "$0"; shopt -s extglob; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));
@@ -729,8 +729,8 @@ subtest 'watch' => sub {
     $terminal->type("exit\n");
     is $terminal->exit_status, 0, 'the shell ends';
 
-    # Redis is away for a while.
-    # The rights are there from its start: watch ends where it may not read.
+    # Redis is unreachable for a while. The rights exist from its start: watch
+    # ends where it may not read.
     my $own = Vaani::Test::Redis->start(tcp => 1, acl => [qw(~* +@all)]);
     $own->client->cmd('ZADD', 'vaani:active', now_ms(), 'room-1');
     local $ENV{REDIS_URL} = $own->url;

@@ -342,7 +342,7 @@ subtest 'killed at any moment' => sub {
         waitpid $pid, 0;
         $status = $?;
 
-        # each file is as it was or as it is to be; of a copy nobody knows
+        # each file is in its old or its new state; there are no other copies
         my $now = contents($dir);
         delete $now->{$_} for grep { /\.erasing\z/ } keys %$now;
         for my $name (keys %before) {

@@ -42,8 +42,8 @@ sub event_ids ($client) {
     return [ map { $_->{text} =~ /"room_name":"([^"]+)"/ } Vaani::Test::Faults::messages($client) ];
 }
 
-# A tool that runs, whose output nobody reads at first. Enough is refused at first
-# to fill the pipe, so that it stands still until its output is read.
+# A running tool whose output is not read at first. The refusals fill the pipe,
+# so that it blocks until its output is read.
 sub start_tool (@args) {
     my $err = tmpdir() . '/start_tool.err';
     open my $out, '-|', 'sh', '-c', 'exec 2> "$0"; exec "$@"', $err, $tool, @args or die "$tool: $!";
@@ -55,7 +55,7 @@ sub full_pipe ($client) {
     return journal_records(record(room => 'wrong')) x 2000;
 }
 
-# What a tool that was started has to say, once it has ended.
+# The output of a started tool, once it has ended.
 sub rest ($ran) {
     my @lines = readline $ran->{out};
     close $ran->{out};
@@ -209,7 +209,7 @@ subtest 'many events' => sub {
     my %calls = $client->cmd('INFO', 'commandstats') =~ /^cmdstat_(\w+(?:\|\w+)?):calls=(\d+)/mg;
     is_deeply [ @calls{qw(evalsha script|load)} ], [ 20400, 1 ], 'by the digest of the script';
 
-    # What is longer than all that is sent at once.
+    # Longer than all that is sent at once.
     my $long = record(room => 'long', event => 'call_failed',
         body => '{"event":"call_failed","room_name":"long","error":"' . 'x' x 3_000_000 . '"}');
     $ran = tool(resend => $redis->url, spool(kept(1) => journal_records(record(room => 'short'), $long, record(room => 'last'))));

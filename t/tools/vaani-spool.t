@@ -171,7 +171,7 @@ subtest 'not published' => sub {
     like $ran->{out}, qr/^2 records: 2 sent, .*, 2 not published, 0 damaged places$/m, '... which the sum says';
 };
 
-# A tool that runs, whose output nobody reads at first.
+# A running tool whose output is not read at first.
 sub start_tool (@args) {
     my $pid = open my $out, '-|', $tool, @args or die "$tool: $!";
     return { pid => $pid, out => $out };
