@@ -1,5 +1,5 @@
 # The sources point one way: a file uses only files of the rows below its own in
-# docs/architecture.md, "Who uses whom", and only of folders that its own may use.
+# docs/architecture.md, "Dependencies", and only of folders that its own may use.
 #
 # What a file uses is what the linker sees: functions and data of other files. A
 # handler that a higher file has set is called without its name.
@@ -26,7 +26,7 @@ my %MAY_USE = (
 # file.
 my $NAME = 'ngx_http_vaani_module';
 
-my ($picture) = slurp(ROOT . '/docs/architecture.md') =~ /^## Who uses whom\n.*?^```text\n(src.*?)^```/ms
+my ($picture) = slurp(ROOT . '/docs/architecture.md') =~ /^## Dependencies\n.*?^```text\n(src.*?)^```/ms
     or die "no picture\n";
 
 # The row of each file: the first one is the highest.
