@@ -1,7 +1,8 @@
 # The README's way to a first event: every shell command of it, with and without
 # the package, on a Debian that has nginx and Redis. The commands are those of
-# README.md, block by block as they stand there, and so is the configuration: a
-# block that is new is run, and fails the test until it says what comes of it.
+# README.md and, without the package, of docs/install.md, block by block as they
+# stand there, and so is the configuration: a block that is new is run, and fails
+# the test until it says what comes of it.
 #
 # "make run", "make demo" and "make test" are t/examples/quick-start.t's.
 #
@@ -23,6 +24,7 @@ use Vaani::Test::Root;
 enter_root($0, qw(PYTHON_BIN));
 
 my $readme = Vaani::Test::Readme->new(ROOT . '/README.md');
+my $install = Vaani::Test::Readme->new(ROOT . '/docs/install.md');
 my $package = 'libnginx-mod-http-vaani';
 my $checkout = '/root/checkout';
 my $bin = tmpdir() . '/bin';
@@ -113,21 +115,28 @@ my @outcomes = (
 
 my %done;    # the blocks that were run
 
+# The shell commands of a section. The one on doing without the package is in
+# docs/install.md.
+sub commands_of ($section) {
+    my ($name, $page) = $section eq $WITHOUT_PACKAGE ? ('docs/install.md', $install) : ('README.md', $readme);
+    return map { { %$_, place => "$name:$_->{line}" } } grep { $_->{lang} eq 'sh' } $page->section($section);
+}
+
 sub follow ($section, @which) {
-    my @blocks = grep { $_->{lang} eq 'sh' } $readme->section($section);
+    my @blocks = commands_of($section);
     @blocks = @blocks[@which] if @which;
     ok scalar @blocks, "$section: has commands";
 
     for my $block (@blocks) {
         my @outcome = grep { $block->{text} =~ $_->[0] } @outcomes;
-        is scalar @outcome, 1, "README.md:$block->{line}: it is known what comes of it" or next;
+        is scalar @outcome, 1, "$block->{place}: it is known what comes of it" or next;
 
         my %old = map { $_ => 1 } workers();
         $reloaded = sub {
             ok wait_for(sub { my @now = workers(); @now && !grep { $old{$_} } @now }), '... other workers are there';
         };
         $outcome[0][1]->(shell($block->{text}));
-        $done{ $block->{line} } = 1;
+        $done{ $block->{place} } = 1;
     }
     return;
 }
@@ -172,14 +181,14 @@ sub subscribers_hear () {
 
 subtest 'without the package' => sub {
     fresh();
-    follow('Without the package', 0 .. 2);
+    follow($WITHOUT_PACKAGE, 0 .. 2);
 
     # "put what is inside of http { } into /etc/nginx/conf.d/vaani.conf"
     my ($file) = grep { $_->{lang} eq 'nginx' } $readme->section('Configuration');
     my ($http) = $file->{text} =~ /^http \{\n(.*)^\}$/ms;
     spew('/etc/nginx/conf.d/vaani.conf', $http);
 
-    follow('Without the package', 3);
+    follow($WITHOUT_PACKAGE, 3);
     follow($_) for 'Send an event', 'Try it without a phone', 'Watch it';
     subscribers_hear();
 };
@@ -193,8 +202,8 @@ subtest 'with the package' => sub {
 };
 
 subtest 'nothing was left out' => sub {
-    for my $block (grep { $_->{lang} eq 'sh' } map { $readme->section($_) } @QUICK_START) {
-        ok $done{ $block->{line} }, "README.md:$block->{line}";
+    for my $block (map { commands_of($_) } @QUICK_START, $WITHOUT_PACKAGE) {
+        ok $done{ $block->{place} }, $block->{place};
     }
 };
 

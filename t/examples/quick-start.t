@@ -229,13 +229,8 @@ subtest 'every shell command of the README' => sub {
         map { $_->{text} => 1 } $readme->section('See it work'),    # above, and t/image/compose.t
     );
 
-    # For those who build nginx, in its sources: no part of the quick start. "make" and
-    # "make test-asan" build the module in these two ways, by tools/build-module and
-    # tools/build-nginx.
-    my %built = map { $_->{line} => 1 } $readme->section('Build it into another nginx');
-
     for my $block ($readme->of('sh')) {
-        ok $here{ $block->{text} } || $runs{ $block->{line} } || $built{ $block->{line} },
+        ok $here{ $block->{text} } || $runs{ $block->{line} },
             "README.md:$block->{line}: it is run by a test" or diag $block->{text};
     }
 };

@@ -10,11 +10,12 @@ no warnings 'experimental::signatures';
 use Exporter 'import';
 use Vaani::Test::Dir qw(slurp);
 
-our @EXPORT = qw(@QUICK_START);
+our @EXPORT = qw(@QUICK_START $WITHOUT_PACKAGE);
 
-# The sections whose shell commands t/deb/quick-start.t runs. "Install on Debian"
-# has "Without the package" in it.
+# The sections whose shell commands t/deb/quick-start.t runs: those of the README,
+# and one of docs/install.md.
 our @QUICK_START = ('Install on Debian', 'Send an event', 'Try it without a phone', 'Watch it');
+our $WITHOUT_PACKAGE = 'Without the package';
 
 sub new ($class, $file) {
     my (@blocks, $block, @headings);
