@@ -1,6 +1,7 @@
 # examples/kubernetes: each name that one object uses another one has, the pod is
-# the image that the Dockerfile builds, and the image's nginx accepts the
-# configuration. No cluster runs here.
+# the image that the Dockerfile builds, the image's nginx accepts the
+# configuration, and the spool can be on a volume as Kubernetes mounts it.
+# docs/kubernetes.md shows parts of it. No cluster runs here.
 
 use v5.20;
 use feature 'signatures';
@@ -10,8 +11,12 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use Vaani::Test;
 
-use JSON::PP qw(decode_json);
+use JSON::PP qw(decode_json encode_json);
 use Vaani::Test::Container;
+use Vaani::Test::Events;
+use Vaani::Test::Readme;
+
+enter_network($0);
 
 my $file = ROOT . '/examples/kubernetes/vaani.yaml';
 my ($exit, $out, $err) = run([ ROOT . '/t/image/yaml2json', $file ]);
@@ -123,10 +128,10 @@ subtest 'the configuration' => sub {
         -d "$root$path" or mkdir "$root$path" or die "mkdir: $!\n";
     }
 
+    my %binds = ('/run/secrets/redis' => "$dir/redis");
     my $check = sub () {
-        my $nginx = $image->start(%env, spool => $spool, command => [qw(vaani-entrypoint nginx -t -e stderr)], binds => {
-            '/etc/nginx/vaani/endpoint.d' => "$dir/endpoint", '/run/secrets/vaani' => "$dir/vaani", '/run/secrets/redis' => "$dir/redis",
-        });
+        my $nginx = $image->start(%env, spool => $spool, command => [qw(vaani-entrypoint nginx -t -e stderr)],
+            binds => { %binds, '/etc/nginx/vaani/endpoint.d' => "$dir/endpoint", '/run/secrets/vaani' => "$dir/vaani" });
         $nginx->process->wait(60) or die "nginx -t does not end\n";
         return ($nginx->process->status, $nginx->log);
     };
@@ -138,6 +143,44 @@ subtest 'the configuration' => sub {
     ($status, $log) = $check->();
     isnt $status, 0, '... and wants the secret';
     like $log, qr{/run/secrets/vaani/secret}, '... by its name';
+
+    # The root of an ext4 file system that belongs to fsGroup. No Redis runs here.
+    my $claim = tmpdir() . '/claim';
+    mkdir $_ or die "mkdir $_: $!\n" for $claim, "$claim/lost+found";
+    chmod 0700, "$claim/lost+found" or die "chmod: $!\n";
+    chown 0, $pod->{spec}{securityContext}{fsGroup}, $claim or die "chown: $!\n";
+    chmod 02775, $claim or die "chmod: $!\n";
+
+    my $running = $image->start(%env, spool => $claim, binds => \%binds);
+    $running->ready or return;
+    is +Vaani::Test::HTTP->new(port => 8080)->post('/vaani/webhook', event('call_ringing', room => 'room_1'))->body,
+        qq({"status":"queued"}\n), 'a claim, as it is mounted, takes an event';
+    ok $running->stop, '... and the pod ends';
+    unlike $running->log, qr/lost\+found/, '... and had nothing to complain of' or diag $running->log;
+};
+
+# Whether all of it is in the other one, too. Elements of lists are found by name.
+sub contains ($whole, $part) {
+    if (ref $part eq 'HASH') {
+        return ref $whole eq 'HASH' && !grep { !exists $whole->{$_} || !contains($whole->{$_}, $part->{$_}) } keys %$part;
+    }
+    if (ref $part eq 'ARRAY' && ref $part->[0] eq 'HASH') {
+        for my $item (@$part) {
+            my ($same) = grep { $_->{name} eq $item->{name} } @$whole;
+            return 0 if !$same || !contains($same, $item);
+        }
+        return 1;
+    }
+    return encode_json([$whole]) eq encode_json([$part]);
+}
+
+subtest 'what docs/kubernetes.md shows' => sub {
+    for my $block (Vaani::Test::Readme->new(ROOT . '/docs/kubernetes.md')->of('yaml')) {
+        my ($exit, $out, $err) = run([ ROOT . '/t/image/yaml2json', '-' ], stdin => $block->{text});
+        is $exit, 0, "line $block->{line}: it is YAML" or diag($err), next;
+        ok contains($pod, $_), '... and part of the pod' or diag $block->{text} for @{ decode_json($out) };
+    }
+    ok !contains($pod, { spec => { terminationGracePeriodSeconds => 1 } }), 'another number is not';
 };
 
 done_testing;
