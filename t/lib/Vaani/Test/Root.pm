@@ -43,7 +43,7 @@ sub enter_root ($file, @variables) {
 # In a separate session, because run() kills the rest of the group, which may
 # include an nginx that has not detached itself yet.
 sub output (@command) {
-    my ($exit, $out, $err) = run([ qw(setsid -w), @command ], timeout => 300);
+    my ($exit, $out, $err) = run([ qw(setsid -w), @command ], timeout => 1200);
     return ($exit, ($out // '') . ($err // ''));
 }
 
