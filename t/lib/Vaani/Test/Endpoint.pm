@@ -21,12 +21,14 @@ use constant INDEX => [qw(~vaani:active ~vaani:calls +zadd +zrem +zrangebyscore)
 use constant RETAIN => [ @{ +STREAM }, qw(~vaani:mark:* +get +set +eval) ];
 
 # An endpoint with a stream and a spool.
-# Options: dir (of the spool), spool (its parameters), stream, more directives.
+# Options: dir (of the spool), spool (its parameters), stream, timeout (of Redis), more
+# directives.
 sub spool_config ($redis, %opt) {
     my $url = ref $redis ? $redis->url : $redis;
     my $dir = $opt{dir} // '%%DIR%%/spool';
     my $spool = $opt{spool} // '';
     my $stream = $opt{stream} // 'vaani:stream';
+    my $timeout = $opt{timeout} // '300ms';
     my $more = $opt{more} // '';
 
     return "
@@ -36,7 +38,7 @@ sub spool_config ($redis, %opt) {
                 vaani_webhook;
                 vaani_redis $url;
                 vaani_redis_connect_timeout 300ms;
-                vaani_redis_timeout 300ms;
+                vaani_redis_timeout $timeout;
                 vaani_stream $stream;
                 vaani_spool $dir $spool;
                 $more
