@@ -269,7 +269,7 @@ subtest 'names' => sub {
 sub typed ($keys, @arguments) {
     my $command = join ' ', map { "'$_'" } $^X, '-w', TOOL, 'erase', @arguments;
     my $log = spew(tmpdir() . '/typed', '');
-    my ($exit, $out, $err) = run([ 'sh', '-c', '(for n in $(seq 3000); do grep -q "for good" "$2" && break; sleep 0.01; done; printf "$0") |
+    my ($exit, $out, $err) = run([ 'sh', '-c', '(for n in $(seq 3000); do grep -q "Permanently erase" "$2" && break; sleep 0.01; done; printf "$0") |
         script -qefc "$1" "$2"', $keys, $command, $log ]);
     return { exit => $exit, out => $out, err => $err };
 }
