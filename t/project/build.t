@@ -264,6 +264,11 @@ SH
     is_deeply [ @flags[0 .. 3] ], [ '--with-compat', '--with-cc-opt=-O1 -g', '--with-threads', '--with-cc=gcc' ],
         '... configured as nginx says it was, without its other modules';
 
+    # the checkout and the source of nginx have the same parent
+    my $relative = '../' . $system =~ s{.*/}{}r . '/nginx';
+    ($exit, $text) = output($dir, @command, "NGINX_DEV=$relative", 'CFLAGS=-O3');
+    is $exit, 0, 'a relative NGINX_DEV' or diag $text;
+
     ($exit, $text) = output($dir, "PATH=$system/bin", 'make', "NGINX=$system/nginx.bin", "NGINX_DEV=$system/nginx",
         "REDIS_SERVER=$system/none", 'deps-run');
     is $exit, 2, 'what runs a Redis wants one';
