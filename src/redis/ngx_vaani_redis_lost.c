@@ -13,8 +13,6 @@ static void ngx_vaani_redis_strike(ngx_vaani_redis_conn_t *conn,
 static char *ngx_vaani_redis_outage(ngx_vaani_redis_t *redis);
 static void ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn,
     ngx_err_t err, char *what);
-static ngx_uint_t ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch,
-    uint32_t failure);
 static ngx_uint_t ngx_vaani_redis_expire(ngx_queue_t *queue,
     ngx_queue_t *expired, ngx_msec_t *next);
 static void ngx_vaani_redis_hung(ngx_vaani_redis_conn_t *conn);
@@ -271,13 +269,7 @@ ngx_vaani_redis_back_off(ngx_vaani_redis_conn_t *conn, ngx_err_t err,
 }
 
 
-/*
- * Whether a failure was not logged recently; marks it as logged.  A watch
- * moves from address to address, and each may repeatedly fail for its own
- * reason.
- */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch, uint32_t failure)
 {
     ngx_uint_t  n, oldest;
@@ -409,8 +401,8 @@ ngx_vaani_redis_deadline_handler(ngx_event_t *ev)
 
 /*
  * Moves commands that have waited too long from a queue to *expired.  Returns
- * whether the queue has others; *next is then the shortest remaining time, ms,
- * or 0.
+ * whether there were any.  Lowers *next to the shortest remaining time of the
+ * others, ms; 0: none yet.
  */
 
 static ngx_uint_t

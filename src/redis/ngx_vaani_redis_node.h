@@ -239,6 +239,16 @@ void ngx_vaani_redis_watch_close(ngx_vaani_redis_watch_t *watch);
 ngx_int_t ngx_vaani_redis_watch_ask(ngx_vaani_redis_watch_t *watch,
     ngx_str_t *args, ngx_uint_t nargs, ngx_vaani_redis_handler_pt handler);
 
+/*
+ * ngx_vaani_redis_lost.c
+ *
+ * Whether a failure was not logged recently; marks it as logged.  A watch
+ * moves from address to address, and each may repeatedly fail for its own
+ * reason.
+ */
+ngx_uint_t ngx_vaani_redis_is_news(ngx_vaani_redis_watch_t *watch,
+    uint32_t failure);
+
 
 /*
  * The forms, one file each.

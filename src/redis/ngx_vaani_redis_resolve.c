@@ -172,6 +172,9 @@ ngx_vaani_redis_resolved(ngx_resolver_ctx_t *ctx)
 static void
 ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn, char *what)
 {
+    ngx_uint_t  again, level;
+
+    again = conn->unresolved;
     conn->unresolved = 1;
 
     if (conn->addr.sockaddr == &conn->resolved.sockaddr) {
@@ -185,7 +188,17 @@ ngx_vaani_redis_unresolved(ngx_vaani_redis_conn_t *conn, char *what)
         }
     }
 
-    ngx_log_error(NGX_LOG_WARN, &conn->log, 0,
+    /* a watch asks several servers in turn, and only some may have names */
+
+    if (conn->watch) {
+        again = !ngx_vaani_redis_is_news(conn->watch,
+                                ngx_crc32_short(conn->node->url.name.data,
+                                                conn->node->url.name.len));
+    }
+
+    level = again ? NGX_LOG_INFO : NGX_LOG_WARN;
+
+    ngx_log_error(level, &conn->log, 0,
                   "vaani: cannot resolve the host name of %V; using its last "
                   "known address",
                   &conn->node->url.name);

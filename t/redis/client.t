@@ -1170,6 +1170,18 @@ subtest 'a name' => sub {
     is scalar(() = $nginx->worker_pids), 1, 'the worker lives';
 };
 
+# Redis is stopped while its name does not resolve: the worker tries the known addresses again
+# and again, and must not fill the log with it.
+sub outage_warns_once ($nginx, $redis) {
+    my $mark = $nginx->log_mark;
+    my $line = qr/vaani: cannot resolve the host name of .*; using its last known address/;
+    $redis->kill;
+    ok wait_for(sub { post($nginx); return $nginx->log_lines($line, $mark) >= 4 }, 60), '... Redis stops: several attempts';
+    is scalar($nginx->log_lines(qr/\[warn\].*$line/)), 1, '... one warning since the start';
+    $redis->restart;
+    return recovers($nginx, '... and it recovers');
+}
+
 # "resolver" names a server that does not exist, as 127.0.0.53 on a host without
 # systemd-resolved; resolver_timeout is nginx's default of 30 s. The addresses that the
 # configuration found are used, all of them, after a part of the connect timeout.
@@ -1191,6 +1203,7 @@ subtest 'no name server at all' => sub {
             recovers($nginx, "$what at the resolver's address, Redis at $bind: events get there");
             $redis->restart;
             recovers($nginx, '... and after a restart of Redis');
+            outage_warns_once($nginx, $redis) if $bind eq '127.0.0.1';
             $nginx->stop;
         }
         $redis->stop;
