@@ -126,7 +126,7 @@ typedef struct {
 typedef enum {
     VAANI_NOTE_NEW = 0,             /* a member that the table does not have */
     VAANI_NOTE_CONVERTED,           /* a field of another type */
-    VAANI_NOTE_IGNORED,             /* a required field that is missing */
+    VAANI_NOTE_IGNORED,             /* an invalid value that was left out */
     VAANI_NOTE_CALL                 /* a call other than the one that counts */
 } vaani_note_e;
 
