@@ -154,6 +154,13 @@ subtest 'clocks' => sub {
     cmp_ok $history[1]{time}, '<', $history[0]{time}, '... by the clock as it is';
     is $history[1]{results}{ok}, 1, '... with its event';
 
+    # A worker looks at the clock once per event loop: it may be behind the worker that took
+    # the latest sample.
+    $shift->($time, $clock - 30);
+    status() for 1 .. 2;
+    my $since = (history())[-1]{seconds};
+    ok $since >= 0 && $since < 30, 'a worker behind the latest sample: no time has passed since' or diag $since;
+
     ok $nginx->stop, 'the timer keeps no worker alive';
 };
 

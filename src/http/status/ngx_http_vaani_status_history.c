@@ -43,7 +43,12 @@ ngx_http_vaani_json_minute(ngx_http_vaani_output_t *out,
 
     static ngx_str_t    none = ngx_string("none");
 
-    ms = after->clock - before->clock;
+    /*
+     * this worker may have read the clock before the worker that took the
+     * latest sample
+     */
+
+    ms = ngx_max((ngx_msec_int_t) (after->clock - before->clock), 0);
 
     ngx_http_vaani_print(out, "{\"time\":%uL,\"seconds\":%M.%03M,"
                          "\"results\":{",
