@@ -164,4 +164,19 @@ subtest 'clocks' => sub {
     ok $nginx->stop, 'the timer keeps no worker alive';
 };
 
+# Without a master process, the timer outlives the configuration that started it.
+subtest 'master_process off, and a reload without endpoints' => sub {
+    start_clean(single => 1, allow_log => qr/worker_connections are not enough/);
+    is status()->{history}[0]{results}{ok}, undef, 'the history has begun';
+
+    my $mark = $nginx->log_mark;
+    spew($nginx->conf_path, slurp($nginx->conf_path) =~ s/vaani_(?:webhook|token|status|redis)[^;]*;//gr);
+    $nginx->signal('HUP');
+    ok $nginx->wait_log(qr/using the "\w+" event method/, 30, $mark), 'reload';
+
+    # The signal to end wakes the process, and its timers come first.
+    forward(60);
+    ok $nginx->stop, 'it ends by itself';
+};
+
 done_testing;

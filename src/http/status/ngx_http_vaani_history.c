@@ -70,7 +70,15 @@ ngx_http_vaani_history_timer(ngx_event_t *ev)
 
     vmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
                                                ngx_http_vaani_module);
-    history = vmcf->history;
+    history = vmcf ? vmcf->history : NULL;
+
+    if (history == NULL) {
+
+        /* with "master_process off", a reload has removed the endpoints */
+
+        ngx_add_timer(ev, NGX_HTTP_VAANI_HISTORY_STEP);
+        return;
+    }
 
     if (ngx_http_vaani_history_turn(history)) {
         number = ngx_atomic_fetch_add(&history->last, 1) + 1;
