@@ -71,10 +71,16 @@ subtest 'services' => sub {
         for my $other (ref $on eq 'HASH' ? sort keys %$on : @$on) {
             ok $services->{$other}, "$name: waits for $other";
             next if ref $on ne 'HASH' || $on->{$other}{condition} ne 'service_healthy';
-            ok $services->{$other}{healthcheck} || ($services->{$other}{build} && $dockerfile =~ /^HEALTHCHECK /m),
-                '... which says when it is healthy';
+            ok $services->{$other}{healthcheck}, '... which says when it is healthy';
         }
     }
+
+    # Podman builds images without the HEALTHCHECK of the Dockerfile.
+    my ($options, $command) = $dockerfile =~ /^HEALTHCHECK (.*) CMD (\[.*\])$/m;
+    my %check = map { tr/-/_/r } $options =~ /--([\w-]+)=(\S+)/g;
+    is_deeply $services->{nginx}{healthcheck}, { %check, test => [ 'CMD', @{ decode_json($command) } ] },
+        "nginx: has the Dockerfile's health check";
+
     is_deeply $services->{redis}{ports}, ['127.0.0.1:6379:6379'], 'Redis is where every client looks for it';
     unlike $services->{nginx}{environment}{VAANI_SPOOL}, qr/retain/, 'a FLUSHALL on a machine of a developer brings nothing back';
 };
