@@ -12,7 +12,7 @@ use Vaani::Test;
 use Vaani::Test::Events;
 use Vaani::Test::Readme;
 
-use constant NUMBER => '+1234567890';    # as in the document
+use constant NUMBER => '+12025550142';    # as in the document
 
 my $page = Vaani::Test::Readme->new(ROOT . '/docs/data-protection.md');
 my $redis = Vaani::Test::Redis->start(
