@@ -242,6 +242,7 @@ FORCE:
 
 help:
 	@echo "make               build build/ngx_http_vaani_module.so, vaani-spool"
+	@echo "make tool          build only vaani-spool"
 	@echo "make run           build, start Redis and nginx, play a call, wait"
 	@echo "make demo          the same, and exit after the call"
 	@echo "make deb           build the Debian package in build/deb"
@@ -271,6 +272,7 @@ help:
 	@echo "make coverage      line and branch coverage of the unit tests"
 	@echo "make analyze       run clang's analyzer, cppcheck and shellcheck"
 	@echo "make style         check the C sources for nginx's style"
+	@echo "make screenshots   take the pictures in docs/images again"
 	@echo "make dist          the tarball of a release, in build/dist"
 	@echo "make distcheck     unpack it elsewhere, build, test, install"
 	@echo "make version       print the version; V=1.0.0 sets it in all files"
