@@ -277,7 +277,7 @@ subtest 'what panels show' => sub {
     my $transition = sub ($from, $to) { qq(vaani_transitions_total{instance="a",from="$from",to="$to"}) };
 
     # Sixty calls that were talked, thirty that were not, and all that comes after.
-    my $panel = shows('Calls that are over',
+    my $panel = shows('Ended calls',
         $transition->(qw(none dialing)) => '0+2x60', $transition->(qw(ringing active)) => '0+1x60',
         $transition->(qw(active ended)) => '0+1x60', $transition->(qw(ended ended)) => '0+3x60',
         $transition->(qw(ringing rejected)) => '0+0.5x60', $transition->(qw(rejected ended)) => '0+0.5x60',
