@@ -345,7 +345,7 @@ subtest 'headlines' => sub {
     $new->();
     $away->(1);
     look($data);
-    headline_like qr/^Some workers are without Redis.*queued/;
+    headline_like qr/^Some workers are not connected to Redis.*queued/;
 
     $new->();
     look($data);
@@ -401,7 +401,7 @@ subtest 'several servers' => sub {
     $redis->{nodes} = [ $node->(2, connections => 2, ready => 2), $node->(1), $node->(3, role => 'unreachable') ];
     show($data);
     headline_like qr/^Everything is fine/;
-    text_like '#redis-0-nodes', qr/the master among several$/, 'a list';
+    text_like '#redis-0-nodes', qr/the master of a list$/, 'a list';
     text_like $row->(1), qr{192\.0\.2\.2:6379 master 2 of 2$}, '... its master';
     text_like $row->(2), qr{ another master \x{2013}$}, '... a rival';
     text_like $row->(3), qr{ unreachable \x{2013}$}, '... one that does not answer';
@@ -442,13 +442,13 @@ subtest 'what is new in the deliveries' => sub {
     text_like '#notes', qr/3 names are new in Vaani\x{2019}s deliveries/, 'a note at the top';
     text_like '#drift', qr/^New in Vaani\x{2019}s deliveries/, 'a panel';
     text_like '[aria-labelledby=drift] tbody tr:first-child',
-        qr/^data\.sentiment call_postprocessing a member that the table does not know 12 1\sh 0\smin ago 1\smin ago$/, 'a row';
+        qr/^data\.sentiment call_postprocessing an unknown member 12 1\sh 0\smin ago 1\smin ago$/, 'a row';
     headline_like qr/^Everything is fine/;
 
     $data->{drift} = [];
     $data->{drift_other} = 5;
     show($data);
-    text_like '[aria-labelledby=drift] tbody', qr/^all others \S+ names for which there was no room 5/, 'those without room';
+    text_like '[aria-labelledby=drift] tbody', qr/^all others \S+ names beyond the limit 5/, 'those without room';
 
     # The clock of the server is set back: no restart.
     $data->{time} -= 600_000;
