@@ -29,7 +29,7 @@ ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log)
     size_t               n;
     const vaani_note_t  *note;
 
-    /* the samples of the dashboard's test button are no deliveries */
+    /* samples of the dashboard's test button are not counted */
 
     if (event->test) {
         return;
@@ -103,8 +103,8 @@ ngx_http_vaani_drift_note(const vaani_event_t *event,
 
 
 /*
- * Sets news->name: the name as far as there is room, with a question mark for
- * what would have to be escaped.
+ * Sets news->name: the name, cut if it is too long, with a question mark for
+ * each character that would need escaping.
  */
 
 static void
@@ -136,9 +136,9 @@ ngx_http_vaani_drift_name(ngx_http_vaani_news_t *news, unsigned nested,
 
 
 /*
- * A name is looked for from the first entry of its kind to the first free one,
- * which this worker then takes, unless another one just did.  Returns NULL if
- * there is no room.
+ * Searches the entries of its kind for a name.  If it is new, this worker
+ * claims the first free entry, unless another worker claims it at the same
+ * time.  Returns NULL if no entry is free.
  */
 
 static ngx_http_vaani_drift_t *

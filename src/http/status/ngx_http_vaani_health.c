@@ -1,6 +1,6 @@
 
 /*
- * The directive "vaani_health": whether events are taken now.
+ * The directive "vaani_health": whether nginx accepts events now.
  */
 
 
@@ -16,7 +16,7 @@ ngx_http_vaani_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 /*
  * Whether an event would be answered 200 now, as far as this worker knows.  The
- * numbers of a cluster are shown if there is something wrong with it.
+ * answer has the numbers of a cluster if a master is down.
  */
 
 ngx_int_t
@@ -51,7 +51,7 @@ ngx_http_vaani_health_handler(ngx_http_request_t *r)
 
     } else if (health.takes) {
 
-        /* another nginx could not do more, and most events are taken */
+        /* another nginx would fail as well, and most events are accepted */
 
         word = "degraded";
 

@@ -1,7 +1,7 @@
 
 /*
  * Once a minute, one of the workers adds up the counters and stores the sums:
- * requests pay nothing for it.
+ * requests have no cost.
  */
 
 
@@ -100,7 +100,7 @@ ngx_http_vaani_history_timer(ngx_event_t *ev)
 
 
 /*
- * Whether a sample is due and this worker is the one that takes it.
+ * Whether a sample is due and this worker is the one to take it.
  */
 
 static ngx_uint_t
@@ -211,7 +211,7 @@ ngx_http_vaani_history(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf,
 
         if (sample->number != n) {
 
-            /* it is being written, or its worker was killed at that */
+            /* it is being written, or its worker was killed while writing */
 
             continue;
         }

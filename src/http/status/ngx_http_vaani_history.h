@@ -1,7 +1,7 @@
 
 /*
  * The counters at the end of each of the last 60 minutes, in shared memory, so
- * that the status page has a past when it is opened.
+ * that the status page shows the last hour as soon as it is opened.
  */
 
 
@@ -18,7 +18,7 @@
 
 /*
  * Samples in shared memory: a power of two, and so many more than are shown
- * that nobody reads the one that is being written.
+ * that no reader uses the one that is being written.
  */
 
 #define NGX_HTTP_VAANI_SAMPLES          64

@@ -1,6 +1,6 @@
 
 /*
- * An answer for operators: to GET and HEAD alone, never cached, with a body
+ * An answer for operators: only to GET and HEAD, never cached, with a body
  * that grows while it is printed.
  */
 
@@ -13,8 +13,8 @@
 
 
 /*
- * The body, in memory of the request.  If there is no more, what follows is
- * dropped, and "failed" is set.
+ * The body, in memory of the request.  If memory runs out, the rest is
+ * discarded, and "failed" is set.
  */
 
 typedef struct {
@@ -28,9 +28,9 @@ typedef struct {
 
 
 /*
- * Begins an answer: discards the body of the request, and initializes out.
- * Returns NGX_DECLINED if it is to be printed and sent; else the request has
- * been answered, and what it is to be finalized with.
+ * Begins an answer: discards the request body, and initializes out.  Returns
+ * NGX_DECLINED if the caller must print and send the answer.  Otherwise the
+ * request has been answered; returns the code to finalize it with.
  */
 ngx_int_t ngx_http_vaani_begin(ngx_http_request_t *r,
     ngx_http_vaani_output_t *out);
@@ -42,20 +42,21 @@ void ngx_http_vaani_print(ngx_http_vaani_output_t *out, const char *fmt, ...);
 
 /*
  * Appends a string of any length for JSON and Prometheus: quotes and
- * backslashes escaped, and a question mark for what isn't printable ASCII.
+ * backslashes escaped, and a question mark for each byte that is not printable
+ * ASCII.
  */
 void ngx_http_vaani_print_escaped(ngx_http_vaani_output_t *out,
     const ngx_str_t *str);
 
 /*
- * Appends text that lives as long as the module; it isn't copied.
+ * Appends text that lives as long as the module; it is not copied.
  */
 void ngx_http_vaani_print_static(ngx_http_vaani_output_t *out,
     const ngx_str_t *text);
 
 /*
- * Sends what was printed, with this status and media type.  Returns what
- * ngx_http_finalize_request() takes.
+ * Sends the printed body, with this status and media type.  Returns a code for
+ * ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vaani_send_output(ngx_http_request_t *r,
     ngx_http_vaani_output_t *out, ngx_uint_t status, ngx_str_t *type);

@@ -100,7 +100,7 @@ ngx_http_vaani_add_stats(ngx_http_vaani_snapshot_t *snapshot,
             snapshot->sum.in_flight += slot->in_flight;
         }
 
-        /* within a millisecond, the newest comes first as well */
+        /* also within a millisecond, the newest is first */
 
         last = slot->nrecent;
 
@@ -119,7 +119,7 @@ ngx_http_vaani_add_stats(ngx_http_vaani_snapshot_t *snapshot,
 
 
 /*
- * The latest ones come first.
+ * The latest ones are first.
  */
 
 static void
@@ -146,8 +146,8 @@ ngx_http_vaani_add_drift(ngx_http_vaani_snapshot_t *snapshot,
 
 
 /*
- * Adds the counters of a slot, which stand before what is of one process: size
- * bytes of them.
+ * Adds the first size bytes of a slot: its counters, which are before the
+ * members of a single process.
  */
 
 static void
@@ -172,7 +172,7 @@ ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
     ngx_uint_t               n;
     ngx_http_vaani_recent_t  copy;
 
-    /* its worker may be writing it: what was read stays as it is */
+    /* its worker may be writing it: use one copy throughout */
 
     copy = *recent;
 
@@ -204,7 +204,7 @@ ngx_http_vaani_add_recent(ngx_http_vaani_snapshot_t *snapshot,
 
 
 /*
- * Adds up what the workers counted of a Redis, and what is under way.
+ * Adds up the counters of all workers for a Redis, and their open commands.
  */
 
 static void

@@ -1,6 +1,6 @@
 
 /*
- * What vaani_status shows: the numbers of all workers, added up.
+ * The numbers for vaani_status, added up over all workers.
  */
 
 
@@ -28,8 +28,8 @@ typedef struct {
 
 typedef struct {
     ngx_vaani_redis_t          *redis;
-    ngx_vaani_redis_stats_t     sum;        /* over all workers, without what
-                                               is of one process */
+    ngx_vaani_redis_stats_t     sum;        /* over all workers, without the
+                                               members of one process */
     ngx_http_vaani_nodes_t      nodes;
 } ngx_http_vaani_redis_sum_t;
 
@@ -55,7 +55,7 @@ typedef struct {
     ngx_http_vaani_recent_t     recent[NGX_HTTP_VAANI_RECENT];
     ngx_uint_t                  nrecent;
 
-    /* what is new in the deliveries, the latest first */
+    /* new names in the deliveries, the latest first */
 
     ngx_http_vaani_drift_t     *drift[NGX_HTTP_VAANI_DRIFT];
     ngx_uint_t                  ndrift;
@@ -69,8 +69,8 @@ typedef struct {
 
 
 /*
- * Adds up what the workers counted, in memory of the pool.  Returns NULL if
- * there is none.
+ * Adds up the counters of the workers, in memory of the pool.  Returns NULL if
+ * there is no memory.
  */
 ngx_http_vaani_snapshot_t *ngx_http_vaani_snapshot(ngx_pool_t *pool,
     ngx_http_vaani_main_conf_t *vmcf);
@@ -81,8 +81,8 @@ ngx_http_vaani_snapshot_t *ngx_http_vaani_snapshot(ngx_pool_t *pool,
 const vaani_str_t *ngx_http_vaani_rank_name(ngx_uint_t rank);
 
 /*
- * How many calls are in a status now, of those that were counted.  Below 0 if
- * another nginx has seen them before.
+ * The number of counted calls that have this status now.  Below 0 if another
+ * nginx counted that they entered it.
  */
 ngx_int_t ngx_http_vaani_calls(ngx_http_vaani_slot_t *sum, ngx_uint_t rank);
 

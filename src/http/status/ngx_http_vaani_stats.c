@@ -1,6 +1,7 @@
 
 /*
- * The counters in shared memory, and what adds to them when a request ends.
+ * The counters in shared memory, and the handler that updates them when a
+ * request ends.
  */
 
 
@@ -53,11 +54,11 @@ ngx_http_vaani_init_stats(ngx_conf_t *cf)
     vmcf->history_offset = vmcf->stats_size;
     vmcf->stats_size += ngx_http_vaani_history_size(vmcf->redis.nelts);
 
-    /* the slab pool needs something for each page */
+    /* the slab pool needs some bytes per page */
 
     size = vmcf->stats_size + vmcf->stats_size / 64 + 8 * ngx_pagesize;
 
-    /* a zone of its own for what the numbers mean: old workers keep theirs */
+    /* another layout gets another zone, so old workers keep theirs */
 
     name.data = ngx_pnalloc(cf->pool, sizeof("vaani_status_00000000") - 1);
 
@@ -127,8 +128,9 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
 
 /*
- * What the numbers mean: which event, reason and Redis is which, and where they
- * are.  A module of another build doesn't share them.
+ * A digest of the layout: the sizes of the structures, and the names of events,
+ * reasons and Redis in their order.  Modules of different builds must not share
+ * a zone.
  */
 
 static uint32_t
@@ -218,7 +220,7 @@ ngx_http_vaani_init_stats_worker(ngx_cycle_t *cycle)
         return;
     }
 
-    /* after a reload, the one before may still have some */
+    /* after a reload, the previous worker may still have some */
 
     if (!ngx_vaani_redis_alive(slot->pid)) {
         slot->in_flight = 0;
@@ -270,7 +272,7 @@ ngx_http_vaani_counted_since(void)
         return 0;
     }
 
-    /* else a clock that is set back would end the counting */
+    /* otherwise nothing would be counted after a clock is set back */
 
     now = ngx_http_vaani_now();
 
@@ -312,7 +314,7 @@ ngx_http_vaani_count_in_flight(ngx_int_t n)
 
 
 /*
- * Runs when a request has ended, in whatever way.
+ * Runs when a request has ended in any way.
  */
 
 static ngx_int_t
@@ -348,7 +350,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
 
     if (ctx == NULL || ctx->nitems == 0) {
 
-        /* nginx may have answered itself: the body was too long, say */
+        /* nginx may have answered itself, as for a body that is too long */
 
         result = ngx_http_vaani_outcome(r, &reason);
 
@@ -368,7 +370,7 @@ ngx_http_vaani_count_handler(ngx_http_request_t *r)
 
 
 /*
- * Counts one event; item is NULL if the body wasn't looked at.
+ * Counts one event; item is NULL if the body was not parsed.
  */
 
 static void
@@ -414,7 +416,7 @@ ngx_http_vaani_remember(ngx_http_vaani_slot_t *slot,
 
 
 /*
- * Tells calls apart, and nothing more: FNV-1a from a secret start.
+ * Distinguishes calls and reveals nothing else: FNV-1a from a secret start.
  */
 
 static uint32_t
@@ -429,7 +431,7 @@ ngx_http_vaani_call_digest(vaani_str_t *room)
         hash = (hash ^ room->data[n]) * 0x100000001b3;
     }
 
-    /* the last bytes have hardly reached the upper bits */
+    /* the last bytes hardly affect the upper bits */
 
     hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15;
 

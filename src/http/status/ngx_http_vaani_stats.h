@@ -1,8 +1,8 @@
 
 /*
- * What operators see: counters in shared memory, over all workers and kept
- * over reloads.  Each worker has a slot of its own, so that no two of them
- * write to the same line of the cache; a reader adds them up.
+ * Counters in shared memory, for all workers, which survive reloads.  Each
+ * worker has its own slot, so that no two workers write to the same cache
+ * line; a reader adds them up.
  */
 
 
@@ -27,7 +27,7 @@
 
 #define NGX_HTTP_VAANI_RECENT           64
 
-/* rows of events after those that are no row */
+/* numbers of events: two special ones, then the rows of the table */
 
 #define NGX_HTTP_VAANI_EVENT_UNKNOWN    0
 #define NGX_HTTP_VAANI_EVENT_NONE       1   /* there was no valid event */
@@ -41,9 +41,9 @@
 #define NGX_HTTP_VAANI_RANKS            16
 
 /*
- * Names that are new in the deliveries.  Anybody who may send events can make
- * up names of events and members: those leave room for each other, and for what
- * was converted or left out, which is the table's.
+ * New names in the deliveries.  An authorized sender can invent any number of
+ * names of events and members.  Each kind therefore has its own limit, so that
+ * converted and ignored members of the table are still shown.
  */
 
 #define NGX_HTTP_VAANI_DRIFT_EVENTS     16
@@ -56,7 +56,7 @@
 
 #define NGX_HTTP_VAANI_DRIFT_LEN        64  /* of a name, bytes */
 
-/* to be raised when the meaning of something in the shared memory changes */
+/* raise it if the meaning of the shared memory changes */
 
 #define NGX_HTTP_VAANI_STATS_VERSION    4
 
@@ -109,7 +109,7 @@ typedef struct {
 
 
 /*
- * What is new in the deliveries: a name, never a value.
+ * A new name in the deliveries; never a value.
  */
 
 typedef struct {
@@ -121,14 +121,14 @@ typedef struct {
 
 
 /*
- * How often, and when.  No lock is needed: who
- * sets "hash" has the entry, whoever finds it without a name writes the very
- * same one, and an entry is never freed.
+ * How often, and when.  No lock is needed: the worker that sets "hash" owns the
+ * entry, each worker that finds it without a name writes the same name, and an
+ * entry is never freed.
  */
 
 typedef struct {
     ngx_atomic_t                hash;       /* 0: free */
-    ngx_atomic_t                ready;      /* the name is there */
+    ngx_atomic_t                ready;      /* the name is complete */
     ngx_atomic_t                count;
     ngx_atomic_t                first;      /* Unix time, s */
     ngx_atomic_t                last;
@@ -144,7 +144,7 @@ typedef struct {
     ngx_http_vaani_slot_t       slots[NGX_HTTP_VAANI_SLOTS];
 
     ngx_http_vaani_drift_t      drift[NGX_HTTP_VAANI_DRIFT];
-    ngx_atomic_t                drift_other;    /* there was no room */
+    ngx_atomic_t                drift_other;    /* beyond the limit */
 
     /* followed by the slots of each Redis, their tables, and the history */
 
@@ -156,7 +156,7 @@ typedef struct ngx_http_vaani_history_s  ngx_http_vaani_history_t;
 
 
 /*
- * What is new about a name, by vaani_note_e, and a name of an event.
+ * The kinds of news about a name: those of vaani_note_e, and a new event.
  */
 
 typedef enum {
@@ -169,7 +169,7 @@ typedef enum {
 
 
 /*
- * Sets up the shared memory and what fills it, once the configuration has been
+ * Adds the shared memory and the log handler, after the configuration has been
  * read and merged.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_vaani_init_stats(ngx_conf_t *cf);
@@ -196,7 +196,7 @@ ngx_uint_t ngx_http_vaani_event_number(const vaani_event_t *event);
 const vaani_str_t *ngx_http_vaani_event_name(ngx_uint_t event);
 
 /*
- * Since when transitions are counted, Unix time in ms; 0: they aren't.
+ * Unix time in ms since which transitions are counted; 0: they are not.
  */
 uint64_t ngx_http_vaani_counted_since(void);
 
@@ -208,16 +208,16 @@ void ngx_http_vaani_count_transition(vaani_transition_t *transition);
 void ngx_http_vaani_count_in_flight(ngx_int_t n);
 
 
-/* ngx_http_vaani_drift.c: what is new in the sender's deliveries */
+/* ngx_http_vaani_drift.c: new names in the sender's deliveries */
 
 /*
- * Counts what of an event isn't as its table says, and logs what was never
- * seen before.
+ * Counts the differences between an event and the table, and logs those that
+ * were never seen before.
  */
 void ngx_http_vaani_drift(const vaani_event_t *event, ngx_log_t *log);
 
 /*
- * The word for what is new about a name, by ngx_http_vaani_drift_e.
+ * The word for the kind of news about a name, by ngx_http_vaani_drift_e.
  */
 const char *ngx_http_vaani_drift_word(ngx_uint_t kind);
 

@@ -1,6 +1,6 @@
 
 /*
- * The directive "vaani_status": in which format the numbers are shown.
+ * The directive "vaani_status": chooses the format of the numbers.
  */
 
 
@@ -22,7 +22,7 @@ typedef enum {
 
 
 /*
- * A media type that can be had, and what the header Accept says of it.
+ * An available media type, and its preference in the header Accept.
  */
 
 typedef struct {
@@ -125,7 +125,7 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
 /*
  * Browsers ask for text/html, Prometheus for openmetrics-text and text/plain,
  * most libraries for JSON and then for anything.  The type of the highest
- * quality wins, of several the one that is named, then the one named first.
+ * quality is chosen; of several, the most precise one, then the first one.
  */
 
 static ngx_http_vaani_format_e
@@ -254,8 +254,8 @@ ngx_http_vaani_accept(ngx_http_vaani_offer_t *offers, u_char *p, u_char *last,
 
 
 /*
- * The parameter "q" of a media range, in thousandths; 1000 without one, 0 for
- * what is no number.
+ * The parameter "q" of a media range, in thousandths; 1000 without one, 0 if it
+ * is not a number.
  */
 
 static ngx_uint_t

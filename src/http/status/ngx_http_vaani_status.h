@@ -13,7 +13,7 @@
 
 
 /*
- * Where a number stands.  Both formats show those of one place together.
+ * The place of a number.  Both formats group the numbers by place.
  */
 
 typedef enum {
@@ -48,8 +48,8 @@ typedef enum {
 
 typedef struct {
     ngx_http_vaani_where_e      where;
-    size_t                      offset;     /* of an ngx_atomic_uint_t in what
-                                               stands there */
+    size_t                      offset;     /* of an ngx_atomic_uint_t in the
+                                               structure of that place */
     char                       *member;     /* of JSON; NULL: none */
     char                       *metric;     /* of Prometheus, after "vaani_" */
     char                       *type;       /* for Prometheus, as help */
@@ -60,12 +60,12 @@ typedef struct {
 /* ngx_http_vaani_status_table.c */
 
 /*
- * All that is shown, in both formats; the last one has no metric.
+ * All numbers, for both formats; the last one has no metric.
  */
 extern const ngx_http_vaani_number_t  ngx_http_vaani_numbers[];
 
 /*
- * Reads a number from what it stands in.
+ * Reads a number from the structure of its place.
  */
 ngx_atomic_uint_t ngx_http_vaani_value(const ngx_http_vaani_number_t *number,
     const void *base);
@@ -80,7 +80,7 @@ void ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
 /* ngx_http_vaani_status_history.c */
 
 /*
- * A member "history": what was counted in each minute.
+ * A member "history": the counts of each minute.
  */
 void ngx_http_vaani_json_history(ngx_http_vaani_output_t *out,
     ngx_http_vaani_snapshot_t *snapshot);

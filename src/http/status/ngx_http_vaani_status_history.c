@@ -95,7 +95,7 @@ ngx_http_vaani_json_minute(ngx_http_vaani_output_t *out,
 
 
 /*
- * Most counters do not grow in a minute: those that do not are left out.
+ * Most counters do not grow in a minute; these are omitted.
  */
 
 static void

@@ -85,7 +85,7 @@ ngx_http_vaani_print_json(ngx_http_vaani_output_t *out,
 
 
 /*
- * The numbers that stand in base, each with a comma before it.
+ * The numbers in base, each after a comma.
  */
 
 static void
@@ -114,7 +114,7 @@ ngx_http_vaani_json_deliveries(ngx_http_vaani_output_t *out,
 
     ngx_http_vaani_print(out, ",\"deliveries\":[");
 
-    /* the rows of the table, then what is none of them */
+    /* the rows of the table, then the special ones */
 
     for (i = 0; i < NGX_HTTP_VAANI_EVENTS; i++) {
         n = (NGX_HTTP_VAANI_EVENT_FIRST + i) % NGX_HTTP_VAANI_EVENTS;

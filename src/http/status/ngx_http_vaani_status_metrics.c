@@ -333,7 +333,7 @@ ngx_http_vaani_metric_round_trips(ngx_http_vaani_output_t *out,
 
 
 /*
- * A series for each name that is kept, and one for all others.
+ * A series per stored name, and one for all others.
  */
 
 static void
