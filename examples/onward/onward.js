@@ -3,25 +3,24 @@
 //     npm ci --prefix ../subscribers/node
 //     ENDPOINT=https://crm.example.com/calls SECRET_FILE=onward.secret node onward.js [NAME]
 //
-// The messages are POSTed as they are, signed as in Standard Webhooks, and tried again
-// until the endpoint answers 2xx. Several instances of different names share the work;
-// NAME is the name of the host if it is not given. SIGTERM and Ctrl-C end it after the
-// requests that it has begun.
+// The messages are POSTed unchanged, signed as in Standard Webhooks, and retried until
+// the endpoint answers 2xx. Several instances with different names share the work; NAME
+// is the host name by default. SIGTERM and Ctrl-C end it after the open requests.
 //
 //     ENDPOINT     the URL, https:// or http://
-//     SECRET_FILE  the secret, whsec_…; with several lines each request has a
-//                  signature of each. Lines that begin with # are comments
-//     REDIS_URL    which Redis, redis://127.0.0.1:6379 if it is not set
+//     SECRET_FILE  the secret, whsec_…; with several lines, each request has one
+//                  signature per line. Lines that begin with # are comments
+//     REDIS_URL    the Redis, redis://127.0.0.1:6379 by default
 //     STREAM       the stream, vaani:stream
 //     GROUP        its consumer group, onward
 //     PARALLEL     requests at the same time, 8
 //     TIMEOUT      seconds for a request, 15
-//     TRIES        after so many a message is moved to the stream "STREAM:dead", 100
-//     LONGEST      seconds between two tries of a message at most, 900
-//     HOLD         seconds for which a message that fails holds up the later ones of
+//     TRIES        tries before a message is moved to the stream "STREAM:dead", 100
+//     LONGEST      the longest time between two tries of a message, seconds, 900
+//     HOLD         seconds for which a message that fails delays the later ones of
 //                  its call, 300
-//     CLAIM        seconds after which the messages of an instance that is not heard
-//                  of any more are taken over, 60
+//     CLAIM        seconds after which other instances take over the messages of a
+//                  dead instance, 60
 //
 // nginx fills the stream: "vaani_stream vaani:stream maxlen=100000;". onward.py is the
 // same in Python.
@@ -39,8 +38,8 @@ const { setTimeout: sleep } = require('node:timers/promises');
 // The subscribers have it installed.
 const Redis = createRequire(require.resolve('../subscribers/node'))('ioredis');
 
-const MANY = 10_000;         // messages that are held at most: what fails, and what is behind it
-const DEAD_MANY = 10_000;    // dead letters that are kept, about
+const MANY = 10_000;         // messages held at most: failing ones, and those delayed by them
+const DEAD_MANY = 10_000;    // dead letters kept, approximately
 const ANSWER = 65_536;       // bytes of an answer that are read
 const PAGE = 16;             // messages that are read at once
 const FIRST = 1;             // seconds until the second try; twice as long for each one after it
@@ -67,7 +66,7 @@ function urlOf(name, text, protocols) {
   return url;
 }
 
-// What is printed never has the path: it may hold a token.
+// Never print the path: it may contain a token.
 function endpoint() {
   const url = urlOf('ENDPOINT', process.env.ENDPOINT, ['https:', 'http:']);
   if (url.username || url.password || url.hash) {
@@ -115,14 +114,14 @@ let stopped = false;
 
 // ---- messages --------------------------------------------------------------
 
-// A message of the stream, which may be on its way, waiting, or behind another one of
-// its call. Only one that is sent next has its text here.
+// A message of the stream: being sent, waiting, or delayed by an earlier one of its
+// call. Only the next one to send has its text in memory.
 function newEntry(id, text, tries) {
   return { id, order: id.split('-').map(Number), tries, text, at: 0, failing: null, ...identify(id, text) };
 }
 
-// The call of a message, and the id that it has whenever it comes, also to the
-// endpoint. Messages of no call have no order.
+// The call of a message, and its id, which is the same in each delivery, also to the
+// endpoint. Messages without a call have no order.
 function identify(id, text) {
   let message;
   try { message = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text)); } catch { /* none of nginx's */ }
@@ -140,14 +139,14 @@ const textOf = (fields) => {
   return at < 0 ? Buffer.alloc(0) : fields[at + 1];
 };
 
-// Which message is sent next: those of a call one after another, calls side by side. A
-// message that has failed for HOLD seconds holds up no other one.
+// Chooses the next message to send: those of a call one after another, calls in
+// parallel. A message that has failed for HOLD seconds delays no other one.
 class Schedule {
   constructor(work) {
     this.work = work;
     this.entries = new Map();    // by id
     this.calls = new Map();      // of each call, in the order of the stream
-    this.busy = new Set();       // calls of which a message is on its way
+    this.busy = new Set();       // calls with a message being sent
     this.ready = new Set();      // calls of which one may be sent
     this.timers = new Map();     // of the other ones
     this.inFlight = new Set();
@@ -225,15 +224,15 @@ class Schedule {
     this.plan(entry.call);
   }
 
-  // Those that are not on their way. Returns the ids of those that were here.
+  // Drops entries that are not being sent. Returns the ids of those it had.
   drop(ids) {
     const dropped = ids.map((id) => this.entries.get(id)).filter((entry) => entry && !this.busy.has(entry.call));
     dropped.forEach((entry) => this.remove(entry));
     return dropped.map((entry) => entry.id);
   }
 
-  // How many messages may be read now. What waits for its next try, or is behind another
-  // one, does not count until there are very many.
+  // The number of messages that may be read now. Those that wait for their next try, or
+  // for an earlier one of their call, do not count up to the limit MANY.
   room() {
     return Math.min(PAGE, 2 * PARALLEL - this.busy.size - this.ready.size, MANY - this.entries.size);
   }
@@ -246,7 +245,7 @@ const agent = new client.Agent({
   keepAlive: true,
   maxSockets: PARALLEL,
 
-  // The first address may be dead, and must leave time for the next. Node 18 tries one.
+  // If the first address is dead, there must be time for the next. Node 18 tries only one.
   autoSelectFamily: true,
   autoSelectFamilyAttemptTimeout: Math.max(10, Math.ceil(1000 * TIMEOUT / 3)),
 });
@@ -258,7 +257,7 @@ async function post(name, text) {
     try {
       return await exchange(name, text, deadline);
     } catch (error) {
-      // The endpoint had closed the connection between two requests.
+      // The endpoint closed the connection between two requests.
       if (!error.reused || now() >= deadline) throw error;
     }
   }
@@ -272,7 +271,7 @@ function exchange(name, text, deadline) {
     const timer = setTimeout(() => request.destroy(late), Math.max(1, 1000 * (deadline - now())));
     const end = (error) => {
       clearTimeout(timer);
-      if (answer) return resolve(answer);    // the status has come, that is all that counts
+      if (answer) return resolve(answer);    // the status is known, and nothing else is needed
       error.reused = request.reusedSocket && error !== late;
       reject(error);
     };
@@ -304,10 +303,10 @@ function headers(name, text) {
   };
 }
 
-// Without what the other side may have sent.
+// Without text that the peer may have sent.
 const reason = (error) => error.code ?? (['timed out', 'the connection was closed'].includes(error.message) ? error.message : error.name);
 
-// Seconds until the next try: what the endpoint asks for, if it is longer.
+// Seconds until the next try; longer if the endpoint asks for it.
 function delay(tries, after) {
   const seconds = Math.min(LONGEST, FIRST * 2 ** Math.min(tries - 1, 30)) * between(0.75, 1.25);
   const asked = after === undefined ? 0
@@ -318,7 +317,7 @@ function delay(tries, after) {
 
 // ---- the stream ------------------------------------------------------------
 
-// One line a second at most: all of them fail while the endpoint is down.
+// At most one line per second: all messages fail while the endpoint is down.
 let said = -Infinity;
 let unsaid = 0;
 
@@ -330,15 +329,15 @@ function failed(line) {
 }
 
 const OPTIONS = {
-  // Commands wait for Redis as long as it takes.
+  // Commands wait for Redis without a limit.
   maxRetriesPerRequest: null,
   retryStrategy: (times) => 1000 * Math.min(RETRY[1], RETRY[0] * 2 ** (times - 1)) * between(0.75, 1.25),
 
   // A connection can be dead without being closed: a command's answer is late.
   socketTimeout: 15_000,
 
-  // A Redis that loads its data, or is no master any more: connect and ask again.
-  // ioredis sends the command again and does not tell the error.
+  // A Redis that is loading its data, or is no longer the master: connect and ask again.
+  // ioredis sends the command again and does not report the error.
   reconnectOnError: (error) => {
     if (!/^(?:LOADING|READONLY)/.test(error.message)) return false;
     failed(`Redis: ${error.message}`);
@@ -350,7 +349,7 @@ const OPTIONS = {
   disableClientInfo: true,
 };
 
-// One that waits for messages, and one for all else.
+// One connection waits for messages; the other one is for all other commands.
 function connect() {
   return new Redis(REDIS_URL, OPTIONS).on('error', (error) => failed(`Redis: ${error.code ?? error.message}`));
 }
@@ -375,7 +374,7 @@ async function follow() {
   while (!stopped) {
     try {
       await create();
-      await look();    // first what it had not finished
+      await look();    // first its unfinished messages
       let lookAt = now() + CLAIM / 3;
       if (!ready) console.log(`forwarding ${STREAM} to ${ENDPOINT.protocol}//${ENDPOINT.hostname}`);
       ready = true;
@@ -413,9 +412,9 @@ async function read(count) {
   for (const [id, fields] of reply?.[0][1] ?? []) schedule.add(newEntry(String(id), textOf(fields), 0));
 }
 
-// Takes over what instances have left that are gone, and takes up what is pending here and
-// not known, since this one was killed or a reply was lost. Tells the others that this one
-// is alive: what it holds is not idle.
+// Takes over messages of dead instances, and its own pending messages that it does not
+// know, since it was killed or a reply was lost. Renews its claim on the messages that it
+// holds, so that other instances do not take them over.
 async function look() {
   let cursor = '0-0';
   let room = MANY - schedule.entries.size;
@@ -464,7 +463,7 @@ async function look() {
   }
 }
 
-// The stream is cut at maxlen: choose it for the longest time that no instance runs.
+// The stream is trimmed at maxlen: choose it for the longest time that no instance runs.
 function lost(id) {
   say(id, 'left the stream before it was forwarded');
 }
@@ -507,8 +506,8 @@ async function forward(entry) {
   failed(`${entry.id} failed, try ${entry.tries}: ${why}; again in ${seconds.toFixed()} s`);
 }
 
-// What the endpoint has taken should not be sent again because Redis refused a command
-// for a moment.
+// Retries XACK: a message that the endpoint has accepted should not be sent again because
+// Redis refused a command for a moment.
 async function untilDone(...command) {
   const until = now() + CLAIM;
   for (;;) {
@@ -543,8 +542,8 @@ function* pages(ids, size) {
 
 // ---- the program -----------------------------------------------------------
 
-// Removes the name, of which each new host would leave one, if nothing is pending.
-// Nobody else can give this one messages meanwhile.
+// Removes the name if nothing is pending; otherwise each new host would leave one. No
+// other instance can give this one messages meanwhile.
 async function leave() {
   try {
     if (!(await run('XPENDING', STREAM, GROUP, '-', '+', 1, NAME)).length) await run('XGROUP', 'DELCONSUMER', STREAM, GROUP, NAME);

@@ -2,25 +2,24 @@
 
     ENDPOINT=https://crm.example.com/calls SECRET_FILE=onward.secret python3 onward.py [NAME]
 
-The messages are POSTed as they are, signed as in Standard Webhooks, and tried
-again until the endpoint answers 2xx. Several instances of different names share
-the work; NAME is the name of the host if it is not given. SIGTERM and Ctrl-C end
-it after the requests that it has begun.
+The messages are POSTed unchanged, signed as in Standard Webhooks, and retried until
+the endpoint answers 2xx. Several instances with different names share the work;
+NAME is the host name by default. SIGTERM and Ctrl-C end it after the open requests.
 
     ENDPOINT     the URL, https:// or http://
-    SECRET_FILE  the secret, whsec_…; with several lines each request has a
-                 signature of each. Lines that begin with # are comments
-    REDIS_URL    which Redis, redis://127.0.0.1:6379 if it is not set
+    SECRET_FILE  the secret, whsec_…; with several lines, each request has one
+                 signature per line. Lines that begin with # are comments
+    REDIS_URL    the Redis, redis://127.0.0.1:6379 by default
     STREAM       the stream, vaani:stream
     GROUP        its consumer group, onward
     PARALLEL     requests at the same time, 8
     TIMEOUT      seconds for a request, 15
-    TRIES        after so many a message is moved to the stream "STREAM:dead", 100
-    LONGEST      seconds between two tries of a message at most, 900
-    HOLD         seconds for which a message that fails holds up the later ones of
+    TRIES        tries before a message is moved to the stream "STREAM:dead", 100
+    LONGEST      the longest time between two tries of a message, seconds, 900
+    HOLD         seconds for which a message that fails delays the later ones of
                  its call, 300
-    CLAIM        seconds after which the messages of an instance that is not heard
-                 of any more are taken over, 60
+    CLAIM        seconds after which other instances take over the messages of a
+                 dead instance, 60
 
 nginx fills the stream: "vaani_stream vaani:stream maxlen=100000;". Needs
 redis-py 4.3 or newer: "python3-redis" of Debian, or "pip install redis".
@@ -52,8 +51,8 @@ from urllib.parse import urlsplit
 
 import redis
 
-MANY = 10_000         # messages that are held at most: what fails, and what is behind it
-DEAD_MANY = 10_000    # dead letters that are kept, about
+MANY = 10_000         # messages held at most: failing ones, and those delayed by them
+DEAD_MANY = 10_000    # dead letters kept, approximately
 ANSWER = 65_536       # bytes of an answer that are read
 PAGE = 16             # messages that are read at once
 FIRST = 1             # seconds until the second try; twice as long for each one after it
@@ -81,7 +80,7 @@ def number(name, default):
 
 
 def endpoint():
-    """What is printed never has the path: it may hold a token."""
+    """Never print the path: it may contain a token."""
     try:
         url = urlsplit(os.environ.get("ENDPOINT", ""))
         port = url.port
@@ -141,8 +140,8 @@ SECRETS = secrets()
 
 
 class Entry:
-    """A message of the stream, which may be on its way, waiting, or behind another
-    one of its call. Only one that is sent next has its text here."""
+    """A message of the stream: being sent, waiting, or delayed by an earlier one of
+    its call. Only the next one to send has its text in memory."""
 
     def __init__(self, id, text, tries):
         self.id = id
@@ -158,13 +157,13 @@ class Entry:
 
 
 def identify(id, text):
-    """The call of a message, and the id that it has whenever it comes, also to the
-    endpoint. Messages of no call have no order."""
+    """The call of a message, and its id, which is the same in each delivery, also to
+    the endpoint. Messages without a call have no order."""
     try:
         message = json.loads(text.decode(), parse_int=float)    # of any length
         name = message.get("id")
     except (ValueError, AttributeError, RecursionError):
-        return id, None    # no message of nginx's
+        return id, None    # not from nginx
     if not isinstance(name, str) or not name:
         name = id.decode()
     if not re.fullmatch(r"[!-~]{1,200}", name):    # as a header it must be plain
@@ -175,15 +174,15 @@ def identify(id, text):
 
 
 class Schedule:
-    """Which message is sent next: those of a call one after another, calls side by
-    side. A message that has failed for HOLD seconds holds up no other one."""
+    """Chooses the next message to send: those of a call one after another, calls in
+    parallel. A message that has failed for HOLD seconds delays no other one."""
 
     def __init__(self):
         self.changed = threading.Condition()
         self.stopped = False
         self.entries = {}    # by id
         self.calls = {}      # of each call, in the order of the stream
-        self.busy = set()    # calls of which a message is on its way
+        self.busy = set()    # calls with a message being sent
         self.due = {}        # when the next message of a call is sent
         self.heap = []
         self.count = itertools.count()
@@ -219,11 +218,11 @@ class Schedule:
             self.plan(entry.call)
 
     def take(self):
-        """The next entry, when it is time; None after stop()."""
+        """The next entry, once it is due; None after stop()."""
         with self.changed:
             while not self.stopped:
                 while self.heap and self.due.get(self.heap[0][2]) != self.heap[0][0]:
-                    heapq.heappop(self.heap)    # planned otherwise since then
+                    heapq.heappop(self.heap)    # rescheduled since then
                 left = self.heap[0][0] - time.monotonic() if self.heap else 1
                 if left > 0:
                     self.changed.wait(min(left, 1))
@@ -259,7 +258,7 @@ class Schedule:
         self.plan(entry.call)
 
     def drop(self, ids):
-        """Those that are not on their way. Returns the ids of those that were here."""
+        """Drops entries that are not being sent. Returns the ids of those it had."""
         with self.changed:
             dropped = [self.entries[id] for id in ids
                        if id in self.entries and self.entries[id].call not in self.busy]
@@ -272,8 +271,8 @@ class Schedule:
             return set(self.entries)
 
     def room(self):
-        """How many messages may be read now. What waits for its next try, or is
-        behind another one, does not count until there are very many."""
+        """The number of messages that may be read now. Those that wait for their next
+        try, or for an earlier one of their call, do not count up to the limit MANY."""
         with self.changed:
             now = time.monotonic()
             ready = sum(at <= now for at in self.due.values())
@@ -284,8 +283,8 @@ class Schedule:
 
 
 class Response(http.client.HTTPResponse):
-    """An answer. http.client takes an interim one for it, such as 103, and would then
-    take the final one for that of the next request."""
+    """An answer. http.client mistakes an interim one, such as 103, for the final one,
+    and would then mistake the final one for the answer to the next request."""
 
     def _read_status(self):
         while True:
@@ -315,7 +314,7 @@ class Poster:
         except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLError):
             if not reused or time.monotonic() >= deadline:
                 raise
-        # The endpoint had closed the connection between two requests.
+        # The endpoint closed the connection between two requests.
         return self.exchange(name, text, deadline)
 
     def exchange(self, name, text, deadline):
@@ -334,7 +333,7 @@ class Poster:
                 response.read(ANSWER)
                 keep = status >= 200 and response.isclosed() and not response.will_close and not cut.is_set()
             except (OSError, http.client.HTTPException):
-                keep = False    # the status has come, that is all that counts
+                keep = False    # the status is known, and nothing else is needed
             if not keep:
                 self.close()
             return status, after
@@ -351,7 +350,7 @@ class Poster:
                 timer.cancel()
 
     def connect(self):
-        # For each address: the first one may be dead, and must leave time for the next.
+        # Per address: if the first one is dead, there must be time for the next.
         wait = TIMEOUT / 3
         if SCHEME == "https":
             self.connection = http.client.HTTPSConnection(HOST, PORT, timeout=wait, context=self.context)
@@ -363,8 +362,8 @@ class Poster:
         self.connection.auto_open = 0
 
     def is_spoiled(self):
-        """Nothing comes between two requests but the end of the connection, and what
-        must not be taken for the answer to the next one."""
+        """Between two requests, only the end of the connection is expected. Other bytes
+        must not be mistaken for the answer to the next request."""
         poll = select.poll()
         poll.register(self.connection.sock, select.POLLIN)
         return bool(poll.poll(0)) or SCHEME == "https" and self.connection.sock.pending() > 0
@@ -398,7 +397,7 @@ def headers(name, text):
 
 
 def reason(error):
-    """Without what the other side may have sent."""
+    """Without text that the peer may have sent."""
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -407,7 +406,7 @@ def reason(error):
 
 
 def delay(tries, after):
-    """Seconds until the next try: what the endpoint asks for, if it is longer."""
+    """Seconds until the next try; longer if the endpoint asks for it."""
     seconds = min(LONGEST, FIRST * 2 ** min(tries - 1, 30)) * random.uniform(0.75, 1.25)
     asked = 0.0
     if after is not None and re.fullmatch(r"[0-9]{1,9}", after):
@@ -461,7 +460,7 @@ class Forwarder:
         while not self.stopped:
             try:
                 self.create()
-                self.look()    # first what it had not finished
+                self.look()    # first its unfinished messages
                 look_at = time.monotonic() + CLAIM / 3
                 if not ready:
                     print(f"forwarding {STREAM} to {SCHEME}://{HOST}", flush=True)
@@ -481,7 +480,7 @@ class Forwarder:
             except redis.RedisError as error:
                 say(f"Redis: {error}")
                 self.connect()    # after a failover another server answers
-                if not str(error).startswith("NOGROUP"):    # else Redis has lost it: create it again
+                if not str(error).startswith("NOGROUP"):    # otherwise Redis has lost it: create it again
                     self.sleep(pause * random.uniform(0.75, 1.25))
                     pause = min(2 * pause, RETRY[1])
 
@@ -505,9 +504,9 @@ class Forwarder:
             self.schedule.add(Entry(id, fields.get(b"message", b""), 0))
 
     def look(self):
-        """Takes over what instances have left that are gone, and takes up what is
-        pending here and not known, since this one was killed or a reply was lost.
-        Tells the others that this one is alive: what it holds is not idle."""
+        """Takes over messages of dead instances, and its own pending messages that it
+        does not know, since it was killed or a reply was lost. Renews its claim on the
+        messages that it holds, so that other instances do not take them over."""
         cursor, room = b"0-0", MANY - len(self.schedule.known())
         while room > 0 and not self.stopped:
             cursor, claimed, *gone = self.client.xautoclaim(
@@ -555,13 +554,13 @@ class Forwarder:
                     self.lost(id)
 
     def lost(self, id):
-        """The stream is cut at maxlen: choose it for the longest time that no
+        """The stream is trimmed at maxlen: choose it for the longest time that no
         instance runs."""
         say(id.decode(), "left the stream before it was forwarded")
 
     def leave(self):
-        """Removes the name, of which each new host would leave one, if nothing is
-        pending. Nobody else can give this one messages meanwhile."""
+        """Removes the name if nothing is pending; otherwise each new host would leave
+        one. No other instance can give this one messages meanwhile."""
         try:
             if not self.client.xpending_range(STREAM, GROUP, "-", "+", 1, consumername=NAME):
                 self.client.xgroup_delconsumer(STREAM, GROUP, NAME)
@@ -617,8 +616,8 @@ class Forwarder:
         self.failed(f"{entry.id.decode()} failed, try {entry.tries}: {why}; again in {seconds:.0f} s")
 
     def until_done(self, work):
-        """What the endpoint has taken should not be sent again because Redis was
-        unreachable for a moment."""
+        """Retries XACK: a message that the endpoint has accepted should not be sent
+        again because Redis was unreachable for a moment."""
         until = time.monotonic() + CLAIM
         while True:
             try:
@@ -643,7 +642,7 @@ class Forwarder:
         say(entry.id.decode(), f"was moved to {DEAD} after {entry.tries} tries: {why}")
 
     def failed(self, line):
-        """One line a second at most: all of them fail while the endpoint is down."""
+        """At most one line per second: all messages fail while the endpoint is down."""
         if time.monotonic() < self.said + 1:
             self.unsaid += 1
             return
@@ -652,7 +651,7 @@ class Forwarder:
 
 
 def is_refused(error):
-    """It will not be otherwise in a moment."""
+    """Whether the error is permanent, so that a retry would fail as well."""
     return isinstance(error, redis.exceptions.NoPermissionError) or str(error).startswith("WRONGTYPE")
 
 

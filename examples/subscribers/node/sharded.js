@@ -3,9 +3,9 @@
 //     npm ci
 //     node sharded.js
 //
-// REDIS_URL names any node of the cluster, redis://127.0.0.1:6379 if it is not set;
-// PARTITIONS is that of "vaani_partitions", 256; LOOK is the time between two looks
-// at the calls, 30 s. nginx publishes:
+// REDIS_URL is any node of the cluster, redis://127.0.0.1:6379 by default; PARTITIONS
+// is the number of "vaani_partitions", 256; LOOK is the time between two checks of the
+// calls, 30 s. nginx publishes:
 //
 //     vaani_partitions 256;
 //     vaani_prefix     "vaani:{$vaani_partition}";
@@ -29,7 +29,7 @@ const { username, password } = new URL(url);
 // commands.
 const cluster = new Redis.Cluster([url], {
   shardedSubscribers: true,
-  slotsRefreshInterval: 2000,    // ms; a slot that moved takes its channels along
+  slotsRefreshInterval: 2000,    // ms; the channels move with their slot
   clusterRetryStrategy: () => RETRY,
   redisOptions: {                // of all nodes
     username: decodeURIComponent(username),
@@ -38,7 +38,7 @@ const cluster = new Redis.Cluster([url], {
   },
 });
 
-const calls = new Map();         // those that are going on, and the latest: key => { seq, over }
+const calls = new Map();         // the active ones, and the latest: key => { seq, over }
 let last = Promise.resolve();
 let indexed = null;              // whether there is an index; not known yet
 let willReadAll = false;
@@ -58,8 +58,8 @@ function keep(key, call, why, over) {
   changed(call, why);
 }
 
-// The next message of a call has the next seq. One that was read already says nothing
-// new. With any other one something was missed, and the hash knows.
+// The next message of a call has the next seq. One that was read already has nothing
+// new. Any other seq means that a message was missed: read the hash.
 async function take({ key, room_name, status, seq, event, known = true }) {
   if (!known || typeof key !== 'string') return;
 
@@ -81,7 +81,7 @@ async function lookForIndex(key) {
   });
 }
 
-// Says it if the ACL forbids the index.
+// Reports it if the ACL forbids the index.
 async function index(work) {
   try {
     await work();
@@ -104,14 +104,14 @@ async function read(key, { active = false } = {}) {
 
   if (seq !== null && Number(seq) !== calls.get(key)?.seq) {
     keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, over);
-  } else if (seq === null || FINISHED.includes(status)) {    // expired, or nothing comes any more
+  } else if (seq === null || FINISHED.includes(status)) {    // expired, or no more events
     calls.delete(key);
   }
 }
 
-// A missed last message leaves no gap. A call that is over is forgotten a look later: its
-// messages may still be on their way. Calls that began before this program did are in the
-// indexes, of which each partition has one. Once for all who ask before it begins.
+// A missed last message leaves no gap. A call that is over is forgotten one check later,
+// since messages may still arrive. Each partition has an index with the calls that began
+// before this program did. Requests before it begins share one run.
 function readAll() {
   if (willReadAll) return;
   willReadAll = true;

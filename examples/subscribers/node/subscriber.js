@@ -3,9 +3,9 @@
 //     npm ci
 //     node subscriber.js
 //
-// REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; LOOK is
-// the time between two looks at the connection and the calls, 30 s. In a program
-// of your own: const { Calls } = require('./subscriber.js').
+// REDIS_URL is the Redis, redis://127.0.0.1:6379 by default; LOOK is the time
+// between two checks of the connection and the calls, 30 s. In your own program:
+// const { Calls } = require('./subscriber.js').
 
 'use strict';
 
@@ -14,20 +14,19 @@ const Redis = require('ioredis');
 
 const CHANNEL = 'vaani:events';
 const CALL = 'vaani:call:';       // and the room: the hash of a call
-const ACTIVE = 'vaani:active';    // rooms of the calls going on, and of all: "vaani_index on;"
+const ACTIVE = 'vaani:active';    // rooms of the active calls, and of all: "vaani_index on;"
 const ALL = 'vaani:calls';
 const PAGE = 500;                 // rooms at once
-const LOOK = 30_000;    // ms between two looks at the connection and the calls
+const LOOK = 30_000;    // ms between two checks of the connection and the calls
 const RETRY = 1000;     // ms until the next attempt to connect
 const FINISHED = ['rejected', 'no_answer', 'failed', 'ended'];
 
-// What is worth knowing of a call that is over. The hash has it in one form, and
-// the payload of a message in whatever form Vaani sent it, or not at all: with
-// "vaani_payload", "payload" is null.
+// The interesting fields of a call that is over. The hash has one form. The payload
+// of a message has the form in which Vaani sent it, or is null with "vaani_payload".
 const DETAILS = ['room_name', 'direction', 'outcome', 'call_duration_ms', 'dispositions', 'transcript'];
 
 const OPTIONS = {
-  // While Redis is unreachable, wait for it as long as it takes.
+  // While Redis is unreachable, wait for it without a limit.
   maxRetriesPerRequest: null,
   retryStrategy: () => RETRY,
 
@@ -57,7 +56,7 @@ async function* pages(redis, index) {
   }
 }
 
-// The calls that are going on, by the keys of their hashes. Emits
+// The active calls, by the keys of their hashes. Emits
 //
 //     'call', key, { room_name, status, seq }, why    for each change,
 //     'over', key, { room_name, direction, outcome,   when its transcript was there
@@ -87,9 +86,9 @@ class Calls extends EventEmitter {
     setInterval(() => this.look(), look);
   }
 
-  // Is the connection alive, and is what is known still right? One look at a
-  // time, and only of a connection that is ready: the client keeps commands until
-  // it is, and would send all of them then.
+  // Checks that the connection is alive and that the known calls are still right. One
+  // check at a time, and only on a ready connection: the client queues commands until
+  // it is ready, and would send all of them then.
   async look() {
     if (this.looking || this.subscriber.status !== 'ready') return;
 
@@ -98,14 +97,14 @@ class Calls extends EventEmitter {
       await this.subscriber.ping();
       this.readAll();
     } catch {
-      // the connection has ended, which 'error' and follow() tell
+      // the connection has ended; 'error' and follow() report it
     } finally {
       this.looking = false;
     }
   }
 
-  // With each new connection. From its answer on messages come; what came before
-  // is in the hashes.
+  // With each new connection. Messages arrive from its answer on; earlier ones are in
+  // the hashes.
   async follow() {
     try {
       await this.subscriber.subscribe(CHANNEL);
@@ -125,8 +124,8 @@ class Calls extends EventEmitter {
     this.last = this.last.then(work).catch((error) => this.emit('error', error));
   }
 
-  // One message. The next one of a call has the next seq. With any other one
-  // something was missed, or has been read already: the hash knows.
+  // One message. The next one of a call has the next seq. Any other seq means that a
+  // message was missed, or was read already: read the hash.
   async take(message) {
     const { key, room_name, status, seq = 0, event, known = true } = message ?? {};
 
@@ -141,7 +140,7 @@ class Calls extends EventEmitter {
     if (known && this.indexed === null) await this.lookForIndex();
   }
 
-  // The state of a call as Redis has it, which is the sum of its events.
+  // The state of a call in Redis, which is the sum of its events.
   async read(key, { active = false } = {}) {
     const [room_name, status, seq, event, complete] =
       await this.redis.hmget(key, 'room_name', 'status', 'seq', 'last_event', 'postprocessed');
@@ -151,15 +150,15 @@ class Calls extends EventEmitter {
     // After Redis has lost its latest data, a seq can come again with another event.
     if (seq !== null && (Number(seq) !== this.seq(key) || status !== this.calls.get(key)?.status)) {
       await this.keep(key, { room_name, status, seq: Number(seq) }, `${event}, read again`, complete);
-    } else if (seq === null || FINISHED.includes(status)) {    // expired, or nothing comes any more
+    } else if (seq === null || FINISHED.includes(status)) {    // expired, or no more events
       this.calls.delete(key);
       if (seq === null) this.emit('gone', key);
     }
   }
 
   // A missed last event of a call leaves no gap. Calls that began before this program
-  // did, or while it was not connected, are in the index. Once for all who ask before
-  // it begins.
+  // did, or while it was not connected, are in the index. Requests before it begins
+  // share one run.
   readAll() {
     if (this.willReadAll) return;
     this.willReadAll = true;

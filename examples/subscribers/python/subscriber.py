@@ -2,9 +2,9 @@
 
     python3 subscriber.py
 
-REDIS_URL says which Redis, redis://127.0.0.1:6379 if it is not set; LOOK is the
-time between two looks at the connection and the calls, 30 s. Needs redis-py 4.2 or
-newer: "python3-redis" of Debian, or "pip install redis".
+REDIS_URL is the Redis, redis://127.0.0.1:6379 by default; LOOK is the time between
+two checks of the connection and the calls, 30 s. Needs redis-py 4.2 or newer:
+"python3-redis" of Debian, or "pip install redis".
 """
 
 import asyncio
@@ -18,21 +18,20 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError, Timeout
 
 CHANNEL = "vaani:events"
 CALL = "vaani:call:"        # and the room: the hash of a call
-ACTIVE = "vaani:active"     # rooms of the calls going on, and of all: "vaani_index on;"
+ACTIVE = "vaani:active"     # rooms of the active calls, and of all: "vaani_index on;"
 ALL = "vaani:calls"
 PAGE = 500                  # rooms at once
 LOOK = float(os.environ.get("LOOK", 30))
 RETRY = 1      # seconds until the next attempt to connect
 FINISHED = ("rejected", "no_answer", "failed", "ended")
 
-# What is worth knowing of a call that is over. The hash has it in one form, and
-# the payload of a message in whatever form Vaani sent it, or not at all: with
-# "vaani_payload", "payload" is null.
+# The interesting fields of a call that is over. The hash has one form. The payload
+# of a message has the form in which Vaani sent it, or is null with "vaani_payload".
 DETAILS = ("room_name", "direction", "outcome", "call_duration_ms", "dispositions", "transcript")
 
 
 class Calls:
-    """The calls that are going on, by the keys of their hashes."""
+    """The active calls, by the keys of their hashes."""
 
     def __init__(self, client):
         self.client = client
@@ -45,7 +44,7 @@ class Calls:
         print(call["room_name"], call["status"], f"seq {call['seq']}:", why, flush=True)
 
     def over(self, room, direction, outcome, ms, dispositions, transcript):
-        """And here: the call is complete. What it does not have is None."""
+        """And here: the call is complete. A missing field is None."""
         words = transcript and f"a transcript of {len(transcript.split())} words"
         known = (direction, outcome, ms and f"{ms} ms", dispositions, words)
         print(room, "is over:", ", ".join(value for value in known if value), flush=True)
@@ -54,8 +53,8 @@ class Calls:
         return self.calls[key]["seq"] if key in self.calls else 0
 
     async def take(self, text):
-        """One message. The next one of a call has the next seq. With any other
-        one something was missed, or has been read already: the hash knows."""
+        """One message. The next one of a call has the next seq. Any other seq
+        means that a message was missed, or was read already: read the hash."""
         message = json.loads(text)
         key, seq, event = message.get("key"), message.get("seq", 0), message["event"]
 
@@ -76,7 +75,7 @@ class Calls:
             await self.look_for_index()
 
     async def read(self, key, active=False):
-        """The state of a call as Redis has it, which is the sum of its events."""
+        """The state of a call in Redis, which is the sum of its events."""
         names = ("room_name", "status", "seq", "last_event", "postprocessed")
         room, status, seq, event, complete = await self.client.hmget(key, names)
 
@@ -87,7 +86,7 @@ class Calls:
         if seq is not None and (int(seq) != self.seq(key) or status != self.calls[key]["status"]):
             call = {"room_name": room, "status": status, "seq": int(seq)}
             await self.keep(key, call, f"{event}, read again", complete)
-        elif seq is None or status in FINISHED:    # expired, or nothing comes any more
+        elif seq is None or status in FINISHED:    # expired, or no more events
             self.calls.pop(key, None)
 
     async def read_all(self):
@@ -142,8 +141,8 @@ async def rooms(client, index):
 
 
 async def attempt(work):
-    """A message that is none of nginx's, or a key that is no call, is told and
-    ends nothing. A lost connection does."""
+    """A message that is not from nginx, or a key that is not a call, is reported,
+    and the program continues. A lost connection ends it."""
     try:
         await work
     except (ConnectionError, TimeoutError, OSError):
@@ -163,7 +162,7 @@ async def follow(client, calls):
             heard = heard or item is not None
 
             if item and item["type"] == "subscribe":
-                # From now on messages come. What came before is in the hashes.
+                # Messages arrive from now on. Earlier ones are in the hashes.
                 print("following", CHANNEL, flush=True)
                 await calls.read_all()
             elif item and item["type"] == "message":
@@ -179,7 +178,7 @@ async def follow(client, calls):
 
 async def main():
     url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
-    # Anybody who may publish can send what is not UTF-8.
+    # Any user who may publish can send bytes that are not UTF-8.
     client = redis.from_url(url, decode_responses=True, encoding_errors="replace", socket_timeout=10)
     calls = Calls(client)
 

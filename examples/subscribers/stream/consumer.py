@@ -1,16 +1,16 @@
-"""Works through the messages of a Redis Stream, and misses none.
+"""Processes the messages of a Redis Stream, and misses none.
 
     python3 consumer.py [NAME]
 
-Several consumers of different names share the work; NAME is the name of the
-host if it is not given. A consumer that is started again with the name that it
-had continues with what it had not finished; what others left is taken over.
-SIGTERM and Ctrl-C end it after the message that it works on.
+Several consumers with different names share the work; NAME is the host name by
+default. A consumer that is started again with the same name continues with its
+unfinished messages; it also takes over abandoned messages of others.
+SIGTERM and Ctrl-C end it after the current message.
 
-    REDIS_URL   which Redis, redis://127.0.0.1:6379 if it is not set
-    DATABASE    the file that the work is recorded in, calls.sqlite3
+    REDIS_URL   the Redis, redis://127.0.0.1:6379 by default
+    DATABASE    the file that records the work, calls.sqlite3
     CLAIM       seconds after which the work of another consumer counts as
-                abandoned, and failed work is tried again, 60
+                abandoned, and failed work is retried, 60
     FORGET      seconds after which the name of another consumer that has
                 nothing pending is removed from the group, 3600
 
@@ -36,12 +36,12 @@ DATABASE = os.environ.get("DATABASE", "calls.sqlite3")
 CLAIM = float(os.environ.get("CLAIM", 60))
 FORGET = float(os.environ.get("FORGET", 3600))
 
-TRIES = 5      # after that a message is put aside
+TRIES = 5      # after that a message is set aside
 RETRY = 1      # seconds until the next attempt to reach Redis or the database
 
-# Fields of the hash of a call. They are the same whatever form the event had:
-# the payload may have them in "data", as null, or not at all, and with
-# "vaani_payload" there may be no payload.
+# Fields of the hash of a call. They do not depend on the form of the event: the
+# payload may have them in "data", as null, or not at all, and with "vaani_payload"
+# the message may have no payload.
 FIELDS = ("room_name", "direction", "status", "outcome", "phone_number",
           "call_duration_ms", "call_started_at", "picked_up_at", "call_ended_at",
           "recording_url", "summary", "dispositions", "updated_at", "transcript")
@@ -69,8 +69,8 @@ return removed
 
 
 class Database:
-    """The file that the work is recorded in. Whatever fails here may raise: the
-    message is tried again, see is_away()."""
+    """The file that records the work. Any failure here may raise an exception: the
+    message is retried, see is_away()."""
 
     SCHEMA = ""
     DEAD_LETTERS = """
@@ -106,7 +106,7 @@ class Database:
 
 
 class Work(Database):
-    """What is done with the messages. Here, they are recorded.
+    """The work on the messages. Here, they are recorded.
 
     A message can come again: the consumer may die after the work and before
     Redis knows of it. Therefore the work and the note that it is done are one
@@ -135,7 +135,7 @@ class Work(Database):
         if names and "id" not in names:
             self.db.execute("ALTER TABLE transitions RENAME TO transitions_without_id")
 
-        # And the transcript was in the payload of its transition only.
+        # They had the transcript only in the payload of its transition.
         names = self.columns("calls")
         if names and "transcript" not in names:
             self.db.execute("ALTER TABLE calls ADD COLUMN transcript TEXT")
@@ -144,7 +144,7 @@ class Work(Database):
         return [row[1] for row in self.db.execute(f"PRAGMA table_info({table})")]
 
     def do(self, id, message, call):
-        """Raises an exception if it fails; it is tried again then.
+        """Raises an exception if it fails; the message is retried then.
 
         "id" is the same whenever the message comes. "call" is the state of the
         call now, which may be newer than the message, or None: an event that is
@@ -153,7 +153,7 @@ class Work(Database):
         db = self.open()
         db.execute("BEGIN IMMEDIATE")
         try:
-            # A message of an event that is not known may lack the others.
+            # The message of an unknown event may lack the others.
             db.execute(
                 "INSERT INTO transitions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 (id, message.get("key"), message.get("seq"), message["event"], message["received_at"],
@@ -175,8 +175,8 @@ class Work(Database):
 
 
 def is_away(error):
-    """True if the database cannot work at all, which is not the message's fault:
-    it is locked, its disk is full, its file is damaged."""
+    """True if the database cannot work at all, whatever the message is: it is
+    locked, its disk is full, or its file is damaged."""
     return isinstance(error, sqlite3.Error) and not isinstance(
         error, (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError))
 
@@ -209,11 +209,11 @@ class Consumer:
             if not str(error).startswith("BUSYGROUP"):    # it exists
                 raise
 
-        # Without this command attempts cannot be counted. Then it fails here,
-        # before a message was taken.
+        # Without this command tries cannot be counted. Fail here then, before a
+        # message is read.
         self.count(b"0-0", 0)
 
-        # First what this consumer took before it ended.
+        # First the messages that this consumer read before it ended.
         after = b"0"
         while not self.stopped and (entries := self.read(after)):
             self.take(*entries[0], again=True)
@@ -228,8 +228,8 @@ class Consumer:
                 self.remove(int(1000 * FORGET))
                 claim_at = time.monotonic() + CLAIM / 2
 
-            # ">" are messages that no consumer has got yet. The wait is short,
-            # since a signal does not end it.
+            # ">": messages that no consumer has read yet. The wait is short, since
+            # a signal does not end it.
             left = max(1, int(1000 * (claim_at - time.monotonic())))
             for entry in self.read(b">", block=min(left, 1000)):
                 self.take(*entry)
@@ -241,7 +241,7 @@ class Consumer:
         return reply[0][1] if reply else []
 
     def claim(self):
-        """Takes over what a consumer, this one included, has left undone."""
+        """Takes over unfinished messages of all consumers, including this one."""
         cursor = b"0-0"
         while not self.stopped:
             cursor, entries, *gone = self.client.xautoclaim(
@@ -280,13 +280,13 @@ class Consumer:
         self.client.xack(STREAM, GROUP, id)
 
     def lost(self, id):
-        """The stream is cut at maxlen: choose it for the longest time that no
+        """The stream is trimmed at maxlen: choose it for the longest time that no
         consumer runs."""
         say(id.decode(), "left the stream before it was done")
 
     def count(self, id, tries):
-        """How often a message was tried is how often Redis thinks that it was
-        delivered. This also tells other consumers that somebody works on it."""
+        """Sets the number of tries, which is the delivery count of Redis. This also
+        tells other consumers that the message is in work."""
         self.client.xclaim(STREAM, GROUP, NAME, 0, [id], retrycount=tries, justid=True)
 
     def call(self, message):
@@ -324,7 +324,7 @@ class Consumer:
 
                 message = json.loads(text.decode())
                 if tries > 0:
-                    self.count(id, tries)    # an error of Redis is no try
+                    self.count(id, tries)    # an error of Redis does not count as a try
                 call = self.call(message)
                 if tries > 0:
                     self.count(id, tries + 1)
@@ -332,7 +332,7 @@ class Consumer:
                 return True
 
             except redis.ResponseError as error:
-                # Redis refuses to read this hash, which is no try of the message.
+                # Redis refuses to read this hash: not a try of the message.
                 say(name, f"waits: {error}")
                 self.count(id, tries)
                 return False
@@ -370,8 +370,8 @@ def text_or_bytes(text):
 
 
 def main():
-    # Longer than a read waits: an answer that is later than that never comes.
-    # Replies stay bytes: whoever may write to the stream need not write UTF-8.
+    # Longer than a read waits: without a reply by then, the connection is dead.
+    # Replies stay bytes: other writers of the stream may not write UTF-8.
     client = redis.from_url(URL, socket_timeout=15)
     consumer = Consumer(client, Work(DATABASE))
 

@@ -1,15 +1,14 @@
-"""Works through the partitioned streams of a Redis Cluster, and misses none.
+"""Processes the partitioned streams of a Redis Cluster, and misses no message.
 
     python3 partitions.py [NAME]
 
-Several consumers of different names share the work; NAME is the name of the
-host if it is not given. What a consumer has taken and not finished, because it was
-killed or the work failed, is taken over by another one or by itself.
-SIGTERM and Ctrl-C end it after the messages that it has read.
+Several consumers with different names share the work; NAME is the host name by
+default. If a consumer is killed or its work fails, it or another one takes over the
+unfinished messages. SIGTERM and Ctrl-C end it after the messages that it has read.
 
-    REDIS_URL   any node of the cluster, redis://127.0.0.1:6379 if it is not set
-    PARTITIONS  that of "vaani_partitions", 256
-    DATABASE    the file that the work is recorded in, partitions.sqlite3
+    REDIS_URL   any node of the cluster, redis://127.0.0.1:6379 by default
+    PARTITIONS  the number of "vaani_partitions", 256
+    DATABASE    the file that records the work, partitions.sqlite3
     CLAIM       seconds after which unfinished work counts as abandoned, 60
 
 nginx fills the streams:
@@ -43,7 +42,7 @@ URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
 DATABASE = os.environ.get("DATABASE", "partitions.sqlite3")
 CLAIM = float(os.environ.get("CLAIM", 60))
 
-TRIES = 5      # after that a message is put aside
+TRIES = 5      # after that a message is set aside
 COUNT = 100    # messages of a stream at once
 PAUSE = 0.2    # seconds until the next look if no stream had a message
 RETRY = 1      # seconds until the next attempt to reach the cluster
@@ -63,7 +62,7 @@ def say(*words):
 
 
 class Work:
-    """What is done with the messages. Here, they are recorded.
+    """The work on the messages. Here, they are recorded.
 
     A message can come again: the consumer may die after the work and before
     Redis knows of it. The "id" of a message is the same whenever it comes.
@@ -74,7 +73,7 @@ class Work:
         self.db.executescript(SCHEMA)
 
     def do(self, message):
-        """Raises an exception if it fails; it is tried again then."""
+        """Raises an exception if it fails; the message is retried then."""
         self.db.execute(
             "INSERT INTO transitions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (message["id"], message.get("key"), message.get("seq"), message["event"], message.get("status")),
@@ -120,7 +119,7 @@ class Consumer:
                 raise
 
     def read(self):
-        """{stream: entries}, of messages that no consumer has got yet."""
+        """{stream: entries}, of messages that no consumer has read yet."""
         replies = self.ask(lambda pipeline, stream: pipeline.xreadgroup(GROUP, NAME, {stream: ">"}, count=COUNT))
         return {stream: reply[0][1] for stream, reply in replies.items()}
 
@@ -152,7 +151,7 @@ class Consumer:
 
     def refused(self, stream, error):
         if isinstance(error, redis.exceptions.AskError):
-            # MOVED, or ASK while the slot is on its way: other streams go on.
+            # MOVED, or ASK while the slot is moving: other streams continue.
             self.moved = True
         elif str(error).startswith("NOGROUP"):    # Redis has lost the stream
             self.create(stream)
@@ -160,8 +159,8 @@ class Consumer:
             raise error
 
     def claim(self):
-        """Takes over what a consumer, this one included, has left undone. Redis counts
-        how often a message was delivered, also one that kills the process."""
+        """Takes over unfinished messages of all consumers, including this one. Redis
+        counts the deliveries of a message, also of one that kills the process."""
         idle = int(1000 * CLAIM)
         pending = self.ask(lambda pipeline, stream: pipeline.xpending_range(stream, GROUP, "-", "+", COUNT, idle=idle))
 
@@ -183,7 +182,7 @@ class Consumer:
 
     def take(self, found):
         """The number of messages. Those that fail stay pending, and claim() finds
-        them; the messages behind them are not held up."""
+        them; later messages are not delayed."""
         for stream, entries in found.items():
             done = []
             for id, fields in entries:
@@ -191,7 +190,7 @@ class Consumer:
                     if fields:    # else it left the stream, see "maxlen"
                         self.work.do(json.loads(fields["message"]))
                     done.append(id)
-                except sqlite3.OperationalError:    # locked, full: no fault of the message
+                except sqlite3.OperationalError:    # locked, full: not due to the message
                     raise
                 except Exception as error:
                     say(stream, id, f"failed: {type(error).__name__}: {error}")
@@ -208,7 +207,7 @@ def main():
 
     while not stopped:
         try:
-            # Replies that are not UTF-8 are none of nginx's.
+            # Replies that are not UTF-8 are not from nginx.
             client = RedisCluster.from_url(URL, decode_responses=True, encoding_errors="replace", socket_timeout=10)
             consumer = Consumer(client, work)
             for number in signal.SIGTERM, signal.SIGINT:
@@ -216,7 +215,7 @@ def main():
             consumer.run()
             stopped = True
         except (RedisError, RedisClusterException, sqlite3.OperationalError) as error:
-            # A lost connection, a failover: ask the cluster again who has what.
+            # A lost connection, a failover: ask the cluster for its slots again.
             say(f"{type(error).__name__}: {error}")
             stopped = consumer is not None and consumer.stopped
             time.sleep(RETRY)
