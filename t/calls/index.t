@@ -1,4 +1,4 @@
-# vaani_index: the calls that are going on, and all of them, in two sorted sets
+# vaani_index: the active calls, and all calls, in two sorted sets
 # that always say what the hashes say.
 
 use v5.20;

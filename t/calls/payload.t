@@ -80,7 +80,7 @@ sub messages () {
     die "no end of the messages\n";
 }
 
-# What stands for the payload at the end of a message, which is JSON.
+# The value of the payload at the end of a message, which is JSON.
 sub payload ($message) {
     eval { $json->decode($message) } or diag "no JSON: $message";
     return $message =~ /,"payload":(.*)\}\z/s ? $1 : "none: $message";

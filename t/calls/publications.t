@@ -515,8 +515,8 @@ subtest 'vaani_channel' => sub {
     is_deeply $event->('call_started', '/off', @host), [], 'switched off';
 };
 
-# The transition stands, so the answer is 200; its subscribers miss it, which
-# the log says.
+# Redis has the transition, so the answer is 200. Its subscribers miss it, and the
+# log says so.
 subtest 'a channel that the ACL refuses' => sub {
     my $room = new_room();
     my $mark = $nginx->log_mark;

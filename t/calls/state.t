@@ -1019,9 +1019,9 @@ subtest 'transfers of a call that is under way during an upgrade' => sub {
     is_deeply [ @$hash{qw(seq transfers_initiated transfers_failed transfers_successful)} ], [ 3, 1, 1, 1 ], 'transfers are counted';
 };
 
-# Old workers answer what they have begun while new ones take what comes. What an earlier
-# version reads of _state, and writes back, are the rank of the status, the furthest
-# position and the rank of the outcome, one character each, and one more.
+# Old workers finish their requests while new ones accept new requests. An earlier version
+# reads and writes these parts of _state: the rank of the status, the furthest position
+# and the rank of the outcome, one character each, and one more.
 subtest 'an earlier version applies an event during an upgrade' => sub {
     my $room = new_room();
     deliver(event($_, room => $room)) for qw(call_started user_picked_up_at);
@@ -1096,7 +1096,7 @@ subtest 'ttl' => sub {
     deliver(event('call_started', room => $room));
     $ttl_is->($room, $week, 'a week by default');
 
-    # Within a hundredth of it, once is enough; after that, each event has it begin anew.
+    # Within a hundredth of it, once is enough; after that, each event restarts it.
     $client->cmd('PEXPIRE', key($room), 5000);
     deliver(event('user_picked_up_at', room => $room));
     cmp_ok $client->cmd('PTTL', key($room)), '<=', 5000, 'it was set a moment ago';

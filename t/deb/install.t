@@ -85,7 +85,7 @@ sub start_redis () {
     return;
 }
 
-# What was written since the copy was made and is nobody else's.
+# Files that were written after the copy was made and belong to no other package.
 sub written () {
     my %written;
 

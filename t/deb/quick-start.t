@@ -1,13 +1,13 @@
 # The README's way to a first event: every shell command of it, with and without
 # the package, on a Debian that has nginx and Redis. The commands are those of
-# README.md and, without the package, of docs/install.md, block by block as they
-# stand there, and so is the configuration: a block that is new is run, and fails
-# the test until it says what comes of it.
+# README.md and, without the package, of docs/install.md, block by block, and so is
+# the configuration. A new block is run, and the test fails until it expects a
+# result for it.
 #
 # "make run", "make demo" and "make test" are t/examples/quick-start.t's.
 #
-# All of that is in a copy of this machine's file system, see t/deb/root. What is
-# there instead of the real thing is in t/deb/systemctl, and sudo, which runs the
+# Everything runs in a copy of this machine's file system, see t/deb/root. Two
+# programs are replaced: systemctl by t/deb/systemctl, and sudo, which only runs the
 # command.
 
 use v5.20;
@@ -38,8 +38,7 @@ succeeds('mkdir', $checkout);
 succeeds('sh', '-c', "tar -c -C @{[ ROOT ]} --exclude=./build --exclude=./.git . | tar -x -C $checkout");
 succeeds('rm', '-f', '/usr/sbin/policy-rc.d');    # services are started here
 
-# A shell that stops at the first command that fails, and somebody who says yes
-# when apt asks.
+# A shell that stops at the first failed command, with "yes" as the answer to apt.
 sub shell ($text) {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($exit, $output) = output(

@@ -35,7 +35,7 @@ sub printable ($text) {
     return $short =~ s/([^\x20-\x7e])/sprintf '\\x%02x', ord $1/ger;
 }
 
-# The mark shows where a text goes wrong.
+# The mark shows the first wrong byte of a text.
 use constant MARK => '^^';
 
 sub unmark ($marked) {

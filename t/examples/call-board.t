@@ -263,7 +263,7 @@ subtest 'the keyboard' => sub {
 # --- for whom it is
 
 # The contrast of each text with what is behind it, by the formula of WCAG; 4.5 is
-# its level AA. What a screen reader alone sees is left out.
+# its level AA. Text that only screen readers see is left out.
 my $contrast = <<'JS';
     (() => {
         const light = (rgb) => rgb.map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)

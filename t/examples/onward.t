@@ -72,8 +72,8 @@ sub pending ($group = 'onward') { return ($admin->try_cmd(XPENDING => $STREAM, $
 
 # --- the endpoint
 
-# What it does with call_started is in a file, by the room, for the first try, the second
-# one and so on; without an entry, and for other events, it answers 200. Each request is a line of another file.
+# A file has its answers to call_started by room, for the first try, the second one and
+# so on; without an entry, and for other events, it answers 200. Each request is a line of another file.
 my $secret = webhook_secret();
 my $older = webhook_secret();
 my ($log, $plan, $endpoint, $runs) = ('', '', undef, 0);

@@ -1,5 +1,5 @@
 # The site that users begin with, examples/site.conf and the configuration of the README:
-# it takes nothing away from a site that is there already, it can be tried at once, and
+# it does not change an existing site, it can be tried at once, and
 # the status page stays where it is when the endpoint gets a certificate.
 
 use v5.20;

@@ -1,5 +1,5 @@
-# Clients that go away: what they had sent completely is applied, what they had
-# not is forgotten, and the worker goes on.
+# Clients that disconnect: nginx applies complete deliveries, discards incomplete
+# ones, and the worker continues.
 
 use v5.20;
 use feature 'signatures';
@@ -16,7 +16,7 @@ use Vaani::Test::FakeRedis;
 use constant OK  => qq({"status":"ok"}\n);
 use constant BIG => 1_000_000;
 
-# More than a buffer of nginx, so that the body goes to a file; and little
+# More than a buffer of nginx, so that nginx writes the body to a file; but small
 # enough for twenty of them to fit into the socket of a suspended Redis.
 use constant LONG => 1500;
 
@@ -27,7 +27,7 @@ my $client = $redis->client;
 my $relay = Vaani::Test::FakeRedis->start(
     on_connect => sub ($sock, $self, $n) {
         my $tail = '';
-        # Redis may be away.
+        # Redis may be unreachable.
         eval {
             relay(
                 $sock,

@@ -1,16 +1,16 @@
 /*
- * What "retain" promises in a cluster: retain.pml has one server at a time, here
- * there are two, each with a replica that lags, and slots move between them.
+ * The promise of "retain" in a cluster: retain.pml has one server at a time, this
+ * model has two, each with a replica that lags, and slots move between them.
  *
  * A server has an identity, slots and an epoch: a replica that takes over has
- * another identity, and who gets a slot has a higher epoch than before.  That is
- * the scope of a mark.  nginx knows the cluster as it was at some time; a server
- * answers what is none of its own with a redirect.
+ * another identity, and a new owner of a slot has a higher epoch than
+ * before.  That is the scope of a mark.  nginx knows the cluster as it was at
+ * some time; a server redirects commands for slots of other servers.
  *
  * A set of events is a mask.  Event 0 and 2 are in slot y, event 1 is in slot x.
  * A mark is a key, too: in a slot of the server that it is about, with which it
- * moves.  What retain.pml shows is not shown again here: an event is applied,
- * written and answered in one step, and nothing is killed.
+ * moves.  This model does not repeat retain.pml: an event is applied, written and
+ * answered in one step, and no process is killed.
  */
 
 

@@ -1,6 +1,6 @@
 /*
- * What "retain" promises: an event that was answered "ok" or "queued" is in
- * Redis once everything is quiet, whatever Redis has forgotten meanwhile.
+ * The promise of "retain": an event that was answered "ok" or "queued" is in
+ * Redis in the end, whatever Redis has lost meanwhile.
  *
  * Two workers with a connection each, one of them the leader, a directory, and
  * two servers: either a master and a replica that lags, which take each other's
@@ -290,7 +290,7 @@ inline mark_rests(w) {
 }
 
 
-/* nobody appends to it any more, but for what was answered before */
+/* no new events are appended, only those answered before */
 
 inline close_segment(w) {
     worker[w].segment = NONE;
@@ -506,8 +506,8 @@ inline answer(w) {
 
 
 /*
- * What does nothing yet may as well come later: a connection, a lock, and what
- * happens to those who have nothing.
+ * Steps without an effect can be delayed, which saves states: a connection, a
+ * lock, and faults of processes that hold nothing.
  */
 
 #if SEGMENTS == 2
@@ -947,7 +947,7 @@ inline disconnect(at) {
 }
 
 
-/* what nobody will look at any more */
+/* state that no process reads any more */
 
 inline no_more_faults() {
     if

@@ -914,7 +914,7 @@ CONF
             workers => 2,
         );
 
-        # Both workers are connected; the count goes no higher.
+        # Both workers are connected; the count does not grow any more.
         $nginx->wait_log(qr/vaani: connected to/);
         wait_for(sub { $nginx->log_lines(qr/vaani: connected to/) >= 2 * $wanted });
         is $nginx->http->post('/', event('call_started'))->status, 200, $name;

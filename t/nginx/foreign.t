@@ -1,5 +1,5 @@
-# Beside a module that brings a hiredis of its own and does not hide it, as nchan:
-# each of the two has to go on with its own, whichever was loaded first.
+# Next to a module with its own hiredis that it does not hide, as nchan: each of the
+# two must keep using its own, whichever is loaded first.
 
 use v5.20;
 use feature 'signatures';

@@ -432,10 +432,10 @@ subtest 'master_process off' => sub {
     cmp_ok $time, '<', 2, sprintf '... after %.2f s', $time;
 };
 
-# A single process is for development. nginx 1.22 itself is of no use once it has
-# reloaded without a master, with the module or not: new connections it closes
-# ("worker_connections are not enough"), and its log goes to whatever now has the
-# descriptor of the old one. The module has to survive this, and a clean end.
+# A single process is for development. nginx 1.22 itself fails after a reload without a
+# master, with or without the module: it closes new connections ("worker_connections
+# are not enough"), and writes its log to whatever file has the old descriptor now. The
+# module must survive this, and a clean exit.
 subtest 'master_process off, and a reload' => sub {
     my $redis = Vaani::Test::Redis->start(acl => [ Vaani::Test::ACL::with_prefix('p*') ]);
     my $nginx = endpoint("vaani_redis @{[ $redis->url ]}; vaani_prefix p0;", single => 1,

@@ -1,6 +1,6 @@
 # One run from end to end, to be made under valgrind: every kind of body and
-# answer, a lost Redis, clients that leave, a graceful end.  What valgrind finds
-# is in the logs that Vaani::Test::Nginx looks at, and in nginx's exit status.
+# answer, a lost Redis, clients that leave, a graceful end.  Errors that valgrind
+# finds are in the logs that Vaani::Test::Nginx checks, and in nginx's exit status.
 
 use v5.20;
 use feature 'signatures';

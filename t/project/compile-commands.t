@@ -12,7 +12,7 @@ use Vaani::Test;
 my $root = ROOT;
 my @files = map { glob "$root/$_" } qw(*.c src/*/*.c src/*/*/*.c t/*/*.c t/*/*/*.c bench/*.c bench/*/*.c bench/*/*/*.c);
 
-# With the Makefile's list of files, into a file that isn't the user's.
+# With the Makefile's list of files, into a file that is not the user's.
 my $copy = tmpdir() . '/compile_commands.json';
 my ($exit, $out, $err) = run([ 'make', '-s', '-C', $root, 'compile_commands.json', "COMPILE_COMMANDS=$copy" ], timeout => 120);
 is $exit, 0, 'make compile_commands.json' or diag $out, $err;

@@ -1,5 +1,5 @@
 # The tarball of a release: it has all that git has, and the same commit gives the same
-# bytes on each machine. That it builds without git is checked by "make distcheck".
+# bytes on each machine. "make distcheck" checks that it builds without git.
 
 use v5.20;
 use feature 'signatures';
@@ -9,7 +9,7 @@ use FindBin;
 use File::Path qw(make_path);
 use Vaani::Test;
 
-# What a tarball is unpacked to has no git, and needs none.
+# An unpacked tarball has no git repository, and needs none.
 plan(skip_all => 'this is not a git checkout') if !-e ROOT . '/.git';
 
 sub git ($dir, @arguments) {
@@ -73,7 +73,7 @@ is((run([ 'cmp', $tarball, $again ]))[1], '', 'again: the same, byte by byte');
 is -s $again, -s $tarball, '... as long';
 git($tree, qw(config --unset core.autocrlf));
 
-# What is not committed.
+# Uncommitted changes.
 spew("$tree/README.md", "changed\n");
 ($exit, my $dirty, $err) = dist('dirty');
 is $exit, 0, 'with a changed file';

@@ -1,8 +1,8 @@
 # The sources point one way: a file uses only files of the rows below its own in
 # docs/architecture.md, "Dependencies", and only of folders that its own may use.
 #
-# What a file uses is what the linker sees: functions and data of other files. A
-# handler that a higher file has set is called without its name.
+# A file uses the functions and data of other files that the linker sees. A handler
+# that a higher file has set is called without its name, so it does not count.
 
 use v5.20;
 use feature 'signatures';

@@ -39,7 +39,7 @@ $browser->run('mermaid.initialize({ startOnLoad: false, securityLevel: "strict",
 
 my $number = 0;
 
-# What is wrong with a diagram, '' if nothing is.
+# The error of a diagram, '' if there is none.
 sub diagram ($text) {
     my $quoted = $json->encode($text);
     my $id = 'd' . ++$number;

@@ -1,7 +1,7 @@
-# What docs/stability.md promises is in t/project/interface, a line for each word that
-# users configure or programs read, and since when. A line is only removed by a major
-# version: what is in the list must be in the sources and the documents, and what is
-# there must be in the list.
+# t/project/interface lists the promises of docs/stability.md: a line for each word that
+# users configure or programs read, and since when. Only a major version removes a line.
+# Each word of the list must be in the sources and the documents, and each of theirs must
+# be in the list.
 
 use v5.20;
 use feature 'signatures';
@@ -12,7 +12,7 @@ use Vaani::Test;
 
 use constant LIST => 't/project/interface';
 
-# What stands for a value in the syntax of a directive.
+# The placeholder of a value in the syntax of a directive.
 my %placeholder = map { $_ => 1 } qw(url ... name file time number string channel key size directory value secret path
     header ciphers $http_name);
 

@@ -1,5 +1,5 @@
-# All C is in nginx's style, and the program that says so sees what isn't; each
-# test file says in its first line what it proves.
+# All C is in nginx's style, and the checker finds violations; each test file says in
+# its first line what it proves.
 
 use v5.20;
 use feature 'signatures';

@@ -381,7 +381,7 @@ subtest 'a Redis that forgets the script each time' => sub {
     explained($nginx, qr/NOSCRIPT/);
 };
 
-# --- a Redis that goes away
+# --- a Redis that becomes unreachable
 
 subtest 'kill -9 under load, and restart' => sub {
     my $redis = Vaani::Test::Redis->start(acl => [qw(~events +xadd)], config => [ 'appendonly yes', 'appendfsync always' ]);
@@ -754,7 +754,7 @@ sub fake ($event, %opt) {
     });
 }
 
-# Bytes from a server that goes on, or closes the connection behind them.
+# Bytes from a server that continues, or closes the connection after them.
 sub says ($bytes)       { return sub ($sock, @) { send_bytes($sock, $bytes); 1 } }
 sub last_says ($bytes)  { return sub ($sock, @) { send_bytes($sock, $bytes); 0 } }
 

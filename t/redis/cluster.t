@@ -578,7 +578,7 @@ scenario 'TLS' => sub {
     is post($nginx, event('call_ringing', room => $first)), 'ok', 'the others go on';
 };
 
-# --- what nodes must not get away with
+# --- errors of nodes that nginx must detect
 
 # A node that is none: it has its port, and answers what a sub says to CLUSTER
 # SLOTS and to EVALSHA. Reports each command's name.

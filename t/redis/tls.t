@@ -103,7 +103,7 @@ sub answers (@clients) {
     return \%answers;
 }
 
-# Between nginx and a Redis: what nginx sends is given to a sub, too.
+# A proxy between nginx and a Redis: a sub also gets the bytes from nginx.
 sub between ($redis, %opt) {
     return Vaani::Test::FakeRedis->start(tcp => 1, on_connect => sub ($sock, $fake, $n) {
         setsockopt $sock, IPPROTO_TCP, TCP_NODELAY, 1;

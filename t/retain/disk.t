@@ -1,6 +1,6 @@
-# What is kept, and the disk: it is full, slow, emptied, exchanged or damaged,
-# and "max" and "retain" are what they say, whatever the clock is set to.
-# VAANI_FAULTS=full in the environment takes longer over it.
+# Kept events and the disk: it is full, slow, emptied, exchanged or damaged, and
+# "max" and "retain" hold whatever the clock is set to.
+# VAANI_FAULTS=full in the environment runs more and longer cases.
 
 use v5.20;
 use feature 'signatures';

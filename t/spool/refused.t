@@ -246,7 +246,7 @@ subtest 'threads that take no task' => sub {
         return wait_for(sub { kept($nginx) }, 0.3);
     }), 'the thread waits for the disk';
 
-    # the look for the segments of one spool is queued, that for the other's isn't
+    # the search for the segments of one spool is queued, that of the other is not
     ok $nginx->wait_log(qr/queue overflow/, 30, $mark), 'no task is taken';
     $redis->kill;
     is post($nginx, event('call_started', room => 'full'))->status, 503, 'an event that would be queued';

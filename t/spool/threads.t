@@ -1,5 +1,5 @@
 # Nothing that can wait for the disk of a spool runs in the event loop: while
-# that disk hangs, nginx answers what doesn't need it.
+# that disk hangs, nginx answers requests that do not need it.
 
 use v5.20;
 use feature 'signatures';

@@ -1,6 +1,6 @@
 # examples/grafana.json and examples/alerts.yml: they name only metrics and
-# labels that there are, their expressions are PromQL, and the alerts come and
-# don't come when they should (t/status/alerts.yml).
+# labels that exist, their expressions are PromQL, and the alerts fire when they should,
+# and only then (t/status/alerts.yml).
 #
 # The list of metrics is the table in docs/monitoring.md, which is compared with
 # what nginx really says elsewhere.
@@ -73,8 +73,8 @@ cmp_ok scalar keys %{ $value{$_} }, '>', 5, "the values of the label $_" for sor
 
 my %used;
 
-# What is wrong with an expression, of which the dashboard's variables were
-# taken out. Good enough for what is written here; promtool does the syntax.
+# The errors of an expression without the dashboard's variables. This is enough for
+# the expressions used here; promtool checks the syntax.
 sub faults ($expr) {
     my @faults;
     my %labels;

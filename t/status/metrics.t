@@ -842,7 +842,7 @@ subtest 'another layout, and a restart' => sub {
     $sane->('a restart', $redis->url);
 };
 
-# The numbers of workers that go on with an older configuration stay apart.
+# The numbers of workers that still use an older configuration stay separate.
 subtest 'another layout, and work under way' => sub {
     my ($one, $two) = map { Vaani::Test::Redis->start } 1 .. 2;
     my $nginx = Vaani::Test::Nginx->start(http => config($one), allow_log => qr/bind\(\) to|still could not bind/);

@@ -1,5 +1,5 @@
 # The page for people that vaani_status serves, in a real browser: what it says
-# when events come, when Redis is away and when nginx restarts, that its policy
+# when events arrive, when Redis is unreachable and when nginx restarts, that its policy
 # holds, that text stays text, and that it fits a phone.
 #
 # Most of it is shown to the page by Vaani::Test::StatusPage, which needs no

@@ -1048,7 +1048,7 @@ subtest '--watch' => sub {
     like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: received call_ringing with a payload that was not sent$/m, '... and told';
     like slurp(tmpdir() . '/bared.err'), qr/^vaani-call: bared: call_ringing was published more than once$/m, '... and told';
 
-    # Redis hangs up: the calls go on.
+    # Redis closes the connection: the calls continue.
     $spy = $redis->client->subscribe('vaani:events');
     my $files = tmpdir() . '/lost';
     $process = Vaani::Test::Process->spawn(
@@ -1127,7 +1127,7 @@ subtest '--watch over TLS' => sub {
         $fails->('without the module', qr/^vaani-call: rediss requires the Perl module IO::Socket::SSL \(Debian: apt-get install libio-socket-ssl-perl\)$/, '--watch', "rediss://127.0.0.1:$port");
     }
 
-    # Redis goes: that is told, and the calls go on.
+    # Redis exits: the tool reports it, and the calls continue.
     my $spy = $secure->client->subscribe('vaani:events');
     my $files = tmpdir() . '/lost-tls';
     my $process = Vaani::Test::Process->spawn(

@@ -1,4 +1,4 @@
-# "vaani-calls erase": a call goes from Redis and from a spool, and nothing else.
+# "vaani-calls erase": it deletes a call from Redis and from a spool, and nothing else.
 # It logs in as the user of docs/permissions.md.
 
 use v5.20;

@@ -57,7 +57,7 @@ sub login ($user = 'calls', $password = PASSWORD) { return "redis://$user:$passw
 
 $ENV{REDIS_URL} = login();
 
-# Runs it to its end. Whatever happens, it says nothing of its own source, and no
+# Runs it to its end. In any case it prints no line of its own source, and no
 # password.
 my @strange;
 
@@ -178,7 +178,7 @@ subtest 'active and last' => sub {
     is +(calls('active', '--count'))[1], "0\n", '... --count';
     is_deeply [ calls('active', '--json') ], [ 0, '', '' ], '... --json prints nothing';
 
-    # One for each end that there is, and three that go on.
+    # One call for each possible end, and three active ones.
     post($_) for call_path('rejected/none', 'outbound-rejected');
     active_call('outbound-young');
     active_call('outbound-old', 2 * HOUR, phone_number => '+12025550123');

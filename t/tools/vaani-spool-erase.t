@@ -462,8 +462,8 @@ subtest 'nginx appends meanwhile' => sub {
     is tool(verify => $dir)->{exit}, 0, 'and nothing is damaged';
 };
 
-# A worker that has opened a file and does not go on to its lock yet, as long as a
-# file is there; it makes another one to say so.
+# A worker that has opened a file, and waits before it locks it, as long as another
+# file exists. It creates a third one when it waits.
 my $PAUSE = <<'END_OF_SOURCE';
     #include <dlfcn.h>
     #include <fcntl.h>

@@ -30,7 +30,7 @@ sub start ($class, %opt) {
 
     my $self = bless { master => $master, output => '', at => 0 }, $class;
     $self->resize($opt{rows} // 24, $opt{columns} // 80);
-    # Before the program: nobody but this test has it open then.
+    # Before the program starts, so that only this test has it open.
     sysopen my $slave, $path, O_RDWR | O_NOCTTY or die "$path: $!\n";
     $self->{slave} = $slave;
     $self->{modes} = $self->_modes;

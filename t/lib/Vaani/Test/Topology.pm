@@ -1,7 +1,7 @@
 package Vaani::Test::Topology;
 
-# What the tests of clusters, Sentinels and lists of servers have in common:
-# endpoints, partitions, and loads that go on while servers come and go.
+# Shared by the tests of clusters, Sentinels and lists of servers: endpoints,
+# partitions, and loads that continue while servers start and stop.
 
 use v5.20;
 use warnings;
@@ -39,8 +39,8 @@ sub busy () {
     return $factor < 1 ? 1 : $factor > 10 ? 10 : $factor;
 }
 
-# Timeouts that a server which hangs doesn't make tests wait for: the same ones
-# for all locations, which would have connections of their own otherwise.
+# Short timeouts, so that a hanging server does not delay tests: the same ones for
+# all locations, which would otherwise have their own connections.
 sub short () {
     state $ms = int(300 * (busy() > 4 ? 4 : busy()));
     return "vaani_redis_connect_timeout ${ms}ms; vaani_redis_timeout ${ms}ms;";
@@ -120,7 +120,7 @@ sub partition_options (%opt) {
     );
 }
 
-# What the user of Redis needs for these.
+# The permissions that the user of Redis needs for these.
 sub partitioned_acl () {
     my @index = map { s/^~vaani:/~vaani:{*}:/r } @{ +INDEX };
     return [ @{ +RETAIN }, @index, Vaani::Test::ACL::with_prefix('vaani:{*}'), '~vaani:{*}:stream' ];

@@ -1,6 +1,6 @@
 package Vaani::Test::Cluster::Client;
 
-# A client of a Vaani::Test::Cluster that goes where a key is, with the methods
+# A client of a Vaani::Test::Cluster that asks the node of each key, with the methods
 # of Vaani::Test::RESP that the accounts of tests need: cmd, pipeline, hgetall.
 # The key is the argument after the command's name.
 

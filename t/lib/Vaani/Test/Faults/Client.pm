@@ -49,7 +49,7 @@ sub _new_call ($self) {
     };
 }
 
-# What is to be sent next for a call.
+# The next event to send for a call.
 sub _next_delivery ($self, $call) {
     my $n = ++$call->{n};
     my $id = "$call->{room}/$n";
