@@ -36,7 +36,7 @@ subtest 'as podman-compose reads it' => sub {
 
     my %run = map { /--network-alias (\S+)/ ? ($1 => $_) : () } grep { /^podman run / } split /\n/, "$out\n$err";
     is_deeply [ sort keys %run ], [ sort keys %$services ], 'it would run all services';
-    like $run{nginx}, qr/--read-only .*--cap-drop ALL .*--tmpfs \/tmp -v \w+_spool:\/var\/spool\/vaani .*-p 127\.0\.0\.1:8080:8080/,
+    like $run{nginx}, qr/--read-only .*--cap-drop ALL .*--tmpfs \/tmp -v [\w-]+_spool:\/var\/spool\/vaani .*-p 127\.0\.0\.1:8080:8080/,
         '... the endpoint without privileges, with a spool';
     like $run{redis}, qr/ -p 127\.0\.0\.1:6379:6379 /, '... Redis at its port';
 };
