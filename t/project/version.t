@@ -82,7 +82,7 @@ subtest 'make version' => sub {
     like $after{'CHANGELOG.md'}, qr/^- \[7\.8\.9\]\(#789-2031-02-03\)\n- \[\Q$version\E\]/m, '... among the contents';
     like $after{'CHANGELOG.md'}, qr/^## 7\.8\.9, 2031-02-03$(?:(?!^## ).)*^## \Q$version\E, /ms, '... above what was there';
     unlike $after{'CHANGELOG.md'}, qr/unreleased/i, '... instead of Unreleased';
-    like $after{'debian/changelog'}, qr/\A\S+ \(7\.8\.9\) .*? -- \S.*?  Mon, 03 Feb 2031 12:00:00 \+0000\n\n\S+ \(\Q$version\E\) /s,
+    like $after{'debian/changelog'}, qr/\A\S+ \(7\.8\.9\) .*? -- \S.*?  Mon, 03 Feb 2031 00:00:00 \+0000\n\n\S+ \(\Q$version\E\) /s,
         '... as an entry of the package';
 
     is((set_version($dir, '7.8.9', '2031-02-03'))[0], 0, 'again');
