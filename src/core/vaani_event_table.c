@@ -57,7 +57,7 @@ static const vaani_event_type_t  vaani_events[] = {
         vaani_optional("error", "error", VAANI_FIELD_STRING),
         vaani_last_field } },
 
-    /* during a transfer the call has been answered, hence "active" */
+    /* a call is answered before a transfer: its status is "active" */
 
     { vaani_string("human_transfer_initiated"), '+', VAANI_POSITION_TRANSFER,
       vaani_string("active"), vaani_none, vaani_string("initiated"), 0, 0,

@@ -112,8 +112,8 @@ struct ngx_vaani_redis_conn_s {
     ngx_log_t                   peer_log;       /* of nginx's own I/O */
 
     /*
-     * Called when a step is finished. what says why the step failed, or is
-     * NULL.  See ngx_vaani_redis_fail().
+     * Called when a step is finished.  The text "what" is the reason of a
+     * failure, or NULL.  See ngx_vaani_redis_fail().
      */
 
     void                      (*resolve_handler)(ngx_vaani_redis_conn_t *conn,
@@ -391,8 +391,8 @@ void ngx_vaani_redis_ssl_forget(ngx_vaani_redis_conn_t *conn);
  */
 
 /*
- * The connection broke, or could not be made; it is closed. what is a text for
- * the log, static or in conn; err is the errno or 0. After
+ * Closes a connection that broke or could not be made.  The text "what" is for
+ * the log, static or in conn; err is the errno or 0.  After
  * ngx_vaani_redis_lost() a connection that has worked is retried at once, and
  * its commands wait for the new one.  After ngx_vaani_redis_fail() commands
  * are refused until an attempt succeeds.

@@ -178,7 +178,7 @@ ngx_vaani_redis_fail(ngx_vaani_redis_conn_t *conn, ngx_err_t err, char *what)
 
 
 /*
- * What happens to new events while Redis cannot accept them.
+ * The word of the log for new events while Redis cannot accept them.
  */
 
 static char *

@@ -559,16 +559,16 @@ subtest 'log lines' => sub {
     push @what, map { literal($_) . ' (REASON)' }
         map { array('src/redis/ngx_vaani_redis_ssl_error.c', "ngx_vaani_redis_ssl_$_") =~ /\{\s*\w+,\s*("[^}]*")\s*\}/g }
         qw(certificates alerts reasons);
-    my ($what_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for WHAT:.*?)^What can/ms;
+    my ($what_table) = section('docs/log.md', 'Log lines') =~ /^(Values of WHAT:.*?)^Values of/ms;
     same_set [ first_codes(rows($what_table)) ], \@what, 'what goes wrong with connections';
 
     my @why = map { literal($_) } $code =~ /ngx_vaani_spool_refuse\(\w+, [^,;]*, ("(?:[^"\\]|\\.)*")\)/g;
-    my ($why_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for WHY:.*?)^What can/ms;
+    my ($why_table) = section('docs/log.md', 'Log lines') =~ /^(Values of WHY:.*?)^Values of/ms;
     same_set [ first_codes(rows($why_table)) ], \@why, 'why the spool refuses events';
 
     my @problem = map { map { literal($_) } split /[?:]/ }
         $code =~ /ngx_vaani_spool_not_kept\(writer, [^,;]*,\s*((?:[^;"]|"(?:[^"\\]|\\.)*")*)\);/g;
-    my ($problem_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for PROBLEM:.*?)^What can/ms;
+    my ($problem_table) = section('docs/log.md', 'Log lines') =~ /^(Values of PROBLEM:.*?)^Values of/ms;
     same_set [ first_codes(rows($problem_table)) ], [ grep { $_ ne '' } @problem ], 'why the spool does not keep events';
 
     # Of nginx -t.
@@ -627,7 +627,7 @@ subtest 'log examples' => sub {
     }
 
     my $section = section('docs/log.md', 'Log lines');
-    my ($what_table) = $section =~ /^(What can stand for WHAT:.*?)^What can/ms;
+    my ($what_table) = $section =~ /^(Values of WHAT:.*?)^Values of/ms;
     my @what = first_codes(rows($what_table));
     my @lines = map { as_regex($_) }
         map { my $line = $_; $line =~ /\bWHAT\b/ ? map { $line =~ s/\bWHAT\b/$_/r } @what : $line }
@@ -658,7 +658,7 @@ subtest 'error replies' => sub {
     my ($choice) = $source{'src/redis/ngx_vaani_redis_error.c'} =~ /advice = ([^;]*\?[^;]*);/;
     $advice{''} = join ' ', ($choice // '') =~ /"([^"]+)"/g;
 
-    my ($code_table) = section('docs/log.md', 'Log lines') =~ /^(What can stand for CODE.*?)^The texts/ms;
+    my ($code_table) = section('docs/log.md', 'Log lines') =~ /^(Values of CODE.*?)^The texts/ms;
     my %documented;
     for my $row (rows($code_table)) {
         my @codes = codes($row->[0]);

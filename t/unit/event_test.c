@@ -1432,7 +1432,7 @@ test_durations(void **state)
 
     static const struct {
         const char  *raw;
-        uint64_t     seconds;       /* what it is in ms if it is seconds */
+        uint64_t     seconds;       /* its value in ms if the unit is seconds */
         uint64_t     ms;
         const char  *message;
     } rows[] = {

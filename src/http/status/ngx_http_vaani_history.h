@@ -27,7 +27,7 @@
 
 
 /*
- * What was counted until then, over all workers.
+ * The counters at one moment, summed up over all workers.
  */
 
 typedef struct {
