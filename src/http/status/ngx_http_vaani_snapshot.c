@@ -51,12 +51,6 @@ ngx_http_vaani_snapshot(ngx_pool_t *pool, ngx_http_vaani_main_conf_t *vmcf)
         ngx_http_vaani_add_stats(snapshot, vmcf->stats);
     }
 
-    snapshot->nsamples = ngx_http_vaani_history(pool, vmcf, snapshot->samples);
-
-    if (snapshot->nsamples == NGX_ERROR) {
-        return NULL;
-    }
-
     redis = vmcf->redis.elts;
 
     for (n = 0; n < vmcf->redis.nelts; n++) {

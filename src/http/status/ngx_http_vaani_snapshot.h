@@ -61,7 +61,7 @@ typedef struct {
     ngx_uint_t                  ndrift;
     ngx_atomic_uint_t           drift_other;
 
-    /* the counters at the end of each minute, oldest first */
+    /* the counters at the end of each minute, oldest first: only for JSON */
 
     ngx_http_vaani_sample_t    *samples[NGX_HTTP_VAANI_HISTORY + 2];
     ngx_int_t                   nsamples;

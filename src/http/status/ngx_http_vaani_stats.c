@@ -113,13 +113,14 @@ ngx_http_vaani_init_zone(ngx_shm_zone_t *shm_zone, void *data)
             return NGX_ERROR;
         }
 
-        ngx_http_vaani_share(vmcf, stats);
-        ngx_http_vaani_history_start(vmcf->history, vmcf->redis.nelts);
-
         shpool->data = stats;
     }
 
     ngx_http_vaani_share(vmcf, stats);
+
+    if (vmcf->history->last == 0) {
+        ngx_http_vaani_history_start(vmcf->history, vmcf->redis.nelts);
+    }
 
     shm_zone->data = stats;
 

@@ -67,11 +67,12 @@ ngx_http_vaani_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_vaani_status_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                   rc;
-    ngx_str_t                   accept;
-    ngx_http_vaani_output_t     out;
-    ngx_http_vaani_format_e     format;
-    ngx_http_vaani_snapshot_t  *snapshot;
+    ngx_int_t                    rc;
+    ngx_str_t                    accept;
+    ngx_http_vaani_output_t      out;
+    ngx_http_vaani_format_e      format;
+    ngx_http_vaani_snapshot_t   *snapshot;
+    ngx_http_vaani_main_conf_t  *vmcf;
 
     rc = ngx_http_vaani_begin(r, &out);
 
@@ -102,8 +103,9 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
         ngx_http_vaani_print_static(&out, &ngx_http_vaani_page);
 
     } else {
-        snapshot = ngx_http_vaani_snapshot(r->pool,
-                     ngx_http_get_module_main_conf(r, ngx_http_vaani_module));
+        vmcf = ngx_http_get_module_main_conf(r, ngx_http_vaani_module);
+
+        snapshot = ngx_http_vaani_snapshot(r->pool, vmcf);
 
         if (snapshot == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -113,6 +115,13 @@ ngx_http_vaani_status_handler(ngx_http_request_t *r)
             ngx_http_vaani_print_metrics(&out, snapshot);
 
         } else {
+            snapshot->nsamples = ngx_http_vaani_history(r->pool, vmcf,
+                                                        snapshot->samples);
+
+            if (snapshot->nsamples == NGX_ERROR) {
+                return NGX_HTTP_INTERNAL_SERVER_ERROR;
+            }
+
             ngx_http_vaani_print_json(&out, snapshot);
         }
     }
